@@ -1,0 +1,1 @@
+"""The ``moma-cl`` command: parse, call one function of ``moma_cl``, render."""

@@ -1,0 +1,1 @@
+"""A persistent, versioned store of immutable arrays and records; knows nothing of chemistry."""

@@ -1,0 +1,395 @@
+"""The catalogue: one LMDB environment with records, refs, history and memos.
+
+Databases:
+
+=========== ============================ ==========================================
+name        key                          value
+=========== ============================ ==========================================
+``meta``    ``hub``                      sealed JSON: format version, id of the hub
+``records`` digest, hexadecimal          canonical JSON
+``refs``    name, UTF-8                  sealed digest
+``history`` counter, 8 bytes big-endian  sealed JSON
+``memo``    derivation key, UTF-8        sealed JSON
+=========== ============================ ==========================================
+
+*Sealed* is explained in `moma_store.entries`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from moma_store import records
+from moma_store.entries import (
+    HistoryEntry,
+    Memo,
+    RefChange,
+    check_name,
+    seal,
+    seal_json,
+    unseal,
+    unseal_json,
+)
+from moma_store.environment import Environment
+from moma_store.errors import FormatError, IntegrityError, NotFoundError, StorageError
+from moma_store.records import JsonObject
+
+FORMAT = 1
+MAP_SIZE = 64 << 30  # bytes of address space; the file grows only as far as it is filled
+
+_HUB = b"hub"
+
+
+class Snapshot:
+    """The catalogue as it was at one moment; valid inside the block that made it."""
+
+    def __init__(self, txn: Any, databases: dict[str, Any]) -> None:
+        self._txn = txn
+        self._databases = databases
+
+    def meta(self) -> JsonObject | None:
+        """Read the format version and the hub's id."""
+        sealed = self._get("meta", _HUB)
+        return None if sealed is None else unseal_json("meta", _HUB, sealed)
+
+    def has_record(self, digest: str) -> bool:
+        """Tell whether a record is stored, without verifying it."""
+        return self._get("records", records.check_digest(digest).encode()) is not None
+
+    def record(self, digest: str) -> JsonObject:
+        """Read a record and verify it.
+
+        Parameters
+        ----------
+        digest
+            Its name.
+
+        Returns
+        -------
+        JsonObject
+            The record.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none of that name.
+        IntegrityError
+            If it does not have that digest.
+        """
+        data = self._get("records", records.check_digest(digest).encode())
+        if data is None:
+            raise NotFoundError(
+                f"the hub has no record {digest}; it was never stored or has expired"
+            )
+        return records.load_record(digest, data)
+
+    def records(self) -> list[str]:
+        """List the digests of all records, sorted."""
+        return [key.decode() for key, _ in self._items("records")]
+
+    def ref(self, name: str) -> str | None:
+        """Read a ref.
+
+        Parameters
+        ----------
+        name
+            Its name.
+
+        Returns
+        -------
+        str | None
+            The digest it names, None if there is no such ref.
+        """
+        key = check_name("ref", name)
+        sealed = self._get("refs", key)
+        return None if sealed is None else unseal("refs", key, sealed).decode()
+
+    def refs(self, prefix: str = "") -> dict[str, str]:
+        """Read many refs.
+
+        Parameters
+        ----------
+        prefix
+            What their names begin with.
+
+        Returns
+        -------
+        dict[str, str]
+            Digests by name, in the order of names.
+        """
+        return {
+            key.decode(): unseal("refs", key, sealed).decode()
+            for key, sealed in self._items("refs", prefix.encode())
+        }
+
+    def memo(self, key: str) -> Memo | None:
+        """Look a derivation up.
+
+        Parameters
+        ----------
+        key
+            Key of the derivation.
+
+        Returns
+        -------
+        Memo | None
+            Its result, None if it has not been derived.
+        """
+        name = check_name("memo", key)
+        sealed = self._get("memo", name)
+        return None if sealed is None else Memo(**unseal_json("memo", name, sealed))
+
+    def memos(self, prefix: str = "") -> dict[str, Memo]:
+        """Read many memos.
+
+        Parameters
+        ----------
+        prefix
+            What their keys begin with.
+
+        Returns
+        -------
+        dict[str, Memo]
+            Memos by key, in the order of keys.
+        """
+        return {
+            key.decode(): Memo(**unseal_json("memo", key, sealed))
+            for key, sealed in self._items("memo", prefix.encode())
+        }
+
+    def history(
+        self, *, limit: int | None = None, ref_prefix: str | None = None
+    ) -> list[HistoryEntry]:
+        """Read the history.
+
+        Parameters
+        ----------
+        limit
+            How many entries at most.
+        ref_prefix
+            Leave out entries that moved no ref whose name begins so.
+
+        Returns
+        -------
+        list[HistoryEntry]
+            Newest first.
+        """
+        found: list[HistoryEntry] = []
+        with self._txn.cursor(db=self._databases["history"]) as cursor:
+            for key, sealed in cursor.iterprev():
+                if limit is not None and len(found) >= limit:
+                    break
+                entry = HistoryEntry.from_json(unseal_json("history", key, sealed))
+                names = (change.name for change in entry.changes)
+                if ref_prefix is None or any(name.startswith(ref_prefix) for name in names):
+                    found.append(entry)
+        return found
+
+    def _get(self, database: str, key: bytes) -> bytes | None:
+        value: bytes | None = self._txn.get(key, db=self._databases[database])
+        return value
+
+    def _items(self, database: str, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        with self._txn.cursor(db=self._databases[database]) as cursor:
+            if not cursor.set_range(prefix):
+                return
+            for key, value in cursor:
+                if not key.startswith(prefix):
+                    return
+                yield key, value
+
+
+class Writer(Snapshot):
+    """A snapshot in a write transaction: what it stores is committed when its block ends."""
+
+    def put_record(self, digest: str, data: bytes) -> None:
+        """Store a record in its canonical form."""
+        self._put("records", digest.encode(), data)
+
+    def put_memo(self, key: str, memo: Memo) -> None:
+        """Remember a result, replacing what was remembered."""
+        name = check_name("memo", key)
+        self._put("memo", name, seal_json("memo", name, memo.to_json()))
+
+    def set_ref(self, name: str, digest: str | None) -> None:
+        """Point a ref at a record, or remove it."""
+        key = check_name("ref", name)
+        if digest is None:
+            self._txn.delete(key, db=self._databases["refs"])
+        else:
+            self._put("refs", key, seal("refs", key, digest.encode()))
+
+    def append_history(
+        self, *, action: str, detail: JsonObject, at: str, changes: tuple[RefChange, ...]
+    ) -> None:
+        """Add an entry that carries the digest of the newest one."""
+        newest = self.history(limit=1)
+        entry = HistoryEntry(
+            counter=newest[0].counter + 1 if newest else 0,
+            action=action,
+            detail=detail,
+            at=at,
+            changes=changes,
+            previous=newest[0].digest if newest else None,
+        )
+        key = entry.counter.to_bytes(8, "big")
+        self._put("history", key, seal_json("history", key, entry.to_json()))
+
+    def put_meta(self, doc: JsonObject) -> None:
+        """Store the format version and the hub's id."""
+        self._put("meta", _HUB, seal_json("meta", _HUB, doc))
+
+    def _put(self, database: str, key: bytes, value: bytes) -> None:
+        self._txn.put(key, value, db=self._databases[database])
+
+
+class Catalogue:
+    """An open catalogue; close it.
+
+    Parameters
+    ----------
+    environment
+        The environment, which the catalogue leaves when it is closed.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment: Environment | None = environment
+
+    @staticmethod
+    def create(path: Path, *, hub_id: str, map_size: int = MAP_SIZE) -> None:
+        """Make an empty catalogue.
+
+        Parameters
+        ----------
+        path
+            A folder that is empty.
+        hub_id
+            The hub it belongs to.
+        map_size
+            Bytes of address space to reserve, the most the catalogue can hold.
+
+        Raises
+        ------
+        StorageError
+            If LMDB cannot make it.
+        """
+        environment = Environment(path, map_size=map_size, create=True)
+        try:
+            with environment.begin(write=True) as handles:
+                Writer(*handles).put_meta({"format": FORMAT, "id": hub_id})
+        finally:
+            environment.leave()
+
+    @classmethod
+    def open(cls, path: Path, *, hub_id: str, map_size: int = MAP_SIZE) -> Catalogue:
+        """Open a catalogue.
+
+        Parameters
+        ----------
+        path
+            Its folder.
+        hub_id
+            The hub it should belong to.
+        map_size
+            As in `create`; ignored if this process has the catalogue open already.
+
+        Returns
+        -------
+        Catalogue
+            The open catalogue.
+
+        Raises
+        ------
+        IntegrityError
+            If it is missing, damaged, or another hub's.
+        FormatError
+            If a newer version wrote it.
+        StorageError
+            If LMDB cannot open it.
+        """
+        catalogue = cls(Environment.share(path, map_size=map_size))
+        try:
+            catalogue._check_meta(path, hub_id)
+        except BaseException:
+            catalogue.close()
+            raise
+        return catalogue
+
+    def close(self) -> None:
+        """Let go of the environment; closing twice does nothing."""
+        environment, self._environment = self._environment, None
+        if environment is not None:
+            environment.leave()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """Read the catalogue as it is now, whatever is committed meanwhile.
+
+        Yields
+        ------
+        Snapshot
+            The reads.
+
+        Raises
+        ------
+        StorageError
+            If LMDB fails, or this process is a fork of the one that opened the catalogue.
+        """
+        with self._opened().begin(write=False) as handles:
+            yield Snapshot(*handles)
+
+    @contextmanager
+    def write(self) -> Iterator[Writer]:
+        """Write in one transaction: all of it is durable when the block ends, or none of it.
+
+        Yields
+        ------
+        Writer
+            The writes.
+
+        Raises
+        ------
+        StorageError
+            If LMDB fails; nothing was written, and the environment is opened afresh.
+        """
+        with self._opened().begin(write=True) as handles:
+            yield Writer(*handles)
+
+    def copy(self, descriptor: int) -> None:
+        """Write a compact copy of the environment as it is now.
+
+        Parameters
+        ----------
+        descriptor
+            An open, empty file.
+
+        Raises
+        ------
+        StorageError
+            If the copy cannot be written.
+        """
+        self._opened().copy(descriptor)
+
+    def _check_meta(self, path: Path, hub_id: str) -> None:
+        with self.snapshot() as snapshot:
+            meta = snapshot.meta()
+        if meta is None:
+            raise IntegrityError(f"{path} is no hub's catalogue; run `moma-cl verify --repair`")
+        if meta["format"] > FORMAT:
+            raise FormatError(
+                f"the catalogue {path} is in format {meta['format']}, this version of moma-cl"
+                f" knows up to {FORMAT}; install a newer one"
+            )
+        if meta["id"] != hub_id:
+            raise IntegrityError(
+                f"the catalogue {path} belongs to hub {meta['id']}, expected hub {hub_id};"
+                " correct the path in hub.toml"
+            )
+
+    def _opened(self) -> Environment:
+        if self._environment is None:
+            raise StorageError("the catalogue is closed; open the hub again")
+        return self._environment

@@ -1,0 +1,105 @@
+"""The folders of a hub, and how an empty hub is made."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from moma_store import hub_file
+from moma_store.catalogue import Catalogue
+from moma_store.environment import DATA_FILE
+from moma_store.errors import AlreadyExistsError, InvalidInputError
+from moma_store.files import Files, network_file_system, reported
+from moma_store.hub_file import HubFile
+
+CATALOGUE = "catalogue.lmdb"
+OBJECTS = "objects"
+CACHE = "cache"
+BACKUPS = "backups"
+TMP = "tmp"
+WRITER_LOCK = "writer.lock"
+
+# An empty file that is there while a hub is being made: whoever finds it without hub.toml may begin
+# afresh.
+_UNFINISHED = ".unfinished"
+
+
+def make_hub(
+    path: Path,
+    *,
+    backbone: Mapping[str, str],
+    catalogue: Path | None,
+    files: Files,
+    map_size: int,
+) -> None:
+    """Make an empty hub, or finish one whose making was interrupted.
+
+    Parameters
+    ----------
+    path
+        An empty folder or none.
+    backbone
+        Name and digest of the backbone.
+    catalogue
+        Folder for the catalogue, if it is not to be in the hub; empty or absent.
+    files
+        The file system.
+    map_size
+        Bytes of address space for the catalogue.
+
+    Raises
+    ------
+    AlreadyExistsError
+        If a folder holds something already.
+    InvalidInputError
+        If the catalogue would be on a network file system.
+    StorageError
+        If the disk refuses.
+    """
+    home = catalogue or path / CATALOGUE
+    _refuse_network(home)
+    _refuse_taken(path)
+    if catalogue is not None:
+        _refuse_taken(catalogue)
+    hub = HubFile(hub_id=uuid.uuid4().hex, backbone=dict(backbone), catalogue=catalogue)
+    text = hub.to_toml()
+    marker = path / _UNFINISHED
+    with reported("make a hub at", path):
+        path.mkdir(parents=True, exist_ok=True)
+        if not marker.exists():
+            with files.write_new(marker):
+                pass
+        for folder in (OBJECTS, CACHE, BACKUPS, TMP):
+            files.make_folder(path / folder)
+        shutil.rmtree(path / CATALOGUE, ignore_errors=True)
+        home.mkdir(parents=True, exist_ok=True)
+    Catalogue.create(home, hub_id=hub.hub_id, map_size=map_size)
+    files.settle(home / DATA_FILE)
+    with files.write_published(path / TMP / hub.hub_id, path / hub_file.NAME) as stream:
+        stream.write(text)
+    files.remove(marker)
+
+
+def _refuse_network(catalogue: Path) -> None:
+    kind = network_file_system(catalogue)
+    if kind is not None:
+        raise InvalidInputError(
+            f"the catalogue {catalogue} would be on a network file system ({kind}), where LMDB"
+            " corrupts; name a folder on a local disk with --catalogue PATH"
+        )
+
+
+def _refuse_taken(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise AlreadyExistsError(f"{folder} is a file; name a folder that is empty or absent")
+    names = {entry.name for entry in folder.iterdir()}
+    if hub_file.NAME in names:
+        raise AlreadyExistsError(f"there is a hub at {folder} already; name another folder")
+    if names and _UNFINISHED not in names:
+        raise AlreadyExistsError(
+            f"{folder} is not empty ({min(names)}); name a folder that is empty or absent"
+        )

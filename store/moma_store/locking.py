@@ -1,0 +1,120 @@
+"""The writer lock of a hub: held by the kernel, so that a dead holder holds nothing.
+
+It is never broken by age or by process id. What the file contains is for people only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import sys
+import time
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from moma_store.errors import BusyError
+from moma_store.files import reported
+
+_POLL_SECONDS = 0.05
+
+
+class WriterLock:
+    """The right to write to a hub, until `release`.
+
+    Parameters
+    ----------
+    descriptor
+        The open lock file, on which the lock is held.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
+        self._pid = os.getpid()
+
+    @classmethod
+    def acquire(cls, path: Path, *, wait: float, now: datetime) -> WriterLock:
+        """Take the lock.
+
+        Parameters
+        ----------
+        path
+            The lock file, made where needed and never removed.
+        wait
+            How long to try, s.
+        now
+            Time to show to others.
+
+        Returns
+        -------
+        WriterLock
+            The lock, held.
+
+        Raises
+        ------
+        BusyError
+            If someone, perhaps this process, still holds it when the time is up.
+        StorageError
+            If the file cannot be made or locked.
+        """
+        deadline = time.monotonic() + wait
+        with reported("lock", path):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                while not _locked(descriptor):
+                    if time.monotonic() >= deadline:
+                        raise BusyError(
+                            f"the hub {path.parent} is being written by {_holder(path)};"
+                            " try again when it is done"
+                        )
+                    time.sleep(_POLL_SECONDS)
+                _sign(descriptor, now)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        return cls(descriptor)
+
+    def release(self) -> None:
+        """Let go; doing so twice does nothing."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is None:
+            return
+        # Closing without LOCK_UN: in a forked child that would take the lock from the parent.
+        if self._pid == os.getpid():
+            os.ftruncate(descriptor, 0)
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _sign(descriptor: int, now: datetime) -> None:
+    holder = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "command": " ".join(sys.argv)[:200],
+        "since": now.isoformat(timespec="seconds"),
+    }
+    # A full disk must not keep the one out who would make room.
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+
+
+def _holder(path: Path) -> str:
+    try:
+        holder = json.loads(path.read_bytes())
+        return (
+            f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+            f" ({holder['command']})"
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        # Read between taking the lock and signing, or on a full disk.
+        return "another process"

@@ -1,0 +1,273 @@
+"""Records: immutable JSON documents named by their own digest, and how they refer to one another.
+
+A record is a JSON object with at least ``kind`` (a string) and ``format`` (an integer, the version
+of that kind). Anywhere inside, ``{"$record": digest}`` refers to another record and
+``{"$blob": digest, "file": sha256, "bytes": n}`` to a blob.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from moma_store.errors import IntegrityError, InvalidInputError
+
+JsonObject = dict[str, Any]
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobLink:
+    """How a record refers to a blob.
+
+    Attributes
+    ----------
+    digest
+        SHA-256 of the blob's logical content, which is also its name.
+    file
+        SHA-256 of the file, by which it can be verified without being decoded.
+    n_bytes
+        Size of the file.
+    """
+
+    digest: str
+    file: str
+    n_bytes: int
+
+    def __post_init__(self) -> None:
+        check_digest(self.digest)
+        check_digest(self.file)
+        if type(self.n_bytes) is not int or self.n_bytes < 0:
+            raise InvalidInputError(f"blob {self.digest}: {self.n_bytes!r} is no size in bytes")
+
+    def to_json(self) -> JsonObject:
+        """Give the link as it stands in a record.
+
+        Returns
+        -------
+        JsonObject
+            ``{"$blob": digest, "file": sha256, "bytes": n}``.
+        """
+        return {"$blob": self.digest, "file": self.file, "bytes": self.n_bytes}
+
+    @classmethod
+    def from_json(cls, doc: Mapping[str, Any]) -> BlobLink:
+        """Read a link out of a record.
+
+        Parameters
+        ----------
+        doc
+            What `to_json` gives.
+
+        Returns
+        -------
+        BlobLink
+            The link.
+
+        Raises
+        ------
+        InvalidInputError
+            If `doc` is anything else.
+        """
+        if doc.keys() != {"$blob", "file", "bytes"}:
+            raise InvalidInputError(
+                f"a blob link has the keys $blob, file and bytes, got {sorted(doc)}"
+            )
+        return cls(digest=doc["$blob"], file=doc["file"], n_bytes=doc["bytes"])
+
+
+def record_link(digest: str) -> JsonObject:
+    """Refer to a record.
+
+    Parameters
+    ----------
+    digest
+        Name of the record.
+
+    Returns
+    -------
+    JsonObject
+        ``{"$record": digest}``.
+
+    Raises
+    ------
+    InvalidInputError
+        If `digest` is none.
+    """
+    return {"$record": check_digest(digest)}
+
+
+def check_digest(digest: object) -> str:
+    """Refuse anything but a digest.
+
+    Parameters
+    ----------
+    digest
+        What should be a SHA-256.
+
+    Returns
+    -------
+    str
+        The same.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is not 64 lower-case hexadecimal digits.
+    """
+    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        raise InvalidInputError(
+            f"{digest!r} is no digest; expected 64 lower-case hexadecimal digits"
+        )
+    return digest
+
+
+def canonical_json(doc: object) -> bytes:
+    """Serialise a document in the one form that is hashed and stored.
+
+    Keys are sorted by code point, nothing is padded, text is UTF-8.
+
+    Parameters
+    ----------
+    doc
+        Objects with string keys, arrays, strings, finite numbers, booleans and null.
+
+    Returns
+    -------
+    bytes
+        The same bytes for equal documents.
+
+    Raises
+    ------
+    InvalidInputError
+        If the document holds something JSON has no form for, NaN and infinity included.
+    """
+    try:
+        _check_keys(doc)
+        text = json.dumps(
+            doc, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+        return text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInputError(f"the document cannot be stored as JSON: {error}") from error
+
+
+def digest(doc: object) -> str:
+    """Name a document.
+
+    Parameters
+    ----------
+    doc
+        As in `canonical_json`.
+
+    Returns
+    -------
+    str
+        SHA-256 of its canonical form, hexadecimal.
+    """
+    return hashlib.sha256(canonical_json(doc)).hexdigest()
+
+
+def check_record(doc: Mapping[str, Any]) -> None:
+    """Refuse a document that is no record.
+
+    Parameters
+    ----------
+    doc
+        The document.
+
+    Raises
+    ------
+    InvalidInputError
+        If ``kind`` or ``format`` is missing or of another type.
+    """
+    if not isinstance(doc, dict) or not isinstance(doc.get("kind"), str):
+        raise InvalidInputError("a record is a JSON object with a string under 'kind'")
+    if type(doc.get("format")) is not int:
+        raise InvalidInputError(
+            f"record of kind {doc['kind']!r}: 'format' must be an integer,"
+            f" got {doc.get('format')!r}"
+        )
+
+
+def load_record(name: str, data: bytes) -> JsonObject:
+    """Parse a stored record after verifying it.
+
+    Parameters
+    ----------
+    name
+        Digest under which it is stored.
+    data
+        Its canonical form.
+
+    Returns
+    -------
+    JsonObject
+        The record.
+
+    Raises
+    ------
+    IntegrityError
+        If the data does not have that digest.
+    """
+    found = hashlib.sha256(data).hexdigest()
+    if found != name:
+        raise IntegrityError(
+            f"record {name} is damaged: its content has the digest {found};"
+            " run `moma-cl verify --repair`"
+        )
+    doc: JsonObject = json.loads(data)
+    return doc
+
+
+def links(doc: object) -> tuple[set[str], set[BlobLink]]:
+    """Collect everything a document refers to.
+
+    Parameters
+    ----------
+    doc
+        A record, or part of one.
+
+    Returns
+    -------
+    tuple[set[str], set[BlobLink]]
+        Digests of records; blobs.
+
+    Raises
+    ------
+    InvalidInputError
+        If a link is malformed.
+    """
+    records: set[str] = set()
+    blobs: set[BlobLink] = set()
+    for value in _objects(doc):
+        if "$blob" in value:
+            blobs.add(BlobLink.from_json(value))
+        elif "$record" in value:
+            if len(value) != 1:
+                raise InvalidInputError(f"a record link has no other keys, got {sorted(value)}")
+            records.add(check_digest(value["$record"]))
+    return records, blobs
+
+
+def _objects(doc: object) -> Iterator[Mapping[str, Any]]:
+    if isinstance(doc, Mapping):
+        yield doc
+        for value in doc.values():
+            yield from _objects(value)
+    elif isinstance(doc, list | tuple):
+        for value in doc:
+            yield from _objects(value)
+
+
+def _check_keys(doc: object) -> None:
+    # json.dumps would turn 1, True and None into strings, so that unlike documents coincide.
+    for value in _objects(doc):
+        for key in value:
+            if not isinstance(key, str):
+                raise InvalidInputError(f"the document has the key {key!r}; keys must be strings")
