@@ -1,0 +1,282 @@
+"""The records of a hub: immutable documents that name each other, and blobs, by digest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any, ClassVar, Self
+
+from moma_store.records import BlobLink, record_link
+
+FORMAT = 1
+
+
+class ModuleKind(StrEnum):
+    """What of a backbone a module specialises."""
+
+    FULL = "full"  # every parameter
+    ADAPTER = "adapter"  # a bottleneck after each block, the backbone frozen
+    NONE = "none"  # the task trains no module
+
+
+class Grouping(StrEnum):
+    """What decides the fold of a row."""
+
+    FORMULA = "formula"  # a hash of the reduced formula
+    STRUCTURE = "structure"  # a hash of the structure's fingerprint
+    COLUMN = "column"  # a column of the user's
+
+
+class SegmentRole(StrEnum):
+    """What a segment does to the rows before it."""
+
+    ROWS = "rows"  # adds rows; one whose id is known replaces the earlier row
+    RETRACTION = "retraction"  # takes rows away by id
+
+
+class Method(StrEnum):
+    """Which head of a predictor answers."""
+
+    KERNEL = "kernel"
+    FINETUNED = "finetuned"
+    MEAN = "mean"  # of the two
+
+
+class Calibration(StrEnum):
+    """Where the intervals of a predictor come from."""
+
+    HELD_OUT = "held-out"  # errors on rows that decided nothing
+    CROSS_VALIDATION = "cross-validation"  # CV+, for few rows
+    RANGE = "range"  # the range of the labels, for very few
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """Base of all records: to and from the store's JSON documents."""
+
+    kind: ClassVar[str]
+    record_fields: ClassVar[frozenset[str]] = frozenset()  # digests of records
+    blob_fields: ClassVar[frozenset[str]] = frozenset()
+
+    def to_doc(self) -> dict[str, Any]:
+        """Write as a document, digests as links.
+
+        Returns
+        -------
+        dict[str, Any]
+            JSON document with ``kind`` and ``format``.
+        """
+        doc: dict[str, Any] = {"kind": self.kind, "format": FORMAT}
+        for entry in fields(self):
+            doc[entry.name] = self._write(entry.name, getattr(self, entry.name))
+        return doc
+
+    @classmethod
+    def from_doc(cls, doc: Mapping[str, Any]) -> Self:
+        """Read a document that :meth:`to_doc` wrote.
+
+        Parameters
+        ----------
+        doc
+            The document.
+
+        Returns
+        -------
+        Self
+            The record.
+        """
+        return cls(**{entry.name: cls._read(entry.name, doc[entry.name]) for entry in fields(cls)})
+
+    def with_blob(self, link: BlobLink) -> Self:
+        """Give the record its blob, once that is written.
+
+        Parameters
+        ----------
+        link
+            The blob.
+
+        Returns
+        -------
+        Self
+            The same record with the link in its field ``blob``.
+        """
+        given = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return type(self)(**{**given, "blob": link})
+
+    @classmethod
+    def _write(cls, name: str, value: Any) -> Any:
+        if value is None:
+            return None
+        if name in cls.record_fields:
+            return (
+                [record_link(digest) for digest in value]
+                if isinstance(value, tuple)
+                else record_link(value)
+            )
+        if name in cls.blob_fields:
+            return value.to_json()
+        if isinstance(value, StrEnum):
+            return value.value
+        return list(value) if isinstance(value, tuple) else value
+
+    @classmethod
+    def _read(cls, name: str, value: Any) -> Any:
+        if value is None:
+            return None
+        if name in cls.record_fields:
+            return (
+                tuple(link["$record"] for link in value)
+                if isinstance(value, list)
+                else value["$record"]
+            )
+        if name in cls.blob_fields:
+            return BlobLink.from_json(value)
+        return tuple(value) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hub(Record):
+    """What every task of a hub shares."""
+
+    kind: ClassVar[str] = "hub"
+    blob_fields: ClassVar[frozenset[str]] = frozenset({"parameters", "adapter"})
+
+    backbone: str  # name in the entry-point group
+    backbone_version: str
+    manifest: dict[str, Any]  # of the backbone's parameter vector
+    parameters: BlobLink  # the backbone's parameters
+    adapter_manifest: dict[str, Any]
+    adapter: BlobLink  # the adapter that all adapter modules start from
+    adapter_width: int
+    salt: str  # of the fold hash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task(Record):
+    """A property to predict, as the user brought it."""
+
+    kind: ClassVar[str] = "task"
+
+    name: str
+    property: str  # canonical name of the property
+    target: str  # column of the data
+    unit: str
+    transform: str  # of the target before learning: none, log10, log
+    module: ModuleKind
+    grouping: Grouping
+    fold_column: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment(Record):
+    """Rows that came in together, or the retraction of earlier ones."""
+
+    kind: ClassVar[str] = "segment"
+    blob_fields: ClassVar[frozenset[str]] = frozenset({"blob"})
+
+    role: SegmentRole
+    blob: BlobLink
+    n_rows: int
+    sources: tuple[dict[str, str], ...]  # name and SHA-256 of each file
+    refused: int  # rows that were not taken in
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset(Record):
+    """An ordered list of segments, and what of it is live."""
+
+    kind: ClassVar[str] = "dataset"
+    record_fields: ClassVar[frozenset[str]] = frozenset({"segments", "previous"})
+
+    segments: tuple[str, ...]
+    previous: str | None  # the dataset without the last segment
+    n_rows: int  # live rows
+    n_train: int
+    n_validation: int
+    n_held_out: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Module(Record):
+    """Encoder parameters specialised to one task; never changed."""
+
+    kind: ClassVar[str] = "module"
+    record_fields: ClassVar[frozenset[str]] = frozenset({"hub", "dataset"})
+    blob_fields: ClassVar[frozenset[str]] = frozenset({"blob"})
+
+    hub: str
+    module: ModuleKind
+    property: str
+    dataset: str | None  # None: its data is not in this hub
+    blob: BlobLink  # parameters, and the fingerprints of the structures it was trained on
+    n_train: int
+    n_validation: int
+    validation_mae: float  # in the unit
+    unit: str
+    epochs: int
+    settings: dict[str, Any]  # of the training
+    made_by: dict[str, str]  # software versions
+    source: dict[str, Any]  # where data or weights came from, with licences
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate(Record):
+    """How well one module's embedding predicts one task's rows from their neighbours."""
+
+    kind: ClassVar[str] = "estimate"
+    record_fields: ClassVar[frozenset[str]] = frozenset({"module", "dataset"})
+    blob_fields: ClassVar[frozenset[str]] = frozenset({"blob"})
+
+    module: str | None  # None: the backbone, module zero
+    dataset: str
+    blob: BlobLink | None  # leave-one-out predictions; None where the module is excluded
+    mae: float | None  # of normalised targets
+    excluded: str | None  # why the module is no candidate here
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Composition(Record):
+    """Weights over modules for one task."""
+
+    kind: ClassVar[str] = "composition"
+    record_fields: ClassVar[frozenset[str]] = frozenset({"dataset", "modules"})
+
+    dataset: str
+    module: ModuleKind
+    modules: tuple[str, ...]  # candidates with a weight above zero, by digest
+    weights: tuple[float, ...]  # one for each of them
+    backbone_weight: float  # module zero's
+    objective: float  # of the convex program, in var(y)
+    backbone_objective: float  # the same with the backbone alone
+    duality_gap: float  # before pruning, in var(y)
+    n_candidates: int  # the backbone included
+    excluded: dict[str, str]  # module digest: reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictor(Record):
+    """All it takes to answer: encoder, heads, normaliser, calibration."""
+
+    kind: ClassVar[str] = "predictor"
+    record_fields: ClassVar[frozenset[str]] = frozenset({"task", "dataset", "composition"})
+    blob_fields: ClassVar[frozenset[str]] = frozenset({"blob"})
+
+    task: str
+    dataset: str
+    composition: str
+    blob: BlobLink
+    method: Method
+    n_train: int
+    calibration: Calibration
+    validation_mae: float  # of the method that answers, in the task's unit
+    validation_maes: dict[str, float]  # of every head
+    held_out_mae: float | None
+    settings: dict[str, Any]  # of the recipe, as far as answering depends on them
+    made_by: dict[str, str]
+
+
+RECORD_TYPES: dict[str, type[Record]] = {
+    record.kind: record
+    for record in (Hub, Task, Segment, Dataset, Module, Estimate, Composition, Predictor)
+}

@@ -1,0 +1,1 @@
+"""Crystals: reading, checking, packing and identifying them."""

@@ -1,0 +1,140 @@
+"""Crystals as plain arrays: one structure, or many packed end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Crystal:
+    """One fully ordered periodic structure.
+
+    Attributes
+    ----------
+    lattice
+        Lattice vectors as rows, shape ``(3, 3)``, Å.
+    atomic_numbers
+        Atomic number of each site, shape ``(n_atoms,)``.
+    frac_coords
+        Fractional coordinates, shape ``(n_atoms, 3)``, in units of the lattice vectors.
+    """
+
+    lattice: FloatArray
+    atomic_numbers: IntArray
+    frac_coords: FloatArray
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of sites in the cell."""
+        return len(self.atomic_numbers)
+
+    @property
+    def volume(self) -> float:
+        """Cell volume, Å³."""
+        return float(abs(np.linalg.det(self.lattice)))
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class PackedCrystals:
+    """Many crystals in four arrays, the form in which segments store them.
+
+    Attributes
+    ----------
+    lattices
+        Lattice vectors as rows, shape ``(n_structures, 3, 3)``, Å.
+    atomic_numbers
+        Atomic numbers of all sites, shape ``(n_atoms_total,)``.
+    frac_coords
+        Fractional coordinates of all sites, shape ``(n_atoms_total, 3)``.
+    offsets
+        Structure ``i`` owns sites ``offsets[i]:offsets[i + 1]``, shape ``(n_structures + 1,)``.
+    """
+
+    lattices: FloatArray
+    atomic_numbers: IntArray
+    frac_coords: FloatArray
+    offsets: IntArray
+
+    @classmethod
+    def pack(cls, crystals: Iterable[Crystal]) -> PackedCrystals:
+        """Pack crystals in their order.
+
+        Parameters
+        ----------
+        crystals
+            The structures to pack.
+
+        Returns
+        -------
+        PackedCrystals
+            The same structures end to end.
+        """
+        listed = list(crystals)
+        counts = [crystal.n_atoms for crystal in listed]
+        return cls(
+            lattices=np.array([c.lattice for c in listed], dtype=np.float64).reshape(-1, 3, 3),
+            atomic_numbers=np.concatenate(
+                [np.zeros(0, np.int64), *(c.atomic_numbers for c in listed)]
+            ).astype(np.int64),
+            frac_coords=np.concatenate([np.zeros((0, 3)), *(c.frac_coords for c in listed)]).astype(
+                np.float64
+            ),
+            offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        )
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> PackedCrystals:
+        """Take the four arrays out of a blob.
+
+        Parameters
+        ----------
+        arrays
+            A mapping that holds at least the four arrays under their attribute names.
+
+        Returns
+        -------
+        PackedCrystals
+            A view of them.
+        """
+        return cls(
+            lattices=arrays["lattices"].astype(np.float64, copy=False),
+            atomic_numbers=arrays["atomic_numbers"].astype(np.int64),
+            frac_coords=arrays["frac_coords"].astype(np.float64, copy=False),
+            offsets=arrays["offsets"].astype(np.int64, copy=False),
+        )
+
+    def to_arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Give the four arrays as they are stored, atomic numbers in one byte each.
+
+        Returns
+        -------
+        dict[str, NDArray[np.generic]]
+            The arrays by attribute name.
+        """
+        return {
+            "lattices": self.lattices,
+            "atomic_numbers": self.atomic_numbers.astype(np.uint8),
+            "frac_coords": self.frac_coords,
+            "offsets": self.offsets,
+        }
+
+    def __len__(self) -> int:
+        return len(self.lattices)
+
+    def __getitem__(self, index: int) -> Crystal:
+        start, stop = self.offsets[index], self.offsets[index + 1]
+        return Crystal(
+            lattice=self.lattices[index],
+            atomic_numbers=self.atomic_numbers[start:stop],
+            frac_coords=self.frac_coords[start:stop],
+        )
+
+    def __iter__(self) -> Iterator[Crystal]:
+        return (self[index] for index in range(len(self)))

@@ -1,0 +1,310 @@
+"""Taking in rows: from files to arrays that can be stored, with a report of what was refused."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moma_cl.folds import FOLD_NAMES
+from moma_cl.properties import Transform
+from moma_cl.structures.crystals import Crystal, PackedCrystals
+from moma_cl.structures.fingerprints import fingerprint, reduced_formula
+from moma_cl.structures.readers import Limits, Row, read_rows
+from moma_cl.structures.validation import (
+    MAX_ATOMS,
+    Quarantine,
+    Refusal,
+    RowError,
+    check_crystal,
+    check_not_constant,
+    checked_target,
+)
+from moma_store.errors import InvalidInputError
+
+_REPORT_EVERY = 100  # rows between two calls of the progress callback
+_NAMED = 3  # sources named in a message
+_COLUMNS = 20  # columns named in a message
+_SAME = 1e-8  # difference below which two numbers of repeated rows are the same
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Intake:
+    """The rows of some files that can be stored.
+
+    Attributes
+    ----------
+    ids
+        Id of each row, unique.
+    crystals
+        The structures.
+    targets
+        Target values in the unit of the file, shape ``(n_rows,)``.
+    fingerprints
+        Fingerprint of each structure, shape ``(n_rows,)``.
+    formulas
+        Reduced formula of each structure.
+    fold_labels
+        Fold of each row; ``None`` when no fold column was asked for.
+    refusals
+        The rows that were refused, in input order.
+    left_out
+        Number of rows without a value in the fold column.
+    repeats
+        Number of rows that repeat an earlier one and were taken once.
+    """
+
+    ids: list[str]
+    crystals: PackedCrystals
+    targets: NDArray[np.float64]
+    fingerprints: NDArray[np.uint64]
+    formulas: list[str]
+    fold_labels: list[str] | None
+    refusals: tuple[Refusal, ...]
+    left_out: int
+    repeats: int
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """The report of the rows that were refused."""
+        return Quarantine(refusals=self.refusals)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Accepted:
+    """A row whose structure, target and fold are good."""
+
+    place: int  # in the input
+    id: str
+    source: str
+    crystal: Crystal
+    target: float
+    fold: str | None
+
+    def repeats(self, other: _Accepted) -> bool:
+        """Whether the two rows say the same."""
+        ours, theirs = self.crystal, other.crystal
+        return (
+            self.fold == other.fold
+            and bool(np.isclose(self.target, other.target, rtol=_SAME, atol=0))
+            and np.array_equal(ours.atomic_numbers, theirs.atomic_numbers)
+            and np.allclose(ours.lattice, theirs.lattice, rtol=0, atol=_SAME)
+            and np.allclose(ours.frac_coords, theirs.frac_coords, rtol=0, atol=_SAME)
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Sorter:
+    """Sorts rows into accepted, refused and left out, and remembers which columns there were."""
+
+    target: str
+    fold_column: str | None
+    transform: Transform
+    elements: frozenset[int] | None
+    max_atoms: int
+    accepted: list[_Accepted] = field(default_factory=list)
+    refused: list[tuple[int, Refusal]] = field(default_factory=list)
+    left_out: int = 0
+    columns: dict[str, None] = field(default_factory=dict)  # in order of appearance
+
+    def add(self, place: int, row: Row) -> None:
+        """Sort one row."""
+        self.columns.update(dict.fromkeys(row.values))
+        try:
+            accepted = self._accept(place, row)
+        except InvalidInputError as error:
+            self.refuse(place, row, RowError.of(error))
+            return
+        if accepted is None:
+            self.left_out += 1
+        else:
+            self.accepted.append(accepted)
+
+    def refuse(self, place: int, row: Row | _Accepted, reason: RowError) -> None:
+        """Put a row among the refused."""
+        refusal = Refusal(id=row.id, source=row.source, code=reason.code, message=reason.message)
+        self.refused.append((place, refusal))
+
+    def _accept(self, place: int, row: Row) -> _Accepted | None:
+        """Check a row, the cheapest checks first; ``None`` when it belongs to no fold."""
+        if row.crystal is None:
+            raise _as_error(row.error)
+        fold = None
+        if self.fold_column is not None:
+            fold = row.values.get(self.fold_column)
+            if fold is None or fold == "":
+                return None
+            if fold not in FOLD_NAMES:
+                raise InvalidInputError(
+                    f"the fold is {str(fold)[:32]!r}; expected {', '.join(FOLD_NAMES)}",
+                    code="invalid-input.unknown-fold",
+                )
+        target = checked_target(row.values.get(self.target), self.transform)
+        problem = check_crystal(row.crystal, elements=self.elements, max_atoms=self.max_atoms)
+        if problem is not None:
+            raise _as_error(problem)
+        return _Accepted(
+            place=place,
+            id=row.id,
+            source=row.source,
+            crystal=row.crystal,
+            target=target,
+            fold=None if fold is None else str(fold),
+        )
+
+    def merge_repeats(self) -> int:
+        """Take repeated rows once, refuse contradicting ones; the number of rows merged."""
+        by_id: defaultdict[str, list[_Accepted]] = defaultdict(list)
+        for row in self.accepted:
+            by_id[row.id].append(row)
+        merged = 0
+        for rows in by_id.values():
+            if all(row.repeats(rows[0]) for row in rows[1:]):
+                merged += len(rows) - 1
+                del rows[1:]
+            else:
+                self._refuse_contradicting(rows)
+                rows.clear()
+        self.accepted = sorted(
+            (row for rows in by_id.values() for row in rows), key=lambda row: row.place
+        )
+        return merged
+
+    def _refuse_contradicting(self, rows: list[_Accepted]) -> None:
+        places = ", ".join(row.source for row in rows[:_NAMED])
+        more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
+        message = f"the id occurs with different contents, at {places}{more}: keep one of them"
+        for row in rows:
+            self.refuse(row.place, row, RowError(code="duplicate-id", message=message))
+
+
+def take_in(
+    sources: Sequence[Path],
+    *,
+    target: str,
+    fold_column: str | None = None,
+    transform: Transform = Transform.NONE,
+    elements: frozenset[int] | None = None,
+    max_atoms: int = MAX_ATOMS,
+    limits: Limits | None = None,
+    appended: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Intake:
+    """Read, check and pack the rows of a task.
+
+    Parameters
+    ----------
+    sources
+        Files and folders, as for `read_rows`.
+    target
+        Column that holds the target.
+    fold_column
+        Column that holds the fold of each row; rows without a value are left out.
+    transform
+        What will be done to the target, whose domain the values must lie in.
+    elements
+        Atomic numbers the backbone knows; any element when ``None``.
+    max_atoms
+        Largest number of atoms in a cell.
+    limits
+        What one row may cost.
+    appended
+        The rows join others, so that they may all have the same target.
+    progress
+        Called with the number of rows read so far, now and then.
+
+    Returns
+    -------
+    Intake
+        The good rows in input order, and the refusals.
+
+    Raises
+    ------
+    NotFoundError
+        A source does not exist.
+    InvalidInputError
+        A source cannot be read, no row has the target or fold column, no row is good, or all
+        targets are equal.
+    """
+    sorter = _Sorter(
+        target=target,
+        fold_column=fold_column,
+        transform=transform,
+        elements=elements,
+        max_atoms=max_atoms,
+    )
+    n_rows = 0
+    for n_rows, row in enumerate(read_rows(sources, limits=limits, strict=True), start=1):
+        sorter.add(n_rows, row)
+        if progress and n_rows % _REPORT_EVERY == 0:
+            progress(n_rows)
+    if progress:
+        progress(n_rows)
+    for column in filter(None, (target, fold_column)):
+        _check_column(column, list(sorter.columns), sources)
+    repeats = sorter.merge_repeats()
+    intake = _packed(sorter, repeats)
+    if not intake.ids:
+        raise _nothing_left(intake, sources)
+    if not appended:
+        check_not_constant(intake.targets, target)
+    return intake
+
+
+def _as_error(reason: RowError | None) -> InvalidInputError:
+    if reason is None:
+        return InvalidInputError("no structure", code="invalid-input.missing-structure")
+    return InvalidInputError(reason.message, code=f"invalid-input.{reason.code}")
+
+
+def _named(sources: Sequence[Path]) -> str:
+    more = f" and {len(sources) - _NAMED} more" if len(sources) > _NAMED else ""
+    return ", ".join(map(str, sources[:_NAMED])) + more
+
+
+def _check_column(column: str, columns: list[str], sources: Sequence[Path]) -> None:
+    """Check that some row has a column; without any columns, the rows say themselves why."""
+    if column in columns or not columns:
+        return
+    near = get_close_matches(column, columns, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    more = f" and {len(columns) - _COLUMNS} more" if len(columns) > _COLUMNS else ""
+    raise InvalidInputError(
+        f"no row of {_named(sources)} has a column {column!r}; the columns are "
+        f"{', '.join(columns[:_COLUMNS])}{more}{hint}",
+        code="invalid-input.missing-column",
+    )
+
+
+def _packed(sorter: _Sorter, repeats: int) -> Intake:
+    """Pack the accepted rows."""
+    rows = sorter.accepted
+    return Intake(
+        ids=[row.id for row in rows],
+        crystals=PackedCrystals.pack(row.crystal for row in rows),
+        targets=np.array([row.target for row in rows], dtype=np.float64),
+        fingerprints=np.array([fingerprint(row.crystal) for row in rows], dtype=np.uint64),
+        formulas=[reduced_formula(row.crystal.atomic_numbers) for row in rows],
+        fold_labels=[str(row.fold) for row in rows] if sorter.fold_column is not None else None,
+        refusals=tuple(
+            refusal for _, refusal in sorted(sorter.refused, key=lambda entry: entry[0])
+        ),
+        left_out=sorter.left_out,
+        repeats=repeats,
+    )
+
+
+def _nothing_left(intake: Intake, sources: Sequence[Path]) -> InvalidInputError:
+    """Say why no row is good."""
+    reasons = intake.quarantine.summary()
+    if intake.left_out:
+        reasons.append(f"{intake.left_out:,} without a value in the fold column")
+    return InvalidInputError(
+        f"{_named(sources)} has no row that can be used: {'; '.join(reasons) or 'it is empty'}",
+        code="invalid-input.no-rows",
+    )

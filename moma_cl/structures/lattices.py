@@ -1,0 +1,85 @@
+"""Geometry of lattices: how thick a cell is, and the most compact cell of the same lattice."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moma_cl.structures.crystals import FloatArray
+
+_MAX_STEPS = 10_000  # rounding could make vectors of equal length swap for ever
+
+
+def heights(lattice: FloatArray) -> FloatArray:
+    """Distances between opposite faces of a cell.
+
+    A vector shorter than ``r`` has fractional coordinates within ``r / heights`` of zero, which
+    says how many neighbouring cells a search with cutoff ``r`` must look at.
+
+    Parameters
+    ----------
+    lattice
+        Lattice vectors as rows, shape ``(3, 3)``, Å; linearly independent.
+
+    Returns
+    -------
+    FloatArray
+        Height of the cell along each lattice vector, shape ``(3,)``, Å.
+    """
+    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = lattice.tolist()
+    # Written out: a hundred thousand small arrays through np.cross take seconds.
+    bc = (by * cz - bz * cy, bz * cx - bx * cz, bx * cy - by * cx)
+    ca = (cy * az - cz * ay, cz * ax - cx * az, cx * ay - cy * ax)
+    ab = (ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx)
+    volume = abs(ax * bc[0] + ay * bc[1] + az * bc[2])
+    areas = [(v[0] ** 2 + v[1] ** 2 + v[2] ** 2) ** 0.5 for v in (bc, ca, ab)]
+    return np.array([volume / area for area in areas])
+
+
+def reduced_basis(lattice: FloatArray) -> FloatArray:
+    """Find three short vectors that span the same lattice (Semaev's form of Minkowski reduction).
+
+    Parameters
+    ----------
+    lattice
+        Lattice vectors as rows, shape ``(3, 3)``, Å; linearly independent.
+
+    Returns
+    -------
+    FloatArray
+        Lattice vectors as rows, the shortest first, shape ``(3, 3)``, Å. The first is a shortest
+        vector of the lattice.
+
+    References
+    ----------
+    Semaev, *A 3-dimensional lattice reduction algorithm*, CaLC 2001, LNCS 2146, 181.
+    """
+    basis = lattice.copy()
+    for _ in range(_MAX_STEPS):
+        basis = basis[np.argsort(np.linalg.norm(basis, axis=1), kind="stable")]
+        _reduce_pair(basis)
+        shorter = _shortened_last(basis)
+        if shorter @ shorter >= basis[2] @ basis[2] * (1 - 1e-12):
+            break
+        basis[2] = shorter
+    return basis
+
+
+def _reduce_pair(basis: FloatArray) -> None:
+    """Lagrange-Gauss reduction of the first two vectors, in place."""
+    for _ in range(_MAX_STEPS):
+        first, second = basis[0].copy(), basis[1].copy()
+        second -= np.rint(first @ second / (first @ first)) * first
+        basis[1] = second
+        if second @ second >= first @ first * (1 - 1e-12):
+            return
+        basis[0], basis[1] = second, first
+
+
+def _shortened_last(basis: FloatArray) -> FloatArray:
+    """Shortest of the third vector and its neighbours modulo the plane of the first two."""
+    plane = basis[:2]
+    nearest = np.rint(np.linalg.solve(plane @ plane.T, plane @ basis[2]))
+    steps = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)], dtype=np.float64)
+    choices = basis[2] - (nearest + steps) @ plane
+    shortest: FloatArray = choices[np.argmin(np.einsum("ij,ij->i", choices, choices))]
+    return shortest

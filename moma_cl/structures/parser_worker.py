@@ -1,0 +1,156 @@
+"""The process that parses CIF and POSCAR text; see `moma_cl.structures.parsing` for its owner.
+
+Messages are a length (eight bytes, big-endian) and as many bytes of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import struct
+import sys
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from moma_cl.structures.documents import DISORDERED
+from moma_cl.structures.elements import atomic_number
+from moma_store.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+LENGTH = struct.Struct(">Q")
+"""Frame header: the number of bytes that follow."""
+
+MEMORY = "parse-memory"
+"""Code of a reply after which the process must not be used again."""
+
+_FULL = 1 - 1e-6  # occupancies are written with rounding errors
+_ISOTOPE = re.compile(r"[DT](?![A-Za-z])")
+
+
+def main() -> None:
+    """Answer requests from standard input until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner, which then ends us
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what the parser prints must not get between the replies
+    settings = json.loads(_read(sys.stdin.buffer) or b"{}")
+    warnings.simplefilter("ignore")
+    _warm_up()
+    _limit_memory(int(settings["parse_bytes"]))
+    _write(replies, {"ready": True})
+    while (request := _read(sys.stdin.buffer)) is not None:
+        # Ends a parser that hangs although its owner was killed; no handler, for C code runs none.
+        signal.alarm(int(settings["parse_seconds"]) + 5)
+        _write(replies, _reply(json.loads(request)))
+        signal.alarm(0)
+
+
+def _read(stream: IO[bytes]) -> bytes | None:
+    header = stream.read(LENGTH.size)
+    return stream.read(LENGTH.unpack(header)[0]) if len(header) == LENGTH.size else None
+
+
+def _write(stream: IO[bytes], message: object) -> None:
+    body = json.dumps(message).encode()
+    stream.write(LENGTH.pack(len(body)) + body)
+    stream.flush()
+
+
+def _warm_up() -> None:
+    """Import the parsers before memory is limited."""
+    import pymatgen.io.cif
+    import pymatgen.io.vasp.inputs  # noqa: F401  imported for its effect, as the one above
+
+
+def _limit_memory(extra_bytes: int) -> None:
+    """Limit the address space to what is in use and some more, where the system can."""
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        return
+    import resource
+
+    in_use = int(statm.read_text().split()[0]) * resource.getpagesize()
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = in_use + extra_bytes
+    if hard != resource.RLIM_INFINITY:
+        limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _reply(request: dict[str, str]) -> dict[str, object]:
+    """Parse one text; whatever goes wrong is the status of that text."""
+    try:
+        parse = _parse_cif if request["format"] == "cif" else _parse_poscar
+        return _as_reply(parse(request["text"]))
+    except MemoryError:
+        return {"code": MEMORY, "message": "the parser ran out of memory"}
+    except InvalidInputError as error:
+        return {"code": error.code, "message": error.message}
+    except Exception as error:  # noqa: BLE001  the parsers raise anything on malformed text
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return {
+            "code": "parse-error",
+            "message": f"not a readable {request['format'].upper()} file ({reason})",
+        }
+
+
+def _parse_cif(text: str) -> Structure:
+    from pymatgen.io.cif import CifParser
+
+    parser = CifParser.from_str(text, check_cif=False)
+    for block in parser.as_dict().values():
+        labels = block.get("_atom_site_type_symbol") or block.get("_atom_site_label") or []
+        _refuse_isotopes(map(str, labels if isinstance(labels, list) else [labels]))
+    structures = parser.parse_structures(primitive=False, on_error="raise")
+    if len(structures) != 1:
+        raise InvalidInputError(
+            f"the CIF holds {len(structures)} structures: give each its own file",
+            code="invalid-input.many-structures",
+        )
+    return structures[0]
+
+
+def _refuse_isotopes(labels: Iterable[str]) -> None:
+    """Refuse D and T, which the parsers take for hydrogen; in zeolites T is even Si or Al."""
+    for label in labels:
+        if _ISOTOPE.match(label):
+            atomic_number(label[0])
+
+
+def _parse_poscar(text: str) -> Structure:
+    from pymatgen.io.vasp.inputs import Poscar
+
+    _refuse_isotopes(" ".join(text.splitlines()[5:6]).split())
+    poscar = Poscar.from_str(text, read_velocities=False)
+    if not poscar.true_names:
+        raise InvalidInputError(
+            "the POSCAR does not name its elements: add a line with their symbols before the "
+            "line with the numbers of atoms",
+            code="invalid-input.missing-elements",
+        )
+    return poscar.structure
+
+
+def _as_reply(structure: Structure) -> dict[str, object]:
+    """Take the arrays out of an ordered structure."""
+    species = []
+    for site in structure:
+        if len(site.species) != 1 or site.species.num_atoms < _FULL:
+            raise InvalidInputError(
+                DISORDERED.format(found=f"a site holds {site.species_string}"),
+                code="invalid-input.disordered",
+            )
+        # The enumeration member's name, since the symbol of D is H.
+        specie = site.specie
+        species.append(specie.name if hasattr(specie, "name") else specie.symbol)
+    return {
+        "lattice": structure.lattice.matrix.tolist(),
+        "atomic_numbers": [atomic_number(name) for name in species],
+        "frac_coords": structure.frac_coords.tolist(),
+    }

@@ -1,0 +1,223 @@
+"""Parsing CIF and POSCAR text in a process that can be killed.
+
+Parsers of such formats can be made to run for ever, to fill the memory or to crash. One process
+serves many texts; it starts with the first, and again after it had to be killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from moma_cl.structures import parser_worker
+from moma_cl.structures.crystals import Crystal
+from moma_store.errors import InvalidInputError, StorageError
+
+_START_SECONDS = 120.0  # importing pymatgen from a slow network disk
+_COMMAND = f"from {parser_worker.__name__} import main; main()"
+
+
+class TextFormat(StrEnum):
+    """Text formats that are parsed in the other process."""
+
+    CIF = "cif"
+    POSCAR = "poscar"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one row may cost.
+
+    Attributes
+    ----------
+    text_bytes
+        Longest line of a JSON-lines file, or largest structure file, bytes when uncompressed.
+    parse_seconds
+        Time for parsing one CIF or POSCAR, s.
+    parse_bytes
+        Address space the parser may use beyond what it needs to start, bytes; enforced on Linux.
+    """
+
+    text_bytes: int = 32 << 20
+    parse_seconds: float = 10.0
+    parse_bytes: int = 1 << 30
+
+
+class _WorkerEndedError(Exception):
+    """The process has closed its end of the pipe."""
+
+
+class StructureParser:
+    """Owner of the process that parses; a context manager that ends it.
+
+    Parameters
+    ----------
+    limits
+        What one text may cost.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        for stream in (process.stdin, process.stdout):
+            # What is still in the buffer has no reader.
+            with contextlib.suppress(OSError):
+                if stream is not None:
+                    stream.close()
+        process.wait()
+
+    def parse(self, text: str, text_format: TextFormat) -> Crystal:
+        """Parse one structure.
+
+        Parameters
+        ----------
+        text
+            The text of a CIF or POSCAR file.
+        text_format
+            Which of the two it is.
+
+        Returns
+        -------
+        Crystal
+            The structure, in the cell of the file.
+
+        Raises
+        ------
+        InvalidInputError
+            The text is not a fully ordered structure, or parsing it takes more than the limits
+            allow; the code says which.
+        StorageError
+            The process could not be started.
+        """
+        process = self._process or self._start()
+        try:
+            _send(process, {"format": text_format.value, "text": text})
+            reply = _receive(process, self._limits.parse_seconds)
+        except (TimeoutError, _WorkerEndedError, OSError) as error:
+            self.close()
+            raise _failure(error, self._limits) from error
+        except BaseException:
+            self.close()  # an interrupt: a late reply must not answer the next text
+            raise
+        if reply.get("code") == parser_worker.MEMORY:
+            self.close()
+        if "code" in reply:
+            code = str(reply["code"]).removeprefix("invalid-input.")
+            raise InvalidInputError(str(reply["message"]), code=f"invalid-input.{code}")
+        return Crystal(
+            lattice=np.array(reply["lattice"], dtype=np.float64),
+            atomic_numbers=np.array(reply["atomic_numbers"], dtype=np.int64),
+            frac_coords=np.array(reply["frac_coords"], dtype=np.float64).reshape(-1, 3),
+        )
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        """Start the process and wait until it has imported what it needs."""
+        environment = {
+            **os.environ,
+            # The same modules as ours, also when they are not installed; -P keeps out the working
+            # directory, which belongs to the user.
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+            # Each thread would take address space.
+            "OPENBLAS_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _COMMAND],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
+        self._process = process
+        settings = {
+            "parse_seconds": self._limits.parse_seconds,
+            "parse_bytes": self._limits.parse_bytes,
+        }
+        try:
+            _send(process, settings)
+            _receive(process, _START_SECONDS)
+        except (TimeoutError, _WorkerEndedError, OSError) as error:
+            self.close()
+            raise StorageError(
+                "the process that parses CIF and POSCAR files did not start: check with "
+                f"`{sys.executable} -c 'import pymatgen.io.cif'`"
+            ) from error
+        return process
+
+
+def _failure(error: Exception, limits: Limits) -> InvalidInputError:
+    """Describe a text that has made the process hang or crash."""
+    if isinstance(error, TimeoutError):
+        return InvalidInputError(
+            f"parsing was stopped after {limits.parse_seconds:g} s: simplify the file",
+            code="invalid-input.parse-timeout",
+        )
+    return InvalidInputError(
+        "the parser crashed on this text: simplify the file", code="invalid-input.parse-crash"
+    )
+
+
+def _send(process: subprocess.Popen[bytes], message: object) -> None:
+    if process.stdin is None:
+        raise _WorkerEndedError
+    body = json.dumps(message).encode()
+    process.stdin.write(parser_worker.LENGTH.pack(len(body)) + body)
+    process.stdin.flush()
+
+
+def _receive(process: subprocess.Popen[bytes], seconds: float) -> dict[str, Any]:
+    """Wait for one message."""
+    deadline = time.monotonic() + seconds
+    header = _read_exactly(process, parser_worker.LENGTH.size, deadline)
+    body = _read_exactly(process, parser_worker.LENGTH.unpack(header)[0], deadline)
+    message: dict[str, Any] = json.loads(body)
+    return message
+
+
+def _read_exactly(process: subprocess.Popen[bytes], n_bytes: int, deadline: float) -> bytes:
+    """Read from the pipe, below its buffer, for a buffered read could not be timed."""
+    if process.stdout is None:
+        raise _WorkerEndedError
+    descriptor, parts, missing = process.stdout.fileno(), [], n_bytes
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    while missing:
+        left = deadline - time.monotonic()
+        if left <= 0 or not poller.poll(1000 * left):
+            raise TimeoutError
+        part = os.read(descriptor, min(missing, 1 << 20))
+        if not part:
+            raise _WorkerEndedError
+        parts.append(part)
+        missing -= len(part)
+    return b"".join(parts)

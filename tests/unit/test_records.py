@@ -1,0 +1,61 @@
+"""Records: to documents and back."""
+
+import pytest
+
+from moma_cl.records import (
+    Composition,
+    Grouping,
+    Module,
+    ModuleKind,
+    Predictor,
+    Segment,
+    SegmentRole,
+    Task,
+)
+from moma_store.records import BlobLink, links
+
+DIGESTS = [c * 64 for c in "0123456789abcdef"]
+BLOB = BlobLink(digest=DIGESTS[9], file=DIGESTS[10], n_bytes=7)
+
+RECORDS = [
+    Task(
+        name="t",
+        property="band_gap",
+        target="gap",
+        unit="eV",
+        transform="none",
+        module=ModuleKind.ADAPTER,
+        grouping=Grouping.COLUMN,
+        fold_column="fold",
+    ),
+    Segment(role=SegmentRole.RETRACTION, blob=BLOB, n_rows=3, sources=({"name": "x"},), refused=1),
+    Composition(
+        dataset=DIGESTS[0],
+        module=ModuleKind.FULL,
+        modules=(DIGESTS[1], DIGESTS[2]),
+        weights=(0.25, 0.5),
+        backbone_weight=0.25,
+        objective=0.1,
+        backbone_objective=0.2,
+        duality_gap=0.0,
+        n_candidates=4,
+        excluded={DIGESTS[3]: "why"},
+    ),
+]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.kind)
+def test_a_record_survives_its_document(record):
+    assert type(record).from_doc(record.to_doc()) == record
+
+
+def test_a_document_names_what_it_depends_on():
+    records, blobs = links(RECORDS[2].to_doc())
+    assert records == set(DIGESTS[:3])
+    assert blobs == set()
+    assert links(RECORDS[1].to_doc())[1] == {BLOB}
+
+
+def test_every_link_field_is_a_field():
+    for record in (Task, Segment, Composition, Module, Predictor):
+        assert record.record_fields | record.blob_fields <= set(record.__dataclass_fields__)
