@@ -271,7 +271,8 @@ class Predictor(Record):
     calibration: Calibration
     validation_mae: float  # of the method that answers, in the task's unit
     validation_maes: dict[str, float]  # of every head
-    held_out_mae: float | None
+    held_out_mae: float | None  # of the method that answers
+    held_out_maes: dict[str, float]  # of every head; they decide nothing
     settings: dict[str, Any]  # of the recipe, as far as answering depends on them
     made_by: dict[str, str]
 

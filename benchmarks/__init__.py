@@ -1,0 +1,1 @@
+"""Benchmarks: speed, size and memory, ours and an opponent in one run."""

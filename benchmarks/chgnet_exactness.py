@@ -1,0 +1,179 @@
+"""Features and energies of ``chgnet`` against the package the parameters come from.
+
+A difference is the largest of a batch, relative to the largest reference value of that batch; the
+largest over all batches counts. Beside it stands how far the package in float32 is from itself in
+float64, and we are: no float32 answers can agree better than the less exact of them is exact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moma_cl.backbones.chgnet import CHGNetBackbone, CHGNetReadout
+from moma_cl.graphs import collate
+from moma_cl.structures.crystals import Crystal
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT.parent / "shared" / "data"
+RESULT = ROOT / "benchmarks" / "results" / "chgnet_exactness.json"
+N_STRUCTURES = 1000
+BATCH = 32
+
+NAMES = ("block 1", "block 2", "block 3", "block 4", "energy per atom")
+BARS = {torch.float32: (1e-5, 1e-5, 1e-5, 5e-5, 1e-5), torch.float64: (1e-8,) * 5}
+
+
+def run(n_structures: int = N_STRUCTURES) -> list[dict[str, Any]]:
+    """Compare on structures taken evenly from every file; write and return the table."""
+    warnings.filterwarnings("ignore", module="pymatgen")
+    structures = sample(n_structures)
+    package, ours = _Package(), _Ours()
+    ours_to_package: dict[torch.dtype, list[list[float]]] = {torch.float32: [], torch.float64: []}
+    own_error: dict[str, list[list[float]]] = {"ours": [], "theirs": []}
+    edges = [*range(0, len(structures), BATCH), len(structures)]
+    for start, stop in pairwise(edges):
+        batch = structures[start:stop]
+        theirs = {dtype: package.answers(batch, dtype) for dtype in ours_to_package}
+        mine = {dtype: ours.answers(batch, dtype) for dtype in ours_to_package}
+        for dtype, rows in ours_to_package.items():
+            rows.append(_differences(mine[dtype], theirs[dtype]))
+        exact = theirs[torch.float64]
+        own_error["ours"].append(_differences(mine[torch.float32], exact))
+        own_error["theirs"].append(_differences(theirs[torch.float32], exact))
+    table = _table(ours_to_package, own_error, len(structures))
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    RESULT.write_text(json.dumps(table, indent=1) + "\n")
+    return table
+
+
+def sample(n_structures: int) -> list[dict[str, Any]]:
+    """Take structures from all files of the data, as many from each and evenly spaced."""
+    files = sorted(DATA.glob("*/*.jsonl.gz"))
+    if not files:
+        raise SystemExit(f"no data under {DATA}: this benchmark reads real structures")
+    share = -(-n_structures // len(files))
+    chosen = [structure for path in files for structure in _evenly(path, share)]
+    return chosen[:n_structures]
+
+
+def crystal_of(structure: dict[str, Any]) -> Crystal:
+    """Turn a structure of the data into arrays."""
+    from pymatgen.core import Element
+
+    return Crystal(
+        lattice=np.array(structure["lattice"], dtype=np.float64),
+        atomic_numbers=np.array([Element(symbol).Z for symbol in structure["species"]]),
+        frac_coords=np.array(structure["frac_coords"], dtype=np.float64),
+    )
+
+
+def _evenly(path: Path, count: int) -> Iterator[dict[str, Any]]:
+    with gzip.open(path, "rt") as lines:
+        rows = lines.readlines()
+    for index in np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int):
+        yield json.loads(rows[index])["structure"]
+
+
+class _Ours:
+    def __init__(self) -> None:
+        self.encoder = CHGNetBackbone.pretrained()
+        self.readout = CHGNetReadout.pretrained()
+
+    def answers(self, structures: Sequence[dict[str, Any]], dtype: torch.dtype) -> list[Tensor]:
+        """Features of every block and energies per atom."""
+        self.encoder.to(dtype)
+        self.readout.to(dtype)
+        batch = collate([self.encoder.to_graph(crystal_of(one)) for one in structures])
+        with torch.no_grad():
+            features = self.encoder(batch)
+            return [*features, self.readout(features[-1], batch)]
+
+
+class _Package:
+    def __init__(self) -> None:
+        from chgnet.model import CHGNet
+
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.model = CHGNet.load(use_device="cpu", verbose=False)
+        self.model.graph_converter.set_isolated_atom_response("ignore")
+        self.features: list[Tensor] = []
+        for layer in self.model.atom_conv_layers:
+            layer.register_forward_hook(lambda _layer, _in, out: self.features.append(out))
+
+    def answers(self, structures: Sequence[dict[str, Any]], dtype: torch.dtype) -> list[Tensor]:
+        """Features of every block and energies per atom."""
+        from chgnet.model.model import BatchedGraph
+
+        self.model.to(dtype)
+        self.features.clear()
+        graphs = [self._graph(one, dtype) for one in structures]
+        with torch.no_grad():
+            batched = BatchedGraph.from_graphs(
+                graphs, self.model.bond_basis_expansion, self.model.angle_basis_expansion
+            )
+            energies = self.model._compute(batched)["e"]  # its forward() casts to float32
+        reference = self.model.composition_model.fc.weight[0].detach()
+        shares = [reference[graph.atomic_number - 1].mean() for graph in graphs]
+        return [*self.features, energies + torch.stack(shares)]
+
+    def _graph(self, one: dict[str, Any], dtype: torch.dtype) -> Any:
+        from pymatgen.core import Structure
+
+        graph = self.model.graph_converter(
+            Structure(one["lattice"], one["species"], one["frac_coords"])
+        )
+        for name in ("atom_frac_coord", "lattice", "neighbor_image"):
+            setattr(graph, name, getattr(graph, name).detach().to(dtype))
+        return graph
+
+
+def _differences(answers: Sequence[Tensor], references: Sequence[Tensor]) -> list[float]:
+    return [
+        float((answer - reference).abs().max() / reference.abs().max())
+        for answer, reference in zip(answers, references, strict=True)
+    ]
+
+
+def _table(
+    ours_to_package: dict[torch.dtype, list[list[float]]],
+    own_error: dict[str, list[list[float]]],
+    n_structures: int,
+) -> list[dict[str, Any]]:
+    theirs = np.max(own_error["theirs"], axis=0).tolist()
+    ours = np.max(own_error["ours"], axis=0).tolist()
+    table = []
+    for dtype, rows in ours_to_package.items():
+        label = f"{n_structures} structures, {str(dtype).removeprefix('torch.')} against package"
+        found = np.max(rows, axis=0).tolist()
+        table += [
+            _entry(f"{name}, {label}", value, None, bar)
+            for name, value, bar in zip(NAMES, found, BARS[dtype], strict=True)
+        ]
+    return table + [
+        _entry(f"{name}, {n_structures} structures, float32 against float64", mine, its, None)
+        for name, mine, its in zip(NAMES, ours, theirs, strict=True)
+    ]
+
+
+def _entry(name: str, ours: float, theirs: float | None, bar: float | None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "ours": ours,
+        "theirs": theirs,
+        "unit": "max|Δ| / max|ref|",
+        "ratio": None if theirs is None else ours / theirs,
+        "bar": bar,
+        "holds": bar is None or ours <= bar,
+    }

@@ -1,0 +1,377 @@
+"""Rows that arrive: taken in, compared with what is stored, made one more segment."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from moma_cl.backbones.registry import backbone_class
+from moma_cl.datasets import (
+    LiveRows,
+    SegmentRows,
+    content_of,
+    describe,
+    live_rows,
+    retraction_arrays,
+)
+from moma_cl.folds import assign_folds, choose_grouping, codes_of
+from moma_cl.progress import Progress
+from moma_cl.properties import Transform, convert
+from moma_cl.reconcile import TaskState
+from moma_cl.records import Grouping, Segment, SegmentRole, Task
+from moma_cl.structures.crystals import Crystal, PackedCrystals
+from moma_cl.structures.intake import Intake, take_in
+from moma_cl.structures.validation import Refusal
+from moma_cl.workbench import hub_of
+from moma_store.errors import InvalidInputError, NotFoundError
+from moma_store.store import Store
+
+HEADER = {"kind": "segment-arrays", "format": 1}
+SAME = 1e-8  # relative difference of targets, and of coordinates, that is none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What of the files is wanted."""
+
+    target: str
+    transform: Transform
+    fold_column: str | None
+
+    @classmethod
+    def of(cls, task: Task) -> Self:
+        """Want what a task was added with.
+
+        Parameters
+        ----------
+        task
+            The task.
+
+        Returns
+        -------
+        Self
+            Its columns and transform.
+        """
+        return cls(
+            target=task.target,
+            transform=Transform(task.transform),
+            fold_column=task.fold_column,
+        )
+
+
+def take(
+    store: Store,
+    sources: Sequence[Path],
+    wanted: Wanted,
+    *,
+    appended: bool,
+    progress: Progress,
+) -> Intake:
+    """Read and check rows for the hub's backbone.
+
+    Parameters
+    ----------
+    store
+        The hub's store.
+    sources
+        Files and folders.
+    wanted
+        Which columns.
+    appended
+        Whether the rows join others.
+    progress
+        Told how many rows were read.
+
+    Returns
+    -------
+    Intake
+        Good rows, and refusals.
+    """
+    return take_in(
+        sources,
+        target=wanted.target,
+        fold_column=wanted.fold_column,
+        transform=wanted.transform,
+        elements=backbone_class(store.backbone["name"]).elements,
+        appended=appended,
+        progress=lambda rows: progress("reading", rows, 0),
+    )
+
+
+def grouping(intake: Intake) -> Grouping:
+    """Decide what assigns a new task's folds.
+
+    Parameters
+    ----------
+    intake
+        Its first rows.
+
+    Returns
+    -------
+    Grouping
+        The user's column where there is one.
+    """
+    return choose_grouping(intake.formulas) if intake.fold_labels is None else Grouping.COLUMN
+
+
+def converted(intake: Intake, unit: str, task_unit: str) -> Intake:
+    """Convert targets to the task's unit.
+
+    Parameters
+    ----------
+    intake
+        The rows.
+    unit
+        Unit of their targets.
+    task_unit
+        The task's unit.
+
+    Returns
+    -------
+    Intake
+        The same rows.
+    """
+    return replace(intake, targets=convert(intake.targets, unit, task_unit))
+
+
+def without_stored(store: Store, state: TaskState, intake: Intake, *, replace: bool) -> Intake:
+    """Leave out rows that are stored already; refuse those stored with other content.
+
+    Parameters
+    ----------
+    store
+        The hub's store.
+    state
+        The task.
+    intake
+        New rows.
+    replace
+        Whether a row may replace a stored one of the same id.
+
+    Returns
+    -------
+    Intake
+        What is new, or replaces something; the other rows as repeats or refusals.
+    """
+    stored = _stored_rows(store, state)
+    kept, repeats, refusals = [], 0, []
+    for index, row_id in enumerate(intake.ids):
+        known = stored.get(row_id)
+        if known is None:
+            kept.append(index)
+        elif _same(known, (intake.crystals[index], float(intake.targets[index]))):
+            repeats += 1
+        elif replace:
+            kept.append(index)
+        else:
+            message = "the id is stored with other content; `--replace` lets this row replace it"
+            refusals.append(Refusal(id=row_id, source="", code="already-stored", message=message))
+    return _selected(intake, kept, repeats=repeats, refusals=tuple(refusals))
+
+
+def begin(
+    store: Store, task: Task, recipe: dict[str, Any], intake: Intake, sources: Sequence[Path]
+) -> int:
+    """Store a new task with its first segment.
+
+    Parameters
+    ----------
+    store
+        The hub's store.
+    task
+        The task.
+    recipe
+        Its recipe's record.
+    intake
+        Its rows.
+    sources
+        Where they came from.
+
+    Returns
+    -------
+    int
+        Rows stored.
+    """
+    rows = _segment_rows(store, intake, task)
+    segment = _stored_segment(store, rows, sources, intake)
+    with store.transaction("add-task", _detail(task.name, rows, intake)) as transaction:
+        digest = transaction.put_record(segment.to_doc())
+        dataset = describe(live_rows([(digest, rows)]), (digest,), None)
+        documents = {"tasks": task.to_doc(), "datasets": dataset.to_doc(), "recipes": recipe}
+        for kind, doc in documents.items():
+            transaction.move_ref(f"{kind}/{task.name}", transaction.put_record(doc), expected=None)
+    return len(rows.ids)
+
+
+def append_rows(store: Store, state: TaskState, intake: Intake, sources: Sequence[Path]) -> int:
+    """Store rows as one more segment.
+
+    Parameters
+    ----------
+    store
+        The hub's store.
+    state
+        The task.
+    intake
+        The rows.
+    sources
+        Where they came from.
+
+    Returns
+    -------
+    int
+        Rows stored.
+    """
+    rows = _segment_rows(store, intake, state.task)
+    segment = _stored_segment(store, rows, sources, intake)
+    _append(store, state, segment, "add-data", _detail(state.name, rows, intake))
+    return len(rows.ids)
+
+
+def append_retraction(store: Store, state: TaskState, ids: frozenset[str]) -> None:
+    """Store a retraction as one more segment.
+
+    Parameters
+    ----------
+    store
+        The hub's store.
+    state
+        The task.
+    ids
+        Rows to take away.
+
+    Raises
+    ------
+    NotFoundError
+        If the task has no row of an id.
+    InvalidInputError
+        If no row would be left.
+    """
+    live = live_rows(_contents(store, state.dataset.segments))
+    unknown = sorted(ids - set(live.ids))
+    if unknown:
+        more = f" (and {len(unknown) - 1} more of the ids given)" if len(unknown) > 1 else ""
+        raise NotFoundError(f"task {state.name!r} has no row {unknown[0]!r}{more}")
+    if len(ids) >= len(live.ids):
+        raise InvalidInputError(
+            f"retracting {len(ids)} rows would leave task {state.name!r} empty; "
+            f"`moma-cl remove-task {state.name}` removes it"
+        )
+    blob = store.put_blob(retraction_arrays(sorted(ids)), HEADER)
+    segment = Segment(
+        role=SegmentRole.RETRACTION, blob=blob, n_rows=len(ids), sources=(), refused=0
+    )
+    _append(store, state, segment, "retract", {"task": state.name, "rows": len(ids)})
+
+
+def _append(
+    store: Store, state: TaskState, segment: Segment, action: str, detail: dict[str, Any]
+) -> None:
+    content = content_of(segment, store.blob(segment.blob).arrays)
+    earlier = _contents(store, state.dataset.segments)
+    with store.transaction(action, detail) as transaction:
+        digest = transaction.put_record(segment.to_doc())
+        live = live_rows([*earlier, (digest, content)])
+        dataset = describe(live, (*state.dataset.segments, digest), state.dataset_digest)
+        transaction.move_ref(
+            f"datasets/{state.name}",
+            transaction.put_record(dataset.to_doc()),
+            expected=state.dataset_digest,
+        )
+
+
+def _contents(
+    store: Store, segments: Sequence[str]
+) -> list[tuple[str, SegmentRows | frozenset[str]]]:
+    contents = []
+    for digest in segments:
+        segment = Segment.from_doc(store.record(digest))
+        contents.append((digest, content_of(segment, store.blob(segment.blob).arrays)))
+    return contents
+
+
+def _stored_rows(store: Store, state: TaskState) -> dict[str, tuple[Crystal, float]]:
+    contents = dict(_contents(store, state.dataset.segments))
+    live: LiveRows = live_rows(list(contents.items()))
+    stored = {}
+    for digest, kept in zip(live.segments, live.kept, strict=True):
+        rows = contents[digest]
+        if isinstance(rows, SegmentRows):
+            stored.update({rows.ids[i]: (rows.crystals[i], float(rows.targets[i])) for i in kept})
+    return stored
+
+
+def _same(first: tuple[Crystal, float], second: tuple[Crystal, float]) -> bool:
+    (ours, our_target), (theirs, their_target) = first, second
+    return (
+        bool(np.isclose(our_target, their_target, rtol=SAME, atol=0))
+        and np.array_equal(ours.atomic_numbers, theirs.atomic_numbers)
+        and np.allclose(ours.lattice, theirs.lattice, rtol=0, atol=SAME)
+        and np.allclose(ours.frac_coords, theirs.frac_coords, rtol=0, atol=SAME)
+    )
+
+
+def _selected(
+    intake: Intake, kept: list[int], *, repeats: int, refusals: tuple[Refusal, ...]
+) -> Intake:
+    labels = intake.fold_labels
+    return replace(
+        intake,
+        ids=[intake.ids[i] for i in kept],
+        crystals=PackedCrystals.pack(intake.crystals[i] for i in kept),
+        targets=intake.targets[kept],
+        fingerprints=intake.fingerprints[kept],
+        formulas=[intake.formulas[i] for i in kept],
+        fold_labels=None if labels is None else [labels[i] for i in kept],
+        repeats=intake.repeats + repeats,
+        refusals=(*intake.refusals, *refusals),
+    )
+
+
+def _segment_rows(store: Store, intake: Intake, task: Task) -> SegmentRows:
+    if intake.fold_labels is not None:
+        folds = codes_of(intake.fold_labels)
+    else:
+        salt = hub_of(store).salt
+        folds = assign_folds(intake.formulas, intake.fingerprints, task.grouping, salt)
+    return SegmentRows(
+        ids=tuple(intake.ids),
+        crystals=intake.crystals,
+        targets=intake.targets,
+        fingerprints=intake.fingerprints,
+        folds=folds,
+        formulas=tuple(intake.formulas),
+    )
+
+
+def _stored_segment(
+    store: Store, rows: SegmentRows, sources: Sequence[Path], intake: Intake
+) -> Segment:
+    return Segment(
+        role=SegmentRole.ROWS,
+        blob=store.put_blob(rows.to_arrays(), HEADER),
+        n_rows=len(rows.ids),
+        sources=tuple(_source(path) for path in sources),
+        refused=len(intake.refusals),
+    )
+
+
+def _source(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {"name": path.name}
+    with path.open("rb") as stream:
+        return {"name": path.name, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+
+
+def _detail(name: str, rows: SegmentRows, intake: Intake) -> dict[str, Any]:
+    return {
+        "task": name,
+        "rows": len(rows.ids),
+        "refused": len(intake.refusals),
+        "left_out": intake.left_out,
+    }

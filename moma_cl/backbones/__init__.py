@@ -1,0 +1,1 @@
+"""Backbones: pretrained encoders from crystal graphs to node features."""

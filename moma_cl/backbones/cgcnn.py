@@ -1,0 +1,173 @@
+"""CGCNN on PyTorch Geometric's ``CGConv``: small, untrained, the same bits everywhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+from torch_geometric.nn import CGConv
+
+from moma_cl.backbones.base import Backbone, CrystalGraph
+from moma_cl.backbones.neighbors import Neighbors, find_neighbors
+from moma_cl.structures.crystals import Crystal
+
+CUTOFF = 8.0
+"""Largest distance of a neighbour, Å."""
+
+N_NEIGHBORS = 12
+"""Neighbours of an atom, more where several are as far away as the last."""
+
+N_ELEMENTS = 100
+
+# Distances closer than this are one shell, which is taken whole or not at all, Å.
+_SHELL = 0.01
+_WIDTH = 0.2
+_SEED = 2018
+
+
+class CGCNNGraph(CrystalGraph):
+    """Atoms and directed edges from their nearest neighbours.
+
+    Attributes
+    ----------
+    atomic_numbers
+        Element of each node, shape ``(n_nodes,)``.
+    node_weight
+        Atoms of the cell that each node stands for, shape ``(n_nodes,)``.
+    edge_index
+        Neighbour and centre of each edge, shape ``(2, n_edges)``.
+    edge_length
+        Length of each edge, float64, shape ``(n_edges,)``, Å.
+    """
+
+    counted_by: ClassVar[Mapping[str, str]] = MappingProxyType({"edge_index": "node_weight"})
+
+
+class CGCNNBackbone(Backbone):
+    """Crystal graph convolutional network, initialised from a fixed seed.
+
+    Messages are averaged over an atom's neighbours and nothing is normalised over the batch, so
+    that a structure has the same features in any batch.
+
+    References
+    ----------
+    Xie and Grossman, Phys. Rev. Lett. 120, 145301 (2018), arXiv 1710.10324, equation 5.
+    """
+
+    name: ClassVar[str] = "cgcnn"
+    version: ClassVar[str] = "1"
+    graph_version: ClassVar[int] = 1
+    feature_dim: ClassVar[int] = 64
+    n_blocks: ClassVar[int] = 3
+    cutoff: ClassVar[float] = CUTOFF
+    elements: ClassVar[frozenset[int]] = frozenset(range(1, N_ELEMENTS + 1))
+    graph_class: ClassVar[type[CGCNNGraph]] = CGCNNGraph
+
+    centers: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("centers", torch.arange(0.0, CUTOFF + _WIDTH / 2, _WIDTH))
+        self.embedding = nn.Embedding(N_ELEMENTS, self.feature_dim)
+        self.convolutions = nn.ModuleList(
+            [
+                CGConv(self.feature_dim, dim=len(self.centers), aggr="mean")
+                for _ in range(self.n_blocks)
+            ]
+        )
+
+    @classmethod
+    def pretrained(cls) -> Self:
+        """Make the network and draw its parameters.
+
+        Returns
+        -------
+        Self
+            The same parameters every time, in evaluation mode.
+        """
+        backbone = cls.empty()
+        generator = torch.Generator().manual_seed(_SEED)
+        fan_in = 2 * cls.feature_dim + len(backbone.centers)
+        bound = 1.0 / math.sqrt(fan_in)
+        with torch.no_grad():
+            for parameter in backbone.convolutions.parameters():
+                parameter.uniform_(-bound, bound, generator=generator)
+            backbone.embedding.weight.normal_(generator=generator)
+        return backbone
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Make the network, to be filled from a store.
+
+        Returns
+        -------
+        Self
+            The encoder with arbitrary parameters, in evaluation mode.
+        """
+        with torch.random.fork_rng(devices=[]):
+            return cls().eval()
+
+    @classmethod
+    def to_graph(cls, crystal: Crystal) -> CGCNNGraph:
+        """Build the graph of one structure.
+
+        Parameters
+        ----------
+        crystal
+            The structure.
+
+        Returns
+        -------
+        CGCNNGraph
+            Its atoms and their nearest neighbours.
+        """
+        pairs = find_neighbors(crystal, CUTOFF)
+        edges = pairs.subset(_nearest(pairs, crystal.n_atoms))
+        return CGCNNGraph(
+            atomic_numbers=torch.tensor(crystal.atomic_numbers, dtype=torch.int64),
+            node_weight=torch.ones(crystal.n_atoms),
+            edge_index=torch.from_numpy(np.stack([edges.neighbors, edges.centers])),
+            edge_length=torch.from_numpy(edges.distances),
+        )
+
+    def forward(self, batch: Batch) -> list[Tensor]:
+        """Encode a batch of graphs.
+
+        Parameters
+        ----------
+        batch
+            Graphs made by `to_graph`, collated.
+
+        Returns
+        -------
+        list[Tensor]
+            Atom features after each convolution, three tensors of shape
+            ``(n_nodes, feature_dim)``.
+        """
+        lengths = batch.edge_length.to(self.centers.dtype)
+        smeared = torch.exp(-(((lengths[:, None] - self.centers) / _WIDTH) ** 2))
+        features = self.embedding(batch.atomic_numbers - 1)
+        blocks: list[Tensor] = []
+        for block, convolution in enumerate(self.convolutions):
+            features = self.adapt(block, convolution(features, batch.edge_index, smeared))
+            blocks.append(features)
+        return blocks
+
+
+def _nearest(pairs: Neighbors, n_atoms: int) -> NDArray[np.bool_]:
+    """Choose the nearest neighbours of each atom, whole shells at a time, shape ``(n_pairs,)``."""
+    order = np.lexsort((pairs.distances, pairs.centers))
+    counts = np.bincount(pairs.centers, minlength=n_atoms)
+    starts = np.cumsum(counts) - counts
+    # an atom without neighbours has no last one; its limit is never looked up
+    last = starts + np.minimum(counts, N_NEIGHBORS) - 1
+    limits = pairs.distances[order][last.clip(min=0)] if len(order) else np.zeros(n_atoms)
+    chosen: NDArray[np.bool_] = pairs.distances <= limits[pairs.centers] + _SHELL
+    return chosen

@@ -1,0 +1,313 @@
+"""CHGNet's layers, their first products split so that each runs once per atom, bond or angle.
+
+A layer of CHGNet begins with a product over concatenated features, one row an edge or an angle.
+Split into a product per kind of feature, gathered and added afterwards, the same sum costs a
+fraction. Its two branches, *core* and *gate*, lie side by side in 2 × 64 columns.
+
+References
+----------
+Deng et al., *CHGNet as a pretrained universal neural network potential for charge-informed
+atomistic modelling*, Nat. Mach. Intell. 5, 1031 (2023), arXiv 2302.14231, Methods.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+FEATURE_DIM = 64
+"""Width of atom, bond and angle features."""
+
+N_RADIAL = 31
+"""Radial functions of a bond."""
+
+N_ANGULAR = 15
+"""Sines, and as many cosines, of an angle."""
+
+# CHGNet's constant angular function 1/√2 was rounded to float32 when it was trained.
+_CONSTANT = 0.7071067690849304 / math.sqrt(math.pi)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Edges:
+    """The directed edges of a batch.
+
+    Attributes
+    ----------
+    neighbors
+        Node that each message comes from, shape ``(n_edges,)``.
+    centers
+        Node that receives it, shape ``(n_edges,)``.
+    bonds
+        Bond that it goes along, shape ``(n_edges,)``.
+    weight
+        Multiplicity of each message, shape ``(n_edges, 1)``, or none for one each.
+    """
+
+    neighbors: Tensor
+    centers: Tensor
+    bonds: Tensor
+    weight: Tensor | None
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Angles:
+    """The directed angles of a batch.
+
+    Attributes
+    ----------
+    others
+        Short bond that each message comes from, shape ``(n_angles,)``.
+    firsts
+        Short bond that receives it, shape ``(n_angles,)``.
+    nodes
+        Node at the vertex, shape ``(n_angles,)``.
+    weight
+        Multiplicity of each message, shape ``(n_angles, 1)``, or none for one each.
+    """
+
+    others: Tensor
+    firsts: Tensor
+    nodes: Tensor
+    weight: Tensor | None
+
+
+class RadialBasis(nn.Module):
+    """Spherical Bessel functions of a length with learned frequencies and a smooth cutoff.
+
+    Parameters
+    ----------
+    cutoff
+        Length at which the functions vanish with two derivatives, Å.
+
+    References
+    ----------
+    Gasteiger et al., arXiv 2003.03123, equations 7 and 8, with exponent 8.
+    """
+
+    def __init__(self, cutoff: float) -> None:
+        super().__init__()
+        self.cutoff = cutoff
+        self.frequencies = nn.Parameter(math.pi * torch.arange(1.0, N_RADIAL + 1))
+
+    def forward(self, lengths: Tensor) -> Tensor:
+        """Expand lengths.
+
+        Parameters
+        ----------
+        lengths
+            Bond lengths, float64, shape ``(n_bonds,)``, Å.
+
+        Returns
+        -------
+        Tensor
+            Functions in the precision of the frequencies, shape ``(n_bonds, n_radial)``.
+        """
+        lengths = lengths.to(self.frequencies.dtype)
+        scaled = lengths / self.cutoff
+        # in float32 this form rounds by 5e-6, and a better one would part from the parameters'
+        # training by more than anything else does
+        envelope = 1.0 - 45.0 * scaled**8 + 80.0 * scaled**9 - 36.0 * scaled**10
+        envelope = torch.where(scaled < 1.0, envelope, 0.0)
+        amplitude = envelope * (math.sqrt(2.0 / self.cutoff) / lengths)
+        return torch.sin(torch.outer(scaled, self.frequencies)) * amplitude[:, None]
+
+
+class AngularBasis(nn.Module):
+    """Fourier series of an angle with learned frequencies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frequencies = nn.Parameter(torch.arange(1.0, N_ANGULAR + 1))
+
+    def forward(self, angles: Tensor) -> Tensor:
+        """Expand angles.
+
+        Parameters
+        ----------
+        angles
+            Angles, float64, shape ``(n_angles,)``, rad.
+
+        Returns
+        -------
+        Tensor
+            A constant, sines and cosines, shape ``(n_angles, 2 * n_angular + 1)``.
+        """
+        phases = torch.outer(angles.to(self.frequencies.dtype), self.frequencies)
+        scale = 1.0 / math.sqrt(math.pi)
+        constant = phases.new_full((len(phases), 1), _CONSTANT)
+        return torch.cat([constant, torch.sin(phases) * scale, torch.cos(phases) * scale], dim=1)
+
+
+class Gate(nn.Module):
+    """Normalise both branches and let one gate the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.core_norm = nn.LayerNorm(FEATURE_DIM)
+        self.gate_norm = nn.LayerNorm(FEATURE_DIM)
+
+    def forward(self, core: Tensor, gate: Tensor) -> Tensor:
+        """Combine the branches; all shapes ``(n_rows, feature_dim)``."""
+        core, gate = _silu(self.core_norm(core)), self.gate_norm(gate)
+        if gate.requires_grad:
+            return core * torch.sigmoid(gate)
+        return core.mul_(gate.sigmoid_())
+
+
+class GatedLayers(nn.Module):
+    """What follows the first products of a convolution: the second layer and the gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.core = nn.Linear(FEATURE_DIM, FEATURE_DIM)
+        self.gate = nn.Linear(FEATURE_DIM, FEATURE_DIM)
+        self.norms = Gate()
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Turn first-layer sums, shape ``(n_rows, 2 * feature_dim)``, into messages."""
+        core, gate = _silu(hidden).chunk(2, dim=1)
+        message: Tensor = self.norms(self.core(core), self.gate(gate))
+        return message
+
+
+class AtomConv(nn.Module):
+    """Messages along edges, weighted by bond, summed over each atom's edges."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.atoms = nn.Linear(FEATURE_DIM, 4 * FEATURE_DIM, bias=False)
+        self.bonds = nn.Linear(FEATURE_DIM, 2 * FEATURE_DIM)
+        self.layers = GatedLayers()
+        self.out = nn.Linear(FEATURE_DIM, FEATURE_DIM, bias=False)
+
+    def forward(
+        self, atoms: Tensor, bond_terms: Tensor, bond_weights: Tensor, edges: Edges
+    ) -> Tensor:
+        """Update the atoms.
+
+        Parameters
+        ----------
+        atoms
+            Atom features, shape ``(n_nodes, feature_dim)``.
+        bond_terms
+            Bond features after this layer's ``bonds``, shape ``(n_bonds, 2 * feature_dim)``.
+        bond_weights
+            Factor of the messages along each bond, shape ``(n_bonds, feature_dim)``.
+        edges
+            The edges that messages follow.
+
+        Returns
+        -------
+        Tensor
+            New atom features, shape ``(n_nodes, feature_dim)``.
+        """
+        center_terms, neighbor_terms = self.atoms(atoms).chunk(2, dim=1)
+        hidden = center_terms.index_select(0, edges.centers)
+        hidden += neighbor_terms.index_select(0, edges.neighbors)
+        hidden += bond_terms.index_select(0, edges.bonds)
+        messages = self.layers(hidden) * bond_weights.index_select(0, edges.bonds)
+        if edges.weight is not None:
+            messages = messages * edges.weight
+        total = torch.zeros_like(atoms).index_add(0, edges.centers, messages)
+        updated: Tensor = atoms + self.out(total)
+        return updated
+
+
+class BondConv(nn.Module):
+    """Messages along angles, weighted by both bonds, summed over each short bond's angles."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bonds = nn.Linear(FEATURE_DIM, 4 * FEATURE_DIM, bias=False)
+        self.angles = nn.Linear(FEATURE_DIM, 2 * FEATURE_DIM)
+        self.atoms = nn.Linear(FEATURE_DIM, 2 * FEATURE_DIM, bias=False)
+        self.layers = GatedLayers()
+        self.out = nn.Linear(FEATURE_DIM, FEATURE_DIM, bias=False)
+
+    def forward(
+        self, atoms: Tensor, bonds: Tensor, bond_weights: Tensor, features: Tensor, angles: Angles
+    ) -> Tensor:
+        """Compute what to add to the short bonds.
+
+        Parameters
+        ----------
+        atoms
+            Atom features, shape ``(n_nodes, feature_dim)``.
+        bonds
+            Features of the short bonds, shape ``(n_short, feature_dim)``.
+        bond_weights
+            Factor of the messages to and from each short bond, shape ``(n_short, feature_dim)``.
+        features
+            Angle features, shape ``(n_angles, feature_dim)``.
+        angles
+            The angles that messages follow.
+
+        Returns
+        -------
+        Tensor
+            The change of the bond features, shape ``(n_short, feature_dim)``.
+        """
+        hidden = _angle_sum(self, atoms, bonds, features, angles)
+        messages = self.layers(hidden) * bond_weights.index_select(0, angles.others)
+        if angles.weight is not None:
+            messages = messages * angles.weight
+        total = torch.zeros_like(bonds).index_add(0, angles.firsts, messages)
+        # the first bond's factor is common to its messages, so it waits until they are summed
+        change: Tensor = self.out(total * bond_weights)
+        return change
+
+
+class AngleUpdate(nn.Module):
+    """The change of each angle by its bonds and its atom."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bonds = nn.Linear(FEATURE_DIM, 4 * FEATURE_DIM, bias=False)
+        self.angles = nn.Linear(FEATURE_DIM, 2 * FEATURE_DIM)
+        self.atoms = nn.Linear(FEATURE_DIM, 2 * FEATURE_DIM, bias=False)
+        self.norms = Gate()
+
+    def forward(self, atoms: Tensor, bonds: Tensor, features: Tensor, angles: Angles) -> Tensor:
+        """Update the angles.
+
+        Parameters
+        ----------
+        atoms
+            Atom features, shape ``(n_nodes, feature_dim)``.
+        bonds
+            Features of the short bonds, shape ``(n_short, feature_dim)``.
+        features
+            Angle features, shape ``(n_angles, feature_dim)``.
+        angles
+            What the angles are made of.
+
+        Returns
+        -------
+        Tensor
+            New angle features, shape ``(n_angles, feature_dim)``.
+        """
+        core, gate = _angle_sum(self, atoms, bonds, features, angles).chunk(2, dim=1)
+        updated: Tensor = features + self.norms(core, gate)
+        return updated
+
+
+def _silu(values: Tensor) -> Tensor:
+    """Apply SiLU, in place where no gradient needs the values again."""
+    return functional.silu(values, inplace=not values.requires_grad)
+
+
+def _angle_sum(
+    layer: BondConv | AngleUpdate, atoms: Tensor, bonds: Tensor, features: Tensor, angles: Angles
+) -> Tensor:
+    """Sum a layer's first products for each angle, shape ``(n_angles, 2 * feature_dim)``."""
+    first_terms, other_terms = layer.bonds(bonds).chunk(2, dim=1)
+    hidden: Tensor = layer.angles(features)
+    hidden += first_terms.index_select(0, angles.firsts)
+    hidden += other_terms.index_select(0, angles.others)
+    hidden += layer.atoms(atoms).index_select(0, angles.nodes)
+    return hidden

@@ -1,0 +1,139 @@
+"""Neighbours of every atom of a periodic structure, found by pymatgen's compiled search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moma_cl.structures.crystals import Crystal, FloatArray, IntArray
+
+# Atoms closer than this are the same atom; neighbours this far beyond the radius still count, Å.
+_TOLERANCE = 1e-8
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Neighbors:
+    """Directed pairs of an atom and a neighbour, grouped by the atom.
+
+    Attributes
+    ----------
+    centers
+        Atom whose neighbour it is, ascending, shape ``(n_pairs,)``.
+    neighbors
+        The neighbouring site, shape ``(n_pairs,)``.
+    images
+        Cell the neighbour lies in, in lattice vectors, shape ``(n_pairs, 3)``.
+    distances
+        Distance between the two, shape ``(n_pairs,)``, Å.
+    """
+
+    centers: IntArray
+    neighbors: IntArray
+    images: IntArray
+    distances: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.centers)
+
+    def subset(self, chosen: NDArray[np.bool_] | IntArray) -> Neighbors:
+        """Keep some of the pairs.
+
+        Parameters
+        ----------
+        chosen
+            Mask over the pairs or their indices, shape ``(n_pairs,)`` or ``(n_chosen,)``.
+
+        Returns
+        -------
+        Neighbors
+            The pairs that were chosen.
+        """
+        return Neighbors(
+            centers=self.centers[chosen],
+            neighbors=self.neighbors[chosen],
+            images=self.images[chosen],
+            distances=self.distances[chosen],
+        )
+
+
+def find_neighbors(crystal: Crystal, cutoff: float) -> Neighbors:
+    """Find all pairs of atoms within a distance of each other, periodic images included.
+
+    Parameters
+    ----------
+    crystal
+        The structure.
+    cutoff
+        Largest distance, Å.
+
+    Returns
+    -------
+    Neighbors
+        Both directions of every pair; none for an atom alone within the cutoff.
+    """
+    # here, so that training on prepared graphs does without pymatgen
+    from pymatgen.optimization.neighbors import find_points_in_spheres
+
+    positions = np.ascontiguousarray(crystal.frac_coords @ crystal.lattice)
+    centers, neighbors, images, distances = find_points_in_spheres(
+        positions,
+        positions,
+        r=float(cutoff),
+        pbc=np.ones(3, dtype=np.int64),
+        lattice=np.ascontiguousarray(crystal.lattice, dtype=np.float64),
+        tol=_TOLERANCE,
+    )
+    found = Neighbors(
+        centers=centers,
+        neighbors=neighbors,
+        images=images.astype(np.int64),
+        distances=distances,
+    )
+    return found.subset((centers != neighbors) | (distances > _TOLERANCE))
+
+
+def pair_directions(pairs: Neighbors) -> tuple[Neighbors, IntArray, IntArray]:
+    """Match every pair with its reverse, so that both directions share one bond.
+
+    A pair whose reverse is missing lies on the cutoff, where rounding puts one direction inside
+    and the other outside; it is dropped, since nothing flows at the cutoff.
+
+    Parameters
+    ----------
+    pairs
+        Directed pairs, each at most once.
+
+    Returns
+    -------
+    Neighbors
+        The pairs that have a reverse, shape ``(n_pairs,)`` each.
+    IntArray
+        Bond of each pair, shape ``(n_pairs,)``.
+    IntArray
+        First pair of each bond, shape ``(n_bonds,)``.
+    """
+    keys = _bond_keys(pairs)
+    _, bonds, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    whole = counts[bonds] == 2
+    if not whole.all():
+        pairs, keys = pairs.subset(whole), keys[whole]
+    _, first, bonds = np.unique(keys, return_index=True, return_inverse=True)
+    return pairs, bonds, first
+
+
+def _bond_keys(pairs: Neighbors) -> IntArray:
+    """Give both directions of a bond one integer, and different bonds different ones."""
+    if len(pairs) == 0:
+        return np.zeros(0, dtype=np.int64)
+    span = 2 * int(np.abs(pairs.images).max()) + 1
+    image = pairs.images @ np.array([span * span, span, 1])
+    # an atom bonded to its own image: the sign of the image tells the directions apart
+    reverse = (pairs.centers > pairs.neighbors) | ((pairs.centers == pairs.neighbors) & (image < 0))
+    low = np.minimum(pairs.centers, pairs.neighbors)
+    high = np.maximum(pairs.centers, pairs.neighbors)
+    n_atoms = int(high.max()) + 1
+    oriented = np.where(reverse, -image, image) + span**3 // 2
+    keys: IntArray = (low * n_atoms + high) * span**3 + oriented
+    return keys

@@ -1,0 +1,229 @@
+"""Parameters as one flat vector: what a module is, what is stored and what is averaged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from moma_cl.backbones.base import Backbone
+from moma_cl.records import ModuleKind
+from moma_store.errors import BackboneError
+
+ParameterVector = NDArray[np.float32]
+
+_ADAPTERS = "adapters."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterManifest:
+    """What a flat vector of parameters is made of, in order.
+
+    Attributes
+    ----------
+    names
+        Name of each tensor in the backbone.
+    shapes
+        Shape of each tensor.
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of values of each tensor."""
+        return tuple(math.prod(shape) for shape in self.shapes)
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Tensor ``i`` is ``vector[offsets[i]:offsets[i + 1]]``; one more than tensors."""
+        return tuple(np.cumsum([0, *self.sizes]).tolist())
+
+    @property
+    def size(self) -> int:
+        """Length of the vector."""
+        return sum(self.sizes)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the manifest's canonical JSON."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the manifest as a document for a record or a header.
+
+        Returns
+        -------
+        dict[str, Any]
+            Lists of names, shapes and offsets.
+        """
+        return {
+            "names": list(self.names),
+            "shapes": [list(shape) for shape in self.shapes],
+            "offsets": list(self.offsets),
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Read a manifest back.
+
+        Parameters
+        ----------
+        document
+            What `to_json` gave.
+
+        Returns
+        -------
+        Self
+            The manifest.
+
+        Raises
+        ------
+        BackboneError
+            If the document is not a manifest, or its offsets contradict its shapes.
+        """
+        try:
+            manifest = cls(
+                names=tuple(str(name) for name in document["names"]),
+                shapes=tuple(tuple(int(n) for n in shape) for shape in document["shapes"]),
+            )
+            offsets = tuple(document["offsets"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise BackboneError(f"not a manifest of parameters: {error!r}") from error
+        if len(manifest.names) != len(manifest.shapes) or offsets != manifest.offsets:
+            raise BackboneError(
+                f"a manifest of {len(manifest.names)} names and {len(manifest.shapes)} shapes "
+                f"has offsets that do not belong to them; the record is damaged"
+            )
+        return manifest
+
+
+def manifest_of(backbone: Backbone, kind: ModuleKind) -> ParameterManifest:
+    """List the parameters that a module of one kind holds.
+
+    Parameters
+    ----------
+    backbone
+        The backbone, with adapters if the kind is adapter.
+    kind
+        ``full`` for all encoder parameters but the adapters, ``adapter`` for the adapters alone.
+
+    Returns
+    -------
+    ParameterManifest
+        Names and shapes in the backbone's own order.
+
+    Raises
+    ------
+    BackboneError
+        If the kind has no parameters, such as adapters before `Backbone.add_adapters`.
+    """
+    adapters = {ModuleKind.FULL: False, ModuleKind.ADAPTER: True}.get(kind)
+    named = [
+        (name, tuple(parameter.shape))
+        for name, parameter in backbone.named_parameters()
+        if name.startswith(_ADAPTERS) == adapters
+    ]
+    if not named:
+        raise BackboneError(
+            f"backbone {backbone.name!r} has no parameters of kind {kind.value!r}; "
+            "for adapters, call add_adapters first"
+        )
+    names, shapes = zip(*named, strict=True)
+    return ParameterManifest(names=names, shapes=shapes)
+
+
+def to_vector(backbone: Backbone, manifest: ParameterManifest) -> ParameterVector:
+    """Copy parameters into one vector.
+
+    Parameters
+    ----------
+    backbone
+        The backbone that holds them.
+    manifest
+        Which ones, in which order.
+
+    Returns
+    -------
+    ParameterVector
+        Their values, shape ``(manifest.size,)``.
+
+    Raises
+    ------
+    BackboneError
+        If the manifest is not that of the backbone's parameters of either kind.
+    """
+    parameters = _matching(backbone, manifest)
+    flat = [parameters[name].detach().reshape(-1).cpu() for name in manifest.names]
+    vector: ParameterVector = torch.cat(flat).to(torch.float32).numpy()
+    return vector
+
+
+def load_vector(backbone: Backbone, vector: ParameterVector, manifest: ParameterManifest) -> None:
+    """Copy a vector into the parameters.
+
+    Parameters
+    ----------
+    backbone
+        The backbone to change.
+    vector
+        Values of the parameters, shape ``(manifest.size,)``.
+    manifest
+        What the vector is made of.
+
+    Raises
+    ------
+    BackboneError
+        If the manifest is not that of the backbone's parameters of either kind, or the vector
+        is not a float32 vector of its size.
+    """
+    parameters = _matching(backbone, manifest)
+    if vector.dtype != np.float32 or vector.shape != (manifest.size,):
+        raise BackboneError(
+            f"backbone {backbone.name!r} takes a float32 vector of {manifest.size} parameters, "
+            f"got {vector.dtype} of shape {vector.shape}; the module belongs to another backbone"
+        )
+    # a copy, since arrays read from a store may not be writable and torch would warn of it
+    values = torch.from_numpy(vector.copy())
+    pieces = torch.split(values, list(manifest.sizes))
+    with torch.no_grad():
+        for name, shape, piece in zip(manifest.names, manifest.shapes, pieces, strict=True):
+            parameters[name].copy_(piece.view(shape))
+
+
+def _matching(backbone: Backbone, manifest: ParameterManifest) -> dict[str, nn.Parameter]:
+    """Give the backbone's parameters by name, after comparing the manifest with them."""
+    adapter = bool(manifest.names) and manifest.names[0].startswith(_ADAPTERS)
+    kind = ModuleKind.ADAPTER if adapter else ModuleKind.FULL
+    expected = manifest_of(backbone, kind)
+    if manifest != expected:
+        raise BackboneError(
+            f"parameters do not fit backbone {backbone.name!r} {backbone.version}: "
+            f"{_first_difference(manifest, expected)}; use the backbone they were made with"
+        )
+    return dict(backbone.named_parameters())
+
+
+def _first_difference(got: ParameterManifest, expected: ParameterManifest) -> str:
+    pairs = zip_longest(
+        zip(got.names, got.shapes, strict=True), zip(expected.names, expected.shapes, strict=True)
+    )
+    for mine, theirs in pairs:
+        if mine != theirs:
+            return f"got {_describe(mine)}, expected {_describe(theirs)}"
+    return "no difference"
+
+
+def _describe(entry: tuple[str, tuple[int, ...]] | None) -> str:
+    return "nothing" if entry is None else f"{entry[0]} {entry[1]}"

@@ -1,0 +1,112 @@
+"""A cache of bytes in a folder that may be deleted at any time."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import lmdb
+
+# Address space only: the file grows as values are written.
+_MAP_SIZE = 256 << 30
+_CHECKSUM_SIZE = 16
+
+
+class ByteCache:
+    """Values by key in an LMDB environment of their own, each with a checksum.
+
+    Nothing in it is irreplaceable: what is damaged counts as missing, a full disk or a broken
+    environment costs the cache, never the caller. One process opens a folder once at a time.
+
+    Parameters
+    ----------
+    folder
+        Where the cache lies; made if it is not there. On a local disk.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._environment = self._open()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._environment.close()
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Look up many keys in one transaction.
+
+        Parameters
+        ----------
+        keys
+            Keys of at most 511 bytes.
+
+        Returns
+        -------
+        list[bytes | None]
+            The value of each key, or none where it is missing or damaged.
+        """
+        try:
+            with self._environment.begin() as transaction:
+                return [_checked(key, transaction.get(key)) for key in keys]
+        except lmdb.Error:
+            self._start_anew()
+            return [None] * len(keys)
+
+    def put_many(self, values: Mapping[bytes, bytes]) -> None:
+        """Write many values in one transaction.
+
+        Parameters
+        ----------
+        values
+            Values by key.
+        """
+        try:
+            with self._environment.begin(write=True) as transaction:
+                for key, value in values.items():
+                    transaction.put(key, _checksum(key, value) + value)
+        except lmdb.Error:
+            self._start_anew()
+
+    def _open(self) -> lmdb.Environment:
+        try:
+            return self._environment_at(self._folder)
+        except (lmdb.CorruptedError, lmdb.InvalidError, lmdb.VersionMismatchError):
+            shutil.rmtree(self._folder)
+            return self._environment_at(self._folder)
+
+    @staticmethod
+    def _environment_at(folder: Path) -> lmdb.Environment:
+        folder.mkdir(parents=True, exist_ok=True)
+        # written pages may be lost in a power cut: what is lost is computed again
+        return lmdb.open(str(folder), map_size=_MAP_SIZE, sync=False, readahead=False)
+
+    def _start_anew(self) -> None:
+        self._environment.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._environment = self._environment_at(self._folder)
+
+
+def _checked(key: bytes, stored: bytes | None) -> bytes | None:
+    if stored is None:
+        return None
+    value = stored[_CHECKSUM_SIZE:]
+    return value if _checksum(key, value) == stored[:_CHECKSUM_SIZE] else None
+
+
+def _checksum(key: bytes, value: bytes) -> bytes:
+    return hashlib.blake2b(value, digest_size=_CHECKSUM_SIZE, key=key[:64]).digest()

@@ -1,0 +1,1 @@
+"""Composition: how useful each module is to a task, with which weight, merged into one."""

@@ -1,0 +1,168 @@
+"""Estimates: leave-one-out prediction of a task's rows from their neighbours in an embedding.
+
+The better a module's embedding space predicts each row of a task from the other rows, the more
+useful the module is to the task (MoMa, arXiv 2502.15483, section 2.2).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moma_cl.recipe import EstimateSettings
+
+FloatArray = NDArray[np.float64]
+
+RIDGES = 10.0 ** np.arange(-6.0, 4.0)
+BLOCK_ENTRIES = 4_000_000  # similarities held at once, so that memory is linear in the rows
+
+
+def leave_one_out(
+    embeddings: FloatArray, targets: FloatArray, settings: EstimateSettings
+) -> FloatArray:
+    """Predict each row from the others with the estimator of the recipe.
+
+    Parameters
+    ----------
+    embeddings
+        One row each, shape ``(n_rows, n_features)``.
+    targets
+        Normalised targets, shape ``(n_rows,)``, dimensionless.
+    settings
+        The estimator and its numbers.
+
+    Returns
+    -------
+    FloatArray
+        Leave-one-out predictions, shape ``(n_rows,)``, dimensionless.
+    """
+    if settings.estimator == "knn":
+        return knn_leave_one_out(embeddings, targets, settings)
+    return ridge_leave_one_out(embeddings, targets)
+
+
+def knn_leave_one_out(
+    embeddings: FloatArray, targets: FloatArray, settings: EstimateSettings
+) -> FloatArray:
+    """Predict each row as the weighted mean of its nearest other rows.
+
+    Similarity is the cosine; weights are ``exp(s / temperature)``, normalised over the k nearest.
+    Near-duplicates of a row are not its neighbours; equal similarities are ordered by row.
+
+    Parameters
+    ----------
+    embeddings
+        One row each, shape ``(n_rows, n_features)``.
+    targets
+        Normalised targets, shape ``(n_rows,)``, dimensionless.
+    settings
+        ``k`` shrinks where there are fewer than ``k + 1`` rows.
+
+    Returns
+    -------
+    FloatArray
+        Predictions, shape ``(n_rows,)``; NaN for a row without any neighbour.
+
+    References
+    ----------
+    arXiv 2502.15483, equation 2.
+    """
+    n_rows = len(embeddings)
+    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    unit = embeddings / np.where(norms > 0, norms, 1.0)
+    k = min(settings.k, n_rows - 1)
+    predictions = np.full(n_rows, np.nan)
+    if k < 1:
+        return predictions
+    block = max(1, BLOCK_ENTRIES // n_rows)
+    for start in range(0, n_rows, block):
+        rows = np.arange(start, min(start + block, n_rows))
+        similarity = unit[rows] @ unit.T
+        similarity[similarity > 1.0 - settings.duplicate_distance] = -np.inf
+        similarity[np.arange(len(rows)), rows] = -np.inf
+        nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+        weights = _softmax(np.take_along_axis(similarity, nearest, axis=1) / settings.temperature)
+        predictions[rows] = (weights * targets[nearest]).sum(axis=1)
+    return predictions
+
+
+def ridge_leave_one_out(embeddings: FloatArray, targets: FloatArray) -> FloatArray:
+    """Predict each row by the ridge regression on all others, in closed form.
+
+    With the hat matrix ``H`` the leave-one-out residual is ``(y - Hy)_i / (1 - H_ii)``; features
+    are standardised, the intercept is not penalised, and the ridge is the one of a grid with the
+    smallest leave-one-out error.
+
+    Parameters
+    ----------
+    embeddings
+        One row each, shape ``(n_rows, n_features)``.
+    targets
+        Normalised targets, shape ``(n_rows,)``, dimensionless.
+
+    Returns
+    -------
+    FloatArray
+        Predictions, shape ``(n_rows,)``; NaN if there are fewer than three rows.
+
+    References
+    ----------
+    Hastie, Tibshirani, Friedman, *The Elements of Statistical Learning*, equation 7.64.
+    """
+    n_rows = len(embeddings)
+    if n_rows < 3:
+        return np.full(n_rows, np.nan)
+    features = embeddings - embeddings.mean(axis=0)
+    spread = features.std(axis=0)
+    varies = spread > 1e-9 * max(1.0, float(np.abs(embeddings).max()))
+    features = features[:, varies] / spread[varies]
+    vectors, squares = _left_spectrum(features / np.sqrt(max(1, features.shape[1])))
+    residual_target = targets - targets.mean()
+    projected = vectors.T @ residual_target
+    best, best_error = np.full(n_rows, np.nan), np.inf
+    for ridge in RIDGES * n_rows * 1e-3:
+        shrink = squares / (squares + ridge)
+        fitted = vectors @ (shrink * projected)
+        leverage = (vectors**2) @ shrink + 1.0 / n_rows
+        residual = (residual_target - fitted) / np.maximum(1.0 - leverage, 1e-9)
+        error = float(np.mean(residual**2))
+        if error < best_error:
+            best, best_error = targets - residual, error
+    return best
+
+
+def _left_spectrum(features: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Left singular vectors and squared singular values, through the smaller Gram matrix."""
+    n_rows, n_features = features.shape
+    if n_rows <= n_features:
+        squares, vectors = np.linalg.eigh(features @ features.T)
+        return vectors, np.maximum(squares, 0.0)
+    squares, right = np.linalg.eigh(features.T @ features)
+    keep = squares > 1e-12 * max(float(squares[-1]) if n_features else 0.0, 1e-300)
+    return features @ (right[:, keep] / np.sqrt(squares[keep])), squares[keep]
+
+
+def _softmax(logits: FloatArray) -> FloatArray:
+    with np.errstate(invalid="ignore"):
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    total = shifted.sum(axis=1, keepdims=True)
+    return np.asarray(shifted / total)
+
+
+def winsorised(targets: FloatArray, share: float) -> FloatArray:
+    """Pull the targets beyond two quantiles in to them.
+
+    Parameters
+    ----------
+    targets
+        Targets, shape ``(n_rows,)``, any unit.
+    share
+        Share of the rows beyond each quantile.
+
+    Returns
+    -------
+    FloatArray
+        Targets, shape ``(n_rows,)``, same unit.
+    """
+    low, high = np.quantile(targets, [share, 1.0 - share])
+    return np.clip(targets, low, high)

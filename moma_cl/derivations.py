@@ -1,0 +1,56 @@
+"""Derivations: everything derived is a function of digests, and its key says which.
+
+Light: reading what is stale must not import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from moma_store.records import digest
+
+
+class DerivationKind(StrEnum):
+    """What can be derived."""
+
+    ESTIMATE = "estimate"
+    COMPOSITION = "composition"
+    PREDICTOR = "predictor"
+    MODULE = "module"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Derivation:
+    """One computation whose result is stored under its key.
+
+    Attributes
+    ----------
+    kind
+        What is computed.
+    task
+        Name of the task it belongs to, for messages; the key has the task's digest.
+    subject
+        What it is about, for messages.
+    inputs
+        Digests of the records it reads, and what else decides the result.
+    settings
+        The sections of the recipe that it depends on.
+    """
+
+    kind: DerivationKind
+    task: str
+    subject: str
+    inputs: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The derivation's name in the memo: its kind, and a digest of all it depends on."""
+        document = {"inputs": dict(self.inputs), "settings": dict(self.settings)}
+        return f"{self.kind}:{digest(document)}"
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.task}: {self.subject}"

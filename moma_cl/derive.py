@@ -1,0 +1,289 @@
+"""Computing estimates, compositions and modules: records and blobs out of records and blobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moma_cl.backbones.parameters import to_vector
+from moma_cl.composition.estimate import leave_one_out, winsorised
+from moma_cl.composition.weights import Weights, solve_weights
+from moma_cl.datasets import TRAIN, VALIDATION, LiveRows
+from moma_cl.derivations import Derivation, DerivationKind
+from moma_cl.embedding import last_mean
+from moma_cl.head import Head
+from moma_cl.properties import Transform, same_or_determines
+from moma_cl.recipe import EstimateSettings, Recipe
+from moma_cl.records import Composition, Estimate, Module, ModuleKind, Record, Task
+from moma_cl.roles import roles_of
+from moma_cl.structures.fingerprints import known_in
+from moma_cl.targets import Normaliser
+from moma_cl.training import TrainingSet, train
+from moma_cl.workbench import Workbench, software, threads
+from moma_store.errors import IntegrityError
+from moma_store.records import BlobLink
+
+FloatArray = NDArray[np.float64]
+
+PENDING_BLOB = BlobLink(digest="0" * 64, file="0" * 64, n_bytes=0)
+"""Stands for the link to a blob that is not written yet; the store would refuse it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Derived:
+    """What a derivation gave, before it is stored.
+
+    Attributes
+    ----------
+    record
+        The record; `PENDING_BLOB` where there are arrays.
+    arrays
+        Arrays of its blob.
+    base
+        The blob from which its parameters differ little.
+    """
+
+    record: Record
+    arrays: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+    base: BlobLink | None = None
+
+
+def derive(bench: Workbench, derivation: Derivation) -> Derived:
+    """Compute a derivation.
+
+    Parameters
+    ----------
+    bench
+        What it reads.
+    derivation
+        What to compute.
+
+    Returns
+    -------
+    Derived
+        The result; the same bits for the same derivation under equal software.
+    """
+    from moma_cl.fitting import fit_predictor
+
+    recipe = Recipe.from_doc(derivation.settings)
+    computations = {
+        DerivationKind.ESTIMATE: estimate,
+        DerivationKind.COMPOSITION: compose,
+        DerivationKind.MODULE: train_module,
+        DerivationKind.PREDICTOR: fit_predictor,
+    }
+    with threads(recipe.threads):
+        return computations[derivation.kind](bench, derivation, recipe)
+
+
+def estimate(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived:
+    """Predict a task's rows from each other in one module's embedding space.
+
+    Parameters
+    ----------
+    bench
+        What it reads.
+    derivation
+        Names module, task and dataset, and whether a sample of rows is enough.
+    recipe
+        The settings.
+
+    Returns
+    -------
+    Derived
+        An `Estimate`, with a blob of predictions unless the module is excluded.
+    """
+    inputs = derivation.inputs
+    task = Task.from_doc(bench.store.record(inputs["task"]))
+    rows = bench.rows(inputs["dataset"])
+    common: dict[str, Any] = {"module": inputs["module"], "dataset": inputs["dataset"]}
+    reason = _exclusion(bench, inputs["module"], task, rows)
+    known = roles_of(rows, task.grouping, recipe.predictor).train
+    if inputs["sampled"]:
+        known = _sample(known, recipe.estimate.sample_rows)
+    if reason is None and len(known) < 3:
+        reason = f"{len(known)} training rows are too few for leave-one-out prediction"
+    if reason is None:
+        targets = _estimate_targets(rows.targets[known], task, recipe.estimate)
+        kind = composed_kind(task)
+        vector = bench.parameters(inputs["module"], kind)
+        embedded = bench.embeddings(kind, vector, rows, recipe.embedding)[known]
+        features = _readout(embedded, bench.backbone.feature_dim, recipe.estimate)
+        predictions = leave_one_out(features, targets, recipe.estimate)
+        if np.all(np.isfinite(predictions)):
+            mae = float(np.abs(predictions - targets).mean())
+            record = Estimate(**common, blob=PENDING_BLOB, mae=mae, excluded=None)
+            return Derived(record=record, arrays={"predictions": predictions})
+        reason = "some rows have no neighbour: all others are near-duplicates of them"
+    return Derived(record=Estimate(**common, blob=None, mae=None, excluded=reason))
+
+
+def compose(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived:
+    """Find the weights of a task's modules.
+
+    Parameters
+    ----------
+    bench
+        What it reads.
+    derivation
+        Names the estimates, the backbone's first, and the dataset.
+    recipe
+        The settings.
+
+    Returns
+    -------
+    Derived
+        A `Composition`.
+    """
+    inputs = derivation.inputs
+    task = Task.from_doc(bench.store.record(inputs["task"]))
+    estimates = [Estimate.from_doc(bench.store.record(digest)) for digest in inputs["estimates"]]
+    usable = [found for found in estimates if found.excluded is None]
+    excluded = {e.module: e.excluded for e in estimates if e.module and e.excluded}
+    if len(usable) == 0:
+        weights = Weights(values=np.ones(1), objective=1.0, duality_gap=0.0)
+        modules: list[str | None] = [None]
+        backbone_objective = 1.0
+    else:
+        rows = bench.rows(inputs["dataset"])
+        known = roles_of(rows, task.grouping, recipe.predictor).train
+        targets = _estimate_targets(rows.targets[known], task, recipe.estimate)
+        columns = np.stack([_predictions(bench, found) for found in usable], axis=1)
+        weights = solve_weights(columns, targets, prune=recipe.weights.prune)
+        modules = [found.module for found in usable]
+        alone = columns[:, modules.index(None)] - targets
+        backbone_objective = float(np.mean(alone**2) / max(targets.var(), np.finfo(float).tiny))
+    chosen = [
+        (module, float(weight))
+        for module, weight in zip(modules, weights.values, strict=True)
+        if module is not None and weight > 0
+    ]
+    record = Composition(
+        dataset=inputs["dataset"],
+        module=composed_kind(task),
+        modules=tuple(module for module, _ in chosen),
+        weights=tuple(weight for _, weight in chosen),
+        backbone_weight=float(weights.values[modules.index(None)]),
+        objective=weights.objective,
+        backbone_objective=backbone_objective,
+        duality_gap=weights.duality_gap,
+        n_candidates=len(usable),
+        excluded=dict(sorted(excluded.items())),
+    )
+    return Derived(record=record)
+
+
+def train_module(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived:
+    """Specialise the backbone to one task.
+
+    Parameters
+    ----------
+    bench
+        What it reads.
+    derivation
+        Names hub, task and dataset.
+    recipe
+        The settings.
+
+    Returns
+    -------
+    Derived
+        A `Module` with its parameters and the fingerprints of what it was trained on.
+    """
+    inputs = derivation.inputs
+    task = Task.from_doc(bench.store.record(inputs["task"]))
+    dataset = bench.dataset(inputs["dataset"])
+    rows = bench.rows(inputs["dataset"])
+    training, validation = rows.in_fold(TRAIN), rows.in_fold(VALIDATION)
+    normaliser = Normaliser.fit(rows.targets[training], Transform(task.transform))
+    settings = recipe.module
+    encoder = bench.encoder(task.module, bench.parameters(None, task.module))
+    head = Head(encoder.feature_dim, encoder.n_blocks, settings.head_width, seed=settings.seed)
+    report = train(
+        encoder,
+        head,
+        TrainingSet(
+            graphs=bench.graphs(rows),
+            targets=normaliser.forward(rows.targets),
+            train=training,
+            validation=validation,
+        ),
+        settings,
+        progress=lambda done, total: bench.progress(f"module {task.name}", done, total),
+    )
+    scale = normaliser.deviation if task.transform == Transform.NONE else 1.0
+    record = Module(
+        hub=inputs["hub"],
+        module=task.module,
+        property=task.property,
+        dataset=inputs["dataset"],
+        blob=PENDING_BLOB,
+        n_train=dataset.n_train,
+        n_validation=dataset.n_validation,
+        validation_mae=report.validation_mae * scale,
+        unit=task.unit,
+        epochs=report.epochs,
+        settings=recipe.section("module")["module"],
+        made_by=dict(software()),
+        source={},
+    )
+    seen = np.sort(rows.fingerprints[np.concatenate([training, validation])])
+    vector = to_vector(encoder, bench.manifest(task.module))
+    return Derived(
+        record=record,
+        arrays={"parameters": vector, "fingerprints": seen},
+        base=bench.base(task.module),
+    )
+
+
+def composed_kind(task: Task) -> ModuleKind:
+    """Give the kind of modules a task composes; full where it trains none itself."""
+    return ModuleKind.FULL if task.module == ModuleKind.NONE else task.module
+
+
+def _exclusion(
+    bench: Workbench, module_digest: str | None, task: Task, rows: LiveRows
+) -> str | None:
+    """Why a module must not be a candidate: it has seen answers that the task is judged by."""
+    if module_digest is None:
+        return None
+    module = Module.from_doc(bench.store.record(module_digest))
+    if not same_or_determines(module.property, task.property):
+        return None
+    seen = bench.store.blob(module.blob).arrays["fingerprints"].astype(np.uint64)
+    judged = rows.fingerprints[rows.folds != TRAIN]
+    n_seen = int(known_in(judged, seen).sum())
+    if n_seen == 0:
+        return None
+    return (
+        f"its property {module.property} is or determines {task.property}, and it was trained on "
+        f"{n_seen} structures of this task's validation and held-out folds"
+    )
+
+
+def _estimate_targets(targets: FloatArray, task: Task, settings: EstimateSettings) -> FloatArray:
+    normalised = Normaliser.fit(targets, Transform(task.transform)).forward(targets)
+    return winsorised(normalised, settings.winsorise)
+
+
+def _readout(
+    embedded: NDArray[np.float32], feature_dim: int, settings: EstimateSettings
+) -> FloatArray:
+    if settings.readout == "mean":
+        return last_mean(embedded, feature_dim)
+    return embedded.astype(np.float64)
+
+
+def _predictions(bench: Workbench, found: Estimate) -> FloatArray:
+    if found.blob is None:
+        raise IntegrityError(f"the estimate of module {found.module} has no predictions")
+    return np.asarray(bench.store.blob(found.blob).arrays["predictions"], dtype=np.float64)
+
+
+def _sample(known: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    if len(known) <= size:
+        return known
+    return known[np.linspace(0, len(known) - 1, size).round().astype(np.int64)]

@@ -1,0 +1,87 @@
+"""Embeddings: statistics of node features, one row per structure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+
+from moma_cl.backbones.base import Backbone
+from moma_cl.graphs import batches_by_nodes, collate
+from moma_cl.head import mean_and_deviation
+
+N_STATISTICS = 4  # mean, deviation, smallest, largest
+
+Embeddings = NDArray[np.float32]
+
+
+def embed(
+    encoder: Backbone,
+    graphs: Sequence[Data],
+    *,
+    max_nodes: int,
+    progress: Callable[[int], None] | None = None,
+) -> Embeddings:
+    """Embed structures: four statistics over the atoms, of every block.
+
+    Parameters
+    ----------
+    encoder
+        The encoder.
+    graphs
+        One graph per structure.
+    max_nodes
+        Nodes in one batch.
+    progress
+        Called with the number of structures done.
+
+    Returns
+    -------
+    Embeddings
+        Shape ``(n_structures, n_blocks * 4 * feature_dim)``; block by block the mean, the
+        deviation, the smallest and the largest of each feature.
+    """
+    width = encoder.n_blocks * N_STATISTICS * encoder.feature_dim
+    rows = np.zeros((len(graphs), width), dtype=np.float32)
+    encoder.eval()
+    done = 0
+    with torch.no_grad():
+        for part in batches_by_nodes([graph.num_nodes for graph in graphs], max_nodes):
+            batch = collate([graphs[index] for index in part])
+            rows[part] = torch.cat([_statistics(b, batch) for b in encoder(batch)], dim=1).numpy()
+            done += len(part)
+            if progress is not None:
+                progress(done)
+    return rows
+
+
+def last_mean(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray[np.float64]:
+    """Take the mean of the last block's features, the embedding of the paper.
+
+    Parameters
+    ----------
+    embeddings
+        What :func:`embed` gave, shape ``(n_structures, n_features)``.
+    feature_dim
+        Width of the node features.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Shape ``(n_structures, feature_dim)``.
+    """
+    start = embeddings.shape[1] - N_STATISTICS * feature_dim
+    return embeddings[:, start : start + feature_dim].astype(np.float64)
+
+
+def _statistics(features: Tensor, batch: Batch) -> Tensor:
+    mean, deviation = mean_and_deviation(features, batch)
+    index = batch.batch[:, None].expand_as(features)
+    empty = features.new_empty(batch.num_graphs, features.shape[1])
+    smallest = empty.scatter_reduce(0, index, features, "amin", include_self=False)
+    largest = empty.scatter_reduce(0, index, features, "amax", include_self=False)
+    return torch.cat([mean, deviation, smallest, largest], dim=1)

@@ -1,0 +1,275 @@
+"""Fitting a predictor: kernel head and fine-tuned encoder, calibrated, the better one to answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moma_cl.backbones.parameters import to_vector
+from moma_cl.derivations import Derivation
+from moma_cl.derive import PENDING_BLOB, Derived
+from moma_cl.domain import Domain
+from moma_cl.embedding import last_mean
+from moma_cl.folds import cv_groups
+from moma_cl.head import Head
+from moma_cl.kernel_head import KernelChoice, KernelHead, fit_kernel_head
+from moma_cl.predictor import head_vector
+from moma_cl.properties import Transform
+from moma_cl.recipe import Recipe
+from moma_cl.records import Calibration, Composition, Grouping, Method, Predictor, Task
+from moma_cl.roles import Roles, roles_of
+from moma_cl.targets import Normaliser
+from moma_cl.training import TrainingSet, predict_graphs, train
+from moma_cl.workbench import Workbench, software
+
+FloatArray = NDArray[np.float64]
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Material:
+    """What every head is fitted on.
+
+    Attributes
+    ----------
+    embeddings
+        Of all live rows by the composed encoder, shape ``(n_rows, n_features)``.
+    targets
+        Normalised, shape ``(n_rows,)``.
+    """
+
+    bench: Workbench
+    task: Task
+    recipe: Recipe
+    dataset: str
+    composition: Composition
+    roles: Roles
+    normaliser: Normaliser
+    embeddings: FloatArray
+    targets: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Answers:
+    """Normalised predictions of one head, on the rows that decide and the rows that calibrate."""
+
+    validation: FloatArray
+    held_out: FloatArray
+    arrays: Arrays
+
+
+def fit_predictor(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived:
+    """Fit what answers for a task.
+
+    Parameters
+    ----------
+    bench
+        What it reads.
+    derivation
+        Names task, dataset, composition and the heads to try.
+    recipe
+        The settings.
+
+    Returns
+    -------
+    Derived
+        A `Predictor` with heads, normaliser, domain and calibration.
+    """
+    inputs = derivation.inputs
+    task = Task.from_doc(bench.store.record(inputs["task"]))
+    composition = Composition.from_doc(bench.store.record(inputs["composition"]))
+    rows = bench.rows(inputs["dataset"])
+    roles = roles_of(rows, task.grouping, recipe.predictor)
+    normaliser = Normaliser.fit(rows.targets[roles.train], Transform(task.transform))
+    vector = bench.merged(composition)
+    embedded = bench.embeddings(composition.module, vector, rows, recipe.embedding)
+    material = _Material(
+        bench=bench,
+        task=task,
+        recipe=recipe,
+        dataset=inputs["dataset"],
+        composition=composition,
+        roles=roles,
+        normaliser=normaliser,
+        embeddings=embedded.astype(np.float64),
+        targets=normaliser.forward(rows.targets),
+    )
+    if roles.calibration == Calibration.HELD_OUT:
+        fitted = _fit_on_folds(material, vector, finetune=Method.FINETUNED in inputs["heads"])
+    else:
+        fitted = _fit_by_cross_validation(material)
+    return _described(material, inputs["task"], inputs["composition"], fitted)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Fitted:
+    method: Method
+    answers: _Answers
+    validation_maes: dict[str, float]
+    held_out_maes: dict[str, float]
+    decided_on: NDArray[np.int64]  # rows of `answers.validation`
+
+
+def _fit_on_folds(material: _Material, vector: NDArray[np.float32], *, finetune: bool) -> _Fitted:
+    roles = material.roles
+    heads = {Method.KERNEL: _kernel_answers(material)}
+    if finetune:
+        heads[Method.FINETUNED] = _finetuned_answers(material, vector)
+        heads[Method.MEAN] = _mean(heads[Method.KERNEL], heads[Method.FINETUNED])
+    maes = {m: _mae(material, found.validation, roles.validation) for m, found in heads.items()}
+    method = min(maes, key=lambda name: maes[name])
+    return _Fitted(
+        method=method,
+        answers=heads[method],
+        validation_maes={str(name): mae for name, mae in maes.items()},
+        held_out_maes={
+            str(name): _mae(material, found.held_out, roles.held_out)
+            for name, found in heads.items()
+        },
+        decided_on=roles.validation,
+    )
+
+
+def _kernel_answers(material: _Material) -> _Answers:
+    """Decide by a head that has not seen the validation rows; answer by one that has."""
+    roles = material.roles
+    head, choice = _kernel(material, roles.train, None)
+    validation = head.predict(material.embeddings[roles.validation])[:, 0]
+    known = np.sort(np.concatenate([roles.train, roles.validation]))
+    head, _ = _kernel(material, known, choice)
+    held_out = head.predict(material.embeddings[roles.held_out])[:, 0]
+    return _Answers(validation=validation, held_out=held_out, arrays=head.to_arrays("kernel_"))
+
+
+def _kernel(
+    material: _Material, rows: NDArray[np.int64], choice: KernelChoice | None
+) -> tuple[KernelHead, KernelChoice]:
+    return fit_kernel_head(
+        material.embeddings[rows], material.targets[rows], material.recipe.kernel, choice=choice
+    )
+
+
+def _finetuned_answers(material: _Material, vector: NDArray[np.float32]) -> _Answers:
+    bench, settings, roles = material.bench, material.recipe.finetune, material.roles
+    kind = material.composition.module
+    graphs = bench.graphs(bench.rows(material.dataset))
+    encoder = bench.encoder(kind, vector)
+    head = Head(encoder.feature_dim, encoder.n_blocks, settings.head_width, seed=settings.seed)
+    train(
+        encoder,
+        head,
+        TrainingSet(
+            graphs=graphs,
+            targets=material.targets,
+            train=roles.train,
+            validation=roles.validation,
+        ),
+        settings,
+        progress=lambda done, total: bench.progress(f"predictor {material.task.name}", done, total),
+    )
+    return _Answers(
+        validation=predict_graphs(encoder, head, [graphs[row] for row in roles.validation]),
+        held_out=predict_graphs(encoder, head, [graphs[row] for row in roles.held_out]),
+        arrays={
+            "parameters": to_vector(encoder, bench.manifest(kind)),
+            "head": head_vector(head),
+        },
+    )
+
+
+def _mean(first: _Answers, second: _Answers) -> _Answers:
+    return _Answers(
+        validation=(first.validation + second.validation) / 2,
+        held_out=(first.held_out + second.held_out) / 2,
+        arrays={**first.arrays, **second.arrays},
+    )
+
+
+def _fit_by_cross_validation(material: _Material) -> _Fitted:
+    """Fit a head on all rows to answer, and one per left-out group to say how wrong it is."""
+    roles, settings = material.roles, material.recipe.kernel
+    rows = material.bench.rows(material.dataset)
+    known = roles.train
+    groups = cv_groups(
+        [rows.formulas[row] for row in known],
+        rows.fingerprints[known],
+        _cv_grouping(material.task.grouping),
+        material.bench.hub.salt,
+        max_folds=settings.cv_folds,
+    )
+    n_groups = int(groups.max(initial=-1)) + 1
+    subsets = [np.ones(len(known), dtype=bool), *(groups != group for group in range(n_groups))]
+    head, _ = fit_kernel_head(
+        material.embeddings[known], material.targets[known], settings, subsets=subsets
+    )
+    answers = head.predict(material.embeddings[known])
+    left_out = answers[np.arange(len(known)), groups + 1]
+    held_out = head.predict(material.embeddings[roles.held_out])[:, 0]
+    arrays: Arrays = {
+        **head.to_arrays("kernel_"),
+        "cv_residuals": np.abs(left_out - material.targets[known]),
+        "cv_groups": groups.astype(np.int64),
+    }
+    mae = _mae(material, left_out, known)
+    held_out_maes = (
+        {str(Method.KERNEL): _mae(material, held_out, roles.held_out)} if len(held_out) else {}
+    )
+    return _Fitted(
+        method=Method.KERNEL,
+        answers=_Answers(validation=left_out, held_out=held_out, arrays=arrays),
+        validation_maes={str(Method.KERNEL): mae},
+        held_out_maes=held_out_maes,
+        decided_on=known,
+    )
+
+
+def _cv_grouping(grouping: Grouping) -> Grouping:
+    """Group by formula under a column, which says nothing of how known rows belong together."""
+    return Grouping.FORMULA if grouping == Grouping.COLUMN else grouping
+
+
+def _described(
+    material: _Material, task_digest: str, composition_digest: str, fitted: _Fitted
+) -> Derived:
+    bench, roles = material.bench, material.roles
+    rows = bench.rows(material.dataset)
+    learned = np.sort(np.concatenate([roles.train, roles.validation]))
+    width = bench.backbone.feature_dim
+    domain = Domain.fit(
+        last_mean(material.embeddings[learned], width), material.recipe.predictor.neighbours
+    )
+    residuals = np.abs(fitted.answers.held_out - material.targets[roles.held_out])
+    arrays: Arrays = {
+        **fitted.answers.arrays,
+        **domain.to_arrays(),
+        "normaliser": material.normaliser.to_array(),
+        "label_range": np.array([rows.targets[learned].min(), rows.targets[learned].max()]),
+        "held_out_residuals": np.sort(residuals),
+        "decided_rows": fitted.decided_on,
+        "decided_answers": fitted.answers.validation,
+    }
+    record = Predictor(
+        task=task_digest,
+        dataset=material.dataset,
+        composition=composition_digest,
+        blob=PENDING_BLOB,
+        method=fitted.method,
+        n_train=len(roles.train),
+        calibration=roles.calibration,
+        validation_mae=fitted.validation_maes[fitted.method],
+        validation_maes=fitted.validation_maes,
+        held_out_mae=fitted.held_out_maes.get(fitted.method),
+        held_out_maes=fitted.held_out_maes,
+        settings=material.recipe.section("embedding", "finetune", "predictor"),
+        made_by=dict(software()),
+    )
+    base = bench.base(material.composition.module) if "parameters" in arrays else None
+    return Derived(record=record, arrays=arrays, base=base)
+
+
+def _mae(material: _Material, normalised: FloatArray, rows: NDArray[np.int64]) -> float:
+    """Mean absolute error in the task's unit."""
+    targets = material.bench.rows(material.dataset).targets[rows]
+    return float(np.abs(material.normaliser.inverse(normalised) - targets).mean())

@@ -1,0 +1,205 @@
+"""A predictor taken out of the store, ready to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch_geometric.data import Data
+
+from moma_cl.backbones.base import Backbone
+from moma_cl.domain import Domain
+from moma_cl.embedding import embed, last_mean
+from moma_cl.head import Head
+from moma_cl.intervals import conformal_quantile, cross_validation_interval
+from moma_cl.kernel_head import KernelHead
+from moma_cl.properties import Transform
+from moma_cl.recipe import EmbeddingSettings, Recipe
+from moma_cl.records import Calibration, Composition, Method, Predictor, Task
+from moma_cl.targets import Normaliser
+from moma_cl.training import predict_graphs
+from moma_cl.workbench import Workbench
+from moma_store.errors import BackboneError
+
+FloatArray = NDArray[np.float64]
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Answers:
+    """Predictions for some structures.
+
+    Attributes
+    ----------
+    values
+        Shape ``(n_rows,)``, in the task's unit.
+    lower, upper
+        Ends of the interval, shape ``(n_rows,)``, in the task's unit.
+    distances
+        How far each structure lies outside the domain, shape ``(n_rows,)``; up to 1 is inside.
+    """
+
+    values: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+    distances: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class LoadedPredictor:
+    """Encoders and heads of one predictor.
+
+    Attributes
+    ----------
+    record
+        The predictor's record.
+    normaliser
+        Between the task's unit and what is learned.
+    composed
+        The composed encoder, for kernel head and domain.
+    finetuned
+        Fine-tuned encoder and its head, where the predictor has them.
+    kernel
+        The kernel head, where the predictor has one.
+    """
+
+    record: Predictor
+    normaliser: Normaliser
+    composed: Backbone
+    domain: Domain
+    kernel: KernelHead | None
+    finetuned: tuple[Backbone, Head] | None
+    arrays: Arrays
+    embedding: EmbeddingSettings
+
+    def answer(self, graphs: Sequence[Data], *, level: float) -> Answers:
+        """Predict.
+
+        Parameters
+        ----------
+        graphs
+            One graph per structure.
+        level
+            Coverage of the interval, between 0 and 1.
+
+        Returns
+        -------
+        Answers
+            Values, intervals and distances, in order.
+        """
+        embedded = embed(self.composed, graphs, max_nodes=self.embedding.max_nodes)
+        features = embedded.astype(np.float64)
+        by_kernel = self.kernel.predict(features) if self.kernel is not None else None
+        heads = [] if by_kernel is None else [by_kernel[:, 0]]
+        if self.finetuned is not None:
+            heads.append(predict_graphs(*self.finetuned, graphs))
+        normalised = np.mean(heads, axis=0)
+        lower, upper = self._interval(normalised, by_kernel, level)
+        return Answers(
+            values=self.normaliser.inverse(normalised),
+            lower=lower,
+            upper=upper,
+            distances=self.domain.distances(last_mean(embedded, self.composed.feature_dim)),
+        )
+
+    def _interval(
+        self, normalised: FloatArray, by_kernel: FloatArray | None, level: float
+    ) -> tuple[FloatArray, FloatArray]:
+        low_label, high_label = self.arrays["label_range"].astype(np.float64).tolist()
+        ends = np.full(len(normalised), low_label), np.full(len(normalised), high_label)
+        if self.record.calibration == Calibration.HELD_OUT:
+            residuals = self.arrays["held_out_residuals"].astype(np.float64)
+            width = conformal_quantile(residuals, level)
+            lower, upper = normalised - width, normalised + width
+        elif self.record.calibration == Calibration.CROSS_VALIDATION and by_kernel is not None:
+            lower, upper = cross_validation_interval(
+                by_kernel[:, 1:],
+                self.arrays["cv_residuals"].astype(np.float64),
+                self.arrays["cv_groups"].astype(np.int64),
+                level,
+            )
+        else:
+            return ends
+        return self.normaliser.inverse(lower), self.normaliser.inverse(upper)
+
+
+def load_predictor(bench: Workbench, digest: str) -> LoadedPredictor:
+    """Take a predictor out of the store.
+
+    Parameters
+    ----------
+    bench
+        Reads the hub.
+    digest
+        The predictor's record.
+
+    Returns
+    -------
+    LoadedPredictor
+        Ready to answer.
+    """
+    record = Predictor.from_doc(bench.store.record(digest))
+    recipe = Recipe.from_doc(record.settings)
+    task = Task.from_doc(bench.store.record(record.task))
+    composition = Composition.from_doc(bench.store.record(record.composition))
+    arrays: Arrays = dict(bench.store.blob(record.blob).arrays)
+    kind = composition.module
+    finetuned: tuple[Backbone, Head] | None = None
+    if record.method in {Method.FINETUNED, Method.MEAN}:
+        encoder = bench.encoder(kind, np.asarray(arrays["parameters"], dtype=np.float32))
+        width = recipe.finetune.head_width
+        head = Head(encoder.feature_dim, encoder.n_blocks, width, seed=0)
+        load_head_vector(head, np.asarray(arrays["head"], dtype=np.float32))
+        finetuned = (encoder, head)
+    has_kernel = record.method in {Method.KERNEL, Method.MEAN}
+    return LoadedPredictor(
+        record=record,
+        normaliser=Normaliser.from_arrays(arrays, Transform(task.transform)),
+        composed=bench.encoder(kind, bench.merged(composition)),
+        domain=Domain.from_arrays(arrays),
+        kernel=KernelHead.from_arrays(arrays, "kernel_") if has_kernel else None,
+        finetuned=finetuned,
+        arrays=arrays,
+        embedding=recipe.embedding,
+    )
+
+
+def head_vector(head: Head) -> NDArray[np.float32]:
+    """Flatten a head's parameters in their order.
+
+    Parameters
+    ----------
+    head
+        The head.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        Shape ``(n_parameters,)``.
+    """
+    return nn.utils.parameters_to_vector(head.parameters()).detach().numpy().copy()
+
+
+def load_head_vector(head: Head, vector: NDArray[np.float32]) -> None:
+    """Fill a head's parameters.
+
+    Parameters
+    ----------
+    head
+        The head.
+    vector
+        What :func:`head_vector` gave, shape ``(n_parameters,)``.
+
+    Raises
+    ------
+    BackboneError
+        If the vector belongs to a head of another shape.
+    """
+    size = sum(parameter.numel() for parameter in head.parameters())
+    if len(vector) != size:
+        raise BackboneError(f"the head has {size:,} parameters, the vector {len(vector):,}")
+    nn.utils.vector_to_parameters(torch.from_numpy(vector.copy()), head.parameters())

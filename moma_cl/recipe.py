@@ -1,0 +1,210 @@
+"""Recipes: every number that decides a derived result, pinned per task.
+
+A recipe is a record. A task keeps the one it was added with, so a new release changes nothing
+until its recipe is set anew. Each section carries the version of the algorithm it configures; the
+keys of derivations are made of the sections they depend on, never of the whole.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
+from typing import Any
+
+from moma_store.errors import InvalidInputError
+
+MAX_DEFAULT_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingSettings:
+    """How structures become embeddings."""
+
+    version: int = 1
+    max_nodes: int = 1024  # nodes in one batch; part of the recipe because sums round by order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EstimateSettings:
+    """How useful a module is: leave-one-out prediction in its embedding space."""
+
+    version: int = 1
+    estimator: str = "ridge"  # "knn" (the paper's) or "ridge" (closed form)
+    readout: str = "moments"  # "mean" of the last block (the paper's) or "moments" of all blocks
+    k: int = 5  # neighbours, kNN
+    temperature: float = 0.2  # of the softmax over similarities, kNN
+    duplicate_distance: float = 1e-5  # cosine distance below which a row is no neighbour
+    winsorise: float = 0.01  # share of targets pulled in at each end, so that outliers do not rule
+    max_candidates: int = 32  # embedded in full; more are screened on a sample first
+    sample_rows: int = 256  # rows of that sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsSettings:
+    """The convex program for the composition weights."""
+
+    version: int = 1
+    prune: float = 1e-6  # rise of the objective, in var(y), that dropping small weights may cost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelSettings:
+    """The kernel head: ridge regression in closed form on embeddings."""
+
+    version: int = 1
+    length_scales: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # of the median distance
+    ridges: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    max_rows: int = 4000  # rows the kernel is built on; beyond it a fixed sample
+    cv_folds: int = 10  # grouped cross-validation of small tasks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSettings:
+    """Gradient training of an encoder with a fresh head."""
+
+    version: int = 1
+    epochs: int = 60
+    batch_size: int = 16
+    encoder_learning_rate: float = 1e-3
+    head_learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+    warmup: float = 0.1  # share of all steps
+    ema_decay: float = 0.99  # per step
+    patience: int = 20  # epochs without a better validation error
+    clip_norm: float = 1.0
+    head_width: int = 64
+    max_steps: int = 20000  # fewer epochs on large datasets
+    adapter_width: int = 8
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictorSettings:
+    """What a task's predictor is made of."""
+
+    version: int = 1
+    min_rows_training: int = 150  # fewer: kernel head only, grouped cross-validation
+    min_rows_interval: int = 10  # fewer: the interval is the range of the labels
+    interval_level: float = 0.9
+    neighbours: int = 5  # for the distance to what is known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """All settings of a task, pinned."""
+
+    embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)
+    estimate: EstimateSettings = field(default_factory=EstimateSettings)
+    weights: WeightsSettings = field(default_factory=WeightsSettings)
+    kernel: KernelSettings = field(default_factory=KernelSettings)
+    finetune: TrainingSettings = field(default_factory=TrainingSettings)
+    module: TrainingSettings = field(default_factory=TrainingSettings)
+    predictor: PredictorSettings = field(default_factory=PredictorSettings)
+    worth_it: float = 0.02  # share by which the objective must fall for a new predictor
+    retrain_factor: float = 1.5  # growth of a task at which its module is trained again
+    threads: int = 1
+
+    def to_doc(self) -> dict[str, Any]:
+        """Write as a record.
+
+        Returns
+        -------
+        dict[str, Any]
+            JSON document of kind ``recipe``.
+        """
+        return {"kind": "recipe", "format": 1, **_listed(asdict(self))}
+
+    @classmethod
+    def from_doc(cls, doc: Mapping[str, Any]) -> Recipe:
+        """Read a record, or a document with some of its settings; the rest take their defaults.
+
+        Parameters
+        ----------
+        doc
+            Sections with their settings.
+
+        Returns
+        -------
+        Recipe
+            The recipe.
+
+        Raises
+        ------
+        InvalidInputError
+            If a setting is unknown or has the wrong type.
+        """
+        given = {name: value for name, value in doc.items() if name not in {"kind", "format"}}
+        return cls(**{name: _read(cls, name, value, prefix="") for name, value in given.items()})
+
+    def section(self, *names: str) -> dict[str, Any]:
+        """Give the settings that a derivation depends on, for its key.
+
+        Parameters
+        ----------
+        *names
+            Sections, or single settings.
+
+        Returns
+        -------
+        dict[str, Any]
+            Those settings, and the number of threads, on which the rounding of sums depends.
+        """
+        return _section(self, names)
+
+
+def default_recipe() -> Recipe:
+    """Make the recipe a new hub starts with, for the cores of this machine.
+
+    Returns
+    -------
+    Recipe
+        The default settings.
+    """
+    return Recipe(threads=min(os.cpu_count() or 1, MAX_DEFAULT_THREADS))
+
+
+@lru_cache(maxsize=1024)
+def _section(recipe: Recipe, names: tuple[str, ...]) -> dict[str, Any]:
+    """Write sections once per recipe: a walk asks for them at every derivation."""
+    document = recipe.to_doc()
+    return {name: document[name] for name in (*names, "threads")}
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _listed(inner) for name, inner in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _read(cls: type, name: str, value: Any, *, prefix: str) -> Any:
+    known = {entry.name: entry for entry in fields(cls)}
+    if name not in known:
+        raise InvalidInputError(
+            f"recipe setting {prefix + name!r} is unknown; known here: {', '.join(sorted(known))}"
+        )
+    default = getattr(cls(), name)
+    if hasattr(default, "__dataclass_fields__"):
+        if not isinstance(value, Mapping):
+            raise _wrong_type(prefix + name, value, "a section")
+        settings = type(default)
+        prefix = f"{prefix}{name}."
+        return settings(**{key: _read(settings, key, v, prefix=prefix) for key, v in value.items()})
+    if isinstance(default, tuple):
+        if not isinstance(value, list | tuple) or not all(_is_number(v) for v in value):
+            raise _wrong_type(prefix + name, value, "a list of numbers")
+        return tuple(float(v) for v in value)
+    if isinstance(default, float) and _is_number(value):
+        return float(value)
+    if type(value) is not type(default):
+        raise _wrong_type(prefix + name, value, f"a value like {default!r}")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _wrong_type(name: str, value: Any, expected: str) -> InvalidInputError:
+    return InvalidInputError(f"recipe setting {name!r} is {value!r}; expected {expected}")

@@ -1,0 +1,387 @@
+"""Reconciling: walk from the refs, compute the keys, and run what the memo lacks.
+
+The composer is a build system. Nothing depends on events, so none can be lost; a killed run
+resumes where it stopped, and running twice does nothing the second time. This module is light:
+planning, and a pass with nothing to do, import no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from moma_cl.derivations import Derivation, DerivationKind
+from moma_cl.recipe import Recipe
+from moma_cl.records import (
+    Composition,
+    Dataset,
+    Estimate,
+    Method,
+    Module,
+    ModuleKind,
+    Predictor,
+    Task,
+)
+from moma_store.errors import MomaError, NotFoundError
+
+MIN_MODULE_ROWS = 20
+"""Training rows below which a task trains no module: there is nothing to specialise on."""
+
+
+class Reads(Protocol):
+    """What of the store planning reads."""
+
+    def record(self, digest: str) -> dict[str, Any]:
+        """Look up a record."""
+
+    def ref(self, name: str) -> str | None:
+        """Look up a ref."""
+
+    def refs(self, prefix: str = "") -> dict[str, str]:
+        """List refs by name."""
+
+
+class Worker(Protocol):
+    """What a walk does at each step: compute and move refs, or only take notes."""
+
+    def derive(self, derivation: Derivation, why: str) -> str | None:
+        """Give the digest of the result, or none where it is not known yet."""
+
+    def compose(self, task: str, composition: str) -> None:
+        """Make a composition the task's present one."""
+
+    def adopt_module(self, task: str, module: str) -> None:
+        """Make a module the task's present one."""
+
+    def adopt_predictor(self, task: str, predictor: str, *, first: bool) -> None:
+        """Put a fitted predictor beside the champion, or in its place."""
+
+    def leave(self, task: str, kind: DerivationKind, why: str) -> None:
+        """Note what could be computed but is not worth it, or waits for something else."""
+
+    def fail(self, task: str, error: MomaError) -> None:
+        """Note that a task could not be brought up to date; the others go on."""
+
+
+NOT_WORTH_IT = "not worth it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskState:
+    """One task as its refs have it."""
+
+    name: str
+    task_digest: str
+    task: Task
+    dataset_digest: str
+    dataset: Dataset
+    recipe: Recipe
+
+    @property
+    def kind(self) -> ModuleKind:
+        """The kind of modules that the task composes."""
+        return ModuleKind.FULL if self.task.module == ModuleKind.NONE else self.task.module
+
+    @property
+    def trains(self) -> bool:
+        """Whether there are rows enough for gradients to decide anything."""
+        enough = self.dataset.n_rows >= self.recipe.predictor.min_rows_training
+        folds = (self.dataset.n_train, self.dataset.n_validation, self.dataset.n_held_out)
+        return enough and min(folds) > 0
+
+
+Step = Callable[[Reads, Worker, TaskState], None]
+
+
+def task_names(store: Reads) -> list[str]:
+    """List the tasks of a hub.
+
+    Parameters
+    ----------
+    store
+        The hub's store.
+
+    Returns
+    -------
+    list[str]
+        Names, sorted.
+    """
+    return sorted(name.removeprefix("tasks/") for name in store.refs("tasks/"))
+
+
+def task_state(store: Reads, name: str) -> TaskState:
+    """Read a task as its refs have it.
+
+    Parameters
+    ----------
+    store
+        The hub's store.
+    name
+        The task's name.
+
+    Returns
+    -------
+    TaskState
+        Task, dataset and recipe.
+    """
+    refs = {kind: _present(store, f"{kind}/{name}") for kind in ("tasks", "datasets", "recipes")}
+    return TaskState(
+        name=name,
+        task_digest=refs["tasks"],
+        task=Task.from_doc(store.record(refs["tasks"])),
+        dataset_digest=refs["datasets"],
+        dataset=Dataset.from_doc(store.record(refs["datasets"])),
+        recipe=Recipe.from_doc(store.record(refs["recipes"])),
+    )
+
+
+def walk(store: Reads, worker: Worker, *, only: Collection[str] | None = None) -> None:
+    """Bring every task up to date: predictors before modules, until nothing changes.
+
+    A task's own module comes after its predictor, since nothing of that task waits for it; once
+    it is there, the other tasks' compositions are due again.
+
+    Parameters
+    ----------
+    store
+        The hub's store.
+    worker
+        What is done at each step.
+    only
+        Tasks to look at; all by default.
+    """
+    failed: set[str] = set()
+    modules: dict[str, str] | None = None
+    while modules != (modules := store.refs("modules/")):
+        for step in (first_answer, _compose_and_fit, _own_module):
+            for name in task_names(store):
+                if name not in failed and (only is None or name in only):
+                    _try(step, store, worker, name, failed)
+
+
+def _try(step: Step, store: Reads, worker: Worker, name: str, failed: set[str]) -> None:
+    try:
+        step(store, worker, task_state(store, name))
+    except MomaError as error:
+        failed.add(name)
+        worker.fail(name, error)
+
+
+def first_answer(store: Reads, worker: Worker, state: TaskState) -> None:
+    """Make the kernel head on the bare backbone, unless the task has a predictor.
+
+    Parameters
+    ----------
+    store
+        The hub's store.
+    worker
+        What is done at each step.
+    state
+        The task.
+    """
+    if store.ref(f"predictors/{state.name}") is not None:
+        return
+    first = worker.derive(_estimate(state, None), "the task is new")
+    composition = worker.derive(_composition(state, [first]), "the task is new") if first else None
+    if composition is None:
+        return
+    predictor = worker.derive(
+        _predictor(state, composition, [Method.KERNEL]), "the task has no predictor"
+    )
+    if predictor is not None:
+        worker.adopt_predictor(state.name, predictor, first=True)
+
+
+def _compose_and_fit(store: Reads, worker: Worker, state: TaskState) -> None:
+    candidates = _candidates(store, worker, state)
+    if candidates is None:
+        return
+    estimates = [
+        worker.derive(_estimate(state, module), _why_estimate(store, state))
+        for module in (None, *candidates)
+    ]
+    known = [digest for digest in estimates if digest is not None]
+    if len(known) < len(estimates):
+        worker.leave(state.name, DerivationKind.COMPOSITION, "after its estimates")
+        return
+    composition = worker.derive(_composition(state, known), "modules or data are new")
+    if composition is None:
+        worker.leave(state.name, DerivationKind.PREDICTOR, "if its composition is worth it")
+        return
+    if store.ref(f"compositions/{state.name}") != composition:
+        worker.compose(state.name, composition)
+    _fit(store, worker, state, composition)
+
+
+def _fit(store: Reads, worker: Worker, state: TaskState, composition: str) -> None:
+    why = _why_fit(store, state, composition)
+    if why is None:
+        return
+    if why.startswith(NOT_WORTH_IT):
+        worker.leave(state.name, DerivationKind.PREDICTOR, why)
+        return
+    heads = [Method.KERNEL, Method.FINETUNED] if state.trains else [Method.KERNEL]
+    predictor = worker.derive(_predictor(state, composition, heads), why)
+    if predictor is not None:
+        worker.adopt_predictor(state.name, predictor, first=False)
+
+
+def _why_fit(store: Reads, state: TaskState, composition: str) -> str | None:
+    """Why a predictor is due; none where it is up to date."""
+    fitted_digest = store.ref(f"fitted/{state.name}")
+    if fitted_digest is None:
+        return "the task has no fitted predictor"
+    fitted = Predictor.from_doc(store.record(fitted_digest))
+    if fitted.dataset != state.dataset_digest:
+        return "its data changed"
+    if fitted.composition == composition:
+        return None
+    before = Composition.from_doc(store.record(fitted.composition)).objective
+    after = Composition.from_doc(store.record(composition)).objective
+    fall = (before - after) / before if before > 0 else 0.0
+    if fall >= state.recipe.worth_it:
+        return f"the objective fell by {fall:.1%}"
+    worth = state.recipe.worth_it
+    return f"{NOT_WORTH_IT}: the objective fell by {fall:.2%}, less than {worth:.1%}"
+
+
+def _own_module(store: Reads, worker: Worker, state: TaskState) -> None:
+    """Train the task's module at the last point where its rows had grown enough."""
+    if state.task.module == ModuleKind.NONE:
+        return
+    point = training_point(store, state.dataset_digest, state.recipe.retrain_factor)
+    if point is None:
+        return
+    derivation = Derivation(
+        kind=DerivationKind.MODULE,
+        task=state.name,
+        subject=f"{Dataset.from_doc(store.record(point)).n_rows} rows",
+        inputs={"hub": _present(store, "hub"), "task": state.task_digest, "dataset": point},
+        settings=state.recipe.section("module", "embedding"),
+    )
+    present = store.ref(f"modules/{state.name}")
+    why = "the task has no module" if present is None else "its rows have grown"
+    module = worker.derive(derivation, why)
+    if module is not None and module != present:
+        worker.adopt_module(state.name, module)
+
+
+def training_point(store: Reads, dataset_digest: str, factor: float) -> str | None:
+    """Find the dataset on which a task's module is trained: a function of the segments alone.
+
+    Parameters
+    ----------
+    store
+        The hub's store.
+    dataset_digest
+        The present dataset.
+    factor
+        Growth at which a module is trained again.
+
+    Returns
+    -------
+    str | None
+        Digest of the present or an earlier dataset; none where there never were enough rows.
+    """
+    chain: list[tuple[str, Dataset]] = []
+    digest: str | None = dataset_digest
+    while digest is not None:
+        dataset = Dataset.from_doc(store.record(digest))
+        chain.append((digest, dataset))
+        digest = dataset.previous
+    point: str | None = None
+    rows_then = 0
+    for found, dataset in reversed(chain):
+        enough = dataset.n_train >= MIN_MODULE_ROWS and dataset.n_validation > 0
+        if enough and dataset.n_rows >= factor * rows_then:
+            point, rows_then = found, dataset.n_rows
+    return point
+
+
+def _candidates(store: Reads, worker: Worker, state: TaskState) -> list[str] | None:
+    """List the modules a task may compose; the best on a sample where there are very many."""
+    modules = sorted(
+        {
+            digest
+            for name, digest in store.refs("modules/").items()
+            if name != f"modules/{state.name}"
+            and Module.from_doc(store.record(digest)).module == state.kind
+        }
+    )
+    limit = state.recipe.estimate.max_candidates - 1  # the backbone is always one
+    if len(modules) <= limit:
+        return modules
+    screened = {
+        module: worker.derive(
+            _estimate(state, module, sampled=True), "more modules than candidates"
+        )
+        for module in modules
+    }
+    errors = {}
+    for module, digest in screened.items():
+        if digest is None:
+            worker.leave(state.name, DerivationKind.ESTIMATE, "after the screening of all modules")
+            return None
+        found = Estimate.from_doc(store.record(digest))
+        if found.mae is not None:
+            errors[module] = found.mae
+    return sorted(sorted(errors, key=lambda module: (errors[module], module))[:limit])
+
+
+def _estimate(state: TaskState, module: str | None, *, sampled: bool = False) -> Derivation:
+    return Derivation(
+        kind=DerivationKind.ESTIMATE,
+        task=state.name,
+        subject=f"module {module[:12]}" if module else "the backbone",
+        inputs={
+            "task": state.task_digest,
+            "dataset": state.dataset_digest,
+            "module": module,
+            "sampled": sampled,
+        },
+        settings=state.recipe.section("embedding", "estimate", "predictor"),
+    )
+
+
+def _composition(state: TaskState, estimates: Iterable[str]) -> Derivation:
+    listed = list(estimates)
+    return Derivation(
+        kind=DerivationKind.COMPOSITION,
+        task=state.name,
+        subject=f"{len(listed)} candidates",
+        inputs={
+            "task": state.task_digest,
+            "dataset": state.dataset_digest,
+            "estimates": listed,
+        },
+        settings=state.recipe.section("estimate", "weights", "predictor"),
+    )
+
+
+def _predictor(state: TaskState, composition: str, heads: list[Method]) -> Derivation:
+    return Derivation(
+        kind=DerivationKind.PREDICTOR,
+        task=state.name,
+        subject=f"{state.dataset.n_rows} rows, {' and '.join(heads)}",
+        inputs={
+            "task": state.task_digest,
+            "dataset": state.dataset_digest,
+            "composition": composition,
+            "heads": [head.value for head in heads],
+        },
+        settings=state.recipe.section("embedding", "kernel", "finetune", "predictor"),
+    )
+
+
+def _why_estimate(store: Reads, state: TaskState) -> str:
+    if store.ref(f"compositions/{state.name}") is None:
+        return "the task has no composition"
+    return "the module or the data is new"
+
+
+def _present(store: Reads, name: str) -> str:
+    digest = store.ref(name)
+    if digest is None:
+        raise NotFoundError(f"ref {name!r} is missing; see `moma-cl tasks` for what the hub has")
+    return digest

@@ -1,0 +1,76 @@
+"""Which rows of a task give what: gradients, choices, calibration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moma_cl.datasets import HELD_OUT, TRAIN, VALIDATION, LiveRows
+from moma_cl.recipe import PredictorSettings
+from moma_cl.records import Calibration, Grouping
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Roles:
+    """What each row is used for.
+
+    Attributes
+    ----------
+    calibration
+        Where the intervals come from, which also says how the predictor is made.
+    train
+        Rows that are fitted; all rows of a cross-validation.
+    validation
+        Rows that decide; none in a cross-validation, where each row decides in its turn.
+    held_out
+        Rows that decide nothing.
+    """
+
+    calibration: Calibration
+    train: Indices
+    validation: Indices
+    held_out: Indices
+
+
+def roles_of(rows: LiveRows, grouping: Grouping, settings: PredictorSettings) -> Roles:
+    """Decide what each row is used for.
+
+    Parameters
+    ----------
+    rows
+        The live rows of a dataset.
+    grouping
+        What decided the folds: a column of the user's keeps its held-out rows also where there
+        are few.
+    settings
+        The numbers of rows below which less is done.
+
+    Returns
+    -------
+    Roles
+        The roles.
+    """
+    train, validation = rows.in_fold(TRAIN), rows.in_fold(VALIDATION)
+    held_out = rows.in_fold(HELD_OUT)
+    enough = len(rows.ids) >= settings.min_rows_training
+    if enough and min(len(train), len(validation), len(held_out)) > 0:
+        return Roles(
+            calibration=Calibration.HELD_OUT,
+            train=train,
+            validation=validation,
+            held_out=held_out,
+        )
+    known = np.sort(np.concatenate([train, validation]))
+    if grouping != Grouping.COLUMN or len(known) == 0:
+        known, held_out = np.arange(len(rows.ids)), np.zeros(0, np.int64)
+    few = len(known) < settings.min_rows_interval
+    return Roles(
+        calibration=Calibration.RANGE if few else Calibration.CROSS_VALIDATION,
+        train=known,
+        validation=np.zeros(0, np.int64),
+        held_out=held_out,
+    )

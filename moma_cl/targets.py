@@ -1,0 +1,115 @@
+"""Targets as they are learned: transformed, then normalised by the training rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moma_cl.properties import Transform
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Normaliser:
+    """From a task's unit to what is learned, and back.
+
+    Attributes
+    ----------
+    transform
+        Applied first.
+    mean, deviation
+        Of the transformed training targets.
+    """
+
+    transform: Transform
+    mean: float
+    deviation: float
+
+    @classmethod
+    def fit(cls, targets: FloatArray, transform: Transform) -> Normaliser:
+        """Take mean and deviation of training rows.
+
+        Parameters
+        ----------
+        targets
+            Targets of the training rows, shape ``(n_rows,)``, in the task's unit.
+        transform
+            The task's transform.
+
+        Returns
+        -------
+        Normaliser
+            The normaliser.
+        """
+        transformed = transform.forward(targets)
+        deviation = float(transformed.std())
+        return cls(
+            transform=transform,
+            mean=float(transformed.mean()),
+            deviation=deviation if deviation > 0 else 1.0,
+        )
+
+    def forward(self, targets: FloatArray) -> FloatArray:
+        """Normalise.
+
+        Parameters
+        ----------
+        targets
+            Any shape, in the task's unit.
+
+        Returns
+        -------
+        FloatArray
+            Same shape, dimensionless.
+        """
+        return np.asarray((self.transform.forward(targets) - self.mean) / self.deviation)
+
+    def inverse(self, normalised: FloatArray) -> FloatArray:
+        """Go back to the task's unit.
+
+        Parameters
+        ----------
+        normalised
+            Any shape, dimensionless.
+
+        Returns
+        -------
+        FloatArray
+            Same shape, in the task's unit.
+        """
+        return np.asarray(self.transform.inverse(normalised * self.deviation + self.mean))
+
+    def to_array(self) -> FloatArray:
+        """Give the two numbers as they are stored.
+
+        Returns
+        -------
+        FloatArray
+            Mean and deviation, shape ``(2,)``.
+        """
+        return np.array([self.mean, self.deviation])
+
+    @classmethod
+    def from_arrays(
+        cls, arrays: Mapping[str, NDArray[np.generic]], transform: Transform
+    ) -> Normaliser:
+        """Read a predictor's normaliser.
+
+        Parameters
+        ----------
+        arrays
+            Arrays of its blob, ``normaliser`` among them.
+        transform
+            The task's transform.
+
+        Returns
+        -------
+        Normaliser
+            The normaliser.
+        """
+        mean, deviation = arrays["normaliser"].astype(np.float64).tolist()
+        return cls(transform=transform, mean=mean, deviation=deviation)

@@ -1,0 +1,306 @@
+"""The contract of a backbone as a pytest class, for built-in backbones and for plug-ins.
+
+Subclass it in a test module and name the backbone; pytest must be installed::
+
+    class TestMyBackbone(BackboneContract):
+        backbone_class = MyBackbone
+"""
+
+# ruff: noqa: D102, S101  tests: their names say what they show, and they assert it
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+
+from moma_cl.backbones.base import Backbone
+from moma_cl.backbones.parameters import load_vector, manifest_of, to_vector
+from moma_cl.graphs import collate
+from moma_cl.records import ModuleKind
+from moma_cl.structures.crystals import Crystal, FloatArray
+
+TOLERANCE = 1e-5
+"""Largest difference of features that mean the same, relative to the largest feature."""
+
+_ADAPTER_WIDTH = 8
+_CRYSTALS = ("rock salt", "diamond", "perovskite", "low symmetry")
+
+
+def example_crystals() -> dict[str, Crystal]:
+    """Make a few small crystals of different bonding and symmetry.
+
+    Returns
+    -------
+    dict[str, Crystal]
+        Rock salt (conventional cell), diamond (primitive), a perovskite and a random triclinic
+        arrangement, by name.
+    """
+    face_centers = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    primitive = np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    oxygens = [[0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
+    triclinic = np.array([[4.1, 0.2, -0.3], [0.7, 5.0, 0.4], [-0.5, 0.9, 6.2]])
+    sites = [[0.02, 0.05, 0.11], [0.55, 0.43, 0.31], [0.13, 0.61, 0.72], [0.68, 0.09, 0.83]]
+    return {
+        "rock salt": _crystal(
+            5.64 * np.eye(3), [11] * 4 + [17] * 4, np.vstack([face_centers, face_centers + 0.5])
+        ),
+        "diamond": _crystal(5.43 * primitive, [14, 14], [[0, 0, 0], [0.25, 0.25, 0.25]]),
+        "perovskite": _crystal(
+            3.905 * np.eye(3), [38, 22, 8, 8, 8], [[0, 0, 0], [0.5, 0.5, 0.5], *oxygens]
+        ),
+        "low symmetry": _crystal(triclinic, [3, 15, 16, 8], sites),
+    }
+
+
+def isolated_atom() -> Crystal:
+    """Make a structure without a single edge.
+
+    Returns
+    -------
+    Crystal
+        One argon atom in a cell of 30 Å.
+    """
+    return _crystal(30.0 * np.eye(3), [18], [[0.1, 0.2, 0.3]])
+
+
+def supercell(crystal: Crystal, repeats: tuple[int, int, int]) -> Crystal:
+    """Repeat a cell.
+
+    Parameters
+    ----------
+    crystal
+        The structure.
+    repeats
+        Copies along each lattice vector.
+
+    Returns
+    -------
+    Crystal
+        The same structure in a larger cell.
+    """
+    counts = np.array(repeats)
+    shifts = np.stack(np.meshgrid(*(np.arange(n) for n in repeats), indexing="ij"), axis=-1)
+    images = crystal.frac_coords[:, None] + shifts.reshape(-1, 3)
+    return Crystal(
+        lattice=crystal.lattice * counts[:, None],
+        atomic_numbers=np.repeat(crystal.atomic_numbers, int(counts.prod())),
+        frac_coords=images.reshape(-1, 3) / counts,
+    )
+
+
+def rotation(seed: int) -> FloatArray:
+    """Draw a proper rotation.
+
+    Parameters
+    ----------
+    seed
+        Which one.
+
+    Returns
+    -------
+    FloatArray
+        Orthogonal matrix of determinant 1, shape ``(3, 3)``.
+    """
+    matrix, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
+    proper: FloatArray = matrix * np.sign(np.linalg.det(matrix))
+    return proper
+
+
+class BackboneContract:
+    """What every backbone promises."""
+
+    backbone_class: ClassVar[type[Backbone]]
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def encoder(cls) -> Backbone:
+        """Load the pretrained encoder, which no test may change."""
+        return cls.backbone_class.pretrained()
+
+    @pytest.fixture(params=_CRYSTALS)
+    def crystal(self, request: pytest.FixtureRequest) -> Crystal:
+        """Give each of the example crystals."""
+        return example_crystals()[request.param]
+
+    def test_every_block_gives_features_of_every_node(
+        self, encoder: Backbone, crystal: Crystal
+    ) -> None:
+        batch = collate([encoder.to_graph(crystal)] * 2)
+        features = _encode(encoder, batch)
+        assert len(features) == encoder.n_blocks
+        assert {tuple(block.shape) for block in features} == {
+            (batch.num_nodes, encoder.feature_dim)
+        }
+        assert all(block.dtype == torch.float32 for block in features)
+        assert all(torch.isfinite(block).all() for block in features)
+
+    def test_nodes_stand_for_all_atoms(self, encoder: Backbone, crystal: Crystal) -> None:
+        graph = encoder.to_graph(crystal)
+        assert isinstance(graph, encoder.graph_class)
+        assert float(graph.node_weight.sum()) == crystal.n_atoms
+        assert all(isinstance(value, Tensor) for value in graph.to_dict().values())
+
+    def test_building_a_graph_leaves_the_crystal_untouched(
+        self, encoder: Backbone, crystal: Crystal
+    ) -> None:
+        arrays = (crystal.lattice, crystal.atomic_numbers, crystal.frac_coords)
+        before = [array.tobytes() for array in arrays]
+        encoder.to_graph(crystal)
+        assert [array.tobytes() for array in arrays] == before
+
+    def test_graphs_of_one_crystal_are_equal(self, encoder: Backbone, crystal: Crystal) -> None:
+        one, other = encoder.to_graph(crystal), encoder.to_graph(crystal)
+        _assert_equal_data(one, other)
+
+    def test_collating_agrees_with_torch_geometric(self, encoder: Backbone) -> None:
+        graphs = [encoder.to_graph(crystal) for crystal in _all_crystals()]
+        ours, theirs = collate(graphs), Batch.from_data_list(graphs)
+        assert ours.num_graphs == theirs.num_graphs
+        _assert_equal_data(ours, theirs)
+
+    def test_a_structure_has_the_same_features_in_any_batch(self, encoder: Backbone) -> None:
+        graphs = [encoder.to_graph(crystal) for crystal in _all_crystals()]
+        together = _pooled(encoder, graphs)
+        for position, graph in enumerate(graphs):
+            _assert_close(_pooled(encoder, [graph])[0], together[position])
+
+    def test_the_order_of_atoms_does_not_matter(self, encoder: Backbone, crystal: Crystal) -> None:
+        order = np.random.default_rng(1).permutation(crystal.n_atoms)
+        permuted = Crystal(
+            lattice=crystal.lattice,
+            atomic_numbers=crystal.atomic_numbers[order],
+            frac_coords=crystal.frac_coords[order],
+        )
+        _assert_same_structure(encoder, crystal, permuted)
+
+    def test_rotation_does_not_matter(self, encoder: Backbone, crystal: Crystal) -> None:
+        rotated = Crystal(
+            lattice=crystal.lattice @ rotation(2).T,
+            atomic_numbers=crystal.atomic_numbers,
+            frac_coords=crystal.frac_coords,
+        )
+        _assert_same_structure(encoder, crystal, rotated)
+
+    def test_translation_does_not_matter(self, encoder: Backbone, crystal: Crystal) -> None:
+        shift = np.random.default_rng(3).random(3)
+        moved = Crystal(
+            lattice=crystal.lattice,
+            atomic_numbers=crystal.atomic_numbers,
+            frac_coords=(crystal.frac_coords + shift) % 1.0,
+        )
+        _assert_same_structure(encoder, crystal, moved)
+
+    def test_a_supercell_is_the_same_structure(self, encoder: Backbone, crystal: Crystal) -> None:
+        _assert_same_structure(encoder, crystal, supercell(crystal, (2, 1, 3)))
+
+    def test_different_structures_have_different_features(self, encoder: Backbone) -> None:
+        pooled = _pooled(encoder, [encoder.to_graph(crystal) for crystal in _all_crystals()])
+        distances = torch.cdist(pooled, pooled) + torch.eye(len(pooled)) * pooled.abs().max()
+        assert float(distances.min()) > 100 * TOLERANCE * float(pooled.abs().max())
+
+    def test_an_isolated_atom_is_answered(self, encoder: Backbone) -> None:
+        alone = _pooled(encoder, [encoder.to_graph(isolated_atom())])
+        assert torch.isfinite(alone).all()
+
+    def test_every_element_is_answered(self, encoder: Backbone) -> None:
+        numbers = np.array(sorted(encoder.elements))
+        positions = np.linspace(0.0, 1.0, len(numbers), endpoint=False)
+        crystal = _crystal(
+            np.diag([3.0 * len(numbers), 4.0, 4.0]), numbers, np.outer(positions, [1.0, 0.0, 0.0])
+        )
+        assert torch.isfinite(_pooled(encoder, [encoder.to_graph(crystal)])).all()
+
+    def test_parameters_survive_the_way_through_a_vector(self, encoder: Backbone) -> None:
+        manifest = manifest_of(encoder, ModuleKind.FULL)
+        vector = to_vector(encoder, manifest)
+        restored = self.backbone_class.empty()
+        load_vector(restored, vector, manifest)
+        assert to_vector(restored, manifest).tobytes() == vector.tobytes()
+        batch = collate([encoder.to_graph(crystal) for crystal in _all_crystals()])
+        for mine, theirs in zip(_encode(restored, batch), _encode(encoder, batch), strict=True):
+            assert torch.equal(mine, theirs)
+
+    def test_pretrained_parameters_are_always_the_same(self, encoder: Backbone) -> None:
+        torch.manual_seed(4)
+        state = torch.random.get_rng_state()
+        again = self.backbone_class.pretrained()
+        assert torch.equal(torch.random.get_rng_state(), state)
+        manifest = manifest_of(encoder, ModuleKind.FULL)
+        assert to_vector(again, manifest).tobytes() == to_vector(encoder, manifest).tobytes()
+
+    def test_new_adapters_change_nothing(self, encoder: Backbone, crystal: Crystal) -> None:
+        adapted = self._adapted()
+        batch = collate([encoder.to_graph(crystal)])
+        for mine, theirs in zip(_encode(adapted, batch), _encode(encoder, batch), strict=True):
+            assert torch.equal(mine, theirs)
+
+    def test_only_adapters_learn(self, crystal: Crystal) -> None:
+        adapted = self._adapted()
+        adapted(collate([adapted.to_graph(crystal)]))[-1].square().sum().backward()
+        learning = {name for name, p in adapted.named_parameters() if p.grad is not None}
+        assert learning == set(manifest_of(adapted, ModuleKind.ADAPTER).names)
+
+    def test_adapters_survive_the_way_through_a_vector(self, crystal: Crystal) -> None:
+        trained, fresh = self._adapted(), self._adapted()
+        manifest = manifest_of(trained, ModuleKind.ADAPTER)
+        start = to_vector(fresh, manifest)
+        noise = np.random.default_rng(5).normal(scale=0.1, size=len(start)).astype(np.float32)
+        load_vector(trained, start + noise, manifest)
+        batch = collate([trained.to_graph(crystal)])
+        assert not torch.equal(_encode(trained, batch)[-1], _encode(fresh, batch)[-1])
+        load_vector(fresh, to_vector(trained, manifest), manifest)
+        assert torch.equal(_encode(trained, batch)[-1], _encode(fresh, batch)[-1])
+
+    def _adapted(self) -> Backbone:
+        adapted = self.backbone_class.pretrained()
+        adapted.add_adapters(_ADAPTER_WIDTH)
+        return adapted
+
+
+def _crystal(lattice: object, atomic_numbers: object, frac_coords: object) -> Crystal:
+    return Crystal(
+        lattice=np.array(lattice, dtype=np.float64),
+        atomic_numbers=np.array(atomic_numbers, dtype=np.int64),
+        frac_coords=np.array(frac_coords, dtype=np.float64),
+    )
+
+
+def _all_crystals() -> list[Crystal]:
+    return [*example_crystals().values(), isolated_atom()]
+
+
+def _encode(encoder: Backbone, batch: Batch) -> list[Tensor]:
+    with torch.no_grad():
+        features: list[Tensor] = encoder(batch)
+    return features
+
+
+def _pooled(encoder: Backbone, graphs: list[Data]) -> Tensor:
+    """Means over atoms of all blocks, shape ``(n_structures, n_blocks * feature_dim)``."""
+    batch = collate(graphs)
+    features = torch.cat(_encode(encoder, batch), dim=1)
+    weight = batch.node_weight[:, None]
+    rows = torch.cat([features * weight, weight], dim=1)
+    sums = rows.new_zeros(len(graphs), rows.shape[1]).index_add(0, batch.batch, rows)
+    return sums[:, :-1] / sums[:, -1:]
+
+
+def _assert_equal_data(one: Data, other: Data) -> None:
+    ours, theirs = one.to_dict(), other.to_dict()
+    assert set(ours) == set(theirs)
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def _assert_same_structure(encoder: Backbone, one: Crystal, other: Crystal) -> None:
+    first, second = (_pooled(encoder, [encoder.to_graph(crystal)])[0] for crystal in (one, other))
+    _assert_close(first, second)
+
+
+def _assert_close(got: Tensor, expected: Tensor) -> None:
+    difference = float((got - expected).abs().max() / expected.abs().max())
+    assert difference <= TOLERANCE, f"features differ by {difference:.1e} of the largest"

@@ -1,0 +1,258 @@
+"""Gradient training of an encoder and a head on prepared graphs; needs only torch and PyG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from moma_cl.backbones.base import Backbone
+from moma_cl.graphs import collate
+from moma_cl.head import Head
+from moma_cl.recipe import TrainingSettings
+from moma_store.errors import MomaError
+
+EVALUATION_BATCH = 64
+
+Progress = Callable[[int, int], None]
+
+
+class TrainingError(MomaError):
+    """Training went wrong in a way that no result can be trusted."""
+
+    code = "training"
+    exit_code = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class TrainingSet:
+    """What there is to learn.
+
+    Attributes
+    ----------
+    graphs
+        One graph per row.
+    targets
+        Normalised targets, shape ``(n_rows,)``, dimensionless.
+    train
+        Rows that give gradients.
+    validation
+        Rows that decide when to stop.
+    """
+
+    graphs: Sequence[Data]
+    targets: NDArray[np.float64]
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingReport:
+    """How a training went.
+
+    Attributes
+    ----------
+    validation_mae
+        Mean absolute error on the validation rows at the best epoch, dimensionless.
+    best_epoch
+        The epoch whose averaged parameters were kept.
+    epochs
+        Epochs run.
+    """
+
+    validation_mae: float
+    best_epoch: int
+    epochs: int
+
+
+def train(
+    encoder: Backbone,
+    head: Head,
+    data: TrainingSet,
+    settings: TrainingSettings,
+    *,
+    progress: Progress | None = None,
+) -> TrainingReport:
+    """Fit in place; what is left in encoder and head is the best epoch's moving average.
+
+    Mean absolute error, AdamW, linear warm-up and cosine decay, an exponential moving average of
+    the parameters, early stopping on the validation rows.
+
+    Parameters
+    ----------
+    encoder
+        The encoder; only parameters that require a gradient move.
+    head
+        The head.
+    data
+        Graphs and targets.
+    settings
+        The recipe's numbers.
+    progress
+        Called with the epochs done and the epochs planned.
+
+    Returns
+    -------
+    TrainingReport
+        Best validation error and where it was reached.
+
+    Raises
+    ------
+    TrainingError
+        If there are no rows, the loss is not finite, or no parameter moved.
+    """
+    if len(data.train) == 0 or len(data.validation) == 0:
+        raise TrainingError(
+            f"cannot train on {len(data.train)} rows and stop on {len(data.validation)}: "
+            "both folds need at least one row"
+        )
+    model = nn.ModuleList([encoder, head])
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    start = [parameter.detach().clone() for parameter in trained]
+    steps_per_epoch = math.ceil(len(data.train) / settings.batch_size)
+    epochs = max(1, min(settings.epochs, settings.max_steps // steps_per_epoch))
+    run = _Run(encoder, head, data, settings, epochs * steps_per_epoch)
+    best, best_epoch, kept = math.inf, 0, start
+    epoch = 0
+    for epoch in range(1, epochs + 1):
+        run.epoch(np.random.default_rng([settings.seed, epoch]))
+        with _holding(trained, run.average):
+            error = run.validation_error()
+        if error < best:
+            best, best_epoch, kept = error, epoch, [average.clone() for average in run.average]
+        if progress is not None:
+            progress(epoch, epochs)
+        if epoch - best_epoch >= settings.patience:
+            break
+    if all(torch.equal(old, new) for old, new in zip(start, kept, strict=True)):
+        raise TrainingError(
+            f"no parameter moved in {epoch} epochs; best validation error {best!r}. "
+            "Check the targets and the learning rate of the recipe"
+        )
+    _assign(trained, kept)
+    return TrainingReport(validation_mae=best, best_epoch=best_epoch, epochs=epoch)
+
+
+def predict_graphs(encoder: Backbone, head: Head, graphs: Sequence[Data]) -> NDArray[np.float64]:
+    """Predict without gradients.
+
+    Parameters
+    ----------
+    encoder
+        The encoder.
+    head
+        The head.
+    graphs
+        One graph per row.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Normalised predictions, shape ``(n_rows,)``, dimensionless.
+    """
+    answers = [np.zeros(0)]
+    encoder.eval()
+    head.eval()
+    with torch.no_grad():
+        for start in range(0, len(graphs), EVALUATION_BATCH):
+            batch = collate(graphs[start : start + EVALUATION_BATCH])
+            answers.append(head(encoder(batch), batch).double().numpy())
+    return np.concatenate(answers)
+
+
+class _Run:
+    """Optimiser, schedule and moving average of one training."""
+
+    def __init__(
+        self,
+        encoder: Backbone,
+        head: Head,
+        data: TrainingSet,
+        settings: TrainingSettings,
+        total_steps: int,
+    ) -> None:
+        self.encoder, self.head, self.data, self.settings = encoder, head, data, settings
+        self.targets = torch.from_numpy(data.targets).float()
+        encoder_parameters = [p for p in encoder.parameters() if p.requires_grad]
+        head_parameters = list(head.parameters())
+        self.trained: list[Tensor] = [*encoder_parameters, *head_parameters]
+        self.average = [parameter.detach().clone() for parameter in self.trained]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": encoder_parameters, "lr": settings.encoder_learning_rate},
+                {"params": head_parameters, "lr": settings.head_learning_rate},
+            ],
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        warmup = max(1, round(settings.warmup * total_steps))
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: _learning_rate(step, warmup, total_steps)
+        )
+        self.step = 0
+
+    def epoch(self, generator: np.random.Generator) -> None:
+        """Visit every training row once."""
+        order = generator.permutation(self.data.train)
+        size = self.settings.batch_size
+        self.encoder.train()
+        self.head.train()
+        for start in range(0, len(order), size):
+            self._step(order[start : start + size])
+
+    def _step(self, rows: NDArray[np.int64]) -> None:
+        batch = collate([self.data.graphs[row] for row in rows])
+        error = self.head(self.encoder(batch), batch) - self.targets[rows]
+        loss = error.abs().mean()
+        if not bool(torch.isfinite(loss)):
+            raise TrainingError(
+                f"the loss became {loss.item()} at step {self.step}; lower the learning rate "
+                "of the recipe, or look for extreme targets"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.trained, self.settings.clip_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        self.step += 1
+        # a short memory at first: the average must not remember the start
+        decay = min(self.settings.ema_decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, self.trained, 1.0 - decay)
+
+    def validation_error(self) -> float:
+        """Mean absolute error on the validation rows, dimensionless."""
+        rows = self.data.validation
+        answers = predict_graphs(self.encoder, self.head, [self.data.graphs[row] for row in rows])
+        return float(np.abs(answers - self.data.targets[rows]).mean())
+
+
+def _learning_rate(step: int, warmup: int, total: int) -> float:
+    if step < warmup:
+        return (step + 1) / warmup
+    done = min(1.0, (step - warmup) / max(1, total - warmup))
+    return 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def _assign(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    with torch.no_grad():
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.copy_(value)
+
+
+@contextmanager
+def _holding(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[None]:
+    """Let the parameters hold other values for a while."""
+    present = [parameter.detach().clone() for parameter in parameters]
+    _assign(parameters, values)
+    try:
+        yield
+    finally:
+        _assign(parameters, present)

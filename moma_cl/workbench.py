@@ -1,0 +1,259 @@
+"""What derivations work with: rows, graphs, parameter vectors and embeddings of one hub."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+from torch_geometric.data import Data
+
+from moma_cl.backbones.base import Backbone
+from moma_cl.backbones.parameters import ParameterManifest, ParameterVector, load_vector
+from moma_cl.backbones.registry import backbone_class
+from moma_cl.cache import ByteCache
+from moma_cl.composition.merge import merge
+from moma_cl.datasets import LiveRows, SegmentRows, content_of, live_rows
+from moma_cl.embedding import embed
+from moma_cl.graphs import GraphCache, graphs_of
+from moma_cl.progress import Progress
+from moma_cl.recipe import EmbeddingSettings
+from moma_cl.records import Composition, Dataset, Hub, Module, ModuleKind, Segment
+from moma_store.errors import IntegrityError
+from moma_store.records import BlobLink
+from moma_store.store import Store
+
+
+def hub_of(store: Store) -> Hub:
+    """Read what every task of a hub shares.
+
+    Parameters
+    ----------
+    store
+        The hub's store.
+
+    Returns
+    -------
+    Hub
+        The record.
+
+    Raises
+    ------
+    IntegrityError
+        If the ref is gone: ``init`` was killed before it was done.
+    """
+    digest = store.ref("hub")
+    if digest is None:
+        raise IntegrityError("the hub has no backbone: `moma-cl init` was cut short; run it again")
+    return Hub.from_doc(store.record(digest))
+
+
+@dataclass(slots=True, kw_only=True)
+class Workbench:
+    """Everything a derivation reads, loaded once and kept while the pass lasts.
+
+    Attributes
+    ----------
+    store
+        The hub's store.
+    progress
+        Told how far long steps are.
+    """
+
+    store: Store
+    progress: Progress
+    hub: Hub = field(init=False)
+    backbone: type[Backbone] = field(init=False)
+    _graph_cache: GraphCache = field(init=False)
+    _embedding_cache: ByteCache = field(init=False)
+    _rows: dict[str, LiveRows] = field(init=False, default_factory=dict)
+    _segments: dict[str, SegmentRows | frozenset[str]] = field(init=False, default_factory=dict)
+    _graphs: dict[str, list[Data]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.hub = hub_of(self.store)
+        self.backbone = backbone_class(self.hub.backbone)
+        self._graph_cache = GraphCache(self.store.cache_dir / "graphs")
+        self._embedding_cache = ByteCache(self.store.cache_dir / "embeddings")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the caches."""
+        self._graph_cache.close()
+        self._embedding_cache.close()
+
+    # rows and graphs
+
+    def dataset(self, digest: str) -> Dataset:
+        """Read a dataset's record."""
+        return Dataset.from_doc(self.store.record(digest))
+
+    def rows(self, dataset_digest: str) -> LiveRows:
+        """Read the live rows of a dataset."""
+        if dataset_digest not in self._rows:
+            segments = self.dataset(dataset_digest).segments
+            self._rows[dataset_digest] = live_rows([(d, self._segment(d)) for d in segments])
+        return self._rows[dataset_digest]
+
+    def graphs(self, rows: LiveRows) -> list[Data]:
+        """Give the graph of every live row, in order."""
+        return [
+            self._segment_graphs(digest)[row]
+            for digest, kept in zip(rows.segments, rows.kept, strict=True)
+            for row in kept
+        ]
+
+    def _segment(self, digest: str) -> SegmentRows | frozenset[str]:
+        if digest not in self._segments:
+            segment = Segment.from_doc(self.store.record(digest))
+            self._segments[digest] = content_of(segment, self.store.blob(segment.blob).arrays)
+        return self._segments[digest]
+
+    def _segment_rows(self, digest: str) -> SegmentRows:
+        content = self._segment(digest)
+        if isinstance(content, frozenset):
+            raise IntegrityError(f"segment {digest} is a retraction; expected rows")
+        return content
+
+    def _segment_graphs(self, digest: str) -> list[Data]:
+        if digest not in self._graphs:
+            content = self._segment_rows(digest)
+            self.progress("graphs", 0, len(content.ids))
+            self._graphs[digest] = graphs_of(content.crystals, self.backbone, self._graph_cache)
+            self.progress("graphs", len(content.ids), len(content.ids))
+        return self._graphs[digest]
+
+    # encoders
+
+    def parameters(self, module_digest: str | None, kind: ModuleKind) -> ParameterVector:
+        """Read a module's parameters; the backbone's, or the initial adapter, for none."""
+        if module_digest is None:
+            link = self.hub.parameters if kind == ModuleKind.FULL else self.hub.adapter
+        else:
+            link = Module.from_doc(self.store.record(module_digest)).blob
+        return np.asarray(self.store.blob(link).arrays["parameters"], dtype=np.float32)
+
+    def merged(self, composition: Composition) -> ParameterVector:
+        """Merge a composition's modules, read one after the other in the order of digests."""
+        weighted = dict(zip(composition.modules, composition.weights, strict=True))
+
+        def parts() -> Iterator[tuple[float, ParameterVector]]:
+            # module zero first: the order must not depend on what is in the composition
+            if composition.backbone_weight > 0:
+                yield composition.backbone_weight, self.parameters(None, composition.module)
+            for digest in sorted(weighted):
+                yield weighted[digest], self.parameters(digest, composition.module)
+
+        return merge(parts())
+
+    def encoder(self, kind: ModuleKind, vector: ParameterVector) -> Backbone:
+        """Make an encoder with these parameters, for an adapter round the backbone's own."""
+        encoder = self.backbone.empty()
+        if kind == ModuleKind.ADAPTER:
+            manifest = ParameterManifest.from_json(self.hub.manifest)
+            load_vector(encoder, self.parameters(None, ModuleKind.FULL), manifest)
+            encoder.add_adapters(self.hub.adapter_width)
+        load_vector(encoder, vector, self.manifest(kind))
+        return encoder
+
+    def manifest(self, kind: ModuleKind) -> ParameterManifest:
+        """Say what a parameter vector of this kind is made of."""
+        full = kind == ModuleKind.FULL
+        return ParameterManifest.from_json(self.hub.manifest if full else self.hub.adapter_manifest)
+
+    def base(self, kind: ModuleKind) -> BlobLink:
+        """Give the blob that parameter vectors of this kind are stored as a difference from."""
+        return self.hub.parameters if kind == ModuleKind.FULL else self.hub.adapter
+
+    # embeddings
+
+    def embeddings(
+        self, kind: ModuleKind, vector: ParameterVector, rows: LiveRows, settings: EmbeddingSettings
+    ) -> NDArray[np.float32]:
+        """Embed the live rows of a dataset; segments that were embedded before are looked up."""
+        encoder_digest = hashlib.sha256(f"{kind}:".encode() + vector.tobytes()).digest()
+        encoder: Backbone | None = None
+        parts = []
+        for digest, kept in zip(rows.segments, rows.kept, strict=True):
+            key = self._embedding_key(encoder_digest, digest, settings)
+            (stored,) = self._embedding_cache.get_many([key])
+            if stored is None:
+                encoder = encoder or self.encoder(kind, vector)
+                embedded = self._embed_segment(encoder, digest, settings)
+                self._embedding_cache.put_many({key: embedded.tobytes()})
+            else:
+                n_rows = len(self._segment_rows(digest).ids)
+                embedded = np.frombuffer(stored, np.float32).reshape(n_rows, -1)
+            parts.append(embedded[kept])
+        return np.concatenate(parts)
+
+    def _embed_segment(
+        self, encoder: Backbone, digest: str, settings: EmbeddingSettings
+    ) -> NDArray[np.float32]:
+        graphs = self._segment_graphs(digest)
+        return embed(
+            encoder,
+            graphs,
+            max_nodes=settings.max_nodes,
+            progress=lambda done: self.progress("embedding", done, len(graphs)),
+        )
+
+    def _embedding_key(
+        self, encoder_digest: bytes, segment: str, settings: EmbeddingSettings
+    ) -> bytes:
+        parts = f"{settings}:{self.backbone.graph_version}:{segment}:{torch.get_num_threads()}"
+        return hashlib.sha256(encoder_digest + parts.encode()).digest()
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute with a fixed number of threads: sums round differently with another.
+
+    Parameters
+    ----------
+    count
+        Threads for torch and for linear algebra.
+
+    Yields
+    ------
+    None
+        While the number holds.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        with threadpool_limits(limits=count):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def software() -> Mapping[str, str]:
+    """Say which software makes a result, for its record.
+
+    Returns
+    -------
+    Mapping[str, str]
+        Version by package.
+    """
+    from importlib.metadata import version
+
+    packages = ("moma-cl", "torch", "torch-geometric", "numpy", "scipy", "clarabel")
+    return {package: version(package) for package in packages}

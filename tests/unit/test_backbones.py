@@ -1,0 +1,41 @@
+import subprocess
+import sys
+
+import pytest
+
+from moma_cl.backbones.cgcnn import CGCNNBackbone
+from moma_cl.backbones.chgnet import CHGNetBackbone
+from moma_cl.backbones.registry import backbone_class, backbone_names
+from moma_cl.testing import BackboneContract
+from moma_store.errors import BackboneError
+
+
+class TestCHGNet(BackboneContract):
+    backbone_class = CHGNetBackbone
+
+
+class TestCGCNN(BackboneContract):
+    backbone_class = CGCNNBackbone
+
+
+def test_built_in_backbones_are_found_by_name():
+    assert {"chgnet", "cgcnn"} <= set(backbone_names())
+    assert backbone_class("chgnet") is CHGNetBackbone
+    assert backbone_class("cgcnn") is CGCNNBackbone
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_one():
+    with pytest.raises(BackboneError, match="did you mean 'chgnet'"):
+        backbone_class("chgnett")
+
+
+def test_training_on_prepared_graphs_needs_no_pymatgen():
+    script = (
+        "import sys, moma_cl.backbones.chgnet, moma_cl.backbones.cgcnn, moma_cl.graphs, "
+        "moma_cl.backbones.parameters\n"
+        "print(sorted({'pymatgen', 'chgnet', 'ase'} & set(sys.modules)))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "[]"

@@ -1,0 +1,136 @@
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+from hypothesis import given
+from torch_geometric.data import Batch, Data
+
+from moma_cl.backbones.cgcnn import CGCNNBackbone
+from moma_cl.backbones.chgnet import CHGNetBackbone
+from moma_cl.graphs import GraphCache, batches_by_nodes, collate, graph_key, graphs_of
+from moma_cl.structures.crystals import Crystal, PackedCrystals
+from moma_cl.testing import example_crystals, isolated_atom
+
+BACKBONES = [CHGNetBackbone, CGCNNBackbone]
+CRYSTALS = PackedCrystals.pack([*example_crystals().values(), isolated_atom()])
+
+
+def same(graphs, others):
+    return all(type(a) is type(b) and equal(a, b) for a, b in zip(graphs, others, strict=True))
+
+
+def equal(one, other):
+    ours, theirs = one.to_dict(), other.to_dict()
+    return ours.keys() == theirs.keys() and all(
+        value.dtype == theirs[name].dtype and torch.equal(value, theirs[name])
+        for name, value in ours.items()
+    )
+
+
+@pytest.fixture
+def cache(tmp_path):
+    with GraphCache(tmp_path / "graphs") as opened:
+        yield opened
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """CHGNet, with the number of graphs built."""
+    built = []
+    original = CHGNetBackbone.to_graph.__func__
+
+    def to_graph(cls, crystal):
+        built.append(crystal)
+        return original(cls, crystal)
+
+    monkeypatch.setattr(CHGNetBackbone, "to_graph", classmethod(to_graph))
+    return built
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_cached_graphs_are_those_that_were_built(cache, backbone):
+    built = graphs_of(CRYSTALS, backbone)
+    assert same(graphs_of(CRYSTALS, backbone, cache), built)
+    assert same(graphs_of(CRYSTALS, backbone, cache), built)
+
+
+def test_a_graph_is_built_once(cache, counted):
+    graphs_of(CRYSTALS, CHGNetBackbone, cache)
+    graphs_of(CRYSTALS, CHGNetBackbone, cache)
+    assert len(counted) == len(CRYSTALS)
+
+
+def test_the_cache_outlives_the_process(tmp_path, counted):
+    for _ in range(2):
+        with GraphCache(tmp_path) as cache:
+            graphs_of(CRYSTALS, CHGNetBackbone, cache)
+    assert len(counted) == len(CRYSTALS)
+
+
+def test_what_was_written_before_a_failure_is_kept(cache, counted, monkeypatch):
+    monkeypatch.setattr("moma_cl.graphs._WRITE_BATCH", 2)
+
+    def crystals():
+        yield from (CRYSTALS[i] for i in range(3))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        graphs_of(crystals(), CHGNetBackbone, cache)
+    graphs_of(CRYSTALS, CHGNetBackbone, cache)
+    assert len(counted) == len(CRYSTALS)
+
+
+def test_keys_tell_structures_and_backbones_apart():
+    one = example_crystals()["diamond"]
+    moved = Crystal(
+        lattice=one.lattice, atomic_numbers=one.atomic_numbers, frac_coords=one.frac_coords + 1e-12
+    )
+    keys = {graph_key(c, b) for c in (*CRYSTALS, moved) for b in BACKBONES}
+    assert len(keys) == 2 * (len(CRYSTALS) + 1)
+
+
+@pytest.mark.parametrize("value", [b"", b"no tensors", safetensors.numpy.save({})])
+def test_an_entry_that_is_no_graph_is_built_again(cache, counted, value):
+    expected = graphs_of(CRYSTALS, CHGNetBackbone, cache)
+    cache._bytes.put_many({graph_key(CRYSTALS[0], CHGNetBackbone): value})
+    assert same(graphs_of(CRYSTALS, CHGNetBackbone, cache), expected)
+    assert len(counted) == len(CRYSTALS) + 1
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_batch_is_what_torch_geometric_makes(backbone):
+    graphs = graphs_of(CRYSTALS, backbone)
+    ours, theirs = collate(graphs), Batch.from_data_list(graphs)
+    assert ours.num_graphs == theirs.num_graphs == len(graphs)
+    assert ours.num_nodes == theirs.num_nodes
+    assert isinstance(ours, backbone.graph_class)
+    assert same([ours], [theirs])
+
+
+def test_collating_leaves_the_graphs_untouched():
+    graphs = graphs_of(CRYSTALS, CHGNetBackbone)
+    collate([graphs[0]] * 3)
+    assert same(graphs, graphs_of(CRYSTALS, CHGNetBackbone))
+
+
+def test_graphs_of_a_plug_in_are_collated_too():
+    graphs = [
+        Data(x=torch.ones(n, 2), edge_index=torch.zeros(2, 1, dtype=torch.long)) for n in (1, 2)
+    ]
+    batch = collate(graphs)
+    assert batch.edge_index.tolist() == [[0, 1], [0, 1]]
+
+
+@given(st.lists(st.integers(1, 50), max_size=60), st.integers(1, 120))
+def test_batches_hold_every_structure_once_within_the_budget(sizes, budget):
+    batches = batches_by_nodes(sizes, budget)
+    assert sorted(np.concatenate([*batches, []]).tolist()) == list(range(len(sizes)))
+    for batch in batches:
+        assert len(batch) == 1 or sum(sizes[i] for i in batch) <= budget
+
+
+def test_batches_hold_similar_sizes_and_do_not_depend_on_chance():
+    sizes = np.array([9, 1, 5, 1, 9, 5])
+    batches = batches_by_nodes(sizes, 10)
+    assert [batch.tolist() for batch in batches] == [[1, 3, 2], [5], [0], [4]]
