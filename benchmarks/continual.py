@@ -79,10 +79,7 @@ def _added(hub: Path, name: str, file: str, target: str, unit: str) -> dict[str,
 def _contents(hub: Path) -> dict[str, str]:
     """Digest of every record and every blob file."""
     with Store.open(hub) as store, store.snapshot() as view:
-        records = {
-            f"record {name}": hashlib.sha256(str(view.record(name)).encode()).hexdigest()
-            for name in view.records()
-        }
+        records = {f"record {name}": digest(view.record(name)) for name in view.records()}
     blobs = {
         f"blob {path.name}": hashlib.sha256(path.read_bytes()).hexdigest()
         for path in (hub / "objects").rglob("*.zip")

@@ -8,9 +8,9 @@ from itertools import islice
 from pathlib import Path
 
 from moma_cl.domain import applicability
+from moma_cl.finding import champions, existing_task, matching
 from moma_cl.predictor import LoadedPredictor, load_predictor
 from moma_cl.progress import Progress, quiet
-from moma_cl.service import champions, existing_task, matching
 from moma_cl.structures.readers import Row, read_rows
 from moma_cl.structures.validation import check_crystal
 from moma_cl.workbench import Workbench, threads

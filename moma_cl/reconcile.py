@@ -7,8 +7,10 @@ planning, and a pass with nothing to do, import no torch.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 from moma_cl.derivations import Derivation, DerivationKind
@@ -132,8 +134,18 @@ def task_state(store: Reads, name: str) -> TaskState:
         task=Task.from_doc(store.record(refs["tasks"])),
         dataset_digest=refs["datasets"],
         dataset=Dataset.from_doc(store.record(refs["datasets"])),
-        recipe=Recipe.from_doc(store.record(refs["recipes"])),
+        recipe=_recipe(store, refs["recipes"]),
     )
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> Recipe:
+    """Parse a recipe once: a walk looks at each task several times."""
+    return Recipe.from_doc(json.loads(text))
+
+
+def _recipe(store: Reads, digest: str) -> Recipe:
+    return _parsed(json.dumps(store.record(digest), sort_keys=True))
 
 
 def walk(store: Reads, worker: Worker, *, only: Collection[str] | None = None) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, ClassVar, Self
 
+from moma_store.errors import FormatError
 from moma_store.records import BlobLink, record_link
 
 FORMAT = 1
@@ -85,7 +86,18 @@ class Record:
         -------
         Self
             The record.
+
+        Raises
+        ------
+        FormatError
+            If a field is missing.
         """
+        missing = sorted({entry.name for entry in fields(cls)} - doc.keys())
+        if missing:
+            raise FormatError(
+                f"a record of kind {cls.kind!r} lacks {missing[0]!r}: another version of moma-cl "
+                "wrote it; use that version"
+            )
         return cls(**{entry.name: cls._read(entry.name, doc[entry.name]) for entry in fields(cls)})
 
     def with_blob(self, link: BlobLink) -> Self:

@@ -5,16 +5,16 @@ Nothing heavy is imported before a verb needs it.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from moma_cl.finding import champions, existing_task, has_hub, matching
 from moma_cl.progress import Progress, quiet
 from moma_cl.properties import Transform, canonical_property, canonical_unit
 from moma_cl.recipe import Recipe, default_recipe
-from moma_cl.reconcile import TaskState, task_names, task_state
+from moma_cl.reconcile import task_state
 from moma_cl.records import ModuleKind, Task
 from moma_store.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from moma_store.store import Store
@@ -119,6 +119,8 @@ def init(
     AlreadyExistsError
         If there is a hub already.
     """
+    if has_hub(path):
+        raise AlreadyExistsError(f"there is a hub at {path}; `moma-cl tasks --hub {path}` lists it")
     from moma_cl.founding import found_hub
 
     recipe = recipe or default_recipe()
@@ -191,8 +193,6 @@ def add_task(
     InvalidInputError
         If name, unit or data cannot be used.
     """
-    from moma_cl import arrivals
-
     check_task_name(name)
     unit = canonical_unit(unit)
     with Store.open(path, write=True, wait=wait) as store:
@@ -200,6 +200,8 @@ def add_task(
             raise AlreadyExistsError(
                 f"task {name!r} exists in hub {path}; `moma-cl add-data {name}` adds rows to it"
             )
+        from moma_cl import arrivals  # after what can fail without it
+
         intake = arrivals.take(
             store,
             sources,
@@ -267,10 +269,10 @@ def add_data(
     InvalidInputError
         If the data cannot be used.
     """
-    from moma_cl import arrivals
-
     with Store.open(path, write=True, wait=wait) as store:
         state = existing_task(store, name)
+        from moma_cl import arrivals  # after what can fail without it
+
         intake = arrivals.take(
             store,
             sources,
@@ -324,10 +326,10 @@ def retract(
     InvalidInputError
         If no row would be left.
     """
-    from moma_cl import arrivals
-
     with Store.open(path, write=True, wait=wait) as store:
         state = existing_task(store, name)
+        from moma_cl import arrivals  # after what can fail without it
+
         arrivals.append_retraction(store, state, frozenset(ids))
         done = _compose(store, name, compose=compose, progress=progress)
         return _taken(store, name, 0, None, done)
@@ -389,11 +391,12 @@ def update(
     NotFoundError
         If a task does not exist.
     """
+    # a reader's look first: most nights there is nothing to do, and nobody to wait for
+    if all(step.status == "not-worth-it" for step in plan(path, tasks=tasks)):
+        return []
     from moma_cl.composer import Composer
 
     with Store.open(path, write=True, wait=wait) as store:
-        for name in tasks or ():
-            existing_task(store, name)
         return Composer(store=store, progress=progress).run(only=tasks)
 
 
@@ -458,89 +461,6 @@ def rollback(path: Path, name: str, *, to: str | None = None, wait: float = 0.0)
         with store.transaction("rollback", {"task": name}) as transaction:
             transaction.move_ref(ref, target, expected=present)
         return RolledBack(task=name, before=present, after=target)
-
-
-def existing_task(store: Any, name: str) -> TaskState:
-    """Read a task's state, or say which tasks there are.
-
-    Parameters
-    ----------
-    store
-        The hub's store, or a snapshot of it.
-    name
-        The task's name.
-
-    Returns
-    -------
-    TaskState
-        Task, dataset and recipe.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such task.
-    """
-    names = task_names(store)
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "; `moma-cl tasks` lists them"
-        raise NotFoundError(f"there is no task {name!r} in the hub{hint}")
-    return task_state(store, name)
-
-
-def champions(store: Store, name: str) -> list[str]:
-    """List all predictors that ever answered for a task.
-
-    Parameters
-    ----------
-    store
-        The hub's store.
-    name
-        The task's name.
-
-    Returns
-    -------
-    list[str]
-        Digests, the latest first.
-    """
-    ref = f"predictors/{name}"
-    moved = [
-        change.new
-        for entry in store.history(ref_prefix=ref)
-        for change in entry.changes
-        if change.name == ref and change.new is not None
-    ]
-    return list(dict.fromkeys(moved))
-
-
-def matching(known: Sequence[str], beginning: str | None, name: str) -> str:
-    """Find the one champion whose digest begins in a way.
-
-    Parameters
-    ----------
-    known
-        Digests, the latest first.
-    beginning
-        Beginning of the digest; by default the latest is found.
-    name
-        The task's name, for the message.
-
-    Returns
-    -------
-    str
-        The digest.
-
-    Raises
-    ------
-    NotFoundError
-        If there is none, or more than one.
-    """
-    found = [digest for digest in known if beginning is None or digest.startswith(beginning)]
-    if not found or (beginning is not None and len(found) > 1):
-        listed = ", ".join(digest[:12] for digest in known) or "none"
-        wanted = "an earlier champion" if beginning is None else f"just one like {beginning!r}"
-        raise NotFoundError(f"task {name!r} has not {wanted}; champions: {listed}")
-    return found[0]
 
 
 def _compose(store: Store, name: str, *, compose: bool, progress: Progress) -> tuple[Done, ...]:

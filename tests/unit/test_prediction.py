@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moma_cl import service
+from moma_cl import finding, service
 from moma_cl.prediction import predict
 from moma_cl.properties import Transform
 from moma_cl.recipe import KernelSettings
@@ -172,7 +172,7 @@ def test_an_earlier_champion_can_be_asked(hub, add, write_rows, made_up):
 
 def champions(hub):
     with Store.open(hub) as store:
-        return service.champions(store, "task")
+        return finding.champions(store, "task")
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, -1.0, 2.0])

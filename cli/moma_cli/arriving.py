@@ -1,0 +1,145 @@
+"""How rows that came in, and the pass that followed, are told to people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from moma_cli.output import Answer, Problem, figure
+from moma_cli.program import Run
+
+if TYPE_CHECKING:
+    from moma_cl.composer import Done
+    from moma_cl.listing import TaskListed
+    from moma_cl.service import RowsTaken
+    from moma_cl.structures.validation import Refusal
+
+_REFS_MOVED = ("composed", "promoted", "kept-beside", "module")
+_NAMED_WEIGHTS = 5
+
+
+def rows_answer(run: Run, taken: RowsTaken, report: Path | None, summary: str) -> Answer:
+    """Tell what rows that came in have changed.
+
+    Parameters
+    ----------
+    run
+        The run.
+    taken
+        What the service says.
+    report
+        Where every refused row is written.
+    summary
+        What happened to the rows, in one line.
+
+    Returns
+    -------
+    Answer
+        The answer; failed if the task could not be brought up to date.
+    """
+    from moma_cl import listing
+
+    write_report(report, taken.refusals)
+    listed = listing.task(run.hub, taken.task)
+    failures = failed(taken.done)
+    return Answer(
+        data={"rows": taken, "task": listed},
+        text=[summary, *_standing(listed, taken.done), *_elsewhere(taken)],
+        notes=[f"next: moma-cl predict {taken.task} FILES"],
+        errors=[*refused(taken.refusals), *failures],
+        exit_code=int(any(d.task == taken.task and d.action == "failed" for d in taken.done)),
+    )
+
+
+def split(folds: Mapping[str, int], grouping: str) -> str:
+    """Say how rows are divided, in half a line."""
+    counts = ", ".join(f"{count} {fold}" for fold, count in folds.items())
+    return f"{counts}; by {grouping}"
+
+
+def failed(done: Iterable[Done]) -> list[Problem]:
+    """Give the tasks that a pass could not bring up to date."""
+    return [
+        Problem(code="task-failed", message=f"{entry.task}: {entry.text}")
+        for entry in done
+        if entry.action == "failed"
+    ]
+
+
+def refused(refusals: Sequence[Refusal]) -> list[Problem]:
+    """Give the reasons for which rows were refused, each with its first example."""
+    by_code: dict[str, list[Refusal]] = {}
+    for refusal in refusals:
+        by_code.setdefault(refusal.code, []).append(refusal)
+    return [
+        Problem(
+            code=f"refused.{code}",
+            message=f"{counted(len(alike), 'row')}, first {alike[0].id}"
+            f"{f' ({alike[0].source})' if alike[0].source else ''}: {alike[0].message}",
+        )
+        for code, alike in by_code.items()
+    ]
+
+
+def write_report(file: Path | None, refusals: tuple[Refusal, ...]) -> None:
+    """Write every refused row to a file, if there is to be one."""
+    if file is None:
+        return
+    import json
+
+    from moma_cl.structures.validation import Quarantine
+
+    document = Quarantine(refusals=refusals).to_json()
+    file.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number of things."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def composed_of(task: TaskListed) -> str:
+    """Write a task's composition, heaviest modules first."""
+    if task.backbone_weight is None:
+        return "-"
+    parts = [(weight.module, weight.weight) for weight in task.composition]
+    parts.append(("backbone", task.backbone_weight))
+    shown = [f"{name} {weight:.2f}" for name, weight in parts if weight > 0]
+    more = len(shown) - _NAMED_WEIGHTS
+    return ", ".join(shown[:_NAMED_WEIGHTS]) + (f" and {more} more" if more > 0 else "")
+
+
+def _standing(task: TaskListed, done: Sequence[Done]) -> list[str]:
+    """Say how a task's predictor was made, and what it is worth."""
+    lines = []
+    first = next((place for place, entry in enumerate(done) if entry.task == task.name), None)
+    promoted = next(
+        (
+            place
+            for place, entry in enumerate(done)
+            if (entry.task, entry.action) == (task.name, "promoted")
+        ),
+        None,
+    )
+    if first is not None and promoted is not None:
+        seconds = sum(entry.seconds for entry in done[first : promoted + 1])
+        lines.append(f"first answer: after {seconds:.1f} s of computing")
+    lines.append(f"composition: {composed_of(task)}")
+    if task.method is not None:
+        lines.append(
+            f"answers: {task.method} head, validation error "
+            f"{figure(task.validation_mae, task.unit)}, held-out error "
+            f"{figure(task.held_out_mae, task.unit)}, intervals from {task.calibration}"
+        )
+    if task.module is not None:
+        lines.append(f"module: {task.module[:12]}")
+    return lines
+
+
+def _elsewhere(taken: RowsTaken) -> list[str]:
+    return [
+        f"also: {entry.task} {entry.action}, {entry.text}"
+        for entry in taken.done
+        if entry.task != taken.task and entry.action in _REFS_MOVED
+    ]

@@ -1,0 +1,35 @@
+"""``demo``: a hub made from nothing but what the package brings along."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moma_cli.output import Answer
+from moma_cli.program import Run, command
+
+
+@command("demo", example="moma-cl demo")
+def demo(
+    run: Run,
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Where hub and picture go.")
+    ] = Path("moma-demo"),
+) -> Answer:
+    """Watch a hub grow, property after property."""
+    from moma_cl.demo import run as run_demo
+
+    def say(text: str) -> None:
+        if not run.json:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+
+    with run.progress() as progress:
+        result = run_demo(folder, say=say, progress=progress)
+    return Answer(
+        data=result,
+        text=[f"{result.picture} ({result.seconds:.0f} s)"],
+    )

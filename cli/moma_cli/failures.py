@@ -1,0 +1,79 @@
+"""Failures: what the program says, and which status it leaves, when a command cannot go on."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import typer
+
+from moma_cli.output import Problem, print_envelope
+from moma_cli.program import Run
+
+USAGE, INTERRUPTED, FAILED = 2, 130, 1
+
+# Typer does not export the root of its usage errors, and where it lives differs by version.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def report(error: BaseException, run: Run) -> int:
+    """Tell the user about an error.
+
+    Parameters
+    ----------
+    error
+        What was raised.
+    run
+        What is known of the run.
+
+    Returns
+    -------
+    int
+        Status to exit with.
+    """
+    if isinstance(error, BrokenPipeError):
+        # Whoever reads stdout has had enough, as `head` does. What is still buffered must not
+        # raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    problem, exit_code = _described(error)
+    if run.debug:
+        traceback.print_exception(error)
+    if run.json:
+        print_envelope(run.command or _command_of(error), None, [problem], exit_code)
+        return exit_code
+    usage = _usage(error)
+    if usage:
+        sys.stderr.write(usage)
+    sys.stderr.write(f"Error [{problem.code}]: {problem.message}\n")
+    return exit_code
+
+
+def _described(error: BaseException) -> tuple[Problem, int]:
+    from moma_store.errors import MomaError
+
+    if isinstance(error, MomaError):
+        return Problem(code=error.code, message=error.message), error.exit_code
+    if isinstance(error, _UsageError):
+        return Problem(code="usage", message=error.format_message()), USAGE  # type: ignore[attr-defined]
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        message = "interrupted; what was finished is kept, the next run goes on from there"
+        return Problem(code="interrupted", message=message), INTERRUPTED
+    if isinstance(error, OSError):
+        return Problem(code="storage", message=str(error)), FAILED
+    message = f"{type(error).__name__}: {error}; `--debug` shows where, please report it"
+    return Problem(code="internal", message=message), FAILED
+
+
+def _usage(error: BaseException) -> str:
+    context = getattr(error, "ctx", None) if isinstance(error, _UsageError) else None
+    if context is None:
+        return ""
+    return f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n"
+
+
+def _command_of(error: BaseException) -> str | None:
+    """Name the command whose arguments could not be parsed."""
+    context = getattr(error, "ctx", None)
+    return context.info_name if context is not None and context.parent is not None else None

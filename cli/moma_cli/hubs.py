@@ -1,0 +1,59 @@
+"""``init``: making a hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moma_cli.output import Answer
+from moma_cli.parameters import RecipeFile, read_recipe
+from moma_cli.program import Run, command
+
+
+@command("init", example="moma-cl init lab-hub --backbone chgnet")
+def init(
+    run: Run,
+    *,
+    path: Annotated[
+        Path | None,
+        typer.Argument(metavar="HUB", help="Its folder; by default that of --hub."),
+    ] = None,
+    backbone: Annotated[str, typer.Option(help="What all tasks start from.")] = "chgnet",
+    catalogue: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="A local folder for the catalogue of a remote hub."),
+    ] = None,
+    salt: Annotated[
+        str | None,
+        typer.Option(help="Hubs of equal salt have equal folds.", show_default=False),
+    ] = None,
+    recipe: RecipeFile = None,
+) -> Answer:
+    """Make a hub and bind it to a backbone."""
+    from moma_cl import service
+    from moma_cl.recipe import default_recipe
+
+    if path is not None and run.given_hub not in {None, path}:
+        raise typer.BadParameter(f"{path} and --hub {run.given_hub} differ", param_hint="HUB")
+    pinned = default_recipe()
+    if recipe is not None:
+        pinned = read_recipe(recipe, pinned.to_doc())
+    made = service.init(
+        path or run.hub,
+        backbone=backbone,
+        catalogue=catalogue,
+        salt=service.DEFAULT_SALT if salt is None else salt,
+        recipe=pinned,
+    )
+    threads = "1 thread" if made.threads == 1 else f"{made.threads} threads"
+    described = (
+        f"hub {made.path}: backbone {made.backbone} {made.backbone_version}, "
+        f"{made.parameters:,} parameters, {threads}"
+    )
+    return Answer(
+        data=made,
+        text=[described],
+        notes=[f"next: moma-cl --hub {made.path} add-task NAME DATA --target COLUMN --unit UNIT"],
+    )

@@ -1,0 +1,132 @@
+"""``tasks``, ``modules``, ``show`` and ``log``: what a hub holds and what happened to it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from moma_cli.arriving import composed_of
+from moma_cli.output import Answer, Table, figure, jsonable, outline
+from moma_cli.program import Run, command
+
+_SHOWN_DIGITS = 12  # of a digest, which is far beyond what one hub needs
+
+
+@command("tasks", example="moma-cl tasks --json")
+def tasks(run: Run) -> Answer:
+    """List the tasks with their errors and compositions."""
+    from moma_cl import listing
+
+    listed = listing.tasks(run.hub)
+    table = Table(
+        columns=("task", "property", "rows", "validation", "held-out", "unit", "composition"),
+        numeric=frozenset({"rows", "validation", "held-out"}),
+        rows=[
+            (
+                task.name,
+                task.property,
+                f"{task.rows:,}",
+                figure(task.validation_mae),
+                figure(task.held_out_mae),
+                task.unit,
+                composed_of(task),
+            )
+            for task in listed
+        ],
+    )
+    if not listed:
+        return Answer(data=listed, notes=["the hub has no tasks; `moma-cl add-task` brings one"])
+    return Answer(data=listed, text=[table])
+
+
+@command("modules", example="moma-cl modules")
+def modules(run: Run) -> Answer:
+    """List the modules and which tasks compose them."""
+    from moma_cl import listing
+
+    listed = listing.modules(run.hub)
+    table = Table(
+        columns=("module", "version", "kind", "rows", "validation", "unit", "bytes", "used by"),
+        numeric=frozenset({"version", "rows", "validation", "bytes"}),
+        rows=[
+            (
+                module.name,
+                str(module.version),
+                module.kind,
+                f"{module.rows:,}",
+                figure(module.validation_mae),
+                module.unit,
+                f"{module.bytes:,}",
+                ", ".join(f"{task} {weight:.2f}" for task, weight in module.used_by.items()) or "-",
+            )
+            for module in listed
+        ],
+    )
+    if not listed:
+        return Answer(data=listed, notes=["the hub has no modules yet; tasks train them"])
+    return Answer(data=listed, text=[table])
+
+
+@command("show", example="moma-cl show bulk_modulus")
+def show(
+    run: Run,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="A task; a ref, such as modules/bulk_modulus; or six or more digits of a digest.",
+            show_default=False,
+        ),
+    ],
+) -> Answer:
+    """Show a task, a module or any record in full."""
+    from moma_cl import listing
+
+    shown = listing.show(run.hub, name)
+    heading = f"{shown.kind} {shown.name} {shown.digest}"
+    around = {"refs": shown.refs, "used by": shown.used_by}
+    body = outline({**jsonable(shown.document), **around}, depth=1)
+    return Answer(data=shown, text=[heading, *body])
+
+
+@command("log", example="moma-cl log bulk_modulus -n 5")
+def log(
+    run: Run,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Only what was done to this task.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--number", "-n", min=1, help="How many entries, the newest first.")
+    ] = 20,
+) -> Answer:
+    """Say what happened, newest first."""
+    from moma_cl import listing
+
+    entries = listing.log(run.hub, limit=limit, task=name)
+    table = Table(
+        columns=("number", "at", "action", "task", "detail"),
+        numeric=frozenset({"number"}),
+        rows=[
+            (
+                str(entry.counter),
+                entry.at[:19].replace("T", " "),
+                entry.action,
+                entry.task or "-",
+                _detail(entry.detail),
+            )
+            for entry in entries
+        ],
+    )
+    return Answer(data=entries, text=[table])
+
+
+def _detail(detail: dict[str, object]) -> str:
+    because = detail.get("because")
+    if because is not None:
+        return str(because)
+    return ", ".join(f"{name} {_short(v)}" for name, v in detail.items() if name != "task") or "-"
+
+
+def _short(value: object) -> str:
+    return figure(value) if isinstance(value, float) else str(value)[: 4 * _SHOWN_DIGITS]

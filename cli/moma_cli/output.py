@@ -1,0 +1,263 @@
+"""Output: what a command answers, as one JSON envelope or as text, on stdout and nothing else."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, TextIO
+
+SCHEMA = "moma-cl/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that went wrong, for machines by its code and for people by its message."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows of cells under column names; columns in `numeric` are aligned to the right."""
+
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[str]]
+    numeric: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a command has to say.
+
+    Attributes
+    ----------
+    data
+        The result, for ``--json``: dataclasses, and whatever JSON has a form for.
+    text
+        The same for people and pipes: lines and tables on stdout.
+    notes
+        What helps people on: lines on stderr, which ``--quiet`` leaves out.
+    errors
+        What went wrong although there is a result: in the envelope, or on stderr.
+    exit_code
+        Status of the process.
+    """
+
+    data: Any = None
+    text: Sequence[str | Table] = ()
+    notes: Sequence[str] = ()
+    errors: Sequence[Problem] = ()
+    exit_code: int = 0
+
+
+def print_answer(command: str, answer: Answer, *, as_json: bool, quiet: bool) -> None:
+    """Print what a command answers.
+
+    Parameters
+    ----------
+    command
+        Its name, for the envelope.
+    answer
+        What it answers.
+    as_json
+        Whether as an envelope.
+    quiet
+        Whether to leave the notes out.
+    """
+    if as_json:
+        print_envelope(command, answer.data, answer.errors, answer.exit_code)
+        return
+    for part in answer.text:
+        if isinstance(part, Table):
+            print_table(part, sys.stdout)
+        else:
+            sys.stdout.write(part + "\n")
+    # Before what follows on stderr, so that a terminal shows both in order.
+    sys.stdout.flush()
+    for problem in answer.errors:
+        sys.stderr.write(f"[{problem.code}] {problem.message}\n")
+    for note in () if quiet else answer.notes:
+        sys.stderr.write(note + "\n")
+
+
+def print_envelope(
+    command: str | None, data: Any, errors: Sequence[Problem], exit_code: int
+) -> None:
+    """Print the one JSON object that a command prints.
+
+    Parameters
+    ----------
+    command
+        Name of the command; none where not even that could be made out.
+    data
+        The result.
+    errors
+        What went wrong: ``status`` is ``ok`` without any, ``partial`` if the command succeeded
+        all the same, ``error`` if not.
+    exit_code
+        Status of the process.
+    """
+    status = "error" if exit_code else "partial" if errors else "ok"
+    envelope = {
+        "schema": SCHEMA,
+        "command": command,
+        "status": status,
+        "exit_code": exit_code,
+        "data": data,
+        "errors": errors,
+    }
+    sys.stdout.write(json_line(envelope))
+
+
+def json_line(value: Any) -> str:
+    """Write a value as one line of JSON, in ASCII, which survives every locale.
+
+    Parameters
+    ----------
+    value
+        What `jsonable` takes.
+
+    Returns
+    -------
+    str
+        The line with its end.
+    """
+    import json
+
+    return json.dumps(jsonable(value), allow_nan=False) + "\n"
+
+
+def jsonable(value: Any) -> Any:
+    """Turn a result into what JSON has a form for.
+
+    Parameters
+    ----------
+    value
+        Dataclasses, mappings, sequences, paths, enums, numbers.
+
+    Returns
+    -------
+    Any
+        The same of dictionaries and lists; numbers that are not finite are none.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return {entry.name: jsonable(getattr(value, entry.name)) for entry in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): jsonable(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(inner) for inner in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int):
+        return value
+    return str(value)
+
+
+def print_table(table: Table, stream: TextIO) -> None:
+    """Print a table: laid out by rich on a terminal, else as aligned text.
+
+    Parameters
+    ----------
+    table
+        The table; control characters in its cells do not reach the terminal.
+    stream
+        Where to.
+    """
+    rows = [[printable(cell) for cell in row] for row in table.rows]
+    if not stream.isatty():
+        stream.writelines(line + "\n" for line in _aligned(table, rows))
+        return
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    laid_out = RichTable(box=None, pad_edge=False, header_style="bold")
+    for column in table.columns:
+        laid_out.add_column(column, justify="right" if column in table.numeric else "left")
+    for row in rows:
+        laid_out.add_row(*map(Text, row))
+    Console(file=stream).print(laid_out)
+
+
+def figure(value: float | None, unit: str = "") -> str:
+    """Write a number for people.
+
+    Parameters
+    ----------
+    value
+        The number; a dash stands for none.
+    unit
+        Its unit.
+
+    Returns
+    -------
+    str
+        Four significant digits.
+    """
+    if value is None:
+        return "-"
+    return f"{value:.4g} {unit}".rstrip()
+
+
+def printable(text: str) -> str:
+    """Replace control characters, which could drive a terminal.
+
+    Parameters
+    ----------
+    text
+        What came from a file.
+
+    Returns
+    -------
+    str
+        The same in one line.
+    """
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
+def outline(document: Mapping[str, Any], *, depth: int = 0) -> Iterable[str]:
+    """Lay a JSON document out as indented lines.
+
+    Parameters
+    ----------
+    document
+        The document.
+    depth
+        How far the lines are indented.
+
+    Yields
+    ------
+    str
+        The lines.
+    """
+    indent = "  " * depth
+    for name, value in document.items():
+        if isinstance(value, Mapping) and value:
+            yield f"{indent}{name}:"
+            yield from outline(value, depth=depth + 1)
+        elif isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value):
+            yield f"{indent}{name}:"
+            numbered = {f"[{place}]": inner for place, inner in enumerate(value)}
+            yield from outline(numbered, depth=depth + 1)
+        else:
+            yield printable(f"{indent}{name}: {_scalar(value)}")
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_scalar, value)) or "-"
+    return "-" if value is None or value == {} else str(value)
+
+
+def _aligned(table: Table, rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    lines = [table.columns, *rows]
+    widths = [max(len(cells[place]) for cells in lines) for place in range(len(table.columns))]
+    for cells in lines:
+        padded = (
+            cell.rjust(width) if column in table.numeric else cell.ljust(width)
+            for column, cell, width in zip(table.columns, cells, widths, strict=True)
+        )
+        yield "  ".join(padded).rstrip()

@@ -1,0 +1,179 @@
+"""The program: the options that every command has, and how a function becomes a command."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from moma_cli.output import Answer, print_answer
+from moma_cli.progress import Progress, progress_bar
+
+HUB_VARIABLE = "MOMA_CL_HUB"
+DEFAULT_HUB = Path("moma-hub")
+
+PANELS = {
+    "Start": ("init", "demo"),
+    "Bring tasks and data": ("add-task", "add-data", "retract", "remove-task"),
+    "Ask": ("predict",),
+    "Look": ("tasks", "modules", "show", "log"),
+    "Keep current": ("update", "plan", "rollback"),
+}
+"""The commands as the help lists them."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """One run of the program, known better and better as its arguments are parsed."""
+
+    json: bool
+    debug: bool
+    command: str | None = None
+    given_hub: Path | None = None
+    verbose: bool = False
+    quiet: bool = False
+
+    @property
+    def hub(self) -> Path:
+        """The hub: the option, else the environment, else a folder here."""
+        return self.given_hub or Path(os.environ.get(HUB_VARIABLE) or DEFAULT_HUB)
+
+    def take(
+        self, *, hub: Path | None, json: bool, quiet: bool, verbose: bool, debug: bool
+    ) -> None:
+        """Take options in, from before the command or after it; the later hub counts."""
+        self.given_hub = hub or self.given_hub
+        self.json |= json
+        self.quiet |= quiet
+        self.verbose |= verbose
+        self.debug |= debug
+
+    def progress(self, *, wanted: bool = True) -> AbstractContextManager[Progress]:
+        """Show how far long steps are, if that is wanted."""
+        return progress_bar(wanted=wanted and not (self.json or self.quiet))
+
+
+Hub = Annotated[
+    Path | None,
+    typer.Option(
+        "--hub",
+        metavar="PATH",
+        help=f"The hub.  [default: {HUB_VARIABLE}, else ./{DEFAULT_HUB}]",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON envelope.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no hints.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say on stderr what is done.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def shared_options(
+    *,
+    hub: Hub = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Declare, in its signature, the options that every command has."""
+
+
+_SHARED = inspect.signature(shared_options, eval_str=True).parameters
+
+
+class GroupedHelp(TyperGroup):
+    """Lists the commands under headings, which Typer itself does with rich only."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands, panel by panel."""
+        del ctx
+        for panel, names in PANELS.items():
+            rows = [
+                (name, self.commands[name].get_short_help_str(limit=formatter.width))
+                for name in names
+            ]
+            with formatter.section(panel):
+                formatter.write_dl(rows)
+
+
+# Without rich, help is half as slow and reads the same in a pipe.
+app = typer.Typer(
+    cls=GroupedHelp,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Command = Callable[..., Answer]
+
+
+def command(name: str, *, example: str) -> Callable[[Command], Command]:
+    """Make a function a command with the shared options; what it answers is printed.
+
+    Parameters
+    ----------
+    name
+        Name of the command.
+    example
+        One way to call it, for its help.
+
+    Returns
+    -------
+    Callable[[Command], Command]
+        A decorator. The function's first parameter is the `Run`, the others are the command's.
+    """
+
+    def register(function: Command) -> Command:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        context = inspect.Parameter(
+            "ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
+        )
+        keyword = [entry.replace(kind=inspect.Parameter.KEYWORD_ONLY) for entry in own]
+        parameters = [context, *keyword, *_SHARED.values()]
+
+        def call(ctx: typer.Context, **given: Any) -> None:
+            run: Run = ctx.obj
+            run.command = name
+            run.take(**{option: given.pop(option) for option in _SHARED})
+            start_logging(verbose=run.verbose)
+            answer = function(run, **given)
+            print_answer(name, answer, as_json=run.json, quiet=run.quiet)
+            raise typer.Exit(answer.exit_code)
+
+        # Typer reads a command's parameters from its signature.
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {entry.name: entry.annotation for entry in parameters}
+        described = f"{inspect.getdoc(function)}\n\n\b\nExample:\n  {example}"
+        app.command(name, help=described)(call)
+        return function
+
+    return register
+
+
+def start_logging(*, verbose: bool) -> None:
+    """Send what the libraries log to stderr: warnings, or with `verbose` also what is done."""
+    import logging
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    # Commands report failures themselves.
+    handler.addFilter(lambda record: verbose or getattr(record, "action", None) != "fail")
+    for name in ("moma_cl", "moma_cli", "moma_store"):
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO if verbose else logging.WARNING)
+        logger.propagate = False
+    # A library's deprecations are not what cron should mail.
+    logging.captureWarnings(capture=True)
+    warned = logging.getLogger("py.warnings")
+    warned.addHandler(handler if verbose else logging.NullHandler())
+    warned.propagate = False

@@ -1,0 +1,163 @@
+"""``add-task`` and ``remove-task``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from moma_cli.arriving import counted, refused, rows_answer, split, write_report
+from moma_cli.output import Answer
+from moma_cli.parameters import (
+    NoUpdate,
+    RecipeFile,
+    ReportFile,
+    Sources,
+    TaskName,
+    Wait,
+    read_recipe,
+)
+from moma_cli.program import Run, command
+
+# Spelled out, so that help need not import the library; a test compares them with its enums.
+TransformChoice = Literal["none", "log10", "log"]
+ModuleChoice = Literal["full", "adapter", "none"]
+
+
+@command(
+    "add-task",
+    example="moma-cl add-task bulk_modulus data.jsonl --target k_vrh --unit GPa --transform log10",
+)
+def add_task(
+    run: Run,
+    *,
+    name: TaskName,
+    sources: Sources,
+    target: Annotated[
+        str, typer.Option(metavar="COLUMN", help="Column with the values.", show_default=False)
+    ],
+    unit: Annotated[str, typer.Option(help="Their unit, such as eV/atom.", show_default=False)],
+    property_name: Annotated[
+        str | None,
+        typer.Option("--property", metavar="NAME", help="What is measured; by default COLUMN."),
+    ] = None,
+    transform: Annotated[
+        TransformChoice, typer.Option(help="Of the values before learning.")
+    ] = "none",
+    module: Annotated[ModuleChoice, typer.Option(help="What the task's module changes.")] = "full",
+    fold_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column with train, validation or held-out; by default a hash of the formula.",
+        ),
+    ] = None,
+    recipe: RecipeFile = None,
+    no_update: NoUpdate = False,
+    wait: Wait = 0.0,
+    report: ReportFile = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check name and data.")] = False,
+) -> Answer:
+    """Bring a task.
+
+    It answers within seconds; then it is composed, fitted, and its own module trained.
+    """
+    from moma_cl import service
+    from moma_cl.properties import Transform
+    from moma_cl.records import ModuleKind
+
+    data: dict[str, Any] = {
+        "target": target,
+        "unit": unit,
+        "transform": Transform(transform),
+        "fold_column": fold_column,
+    }
+    pinned = _recipe(run, recipe)
+    if dry_run:
+        return _rehearsed(run, name, sources, report, data)
+    with run.progress() as progress:
+        taken = service.add_task(
+            run.hub,
+            name,
+            sources,
+            **data,
+            property_name=property_name,
+            module=ModuleKind(module),
+            recipe=pinned,
+            compose=not no_update,
+            wait=wait,
+            progress=progress,
+        )
+    summary = f"{name}: {counted(taken.rows, 'row')} ({split(taken.folds, taken.grouping)})"
+    return rows_answer(run, taken, report, summary)
+
+
+@command("remove-task", example="moma-cl remove-task bulk_modulus --dry-run")
+def remove_task(
+    run: Run,
+    *,
+    name: TaskName,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    wait: Wait = 0.0,
+) -> Answer:
+    """Remove a task and its module. Their records stay until gc."""
+    from moma_cl import service
+
+    going = _going(run, name)
+    users = ", ".join(going["used_by"])
+    loss = f"{name}: {counted(going['rows'], 'row')}" + (f"; composed by {users}" if users else "")
+    if dry_run:
+        return Answer(data={**going, "removed": False}, text=[f"would remove {loss}"])
+    if not yes:
+        _confirm(run, f"Remove {loss}?")
+    service.remove_task(run.hub, name, wait=wait)
+    notes = ["next: moma-cl update composes those tasks without it"] if users else []
+    return Answer(data={**going, "removed": True}, text=[f"removed {loss}"], notes=notes)
+
+
+def _recipe(run: Run, file: Path | None) -> Any:
+    if file is None:
+        return None
+    from moma_cl import listing
+
+    return read_recipe(file, listing.show(run.hub, "recipes/default").document)
+
+
+def _rehearsed(
+    run: Run, name: str, sources: list[Path], report: Path | None, data: dict[str, Any]
+) -> Answer:
+    from moma_cl.rehearsal import rehearse
+
+    with run.progress() as progress:
+        rehearsed = rehearse(run.hub, name, sources, **data, progress=progress)
+    write_report(report, rehearsed.refusals)
+    folds = split(rehearsed.folds, rehearsed.grouping)
+    return Answer(
+        data=rehearsed,
+        text=[f"{name}: would take {counted(rehearsed.rows, 'row')} ({folds})"],
+        errors=refused(rehearsed.refusals),
+    )
+
+
+def _going(run: Run, name: str) -> dict[str, Any]:
+    """Say what goes with a task: its rows, and its module's part in other tasks."""
+    from moma_cl import listing
+
+    listed = listing.task(run.hub, name)
+    used_by = {
+        user: weight
+        for module in listing.modules(run.hub)
+        if module.task == name
+        for user, weight in module.used_by.items()
+    }
+    return {"task": name, "rows": listed.rows, "used_by": used_by}
+
+
+def _confirm(run: Run, question: str) -> None:
+    if run.json or not sys.stdin.isatty():
+        raise typer.BadParameter("nobody is there to ask; add --yes", param_hint="--yes")
+    if not typer.confirm(question, err=True):
+        raise typer.Abort

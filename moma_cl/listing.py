@@ -1,0 +1,491 @@
+"""Looking: what a hub holds and what happened to it, read from the catalogue alone.
+
+Light: none of it imports numpy or torch, and no blob is opened.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moma_cl.finding import existing_task
+from moma_cl.past import Past
+from moma_cl.reconcile import TaskState, task_names, task_state
+from moma_cl.records import Composition, Module, Predictor, Segment
+from moma_store.catalogue import Snapshot
+from moma_store.entries import HistoryEntry
+from moma_store.errors import InvalidInputError, NotFoundError
+from moma_store.store import Store
+
+SHORTEST_ABBREVIATION = 6
+"""Hexadecimal digits by which a record may be named, if they are enough to tell it apart."""
+
+_PER_TASK = ("tasks", "datasets", "recipes", "compositions", "predictors", "fitted", "modules")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weight:
+    """One module's part in a composition."""
+
+    module: str  # its name, or the beginning of its digest where no ref ever named it
+    digest: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskListed:
+    """A task as it stands.
+
+    Attributes
+    ----------
+    name
+        The task's name.
+    property
+        Canonical name of what it predicts.
+    unit
+        Unit of targets, predictions and errors.
+    rows
+        Live rows.
+    folds
+        Rows by fold.
+    champion
+        Digest of the predictor that answers; none before the first one.
+    method
+        Which head of it answers.
+    validation_mae
+        Its mean absolute error on the rows that decided, in the unit.
+    held_out_mae
+        The same on rows that decided nothing; none where there are too few.
+    calibration
+        Where its intervals come from.
+    composition
+        The modules of the present composition, heaviest first.
+    backbone_weight
+        Module zero's part in it; none before the first composition.
+    module
+        Digest of the task's own module.
+    dataset
+        Digest of its dataset.
+    created
+        When it was added, UTC, ISO 8601.
+    """
+
+    name: str
+    property: str
+    unit: str
+    rows: int
+    folds: dict[str, int]
+    champion: str | None
+    method: str | None
+    validation_mae: float | None
+    held_out_mae: float | None
+    calibration: str | None
+    composition: tuple[Weight, ...]
+    backbone_weight: float | None
+    module: str | None
+    dataset: str
+    created: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleListed:
+    """A module that tasks may compose.
+
+    Attributes
+    ----------
+    name
+        The module's name, which is its task's.
+    version
+        How often the task's module has changed: 1 for the first.
+    digest
+        Digest of its record.
+    task
+        The task it was trained on.
+    kind
+        ``full`` or ``adapter``.
+    property
+        Canonical name of what that task predicts.
+    bytes
+        Size of the file that holds its parameters.
+    created
+        When it was taken up, UTC, ISO 8601.
+    rows
+        Training rows.
+    validation_mae
+        Mean absolute error on the validation fold at the end of its training, in the unit.
+    unit
+        The task's unit.
+    used_by
+        Its weight in the composition of each task that uses it.
+    """
+
+    name: str
+    version: int
+    digest: str
+    task: str
+    kind: str
+    property: str
+    bytes: int
+    created: str
+    rows: int
+    validation_mae: float
+    unit: str
+    used_by: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """Something of the hub in full.
+
+    Attributes
+    ----------
+    kind
+        ``task``, or the kind of the record.
+    name
+        What it is called: a task, a ref, or a digest.
+    digest
+        Digest of its record.
+    refs
+        The refs that name it now; for a task, where each of its refs pointed, oldest first.
+    used_by
+        Of a module: its weight in each task that composes it.
+    document
+        The record, or all of the task's, JSON.
+    """
+
+    kind: str
+    name: str
+    digest: str
+    refs: dict[str, list[dict[str, str]]]
+    used_by: dict[str, float]
+    document: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEntry:
+    """Something that happened.
+
+    Attributes
+    ----------
+    counter
+        Position in the history, from 0.
+    at
+        When, UTC, ISO 8601; the order is that of the counters.
+    action
+        What was done, such as ``add-task``.
+    task
+        The task it was done to, where it was one.
+    detail
+        What the action wanted remembered.
+    changes
+        The refs that moved, as ``name``, ``old`` and ``new``.
+    """
+
+    counter: int
+    at: str
+    action: str
+    task: str | None
+    detail: dict[str, Any]
+    changes: tuple[dict[str, str | None], ...]
+
+
+def tasks(path: Path) -> list[TaskListed]:
+    """List the tasks of a hub.
+
+    Parameters
+    ----------
+    path
+        The hub.
+
+    Returns
+    -------
+    list[TaskListed]
+        The tasks by name.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no hub.
+    """
+    with _reading(path) as view:
+        past = Past.of(view)
+        return [_task_listed(view, past, task_state(view, name)) for name in task_names(view)]
+
+
+def task(path: Path, name: str) -> TaskListed:
+    """List one task.
+
+    Parameters
+    ----------
+    path
+        The hub.
+    name
+        The task's name.
+
+    Returns
+    -------
+    TaskListed
+        The task.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such task.
+    """
+    with _reading(path) as view:
+        return _task_listed(view, Past.of(view), existing_task(view, name))
+
+
+def modules(path: Path) -> list[ModuleListed]:
+    """List the modules of a hub.
+
+    Parameters
+    ----------
+    path
+        The hub.
+
+    Returns
+    -------
+    list[ModuleListed]
+        The present modules by name.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no hub.
+    """
+    with _reading(path) as view:
+        past = Past.of(view)
+        used = _weights_by_module(view)
+        return [
+            _module_listed(view, past, name, digest, used.get(digest, {}))
+            for name, digest in sorted(view.refs("modules/").items())
+        ]
+
+
+def show(path: Path, name: str) -> Shown:
+    """Show a task with all that belongs to it, or a single record.
+
+    Parameters
+    ----------
+    path
+        The hub.
+    name
+        A task; a ref, such as ``modules/mp_gvrh``; or the digest of a record, of which six
+        digits do if no other record has them.
+
+    Returns
+    -------
+    Shown
+        The task or record.
+
+    Raises
+    ------
+    NotFoundError
+        If there is nothing of that name.
+    InvalidInputError
+        If several digests begin like this.
+    """
+    with _reading(path) as view:
+        if name in task_names(view):
+            return _task_shown(view, name)
+        refs = view.refs()
+        digest = refs.get(name) or _record_named(view, name, refs)
+        document = view.record(digest)
+        return Shown(
+            kind=document["kind"],
+            name=name,
+            digest=digest,
+            refs=Past.of(view).of_refs(ref for ref, target in refs.items() if target == digest),
+            used_by=_weights_by_module(view).get(digest, {}),
+            document=document,
+        )
+
+
+def log(path: Path, *, limit: int | None = None, task: str | None = None) -> list[LogEntry]:
+    """Read what happened, newest first.
+
+    Parameters
+    ----------
+    path
+        The hub.
+    limit
+        How many entries at most.
+    task
+        Only what was done to this task.
+
+    Returns
+    -------
+    list[LogEntry]
+        The entries.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no hub.
+    """
+    with _reading(path) as view:
+        if task is None:
+            return [_logged(entry) for entry in view.history(limit=limit)]
+        entries = [_logged(entry) for entry in view.history()]
+        return [entry for entry in entries if entry.task == task][:limit]
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Snapshot]:
+    with Store.open(path) as store, store.snapshot() as view:
+        yield view
+
+
+def _task_listed(view: Snapshot, past: Past, state: TaskState) -> TaskListed:
+    champion = view.ref(f"predictors/{state.name}")
+    predictor = Predictor.from_doc(view.record(champion)) if champion else None
+    composed = view.ref(f"compositions/{state.name}")
+    if composed is None and predictor is not None:
+        composed = predictor.composition  # before the first pass: the bare backbone
+    composition = Composition.from_doc(view.record(composed)) if composed else None
+    return TaskListed(
+        name=state.name,
+        property=state.task.property,
+        unit=state.task.unit,
+        rows=state.dataset.n_rows,
+        folds={
+            "train": state.dataset.n_train,
+            "validation": state.dataset.n_validation,
+            "held-out": state.dataset.n_held_out,
+        },
+        champion=champion,
+        method=str(predictor.method) if predictor else None,
+        validation_mae=predictor.validation_mae if predictor else None,
+        held_out_mae=predictor.held_out_mae if predictor else None,
+        calibration=str(predictor.calibration) if predictor else None,
+        composition=_weights(past, composition) if composition else (),
+        backbone_weight=composition.backbone_weight if composition else None,
+        module=view.ref(f"modules/{state.name}"),
+        dataset=state.dataset_digest,
+        created=past.moves[f"tasks/{state.name}"][0].at,
+    )
+
+
+def _module_listed(
+    view: Snapshot, past: Past, ref: str, digest: str, used_by: dict[str, float]
+) -> ModuleListed:
+    module = Module.from_doc(view.record(digest))
+    moves = past.moves[ref]
+    name = ref.removeprefix("modules/")
+    return ModuleListed(
+        name=name,
+        version=len(moves),
+        digest=digest,
+        task=name,
+        kind=str(module.module),
+        property=module.property,
+        bytes=module.blob.n_bytes,
+        created=moves[-1].at,
+        rows=module.n_train,
+        validation_mae=module.validation_mae,
+        unit=module.unit,
+        used_by=used_by,
+    )
+
+
+def _weights(past: Past, composition: Composition) -> tuple[Weight, ...]:
+    """Name the modules of a composition, heaviest first."""
+    pairs = sorted(
+        zip(composition.weights, composition.modules, strict=True),
+        key=lambda pair: (-pair[0], pair[1]),
+    )
+    return tuple(
+        Weight(module=past.module_names.get(digest, digest[:12]), digest=digest, weight=weight)
+        for weight, digest in pairs
+    )
+
+
+def _weights_by_module(view: Snapshot) -> dict[str, dict[str, float]]:
+    """Give the weight of each module in each task's present composition."""
+    used: dict[str, dict[str, float]] = {}
+    for ref, digest in view.refs("compositions/").items():
+        composition = Composition.from_doc(view.record(digest))
+        for module, weight in zip(composition.modules, composition.weights, strict=True):
+            used.setdefault(module, {})[ref.removeprefix("compositions/")] = weight
+    return used
+
+
+def _task_shown(view: Snapshot, name: str) -> Shown:
+    state = task_state(view, name)
+    past = Past.of(view)
+    present = {
+        kind: view.record(digest)
+        for kind in _PER_TASK
+        if (digest := view.ref(f"{kind}/{name}")) is not None
+    }
+    document: dict[str, Any] = {
+        "task": present["tasks"],
+        "dataset": {
+            **present["datasets"],
+            "segments": [_segment_shown(view, digest) for digest in state.dataset.segments],
+        },
+        "recipe": present["recipes"],
+        "composition": present.get("compositions"),
+        "predictor": present.get("predictors"),
+        "fitted": present.get("fitted"),
+        "module": present.get("modules"),
+    }
+    if document["composition"] is not None:
+        weights = _weights(past, Composition.from_doc(document["composition"]))
+        document["composition"]["by_name"] = {w.module: w.weight for w in weights}
+    return Shown(
+        kind="task",
+        name=name,
+        digest=state.task_digest,
+        refs=past.of_refs(f"{kind}/{name}" for kind in _PER_TASK),
+        used_by=_weights_by_module(view).get(view.ref(f"modules/{name}") or "", {}),
+        document=document,
+    )
+
+
+def _segment_shown(view: Snapshot, digest: str) -> dict[str, Any]:
+    segment = Segment.from_doc(view.record(digest))
+    return {
+        "digest": digest,
+        "role": str(segment.role),
+        "rows": segment.n_rows,
+        "refused": segment.refused,
+        "sources": list(segment.sources),
+    }
+
+
+def _record_named(view: Snapshot, name: str, refs: dict[str, str]) -> str:
+    """Find the record whose digest begins like this."""
+    prefix = name.lower()
+    if len(prefix) >= SHORTEST_ABBREVIATION and set(prefix) <= set("0123456789abcdef"):
+        found = [digest for digest in view.records() if digest.startswith(prefix)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise InvalidInputError(
+                f"{len(found)} records begin with {name!r}; give more digits: "
+                f"{', '.join(digest[: len(prefix) + 6] for digest in found[:5])}"
+            )
+    near = difflib.get_close_matches(name, [*task_names(view), *refs], n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "; `moma-cl tasks` lists the tasks"
+    raise NotFoundError(
+        f"the hub has no task, ref or record {name!r} (a digest needs at least "
+        f"{SHORTEST_ABBREVIATION} of its digits){hint}"
+    )
+
+
+def _logged(entry: HistoryEntry) -> LogEntry:
+    task = entry.detail.get("task")
+    return LogEntry(
+        counter=entry.counter,
+        at=entry.at,
+        action=entry.action,
+        task=None if task is None else str(task),
+        detail=entry.detail,
+        changes=tuple(change.to_json() for change in entry.changes),
+    )

@@ -1,0 +1,78 @@
+"""Where a hub's refs pointed before: the history, followed ref by ref."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self
+
+from moma_store.catalogue import Snapshot
+
+
+class Move(NamedTuple):
+    """A ref took a new value."""
+
+    at: str  # UTC, ISO 8601
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """Where refs pointed.
+
+    Attributes
+    ----------
+    moves
+        Of each ref, the values it took since it was last made, oldest first.
+    module_names
+        What every module there ever was in this hub was called, by digest.
+    """
+
+    moves: dict[str, list[Move]] = field(default_factory=dict)
+    module_names: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, view: Snapshot) -> Self:
+        """Follow all refs through the history.
+
+        Parameters
+        ----------
+        view
+            A snapshot of the hub.
+
+        Returns
+        -------
+        Self
+            Where they pointed.
+        """
+        past = cls()
+        for entry in reversed(view.history()):
+            for change in entry.changes:
+                past._follow(entry.at, change.name, change.new)
+        return past
+
+    def of_refs(self, refs: Iterable[str]) -> dict[str, list[dict[str, str]]]:
+        """Give the values of some refs, for a document.
+
+        Parameters
+        ----------
+        refs
+            Names; those that do not exist are left out.
+
+        Returns
+        -------
+        dict[str, list[dict[str, str]]]
+            ``at`` and ``digest`` of each value, oldest first, by name of the ref.
+        """
+        known = sorted(self.moves.keys() & set(refs))
+        return {ref: [move._asdict() for move in self.moves[ref]] for ref in known}
+
+    def _follow(self, at: str, ref: str, digest: str | None) -> None:
+        if digest is None:
+            self.moves.pop(ref, None)
+            return
+        moves = self.moves.setdefault(ref, [])
+        if not moves or moves[-1].digest != digest:
+            moves.append(Move(at, digest))
+        if ref.startswith("modules/"):
+            self.module_names[digest] = ref.removeprefix("modules/")

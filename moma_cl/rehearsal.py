@@ -1,0 +1,126 @@
+"""Rehearsing ``add-task``: everything that could refuse it, and nothing written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from moma_cl import arrivals
+from moma_cl.folds import FOLD_NAMES, assign_folds
+from moma_cl.progress import Progress, quiet
+from moma_cl.properties import Transform, canonical_unit
+from moma_cl.records import Grouping
+from moma_cl.service import check_task_name
+from moma_cl.structures.intake import Intake
+from moma_cl.structures.validation import Refusal
+from moma_cl.workbench import hub_of
+from moma_store.errors import AlreadyExistsError
+from moma_store.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsed:
+    """What ``add-task`` would take in.
+
+    Attributes
+    ----------
+    task
+        The task's name.
+    rows
+        Rows that would be stored.
+    repeated
+        Rows that came twice.
+    left_out
+        Rows without a value in the fold column.
+    grouping
+        What would decide the folds.
+    folds
+        Rows by fold.
+    refusals
+        Rows that would be refused.
+    """
+
+    task: str
+    rows: int
+    repeated: int
+    left_out: int
+    grouping: str
+    folds: dict[str, int]
+    refusals: tuple[Refusal, ...]
+
+
+def rehearse(
+    path: Path,
+    name: str,
+    sources: Sequence[Path],
+    *,
+    target: str,
+    unit: str,
+    transform: Transform = Transform.NONE,
+    fold_column: str | None = None,
+    progress: Progress = quiet,
+) -> Rehearsed:
+    """Validate the rows of a task without bringing it.
+
+    Parameters
+    ----------
+    path
+        The hub.
+    name
+        The task's name.
+    sources
+        Files and folders with structures and targets.
+    target
+        Column of the target.
+    unit
+        Its unit.
+    transform
+        Of the target before learning.
+    fold_column
+        Column that assigns folds; by default a hash does.
+    progress
+        Told how many rows were read.
+
+    Returns
+    -------
+    Rehearsed
+        What would be taken in.
+
+    Raises
+    ------
+    AlreadyExistsError
+        If there is a task of this name.
+    InvalidInputError
+        If name, unit or data cannot be used.
+    """
+    check_task_name(name)
+    canonical_unit(unit)
+    wanted = arrivals.Wanted(target=target, transform=transform, fold_column=fold_column)
+    with Store.open(path) as store:
+        if store.ref(f"tasks/{name}") is not None:
+            raise AlreadyExistsError(
+                f"task {name!r} exists in hub {path}; `moma-cl add-data {name}` adds rows to it"
+            )
+        intake = arrivals.take(store, sources, wanted, appended=False, progress=progress)
+        grouping = arrivals.grouping(intake)
+        return Rehearsed(
+            task=name,
+            rows=len(intake.ids),
+            repeated=intake.repeats,
+            left_out=intake.left_out,
+            grouping=str(grouping),
+            folds=_folds(store, intake, grouping),
+            refusals=intake.refusals,
+        )
+
+
+def _folds(store: Store, intake: Intake, grouping: Grouping) -> dict[str, int]:
+    labels = intake.fold_labels
+    if labels is None:
+        salt = hub_of(store).salt
+        codes = assign_folds(intake.formulas, intake.fingerprints, grouping, salt)
+        labels = [FOLD_NAMES[code] for code in codes]
+    counts = Counter(labels)
+    return {fold: counts[fold] for fold in FOLD_NAMES}

@@ -1,0 +1,165 @@
+"""Each command on a real hub."""
+
+import csv
+import json
+
+import pytest
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_init_says_what_it_made(made_hub):
+    _, said = made_hub
+    assert "backbone cgcnn" in said["init"].out
+    assert "add-task" in said["init"].err
+
+
+def test_init_refuses_a_folder_that_is_a_hub(hub):
+    ended = hub("init", "--backbone", "cgcnn", "--json")
+    assert ended.code == 4
+    assert ended.envelope["errors"][0]["code"] == "already-exists"
+
+
+def test_add_task_reports_rows_refusals_errors_and_the_next_command(made_hub, inputs):
+    _, said = made_hub
+    out, err = said["energy"].out, said["energy"].err
+    assert "energy: 60 rows" in out
+    assert "validation error" in out
+    assert "eV/atom" in out
+    assert "[refused.overlapping-atoms] 1 row, first overlap (" in err
+    assert "first.jsonl:61)" in err
+    assert "moma-cl predict energy" in err
+    report = json.loads((inputs / "refused.json").read_text())
+    assert report["counts"] == {"overlapping-atoms": 1}
+
+
+def test_add_task_with_refusals_is_partial_and_counts_every_row(made_hub):
+    envelope = made_hub[1]["gap"].envelope
+    assert (envelope["status"], envelope["exit_code"]) == ("partial", 0)
+    rows = envelope["data"]["rows"]
+    assert rows["rows"] == rows["added"] == 60 == sum(rows["folds"].values())
+    assert [refusal["id"] for refusal in rows["refusals"]] == ["overlap"]
+    assert envelope["data"]["task"]["champion"]
+
+
+def test_a_dry_run_of_add_task_validates_and_writes_nothing(hub, inputs):
+    before = hub.json("log")
+    arguments = ("add-task", "dry", inputs / "first.jsonl", "--target", "gap", "--unit", "eV")
+    ended = hub.ok(*arguments, "--dry-run", "--json")
+    assert ended.envelope["data"]["rows"] == 60
+    assert ended.envelope["data"]["folds"] == hub.json("tasks")[0]["folds"]
+    assert hub.json("log") == before
+
+
+def test_tasks_lists_what_the_interface_promises(hub):
+    energy, gap = hub.json("tasks")
+    promised = {"name", "property", "unit", "rows", "champion", "validation_mae", "held_out_mae"}
+    assert promised <= energy.keys()
+    assert (energy["name"], energy["unit"], energy["rows"]) == ("energy", "eV/atom", 60)
+    assert gap["module"] is None
+    weights = [part["weight"] for part in gap["composition"]]
+    assert sum(weights) + gap["backbone_weight"] == pytest.approx(1)
+    text = hub.ok("tasks").out
+    assert text.splitlines()[0].split()[:3] == ["task", "property", "rows"]
+    assert len(text.splitlines()) == 3
+
+
+def test_modules_lists_what_the_interface_promises(hub):
+    (module,) = hub.json("modules")
+    assert {"name", "version", "task", "kind", "bytes", "created"} <= module.keys()
+    assert (module["name"], module["version"], module["kind"]) == ("energy", 1, "full")
+    gap = hub.json("tasks")[1]
+    weights = {part["digest"]: part["weight"] for part in gap["composition"]}
+    assert module["used_by"] == (
+        {"gap": weights[module["digest"]]} if module["digest"] in weights else {}
+    )
+
+
+def test_show_finds_tasks_refs_and_abbreviated_digests(hub):
+    (module,) = hub.json("modules")
+    task = hub.json("show", "energy")
+    assert task["kind"] == "task"
+    assert task["document"]["dataset"]["segments"][0]["rows"] == 60
+    assert task["refs"]["modules/energy"][-1]["digest"] == module["digest"]
+    by_ref = hub.json("show", "modules/energy")
+    by_digest = hub.json("show", module["digest"][:8])
+    assert by_ref["document"] == by_digest["document"]
+    assert f"module modules/energy {module['digest']}" in hub.ok("show", "modules/energy").out
+
+
+def test_log_is_newest_first_and_limited_after_filtering(hub):
+    entries = hub.json("log", "-n", "1000")
+    counters = [entry["counter"] for entry in entries]
+    assert counters == sorted(counters, reverse=True)
+    assert entries[-1]["action"] == "init"
+    (newest,) = hub.json("log", "energy", "-n", "1")
+    assert newest == next(entry for entry in entries if entry["task"] == "energy")
+
+
+def test_predict_answers_in_order_and_a_bad_row_stops_nothing(hub, inputs):
+    ended = hub.ok("predict", "energy", inputs / "ask.jsonl", "absent.cif", "--format", "jsonl")
+    rows = [json.loads(line) for line in ended.out.splitlines()]
+    assert [row["id"] for row in rows] == ["row-80", "overlap", "row-81", "row-82", "absent"]
+    assert [row["status"] for row in rows] == [
+        *("ok", "overlapping-atoms", "ok", "ok", "not-found")
+    ]
+    promised = {"id", "source", "status", "value", "unit", "lower", "upper", "predictor"}
+    assert all(promised <= row.keys() for row in rows)
+    assert rows[0]["lower"] <= rows[0]["value"] <= rows[0]["upper"]
+    assert rows[1]["value"] is None
+    assert rows[1]["predictor"] == hub.json("tasks")[0]["champion"]
+    assert "[overlapping-atoms] 1 row, first overlap" in ended.err
+
+
+def test_predict_fails_if_no_row_has_an_answer(hub, inputs):
+    ended = hub("predict", "energy", inputs / "bad.jsonl", "--json")
+    assert ended.code == 4
+    assert ended.envelope["status"] == "error"
+    assert [row["status"] for row in ended.envelope["data"]] == ["overlapping-atoms"]
+
+
+def test_predict_writes_a_file_in_the_layout_of_its_suffix(hub, inputs, tmp_path):
+    output = tmp_path / "rows.csv"
+    champion = hub.json("tasks")[0]["champion"]
+    arguments = ("predict", "energy", inputs / "ask.jsonl", "--output", output, "--level", "0.5")
+    ended = hub.ok(*arguments, "--at", champion[:10])
+    assert ended.out == ""
+    rows = list(csv.DictReader(output.read_text().splitlines()))
+    assert [row["status"] for row in rows] == ["ok", "overlapping-atoms", "ok", "ok"]
+    assert {row["level"] for row in rows} == {"0.5"}
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+
+
+def test_data_comes_and_goes_and_a_champion_comes_back(own_hub, inputs):
+    added = own_hub.json("add-data", "energy", inputs / "more.jsonl")
+    assert (added["rows"]["added"], added["rows"]["rows"]) == (8, 68)
+    ended = own_hub.ok("retract", "energy", "row-61", "row-62", "--no-update")
+    assert "2 rows retracted, 66 left" in ended.out
+    (step, *_) = own_hub.json("plan", "--tasks", "energy")
+    assert (step["task"], step["status"]) == ("energy", "stale")
+    assert own_hub.ok("update").out == ""
+    after = own_hub.json("tasks")[0]["champion"]
+    moved = own_hub.json("rollback", "energy")
+    assert moved["before"] == after
+    assert own_hub.json("tasks")[0]["champion"] == moved["after"] != after
+
+
+def test_update_is_silent_for_cron_and_plan_says_why_nothing_is_printed(hub):
+    ended = hub.ok("update")
+    assert (ended.out, ended.err) == ("", "")
+    ended = hub.ok("plan")
+    assert ended.err == "nothing is stale\n"
+    assert hub.ok("plan", "--quiet").err == ""
+    assert "nothing is stale" in hub.ok("-v", "update").err or hub.json("update")
+
+
+def test_remove_task_asks_tells_and_removes(own_hub):
+    ended = own_hub("remove-task", "energy")
+    assert ended.code == 2
+    assert "--yes" in ended.err
+    going = own_hub.json("remove-task", "energy", "--dry-run")
+    assert (going["rows"], going["removed"]) == (60, False)
+    assert len(own_hub.json("tasks")) == 2
+    assert own_hub.json("remove-task", "energy", "--yes")["removed"]
+    assert [task["name"] for task in own_hub.json("tasks")] == ["gap"]
+    assert own_hub.json("modules") == []
