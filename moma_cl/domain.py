@@ -9,6 +9,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from moma_cl.standardisation import centre_and_spread
+
 FloatArray = NDArray[np.float64]
 
 INSIDE_QUANTILE = 0.95  # of the known rows' own distances to each other
@@ -61,8 +63,7 @@ class Domain:
         Domain
             The domain.
         """
-        centre, spread = embeddings.mean(axis=0), embeddings.std(axis=0)
-        spread = np.where(spread > 1e-6 * max(1.0, float(np.abs(embeddings).max())), spread, np.inf)
+        centre, spread = centre_and_spread(embeddings)
         # rounded as it is stored, so that a reloaded domain answers with the same bits
         known = ((embeddings - centre) / spread).astype(np.float32).astype(np.float64)
         neighbours = max(1, min(neighbours, len(known) - 1))

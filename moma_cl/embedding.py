@@ -78,6 +78,25 @@ def last_mean(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray[np.
     return embeddings[:, start : start + feature_dim].astype(np.float64)
 
 
+def last_moments(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray[np.float64]:
+    """Take the mean and the deviation of the last block's features.
+
+    Parameters
+    ----------
+    embeddings
+        What :func:`embed` gave, shape ``(n_structures, n_features)``.
+    feature_dim
+        Width of the node features.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Shape ``(n_structures, 2 * feature_dim)``.
+    """
+    start = embeddings.shape[1] - N_STATISTICS * feature_dim
+    return embeddings[:, start : start + 2 * feature_dim].astype(np.float64)
+
+
 def _statistics(features: Tensor, batch: Batch) -> Tensor:
     mean, deviation = mean_and_deviation(features, batch)
     index = batch.batch[:, None].expand_as(features)

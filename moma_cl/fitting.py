@@ -11,7 +11,7 @@ from moma_cl.backbones.parameters import to_vector
 from moma_cl.derivations import Derivation
 from moma_cl.derive import PENDING_BLOB, Derived
 from moma_cl.domain import Domain
-from moma_cl.embedding import last_mean
+from moma_cl.embedding import last_moments
 from moma_cl.folds import cv_groups
 from moma_cl.head import Head
 from moma_cl.kernel_head import KernelChoice, KernelHead, fit_kernel_head
@@ -238,7 +238,7 @@ def _described(
     learned = np.sort(np.concatenate([roles.train, roles.validation]))
     width = bench.backbone.feature_dim
     domain = Domain.fit(
-        last_mean(material.embeddings[learned], width), material.recipe.predictor.neighbours
+        last_moments(material.embeddings[learned], width), material.recipe.predictor.neighbours
     )
     residuals = np.abs(fitted.answers.held_out - material.targets[roles.held_out])
     arrays: Arrays = {

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moma_cl.recipe import KernelSettings
+from moma_cl.standardisation import centre_and_spread
 
 FloatArray = NDArray[np.float64]
 
@@ -141,8 +142,7 @@ def fit_kernel_head(
     """
     kept = _sample(len(targets), settings.max_rows)
     rows, goal = embeddings[kept], targets[kept]
-    centre, spread = rows.mean(axis=0), rows.std(axis=0)
-    spread = np.where(spread > 1e-6 * max(1.0, float(np.abs(rows).max())), spread, np.inf)
+    centre, spread = centre_and_spread(rows)
     # rounded as it is stored, so that a reloaded head answers with the same bits
     standard = ((rows - centre) / spread).astype(np.float32).astype(np.float64)
     squared = distances(standard, standard)

@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.domain import Domain
-from moma_cl.embedding import embed, last_mean
+from moma_cl.embedding import embed, last_moments
 from moma_cl.head import Head
 from moma_cl.intervals import conformal_quantile, cross_validation_interval
 from moma_cl.kernel_head import KernelHead
@@ -103,7 +103,7 @@ class LoadedPredictor:
             values=self.normaliser.inverse(normalised),
             lower=lower,
             upper=upper,
-            distances=self.domain.distances(last_mean(embedded, self.composed.feature_dim)),
+            distances=self.domain.distances(last_moments(embedded, self.composed.feature_dim)),
         )
 
     def _interval(

@@ -114,7 +114,7 @@ def ridge_leave_one_out(embeddings: FloatArray, targets: FloatArray) -> FloatArr
         return np.full(n_rows, np.nan)
     features = embeddings - embeddings.mean(axis=0)
     spread = features.std(axis=0)
-    varies = spread > 1e-9 * max(1.0, float(np.abs(embeddings).max()))
+    varies = spread > 1e-6 * max(1.0, float(np.abs(embeddings).max()))
     features = features[:, varies] / spread[varies]
     vectors, squares = _left_spectrum(features / np.sqrt(max(1, features.shape[1])))
     residual_target = targets - targets.mean()

@@ -38,3 +38,13 @@ def test_a_stored_domain_answers_with_the_same_bits():
 )
 def test_distances_in_words(distance, word):
     assert applicability(distance) == word
+
+
+def test_rounding_noise_among_the_known_is_not_the_yardstick_for_others():
+    generator = np.random.default_rng(0)
+    known = generator.normal(size=(30, 2))
+    known[:, 1] *= 1e-4
+    domain = Domain.fit(known, 5)
+    near, far = domain.distances(np.array([[0.0, 1e-3], [0.0, 1.0]]))
+    assert near < 1.0
+    assert 2.0 < far < 200.0

@@ -1,0 +1,333 @@
+"""What the demo says, in lines of at most 100 columns."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from moma_cl.composer import Done
+from moma_cl.demo_data import MEASURED, Elements, Measured
+from moma_cl.domain import Applicability
+from moma_cl.prediction import PredictedRow
+from moma_cl.service import HubMade, RowsTaken
+from moma_cl.standing import Gain, Standing, three_digits
+
+WIDTH = 98
+_UNITS = {measured.task: measured.unit for measured in MEASURED}  # as a keyboard writes them
+_PLURALS = {
+    "estimate": "estimates",
+    "composition": "compositions",
+    "predictor": "predictors",
+    "module": "modules",
+}
+_REACH: dict[str, str] = {
+    "": "",
+    Applicability.INSIDE: "within reach of what it has seen",
+    Applicability.EDGE: "at the edge of what it has seen",
+    Applicability.OUTSIDE: "outside of what it has seen",
+}
+
+
+def command(*words: str | Path) -> list[str]:
+    """Write a command for a shell, over several lines where it is long.
+
+    Parameters
+    ----------
+    *words
+        What follows ``moma-cl``; every option among them has a value.
+
+    Returns
+    -------
+    list[str]
+        Lines to be pasted.
+    """
+    lines = ["  $ moma-cl"]
+    for part in _with_values(words):
+        if len(lines[-1]) + len(part) + 3 > WIDTH:
+            lines[-1] += " \\"
+            lines.append("     ")
+        lines[-1] += f" {part}"
+    return lines
+
+
+def introduction(elements: Elements, contradictory: Sequence[str]) -> list[str]:
+    """Say what the data is, and what was left out.
+
+    Parameters
+    ----------
+    elements
+        The crystals.
+    contradictory
+        Elements left out of the moduli.
+
+    Returns
+    -------
+    list[str]
+        Lines.
+    """
+    left_out = [
+        (f"{len(elements.not_built)} that need more than a lattice", elements.not_built),
+        ("cell without the measured molar volume", elements.other_phase),
+        ("moduli that contradict each other (left out of those tasks)", contradictory),
+    ]
+    text = [
+        f"Crystals of {len(elements.crystals)} elements: lattices from ASE's reference states,",
+        "measured properties from pymatgen's periodic table. Left out:",
+    ]
+    for reason, symbols in left_out:
+        text += _wrapped(f"  {reason}: ", symbols)
+    return text
+
+
+def hub_made(made: HubMade) -> list[str]:
+    """Say which hub there is now.
+
+    Parameters
+    ----------
+    made
+        The hub.
+
+    Returns
+    -------
+    list[str]
+        Lines.
+    """
+    backbone = f"{made.backbone} {made.backbone_version}"
+    return [f"  hub {made.path}: backbone {backbone}, {made.parameters:,} parameters"]
+
+
+def heading(number: int, measured: Measured) -> list[str]:
+    """Announce a task.
+
+    Parameters
+    ----------
+    number
+        Its place in the order of arrival.
+    measured
+        The property.
+
+    Returns
+    -------
+    list[str]
+        Lines, the first of them empty.
+    """
+    return ["", f"Task {number} of {len(MEASURED)}: {measured.task.replace('_', ' ')}"]
+
+
+def step(taken: RowsTaken, standing: dict[str, Standing], modules_before: int) -> list[str]:
+    """Say what the arrival of a task has set off.
+
+    Parameters
+    ----------
+    taken
+        The rows, and what the pass did.
+    standing
+        How the tasks stand after it.
+    modules_before
+        How many modules there were.
+
+    Returns
+    -------
+    list[str]
+        Lines.
+    """
+    new = standing[taken.task]
+    fields = [("rows", f"{taken.rows} taken, {len(taken.refusals)} refused")]
+    fields += [("computed", _computed(taken.done))]
+    fields += _others(taken, standing, modules_before)
+    fields += [("weights", _weights(new))]
+    fields += [("barred", f"{name}: it tells the answers") for name in new.excluded]
+    if new.gain is not None:
+        unit = _UNITS[new.task]
+        alone = (
+            f"{three_digits(new.gain.error_without)} {unit}; there is no module yet that could help"
+        )
+        fields.append(("error", _gain(new.gain, unit) if modules_before else alone))
+    failures = [done for done in taken.done if done.action == "failed"]
+    fields += [("failed", f"{done.task}: {done.text}") for done in failures]
+    return [line for name, content in fields for line in _field(name, content)]
+
+
+def summary(standing: Iterable[Standing]) -> list[str]:
+    """Tabulate errors with and without modules once all tasks are there.
+
+    Parameters
+    ----------
+    standing
+        How the tasks stand.
+
+    Returns
+    -------
+    list[str]
+        Lines.
+    """
+    head = ("task", "unit", "without", "with", "change", "95 % interval", "answering")
+    rows = [_summary_row(task, task.gain) for task in standing if task.gain is not None]
+    return [
+        "",
+        "Mean absolute error, cross-validated, without and with the modules of the other tasks:",
+        *_aligned([head, *rows]),
+        "  Where the interval includes 0, so few rows tell no difference. The weights, and the",
+        "  learning rate of the modules, were chosen on the same rows, which favours the modules.",
+        "  A predictor answers until one with a smaller error is fitted: the last column.",
+    ]
+
+
+def asking() -> list[str]:
+    """Announce the predictions.
+
+    Returns
+    -------
+    list[str]
+        Lines.
+    """
+    return [
+        "",
+        "Crystals built by space group. All rows were pure elements, so a compound lies outside.",
+        "95 % of the known structures lie within a distance of 1 from each other.",
+    ]
+
+
+def predictions(rows: Sequence[PredictedRow]) -> list[str]:
+    """Tabulate answers, and say how far each structure lies from what is known.
+
+    Parameters
+    ----------
+    rows
+        The answers.
+
+    Returns
+    -------
+    list[str]
+        Lines.
+    """
+    table = [("structure", "value", "90 % interval", "unit", "distance", "")]
+    for row in rows:
+        if row.value is None or row.lower is None or row.upper is None or row.distance is None:
+            table.append((row.id, row.status, "", "", "", row.message[:40]))
+            continue
+        table.append(
+            (
+                row.id,
+                three_digits(row.value),
+                f"{three_digits(row.lower)} to {three_digits(row.upper)}",
+                _UNITS[row.task],
+                f"{row.distance:.1f}",
+                _REACH[row.applicability or ""],
+            )
+        )
+    text = _aligned(table)
+    if any(row.applicability == Applicability.OUTSIDE for row in rows):
+        text += [
+            "  Outside, a value is little more than the mean of what is known, and the interval",
+            "  promises nothing.",
+        ]
+    return text
+
+
+def unchanged(n_records: int, n_files: int, n_changed: int) -> list[str]:
+    """Say whether the last task has touched anything older.
+
+    Parameters
+    ----------
+    n_records
+        Records there were before it.
+    n_files
+        Blob files there were before it.
+    n_changed
+        How many of both are gone or differ.
+
+    Returns
+    -------
+    list[str]
+        Lines.
+    """
+    verdict = "unchanged, bit for bit" if n_changed == 0 else f"with {n_changed} CHANGED"
+    return [
+        "",
+        f"The last task left {n_records} older records and {n_files} older blobs {verdict}.",
+    ]
+
+
+def _with_values(words: Sequence[str | Path]) -> Iterator[str]:
+    """Quote words for a shell, each option together with its value."""
+    quoted = iter([shlex.quote(str(word)) for word in words])
+    for word in quoted:
+        yield f"{word} {next(quoted)}" if word.startswith("--") else word
+
+
+def _field(name: str, content: str) -> list[str]:
+    return textwrap.wrap(f"  {name:<11} {content}", WIDTH, subsequent_indent=" " * 14)
+
+
+def _wrapped(label: str, words: Sequence[str]) -> list[str]:
+    return textwrap.wrap(label + " ".join(words), WIDTH, subsequent_indent="    ")
+
+
+def _computed(done: Sequence[Done]) -> str:
+    counts = Counter(entry.kind for entry in done if entry.action == "derived")
+    named = [_counted(counts[kind], kind) for kind in _PLURALS if counts[kind]]
+    seconds = sum(entry.seconds for entry in done)
+    return f"{', '.join(named)}, in {seconds:.1f} s"
+
+
+def _counted(count: int, kind: str) -> str:
+    return f"{count} {kind if count == 1 else _PLURALS[kind]}"
+
+
+def _others(
+    taken: RowsTaken, standing: dict[str, Standing], modules_before: int
+) -> list[tuple[str, str]]:
+    """Say what became of the tasks that were there before."""
+    fitted = {done.task for done in taken.done if _is_fit(done)} - {taken.task}
+    anew = [
+        ("fitted anew", f"{done.task}: {done.action}, {done.text.partition(', difference')[0]}")
+        for done in taken.done
+        if done.task in fitted and done.action in {"promoted", "kept-beside"}
+    ]
+    same = [name for name in standing if name not in fitted and name != taken.task]
+    kept = _counted(modules_before, "module") if modules_before else ""
+    if same:
+        kept += f", {_counted(len(same), 'predictor')} ({', '.join(same)})"
+    return [*anew, ("left alone", kept)] if kept else anew
+
+
+def _is_fit(done: Done) -> bool:
+    return done.action == "derived" and done.kind == "predictor"
+
+
+def _weights(standing: Standing) -> str:
+    return ", ".join(f"{name} {100 * weight:.0f} %" for name, weight in standing.weights.items())
+
+
+def _gain(gain: Gain, unit: str) -> str:
+    low, high = (100 * end for end in gain.change_interval)
+    after, before = three_digits(gain.error_with), three_digits(gain.error_without)
+    return (
+        f"{after} {unit} with modules, {before} without: "
+        f"{100 * gain.change:+.1f} % [{low:+.1f}, {high:+.1f}]"
+    )
+
+
+def _summary_row(task: Standing, gain: Gain) -> tuple[str, ...]:
+    low, high = (100 * end for end in gain.change_interval)
+    return (
+        task.task,
+        _UNITS[task.task],
+        three_digits(gain.error_without),
+        three_digits(gain.error_with),
+        f"{100 * gain.change:+.1f} %",
+        f"[{low:+.1f}, {high:+.1f}]",
+        three_digits(task.error_answering),
+    )
+
+
+def _aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    return [
+        "  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]

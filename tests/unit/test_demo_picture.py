@@ -1,0 +1,42 @@
+"""The picture of weights and errors."""
+
+from moma_cl.picture import weights_picture
+from moma_cl.standing import Gain, Standing
+
+
+def rows():
+    gain = Gain(error_without=20.0, error_with=18.0, interval=(-3.0, -1.0))
+    common = {"unit": "10⁻⁶ K⁻¹", "rows": 50, "error_answering": 18.0}
+    return [
+        Standing(task="first", weights={"backbone": 1.0}, excluded={}, gain=gain, **common),
+        Standing(
+            task="second_of_them",
+            weights={"first": 0.996, "backbone": 0.004},
+            excluded={"first": "why"},
+            gain=None,
+            **common,
+        ),
+    ]
+
+
+def test_equal_hubs_give_equal_pictures(tmp_path):
+    for name in ("a.png", "b.png"):
+        weights_picture(rows(), tmp_path / name, title="A title")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_the_picture_shows_the_weights(tmp_path):
+    weights_picture(rows(), tmp_path / "picture.svg", title="A title")
+    weights_picture(rows()[:1], tmp_path / "other.svg", title="A title")
+    texts = (tmp_path / "picture.svg").read_text()
+    # matplotlib leaves the text of each label in a comment beside its outlines
+    assert all(f"<!-- {word} -->" in texts for word in ("100", "own", "barred", "&lt;1", "A title"))
+    assert "barred -->" not in (tmp_path / "other.svg").read_text().split("own:")[0]
+
+
+def test_drawing_leaves_the_settings_of_matplotlib_alone(tmp_path):
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    weights_picture(rows(), tmp_path / "picture.png", title="A title")
+    assert dict(mpl.rcParams) == before
