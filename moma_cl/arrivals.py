@@ -26,12 +26,15 @@ from moma_cl.reconcile import TaskState
 from moma_cl.records import Grouping, Segment, SegmentRole, Task
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.structures.intake import Intake, take_in
-from moma_cl.structures.validation import Refusal
+from moma_cl.structures.validation import Refusal, check_not_constant
 from moma_cl.workbench import hub_of
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.store import Store
 
 HEADER = {"kind": "segment-arrays", "format": 1}
+StoredRow = tuple[Crystal, float, int | None]
+"""Structure, target in the task's unit, and fold; none where a hash assigns it."""
+
 SAME = 1e-8  # relative difference of targets, and of coordinates, that is none
 
 
@@ -159,12 +162,14 @@ def without_stored(store: Store, state: TaskState, intake: Intake, *, replace: b
         What is new, or replaces something; the other rows as repeats or refusals.
     """
     stored = _stored_rows(store, state)
+    labels = intake.fold_labels
+    folds = [None] * len(intake.ids) if labels is None else codes_of(labels).tolist()
     kept, repeats, refusals = [], 0, []
     for index, row_id in enumerate(intake.ids):
         known = stored.get(row_id)
         if known is None:
             kept.append(index)
-        elif _same(known, (intake.crystals[index], float(intake.targets[index]))):
+        elif _same(known, (intake.crystals[index], float(intake.targets[index]), folds[index])):
             repeats += 1
         elif replace:
             kept.append(index)
@@ -202,6 +207,11 @@ def begin(
     with store.transaction("add-task", _detail(task.name, rows, intake)) as transaction:
         digest = transaction.put_record(segment.to_doc())
         dataset = describe(live_rows([(digest, rows)]), (digest,), None)
+        if task.fold_column is not None and dataset.n_held_out == dataset.n_rows:
+            raise InvalidInputError(
+                f"every row of column {task.fold_column!r} is held-out; expected some to train on",
+                code="invalid-input.no-training-rows",
+            )
         documents = {"tasks": task.to_doc(), "datasets": dataset.to_doc(), "recipes": recipe}
         for kind, doc in documents.items():
             transaction.move_ref(f"{kind}/{task.name}", transaction.put_record(doc), expected=None)
@@ -252,6 +262,8 @@ def append_retraction(store: Store, state: TaskState, ids: frozenset[str]) -> No
     InvalidInputError
         If no row would be left.
     """
+    if not ids:
+        raise InvalidInputError(f"no row of task {state.name!r} to retract: no id was given")
     live = live_rows(_contents(store, state.dataset.segments))
     unknown = sorted(ids - set(live.ids))
     if unknown:
@@ -277,6 +289,7 @@ def _append(
     with store.transaction(action, detail) as transaction:
         digest = transaction.put_record(segment.to_doc())
         live = live_rows([*earlier, (digest, content)])
+        check_not_constant(live.targets, state.task.target)
         dataset = describe(live, (*state.dataset.segments, digest), state.dataset_digest)
         transaction.move_ref(
             f"datasets/{state.name}",
@@ -295,21 +308,27 @@ def _contents(
     return contents
 
 
-def _stored_rows(store: Store, state: TaskState) -> dict[str, tuple[Crystal, float]]:
+def _stored_rows(store: Store, state: TaskState) -> dict[str, StoredRow]:
     contents = dict(_contents(store, state.dataset.segments))
     live: LiveRows = live_rows(list(contents.items()))
-    stored = {}
+    stored: dict[str, StoredRow] = {}
     for digest, kept in zip(live.segments, live.kept, strict=True):
         rows = contents[digest]
         if isinstance(rows, SegmentRows):
-            stored.update({rows.ids[i]: (rows.crystals[i], float(rows.targets[i])) for i in kept})
+            stored.update(
+                {
+                    rows.ids[i]: (rows.crystals[i], float(rows.targets[i]), int(rows.folds[i]))
+                    for i in kept
+                }
+            )
     return stored
 
 
-def _same(first: tuple[Crystal, float], second: tuple[Crystal, float]) -> bool:
-    (ours, our_target), (theirs, their_target) = first, second
+def _same(first: StoredRow, second: StoredRow) -> bool:
+    (ours, our_target, our_fold), (theirs, their_target, their_fold) = first, second
     return (
-        bool(np.isclose(our_target, their_target, rtol=SAME, atol=0))
+        (their_fold is None or our_fold == their_fold)
+        and bool(np.isclose(our_target, their_target, rtol=SAME, atol=0))
         and np.array_equal(ours.atomic_numbers, theirs.atomic_numbers)
         and np.allclose(ours.lattice, theirs.lattice, rtol=0, atol=SAME)
         and np.allclose(ours.frac_coords, theirs.frac_coords, rtol=0, atol=SAME)

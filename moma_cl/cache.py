@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ import lmdb
 # Address space only: the file grows as values are written.
 _MAP_SIZE = 256 << 30
 _CHECKSUM_SIZE = 16
+_DAMAGED = (lmdb.CorruptedError, lmdb.InvalidError, lmdb.VersionMismatchError)
+
+logger = logging.getLogger(__name__)
 
 
 class ByteCache:
@@ -45,7 +49,8 @@ class ByteCache:
 
     def close(self) -> None:
         """Close the environment."""
-        self._environment.close()
+        if self._environment is not None:
+            self._environment.close()
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Look up many keys in one transaction.
@@ -60,12 +65,16 @@ class ByteCache:
         list[bytes | None]
             The value of each key, or none where it is missing or damaged.
         """
+        if self._environment is None:
+            return [None] * len(keys)
         try:
             with self._environment.begin() as transaction:
                 return [_checked(key, transaction.get(key)) for key in keys]
-        except lmdb.Error:
+        except _DAMAGED:
             self._start_anew()
-            return [None] * len(keys)
+        except lmdb.Error:
+            logger.debug("cache %s cannot be read", self._folder, exc_info=True)
+        return [None] * len(keys)
 
     def put_many(self, values: Mapping[bytes, bytes]) -> None:
         """Write many values in one transaction.
@@ -75,19 +84,27 @@ class ByteCache:
         values
             Values by key.
         """
+        if self._environment is None:
+            return
         try:
             with self._environment.begin(write=True) as transaction:
                 for key, value in values.items():
                     transaction.put(key, _checksum(key, value) + value)
-        except lmdb.Error:
+        except (*_DAMAGED, lmdb.MapFullError):
             self._start_anew()
+        except lmdb.Error:
+            logger.debug("cache %s cannot be written", self._folder, exc_info=True)
 
-    def _open(self) -> lmdb.Environment:
-        try:
-            return self._environment_at(self._folder)
-        except (lmdb.CorruptedError, lmdb.InvalidError, lmdb.VersionMismatchError):
-            shutil.rmtree(self._folder)
-            return self._environment_at(self._folder)
+    def _open(self) -> lmdb.Environment | None:
+        for _ in range(2):
+            try:
+                return self._environment_at(self._folder)
+            except _DAMAGED:
+                shutil.rmtree(self._folder, ignore_errors=True)
+            except (OSError, lmdb.Error) as error:
+                logger.warning("no cache at %s: %s", self._folder, error)
+                return None
+        return None
 
     @staticmethod
     def _environment_at(folder: Path) -> lmdb.Environment:
@@ -96,9 +113,9 @@ class ByteCache:
         return lmdb.open(str(folder), map_size=_MAP_SIZE, sync=False, readahead=False)
 
     def _start_anew(self) -> None:
-        self._environment.close()
+        self.close()
         shutil.rmtree(self._folder, ignore_errors=True)
-        self._environment = self._environment_at(self._folder)
+        self._environment = self._open()
 
 
 def _checked(key: bytes, stored: bytes | None) -> bytes | None:

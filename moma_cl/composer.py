@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from moma_cl.derivations import Derivation, DerivationKind
 from moma_cl.progress import Progress
-from moma_cl.reconcile import first_answer, task_state, walk
+from moma_cl.reconcile import attempt, first_answer, task_state, walk
 from moma_cl.records import Composition, Module, Predictor
 from moma_store.errors import MomaError
 
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from moma_store.store import Store
 
 logger = logging.getLogger(__name__)
+
+
+class DerivationError(MomaError):
+    """A computation went wrong in a way that nobody foresaw."""
+
+    code = "derivation"
+    exit_code = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +102,7 @@ class Composer:
         list[Done]
             What was done; nothing where the task has a predictor.
         """
-        return self._with_bench(
-            lambda: first_answer(self.store, self, task_state(self.store, task))
-        )
+        return self._with_bench(lambda: attempt(first_answer, self.store, self, task, set()))
 
     def _with_bench(self, work: Callable[[], None]) -> list[Done]:
         try:
@@ -117,7 +122,12 @@ class Composer:
 
         logger.info("%s, because %s", derivation, why, extra={"action": "derive"})
         start = time.perf_counter()
-        derived = derive(self._workbench(), derivation)
+        try:
+            derived = derive(self._workbench(), derivation)
+        except MomaError:
+            raise
+        except Exception as error:
+            raise DerivationError(f"{derivation}: {type(error).__name__}: {error}") from error
         seconds = time.perf_counter() - start
         digest = self._store(derivation, derived, seconds)
         self._note(
@@ -153,9 +163,10 @@ class Composer:
         moves = {} if first else {f"fitted/{task}": predictor}
         if verdict["promoted"]:
             moves[f"predictors/{task}"] = predictor
-        action = "promote" if verdict["promoted"] else "keep-beside"
+        action, done = ("promote", "promoted") if verdict["promoted"] else ("fit", "kept-beside")
+        if champion == predictor:
+            action = "fit"
         self._move(action, moves, {"task": task, **verdict})
-        done = "promoted" if verdict["promoted"] else "kept-beside"
         self._note(task, done, DerivationKind.PREDICTOR, str(verdict["because"]))
 
     def leave(self, task: str, kind: DerivationKind, why: str) -> None:
@@ -197,9 +208,8 @@ class Composer:
             return {**figures, "promoted": True, "because": "it is the champion already"}
         from moma_cl.promotion import compare
 
-        present = Predictor.from_doc(self.store.record(champion))
         unit = task_state(self.store, task).task.unit
-        return {**figures, **compare(self._workbench(), present, champion, fitted, unit)}
+        return {**figures, **compare(self._workbench(), champion, fitted, unit)}
 
     def _workbench(self) -> Workbench:
         if self._bench is None:

@@ -13,15 +13,15 @@ from moma_cl.composition.estimate import leave_one_out, winsorised
 from moma_cl.composition.weights import Weights, solve_weights
 from moma_cl.datasets import TRAIN, VALIDATION, LiveRows
 from moma_cl.derivations import Derivation, DerivationKind
-from moma_cl.embedding import last_mean
+from moma_cl.embedding import embed, last_mean
 from moma_cl.head import Head
 from moma_cl.properties import Transform, same_or_determines
 from moma_cl.recipe import EstimateSettings, Recipe
-from moma_cl.records import Composition, Estimate, Module, ModuleKind, Record, Task
-from moma_cl.roles import roles_of
+from moma_cl.records import Calibration, Composition, Estimate, Module, ModuleKind, Record, Task
+from moma_cl.roles import Roles, roles_of
 from moma_cl.structures.fingerprints import known_in
 from moma_cl.targets import Normaliser
-from moma_cl.training import TrainingSet, train
+from moma_cl.training import TrainingSet, predict_graphs, train
 from moma_cl.workbench import Workbench, software, threads
 from moma_store.errors import IntegrityError
 from moma_store.records import BlobLink
@@ -99,26 +99,50 @@ def estimate(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derive
     inputs = derivation.inputs
     task = Task.from_doc(bench.store.record(inputs["task"]))
     rows = bench.rows(inputs["dataset"])
+    roles = roles_of(rows, task.grouping, recipe.predictor)
+    known = _sample(roles.train, recipe.estimate.sample_rows) if inputs["sampled"] else roles.train
     common: dict[str, Any] = {"module": inputs["module"], "dataset": inputs["dataset"]}
-    reason = _exclusion(bench, inputs["module"], task, rows)
-    known = roles_of(rows, task.grouping, recipe.predictor).train
-    if inputs["sampled"]:
-        known = _sample(known, recipe.estimate.sample_rows)
+    reason = _exclusion(bench, inputs["module"], task, rows, roles)
     if reason is None and len(known) < 3:
         reason = f"{len(known)} training rows are too few for leave-one-out prediction"
-    if reason is None:
-        targets = _estimate_targets(rows.targets[known], task, recipe.estimate)
-        kind = composed_kind(task)
-        vector = bench.parameters(inputs["module"], kind)
-        embedded = bench.embeddings(kind, vector, rows, recipe.embedding)[known]
-        features = _readout(embedded, bench.backbone.feature_dim, recipe.estimate)
-        predictions = leave_one_out(features, targets, recipe.estimate)
-        if np.all(np.isfinite(predictions)):
-            mae = float(np.abs(predictions - targets).mean())
-            record = Estimate(**common, blob=PENDING_BLOB, mae=mae, excluded=None)
-            return Derived(record=record, arrays={"predictions": predictions})
+    if reason is not None:
+        return Derived(record=Estimate(**common, blob=None, mae=None, excluded=reason))
+    features = _features(bench, derivation, recipe, rows, known)
+    targets = _estimate_targets(rows.targets[known], task, recipe.estimate)
+    if not np.all(np.isfinite(features)):
+        reason = "its embeddings of this task's structures are not finite"
+        return Derived(record=Estimate(**common, blob=None, mae=None, excluded=reason))
+    predictions = leave_one_out(features, targets, rows.fingerprints[known], recipe.estimate)
+    if not np.all(np.isfinite(predictions)):
         reason = "some rows have no neighbour: all others are near-duplicates of them"
-    return Derived(record=Estimate(**common, blob=None, mae=None, excluded=reason))
+        return Derived(record=Estimate(**common, blob=None, mae=None, excluded=reason))
+    mae = float(np.abs(predictions - targets).mean())
+    record = Estimate(**common, blob=PENDING_BLOB, mae=mae, excluded=None)
+    return Derived(record=record, arrays={"predictions": predictions})
+
+
+def _features(
+    bench: Workbench,
+    derivation: Derivation,
+    recipe: Recipe,
+    rows: LiveRows,
+    known: NDArray[np.int64],
+) -> FloatArray:
+    task = Task.from_doc(bench.store.record(derivation.inputs["task"]))
+    kind = composed_kind(task)
+    vector = bench.parameters(derivation.inputs["module"], kind)
+    if derivation.inputs["sampled"]:  # screening many modules is worth no cache
+        graphs = bench.graphs(rows)
+        embedded = embed(
+            bench.encoder(kind, vector),
+            [graphs[row] for row in known],
+            max_nodes=recipe.embedding.max_nodes,
+        )
+    else:
+        embedded = bench.embeddings(kind, vector, rows, recipe.embedding)[known]
+    if recipe.estimate.readout == "mean":
+        return last_mean(embedded, bench.backbone.feature_dim)
+    return embedded.astype(np.float64)
 
 
 def compose(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived:
@@ -143,30 +167,25 @@ def compose(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived
     estimates = [Estimate.from_doc(bench.store.record(digest)) for digest in inputs["estimates"]]
     usable = [found for found in estimates if found.excluded is None]
     excluded = {e.module: e.excluded for e in estimates if e.module and e.excluded}
-    if len(usable) == 0:
-        weights = Weights(values=np.ones(1), objective=1.0, duality_gap=0.0)
-        modules: list[str | None] = [None]
-        backbone_objective = 1.0
-    else:
+    backbone_objective = None
+    if usable:
         rows = bench.rows(inputs["dataset"])
         known = roles_of(rows, task.grouping, recipe.predictor).train
         targets = _estimate_targets(rows.targets[known], task, recipe.estimate)
         columns = np.stack([_predictions(bench, found) for found in usable], axis=1)
         weights = solve_weights(columns, targets, prune=recipe.weights.prune)
-        modules = [found.module for found in usable]
-        alone = columns[:, modules.index(None)] - targets
-        backbone_objective = float(np.mean(alone**2) / max(targets.var(), np.finfo(float).tiny))
-    chosen = [
-        (module, float(weight))
-        for module, weight in zip(modules, weights.values, strict=True)
-        if module is not None and weight > 0
-    ]
+        backbone_objective = _backbone_objective(usable, columns, targets)
+        values = {e.module: float(w) for e, w in zip(usable, weights.values, strict=True)}
+    else:  # nothing is known of any module: the backbone as it is
+        weights = Weights(values=np.ones(1), objective=1.0, duality_gap=0.0)
+        values = {None: 1.0}
+    chosen = {module: weight for module, weight in values.items() if module and weight > 0}
     record = Composition(
         dataset=inputs["dataset"],
         module=composed_kind(task),
-        modules=tuple(module for module, _ in chosen),
-        weights=tuple(weight for _, weight in chosen),
-        backbone_weight=float(weights.values[modules.index(None)]),
+        modules=tuple(chosen),
+        weights=tuple(chosen.values()),
+        backbone_weight=values.get(None, 0.0),
         objective=weights.objective,
         backbone_objective=backbone_objective,
         duality_gap=weights.duality_gap,
@@ -174,6 +193,16 @@ def compose(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived
         excluded=dict(sorted(excluded.items())),
     )
     return Derived(record=record)
+
+
+def _backbone_objective(
+    usable: list[Estimate], columns: FloatArray, targets: FloatArray
+) -> float | None:
+    modules = [found.module for found in usable]
+    if None not in modules:
+        return None
+    alone = columns[:, modules.index(None)] - targets
+    return float(np.mean(alone**2) / max(targets.var(), np.finfo(float).tiny))
 
 
 def train_module(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived:
@@ -202,11 +231,12 @@ def train_module(bench: Workbench, derivation: Derivation, recipe: Recipe) -> De
     settings = recipe.module
     encoder = bench.encoder(task.module, bench.parameters(None, task.module))
     head = Head(encoder.feature_dim, encoder.n_blocks, settings.head_width, seed=settings.seed)
+    graphs = bench.graphs(rows)
     report = train(
         encoder,
         head,
         TrainingSet(
-            graphs=bench.graphs(rows),
+            graphs=graphs,
             targets=normaliser.forward(rows.targets),
             train=training,
             validation=validation,
@@ -214,7 +244,8 @@ def train_module(bench: Workbench, derivation: Derivation, recipe: Recipe) -> De
         settings,
         progress=lambda done, total: bench.progress(f"module {task.name}", done, total),
     )
-    scale = normaliser.deviation if task.transform == Transform.NONE else 1.0
+    answers = predict_graphs(encoder, head, [graphs[row] for row in validation])
+    errors = np.abs(normaliser.inverse(answers) - rows.targets[validation])
     record = Module(
         hub=inputs["hub"],
         module=task.module,
@@ -223,10 +254,10 @@ def train_module(bench: Workbench, derivation: Derivation, recipe: Recipe) -> De
         blob=PENDING_BLOB,
         n_train=dataset.n_train,
         n_validation=dataset.n_validation,
-        validation_mae=report.validation_mae * scale,
+        validation_mae=float(errors.mean()),
         unit=task.unit,
         epochs=report.epochs,
-        settings=recipe.section("module")["module"],
+        settings=dict(derivation.settings),
         made_by=dict(software()),
         source={},
     )
@@ -245,7 +276,7 @@ def composed_kind(task: Task) -> ModuleKind:
 
 
 def _exclusion(
-    bench: Workbench, module_digest: str | None, task: Task, rows: LiveRows
+    bench: Workbench, module_digest: str | None, task: Task, rows: LiveRows, roles: Roles
 ) -> str | None:
     """Why a module must not be a candidate: it has seen answers that the task is judged by."""
     if module_digest is None:
@@ -254,27 +285,21 @@ def _exclusion(
     if not same_or_determines(module.property, task.property):
         return None
     seen = bench.store.blob(module.blob).arrays["fingerprints"].astype(np.uint64)
-    judged = rows.fingerprints[rows.folds != TRAIN]
+    # in a cross-validation every row judges in its turn
+    by_folds = roles.calibration == Calibration.HELD_OUT
+    judged = rows.fingerprints[rows.folds != TRAIN] if by_folds else rows.fingerprints
     n_seen = int(known_in(judged, seen).sum())
     if n_seen == 0:
         return None
     return (
         f"its property {module.property} is or determines {task.property}, and it was trained on "
-        f"{n_seen} structures of this task's validation and held-out folds"
+        f"{n_seen} structures by which this task is judged"
     )
 
 
 def _estimate_targets(targets: FloatArray, task: Task, settings: EstimateSettings) -> FloatArray:
     normalised = Normaliser.fit(targets, Transform(task.transform)).forward(targets)
     return winsorised(normalised, settings.winsorise)
-
-
-def _readout(
-    embedded: NDArray[np.float32], feature_dim: int, settings: EstimateSettings
-) -> FloatArray:
-    if settings.readout == "mean":
-        return last_mean(embedded, feature_dim)
-    return embedded.astype(np.float64)
 
 
 def _predictions(bench: Workbench, found: Estimate) -> FloatArray:

@@ -93,7 +93,7 @@ class Domain:
     def _mean_distance(self, rows: FloatArray, *, skip: int) -> FloatArray:
         from scipy.spatial import cKDTree
 
-        # a tree in a few dozen dimensions is no faster than brute force, but needs no blocks
+        # a tree in so many dimensions is no faster than brute force, but needs no blocks
         distance, _ = cKDTree(self.known).query(rows, k=self.neighbours + skip)
         return np.asarray(np.atleast_2d(distance.reshape(len(rows), -1))[:, skip:].mean(axis=1))
 

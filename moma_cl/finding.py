@@ -61,7 +61,7 @@ def existing_task(store: Any, name: str) -> TaskState:
 
 
 def champions(store: Store, name: str) -> list[str]:
-    """List all predictors that ever answered for a task.
+    """List all predictors that have answered for a task since it was added.
 
     Parameters
     ----------
@@ -76,12 +76,14 @@ def champions(store: Store, name: str) -> list[str]:
         Digests, the latest first.
     """
     ref = f"predictors/{name}"
-    moved = [
-        change.new
-        for entry in store.history(ref_prefix=ref)
-        for change in entry.changes
-        if change.name == ref and change.new is not None
-    ]
+    moved: list[str] = []
+    for entry in store.history(ref_prefix=ref):
+        for change in entry.changes:
+            if change.name != ref:
+                continue
+            if change.new is None:  # an earlier task of this name was removed here
+                return list(dict.fromkeys(moved))
+            moved.append(change.new)
     return list(dict.fromkeys(moved))
 
 

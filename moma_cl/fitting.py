@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +45,7 @@ class _Material:
     bench: Workbench
     task: Task
     recipe: Recipe
+    settings: Mapping[str, Any]
     dataset: str
     composition: Composition
     roles: Roles
@@ -89,6 +92,7 @@ def fit_predictor(bench: Workbench, derivation: Derivation, recipe: Recipe) -> D
         bench=bench,
         task=task,
         recipe=recipe,
+        settings=derivation.settings,
         dataset=inputs["dataset"],
         composition=composition,
         roles=roles,
@@ -147,8 +151,16 @@ def _kernel(
     material: _Material, rows: NDArray[np.int64], choice: KernelChoice | None
 ) -> tuple[KernelHead, KernelChoice]:
     return fit_kernel_head(
-        material.embeddings[rows], material.targets[rows], material.recipe.kernel, choice=choice
+        material.embeddings[rows],
+        material.targets[rows],
+        material.recipe.kernel,
+        groups=_fingerprints(material)[rows],
+        choice=choice,
     )
+
+
+def _fingerprints(material: _Material) -> NDArray[np.uint64]:
+    return material.bench.rows(material.dataset).fingerprints
 
 
 def _finetuned_answers(material: _Material, vector: NDArray[np.float32]) -> _Answers:
@@ -202,7 +214,11 @@ def _fit_by_cross_validation(material: _Material) -> _Fitted:
     n_groups = int(groups.max(initial=-1)) + 1
     subsets = [np.ones(len(known), dtype=bool), *(groups != group for group in range(n_groups))]
     head, _ = fit_kernel_head(
-        material.embeddings[known], material.targets[known], settings, subsets=subsets
+        material.embeddings[known],
+        material.targets[known],
+        settings,
+        groups=rows.fingerprints[known],
+        subsets=subsets,
     )
     answers = head.predict(material.embeddings[known])
     left_out = answers[np.arange(len(known)), groups + 1]
@@ -262,7 +278,7 @@ def _described(
         validation_maes=fitted.validation_maes,
         held_out_mae=fitted.held_out_maes.get(fitted.method),
         held_out_maes=fitted.held_out_maes,
-        settings=material.recipe.section("embedding", "finetune", "predictor"),
+        settings=dict(material.settings),
         made_by=dict(software()),
     )
     base = bench.base(material.composition.module) if "parameters" in arrays else None

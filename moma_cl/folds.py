@@ -164,6 +164,6 @@ def cv_groups(
 
 
 def _group_keys(formulas: Sequence[str], fingerprints: ArrayLike, grouping: Grouping) -> list[str]:
-    if grouping is Grouping.FORMULA:
+    if grouping == Grouping.FORMULA:
         return list(formulas)
     return [f"{int(fingerprint):016x}" for fingerprint in np.asarray(fingerprints)]

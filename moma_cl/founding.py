@@ -8,6 +8,7 @@ from pathlib import Path
 from moma_cl.backbones.parameters import manifest_of, to_vector
 from moma_cl.backbones.registry import backbone_class
 from moma_cl.recipe import Recipe
+from moma_cl.reconcile import DEFAULT_RECIPE
 from moma_cl.records import Hub, ModuleKind
 from moma_store.errors import AlreadyExistsError
 from moma_store.store import Store
@@ -47,7 +48,7 @@ def found_hub(
     manifest = manifest_of(encoder, ModuleKind.FULL)
     vector = to_vector(encoder, manifest)
     name = {"name": backbone, "digest": hashlib.sha256(vector.tobytes()).hexdigest()}
-    width = recipe.module.adapter_width
+    width = recipe.adapter_width
     encoder.add_adapters(width)
     adapter_manifest = manifest_of(encoder, ModuleKind.ADAPTER)
     with _opened(path, name, catalogue) as store:
@@ -65,7 +66,7 @@ def found_hub(
         with store.transaction("init", {"backbone": backbone}) as transaction:
             transaction.move_ref("hub", transaction.put_record(hub.to_doc()), expected=None)
             transaction.move_ref(
-                "recipes/default", transaction.put_record(recipe.to_doc()), expected=None
+                DEFAULT_RECIPE, transaction.put_record(recipe.to_doc()), expected=None
             )
     return hub
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from moma_cl.composition.estimate import repeated
 from moma_cl.recipe import KernelSettings
 from moma_cl.standardisation import centre_and_spread
 
@@ -117,6 +118,7 @@ def fit_kernel_head(
     targets: FloatArray,
     settings: KernelSettings,
     *,
+    groups: NDArray[np.integer] | None = None,
     choice: KernelChoice | None = None,
     subsets: list[NDArray[np.bool_]] | None = None,
 ) -> tuple[KernelHead, KernelChoice]:
@@ -130,6 +132,9 @@ def fit_kernel_head(
         Normalised targets, shape ``(n_rows,)``, dimensionless.
     settings
         The grid, and how many rows the kernel is built on.
+    groups
+        Rows of one number are the same structure and are left out together, shape ``(n_rows,)``;
+        by default each is its own.
     choice
         Length scale and ridge; by default chosen by leave-one-out error.
     subsets
@@ -148,7 +153,8 @@ def fit_kernel_head(
     squared = distances(standard, standard)
     median = _median_distance(squared)
     if choice is None:
-        choice = _choose(squared, goal, median, settings)
+        known = np.arange(len(targets)) if groups is None else groups
+        choice = _choose(squared, goal, median, known[kept], settings)
     length = choice.length_scale * median
     kernel = matern(squared, length)
     masks = subsets if subsets is not None else [np.ones(len(targets), dtype=bool)]
@@ -207,18 +213,28 @@ def distances(first: FloatArray, second: FloatArray) -> FloatArray:
 
 
 def _choose(
-    squared: FloatArray, targets: FloatArray, median: float, settings: KernelSettings
+    squared: FloatArray,
+    targets: FloatArray,
+    median: float,
+    groups: NDArray[np.integer],
+    settings: KernelSettings,
 ) -> KernelChoice:
     kept = _sample(len(targets), SELECTION_ROWS)
     squared, targets = squared[np.ix_(kept, kept)], targets[kept]
+    together = repeated(groups[kept])
     best, best_error = KernelChoice(length_scale=1.0, ridge=1e-2), np.inf
     for length_scale in settings.length_scales:
         values, vectors = np.linalg.eigh(matern(squared, length_scale * median))
         projected = vectors.T @ targets
         for ridge in settings.ridges:
             inverse = 1.0 / (np.maximum(values, 0.0) + ridge)
-            # leave-one-out residual of kernel ridge: alpha_i / (K + ridge)^-1_ii
-            residual = (vectors @ (inverse * projected)) / (vectors**2 @ inverse)
+            # leave-one-out residuals of kernel ridge: those of the rows G of a group, left out
+            # together, are ((K + ridge)^-1_GG)^-1 alpha_G
+            duals = vectors @ (inverse * projected)
+            residual = duals / (vectors**2 @ inverse)
+            for rows in together:
+                block = (vectors[rows] * inverse) @ vectors[rows].T
+                residual[rows] = np.linalg.lstsq(block, duals[rows])[0]
             error = float(np.abs(residual).mean())
             if error < best_error:
                 best, best_error = KernelChoice(length_scale=length_scale, ridge=ridge), error

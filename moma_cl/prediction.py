@@ -13,7 +13,7 @@ from moma_cl.predictor import LoadedPredictor, load_predictor
 from moma_cl.progress import Progress, quiet
 from moma_cl.structures.readers import Row, read_rows
 from moma_cl.structures.validation import check_crystal
-from moma_cl.workbench import Workbench, threads
+from moma_cl.workbench import Workbench
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.store import Store
 
@@ -42,7 +42,7 @@ class PredictedRow:
     unit
         The task's unit.
     level
-        Coverage of the interval.
+        Coverage of the interval, unless the calibration is ``range``.
     applicability
         ``inside``, ``edge`` or ``outside`` of what the predictor knows.
     distance
@@ -126,20 +126,19 @@ def predict(
         digest = store.ref(f"predictors/{name}") if at is None else matching(known, at, name)
         if digest is None:
             raise NotFoundError(f"task {name!r} has no predictor yet; run `moma-cl update`")
-        with threads(state.recipe.threads):
-            predictor = load_predictor(bench, digest)
-            asked = _Asked(
-                task=name,
-                unit=state.task.unit,
-                level=level or state.recipe.predictor.interval_level,
-                calibration=str(predictor.record.calibration),
-                predictor=digest,
-            )
-            done = 0
-            for rows in _chunks(read_rows(sources), CHUNK):
-                yield from _answered(bench, predictor, rows, asked)
-                done += len(rows)
-                progress("predicting", done, 0)
+        predictor = load_predictor(bench, digest)
+        asked = _Asked(
+            task=name,
+            unit=state.task.unit,
+            level=level or predictor.level,
+            calibration=str(predictor.record.calibration),
+            predictor=digest,
+        )
+        done = 0
+        for rows in _chunks(read_rows(sources), CHUNK):
+            yield from _answered(bench, predictor, rows, asked)
+            done += len(rows)
+            progress("predicting", done, 0)
 
 
 def _answered(

@@ -18,11 +18,11 @@ from moma_cl.head import Head
 from moma_cl.intervals import conformal_quantile, cross_validation_interval
 from moma_cl.kernel_head import KernelHead
 from moma_cl.properties import Transform
-from moma_cl.recipe import EmbeddingSettings, Recipe
+from moma_cl.recipe import Recipe
 from moma_cl.records import Calibration, Composition, Method, Predictor, Task
 from moma_cl.targets import Normaliser
 from moma_cl.training import predict_graphs
-from moma_cl.workbench import Workbench
+from moma_cl.workbench import Workbench, threads
 from moma_store.errors import BackboneError
 
 FloatArray = NDArray[np.float64]
@@ -65,6 +65,10 @@ class LoadedPredictor:
         Fine-tuned encoder and its head, where the predictor has them.
     kernel
         The kernel head, where the predictor has one.
+    arrays
+        All arrays of its blob.
+    recipe
+        The settings it was fitted with.
     """
 
     record: Predictor
@@ -74,7 +78,12 @@ class LoadedPredictor:
     kernel: KernelHead | None
     finetuned: tuple[Backbone, Head] | None
     arrays: Arrays
-    embedding: EmbeddingSettings
+    recipe: Recipe
+
+    @property
+    def level(self) -> float:
+        """Coverage that its recipe asks of intervals."""
+        return self.recipe.predictor.interval_level
 
     def answer(self, graphs: Sequence[Data], *, level: float) -> Answers:
         """Predict.
@@ -91,7 +100,11 @@ class LoadedPredictor:
         Answers
             Values, intervals and distances, in order.
         """
-        embedded = embed(self.composed, graphs, max_nodes=self.embedding.max_nodes)
+        with threads(self.recipe.threads):
+            return self._answer(graphs, level)
+
+    def _answer(self, graphs: Sequence[Data], level: float) -> Answers:
+        embedded = embed(self.composed, graphs, max_nodes=self.recipe.embedding.max_nodes)
         features = embedded.astype(np.float64)
         by_kernel = self.kernel.predict(features) if self.kernel is not None else None
         heads = [] if by_kernel is None else [by_kernel[:, 0]]
@@ -164,7 +177,7 @@ def load_predictor(bench: Workbench, digest: str) -> LoadedPredictor:
         kernel=KernelHead.from_arrays(arrays, "kernel_") if has_kernel else None,
         finetuned=finetuned,
         arrays=arrays,
-        embedding=recipe.embedding,
+        recipe=recipe,
     )
 
 

@@ -18,23 +18,20 @@ FloatArray = NDArray[np.float64]
 N_RESAMPLES = 1000
 
 
-def compare(
-    bench: Workbench, champion: Predictor, champion_digest: str, fitted: Predictor, unit: str
-) -> dict[str, Any]:
+def compare(bench: Workbench, champion_digest: str, fitted: Predictor, unit: str) -> dict[str, Any]:
     """Compare two predictors on the rows that decide.
 
-    On the same data both have answered the same rows already. When data was added or corrected,
-    the champion answers the new validation rows now; where each row decided in its turn, by
-    cross-validation, there is nothing both have left out, and the newer data wins.
+    Both are judged by answers of heads that had not seen the rows: those stored when each was
+    fitted, and, for validation rows that came since, what the champion answers now. Where each row
+    decided in its turn, by cross-validation, and the data has changed, there are no such answers,
+    and the newer data wins.
 
     Parameters
     ----------
     bench
         Reads the hub.
-    champion
-        The predictor that answers now.
     champion_digest
-        Its digest.
+        The predictor that answers now.
     fitted
         The new predictor.
     unit
@@ -45,17 +42,15 @@ def compare(
     dict[str, Any]
         Whether to promote, why, and the figures, for the history.
     """
-    same_data = champion.dataset == fitted.dataset
+    champion = Predictor.from_doc(bench.store.record(champion_digest))
     if champion.calibration != fitted.calibration:
         return {"promoted": True, "because": "there are now rows for another calibration"}
-    if not same_data and fitted.calibration != Calibration.HELD_OUT:
+    if champion.dataset != fitted.dataset and fitted.calibration != Calibration.HELD_OUT:
         return {"promoted": True, "because": "its data is newer"}
-    rows, after = _decided_errors(bench, fitted)
-    if same_data:
-        _, before = _decided_errors(bench, champion)
-    else:
-        before = _errors_on(bench, champion_digest, fitted, rows)
-    return _verdict(before, after, unit)
+    rows, answers = _decided(bench, fitted)
+    targets = bench.rows(fitted.dataset).targets[rows]
+    before = _champion_answers(bench, champion, champion_digest, fitted, rows)
+    return _verdict(np.abs(before - targets), np.abs(answers - targets), unit)
 
 
 def _verdict(before: FloatArray, after: FloatArray, unit: str) -> dict[str, Any]:
@@ -74,24 +69,37 @@ def _verdict(before: FloatArray, after: FloatArray, unit: str) -> dict[str, Any]
     }
 
 
-def _decided_errors(bench: Workbench, predictor: Predictor) -> tuple[NDArray[np.int64], FloatArray]:
-    """Absolute errors of a predictor on the rows that decided about it, in the task's unit."""
+def _decided(bench: Workbench, predictor: Predictor) -> tuple[NDArray[np.int64], FloatArray]:
+    """Give the rows that decided about a predictor and its answers, in the task's unit."""
     arrays = bench.store.blob(predictor.blob).arrays
     transform = Transform(Task.from_doc(bench.store.record(predictor.task)).transform)
-    rows = arrays["decided_rows"].astype(np.int64)
-    answers = Normaliser.from_arrays(arrays, transform).inverse(
-        arrays["decided_answers"].astype(np.float64)
-    )
-    return rows, np.abs(answers - bench.rows(predictor.dataset).targets[rows])
+    normalised = arrays["decided_answers"].astype(np.float64)
+    answers = Normaliser.from_arrays(arrays, transform).inverse(normalised)
+    return arrays["decided_rows"].astype(np.int64), answers
 
 
-def _errors_on(
-    bench: Workbench, digest: str, fitted: Predictor, rows: NDArray[np.int64]
+def _champion_answers(
+    bench: Workbench,
+    champion: Predictor,
+    digest: str,
+    fitted: Predictor,
+    rows: NDArray[np.int64],
 ) -> FloatArray:
-    live = bench.rows(fitted.dataset)
-    graphs = bench.graphs(live)
-    answers = load_predictor(bench, digest).answer([graphs[row] for row in rows], level=0.9)
-    return np.abs(answers.values - live.targets[rows])
+    """Give the champion's answers to these rows of the new predictor's dataset."""
+    then, now = bench.rows(champion.dataset), bench.rows(fitted.dataset)
+    decided, stored = _decided(bench, champion)
+    known = {
+        (then.ids[row], then.fingerprints[row]): answer
+        for row, answer in zip(decided, stored, strict=True)
+    }
+    answers = np.array([known.get((now.ids[row], now.fingerprints[row]), np.nan) for row in rows])
+    new = np.flatnonzero(np.isnan(answers))
+    if len(new):
+        graphs = bench.graphs(now)
+        predictor = load_predictor(bench, digest)
+        asked = [graphs[row] for row in rows[new]]
+        answers[new] = predictor.answer(asked, level=predictor.level).values
+    return answers
 
 
 def _bootstrap_interval(difference: FloatArray) -> tuple[float, float]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from functools import lru_cache
 from typing import Any
 
 from moma_store.errors import InvalidInputError
@@ -76,7 +75,6 @@ class TrainingSettings:
     clip_norm: float = 1.0
     head_width: int = 64
     max_steps: int = 20000  # fewer epochs on large datasets
-    adapter_width: int = 8
     seed: int = 0
 
 
@@ -89,6 +87,26 @@ class PredictorSettings:
     min_rows_interval: int = 10  # fewer: the interval is the range of the labels
     interval_level: float = 0.9
     neighbours: int = 5  # for the distance to what is known
+
+    def has_folds(self, *, n_train: int, n_validation: int, n_held_out: int) -> bool:
+        """Say whether there are rows enough for gradients, choices and calibration.
+
+        Parameters
+        ----------
+        n_train
+            Rows that are fitted.
+        n_validation
+            Rows that decide.
+        n_held_out
+            Rows that calibrate.
+
+        Returns
+        -------
+        bool
+            Whether each fold has what it needs; cross-validation does without.
+        """
+        enough = n_train + n_validation + n_held_out >= self.min_rows_training
+        return enough and min(n_train, n_validation) > 0 and n_held_out >= self.min_rows_interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +122,7 @@ class Recipe:
     predictor: PredictorSettings = field(default_factory=PredictorSettings)
     worth_it: float = 0.02  # share by which the objective must fall for a new predictor
     retrain_factor: float = 1.5  # growth of a task at which its module is trained again
+    adapter_width: int = 8  # of a new hub's adapters; a task's recipe cannot change it
     threads: int = 1
 
     def to_doc(self) -> dict[str, Any]:
@@ -138,20 +157,43 @@ class Recipe:
         given = {name: value for name, value in doc.items() if name not in {"kind", "format"}}
         return cls(**{name: _read(cls, name, value, prefix="") for name, value in given.items()})
 
-    def section(self, *names: str) -> dict[str, Any]:
-        """Give the settings that a derivation depends on, for its key.
+    def __post_init__(self) -> None:
+        for name in ("embedding", "estimate", "weights", "kernel", "finetune", "module"):
+            _check(f"{name}.version", getattr(self, name).version, {1})
+        _check("predictor.version", self.predictor.version, {1})
+        _check("estimate.estimator", self.estimate.estimator, {"knn", "ridge"})
+        _check("estimate.readout", self.estimate.readout, {"mean", "moments"})
+        _check_at_least("threads", self.threads, 1)
+        _check_at_least("adapter_width", self.adapter_width, 1)
+        _check_at_least("estimate.k", self.estimate.k, 1)
+        _check_at_least("estimate.max_candidates", self.estimate.max_candidates, 1)
+        _check_at_least("kernel.cv_folds", self.kernel.cv_folds, 2)
+        for name in ("finetune", "module"):
+            training: TrainingSettings = getattr(self, name)
+            _check_at_least(f"{name}.epochs", training.epochs, 1)
+            _check_at_least(f"{name}.batch_size", training.batch_size, 1)
+            _check_at_least(f"{name}.head_width", training.head_width, 1)
 
-        Parameters
-        ----------
-        *names
-            Sections, or single settings.
 
-        Returns
-        -------
-        dict[str, Any]
-            Those settings, and the number of threads, on which the rounding of sums depends.
-        """
-        return _section(self, names)
+def section(document: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Take the settings that a derivation depends on out of a recipe's record, for its key.
+
+    The record, not the recipe, so that a setting that a later release brings, with the default
+    that leaves everything as it was, changes no key.
+
+    Parameters
+    ----------
+    document
+        The record.
+    *names
+        Sections, or single settings.
+
+    Returns
+    -------
+    dict[str, Any]
+        Those settings, and the number of threads, on which the rounding of sums depends.
+    """
+    return {name: document[name] for name in (*names, "threads") if name in document}
 
 
 def default_recipe() -> Recipe:
@@ -163,13 +205,6 @@ def default_recipe() -> Recipe:
         The default settings.
     """
     return Recipe(threads=min(os.cpu_count() or 1, MAX_DEFAULT_THREADS))
-
-
-@lru_cache(maxsize=1024)
-def _section(recipe: Recipe, names: tuple[str, ...]) -> dict[str, Any]:
-    """Write sections once per recipe: a walk asks for them at every derivation."""
-    document = recipe.to_doc()
-    return {name: document[name] for name in (*names, "threads")}
 
 
 def _listed(value: Any) -> Any:
@@ -204,6 +239,17 @@ def _read(cls: type, name: str, value: Any, *, prefix: str) -> Any:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check(name: str, value: Any, allowed: set[Any]) -> None:
+    if value not in allowed:
+        listed = ", ".join(repr(choice) for choice in sorted(allowed))
+        raise InvalidInputError(f"recipe setting {name!r} is {value!r}; expected {listed}")
+
+
+def _check_at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise InvalidInputError(f"recipe setting {name!r} is {value}; expected at least {least}")
 
 
 def _wrong_type(name: str, value: Any, expected: str) -> InvalidInputError:

@@ -8,13 +8,13 @@ planning, and a pass with nothing to do, import no torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
 from moma_cl.derivations import Derivation, DerivationKind
-from moma_cl.recipe import Recipe
+from moma_cl.recipe import Recipe, section
 from moma_cl.records import (
     Composition,
     Dataset,
@@ -25,7 +25,7 @@ from moma_cl.records import (
     Predictor,
     Task,
 )
-from moma_store.errors import MomaError, NotFoundError
+from moma_store.errors import BusyError, MomaError, NotFoundError, StorageError
 
 MIN_MODULE_ROWS = 20
 """Training rows below which a task trains no module: there is nothing to specialise on."""
@@ -66,7 +66,13 @@ class Worker(Protocol):
         """Note that a task could not be brought up to date; the others go on."""
 
 
+PREDICTOR_SECTIONS = ("embedding", "kernel", "finetune", "predictor")
+"""Sections of a recipe that a predictor depends on."""
+
 NOT_WORTH_IT = "not worth it"
+
+DEFAULT_RECIPE = "hub/recipe"
+"""Ref of the recipe that a new task starts with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +85,8 @@ class TaskState:
     dataset_digest: str
     dataset: Dataset
     recipe: Recipe
+    recipe_document: Mapping[str, Any]
+    hub_digest: str
 
     @property
     def kind(self) -> ModuleKind:
@@ -88,9 +96,15 @@ class TaskState:
     @property
     def trains(self) -> bool:
         """Whether there are rows enough for gradients to decide anything."""
-        enough = self.dataset.n_rows >= self.recipe.predictor.min_rows_training
-        folds = (self.dataset.n_train, self.dataset.n_validation, self.dataset.n_held_out)
-        return enough and min(folds) > 0
+        return self.recipe.predictor.has_folds(
+            n_train=self.dataset.n_train,
+            n_validation=self.dataset.n_validation,
+            n_held_out=self.dataset.n_held_out,
+        )
+
+    def settings(self, *names: str) -> dict[str, Any]:
+        """Take sections out of the pinned recipe, for a key."""
+        return section(self.recipe_document, *names)
 
 
 Step = Callable[[Reads, Worker, TaskState], None]
@@ -128,13 +142,16 @@ def task_state(store: Reads, name: str) -> TaskState:
         Task, dataset and recipe.
     """
     refs = {kind: _present(store, f"{kind}/{name}") for kind in ("tasks", "datasets", "recipes")}
+    recipe_document = store.record(refs["recipes"])
     return TaskState(
         name=name,
         task_digest=refs["tasks"],
         task=Task.from_doc(store.record(refs["tasks"])),
         dataset_digest=refs["datasets"],
         dataset=Dataset.from_doc(store.record(refs["datasets"])),
-        recipe=_recipe(store, refs["recipes"]),
+        recipe=_parsed(json.dumps(recipe_document)),
+        recipe_document=recipe_document,
+        hub_digest=_present(store, "hub"),
     )
 
 
@@ -142,10 +159,6 @@ def task_state(store: Reads, name: str) -> TaskState:
 def _parsed(text: str) -> Recipe:
     """Parse a recipe once: a walk looks at each task several times."""
     return Recipe.from_doc(json.loads(text))
-
-
-def _recipe(store: Reads, digest: str) -> Recipe:
-    return _parsed(json.dumps(store.record(digest), sort_keys=True))
 
 
 def walk(store: Reads, worker: Worker, *, only: Collection[str] | None = None) -> None:
@@ -169,12 +182,36 @@ def walk(store: Reads, worker: Worker, *, only: Collection[str] | None = None) -
         for step in (first_answer, _compose_and_fit, _own_module):
             for name in task_names(store):
                 if name not in failed and (only is None or name in only):
-                    _try(step, store, worker, name, failed)
+                    attempt(step, store, worker, name, failed)
 
 
-def _try(step: Step, store: Reads, worker: Worker, name: str, failed: set[str]) -> None:
+def attempt(step: Step, store: Reads, worker: Worker, name: str, failed: set[str]) -> None:
+    """Take a step for one task; what is wrong with the task does not stop the others.
+
+    Parameters
+    ----------
+    step
+        What to do.
+    store
+        The hub's store.
+    worker
+        What is done at each step.
+    name
+        The task.
+    failed
+        Tasks that failed before; the task joins them if it fails.
+
+    Raises
+    ------
+    StorageError
+        If the disk refuses, which concerns every task.
+    BusyError
+        If somebody else moved a ref.
+    """
     try:
         step(store, worker, task_state(store, name))
+    except (StorageError, BusyError):
+        raise
     except MomaError as error:
         failed.add(name)
         worker.fail(name, error)
@@ -211,8 +248,9 @@ def _compose_and_fit(store: Reads, worker: Worker, state: TaskState) -> None:
         return
     estimates = [
         worker.derive(_estimate(state, module), _why_estimate(store, state))
-        for module in (None, *candidates)
+        for module in (None, *candidates.modules)
     ]
+    estimates.extend(candidates.excluded)
     known = [digest for digest in estimates if digest is not None]
     if len(known) < len(estimates):
         worker.leave(state.name, DerivationKind.COMPOSITION, "after its estimates")
@@ -247,15 +285,17 @@ def _why_fit(store: Reads, state: TaskState, composition: str) -> str | None:
     fitted = Predictor.from_doc(store.record(fitted_digest))
     if fitted.dataset != state.dataset_digest:
         return "its data changed"
+    if fitted.settings != state.settings(*PREDICTOR_SECTIONS):
+        return "its recipe changed"
     if fitted.composition == composition:
         return None
     before = Composition.from_doc(store.record(fitted.composition)).objective
     after = Composition.from_doc(store.record(composition)).objective
     fall = (before - after) / before if before > 0 else 0.0
+    change = f"the objective went from {before:.4g} to {after:.4g}"
     if fall >= state.recipe.worth_it:
-        return f"the objective fell by {fall:.1%}"
-    worth = state.recipe.worth_it
-    return f"{NOT_WORTH_IT}: the objective fell by {fall:.2%}, less than {worth:.1%}"
+        return f"{change}, a fall of {fall:.1%}"
+    return f"{NOT_WORTH_IT}: {change}, not a fall of {state.recipe.worth_it:.1%}"
 
 
 def _own_module(store: Reads, worker: Worker, state: TaskState) -> None:
@@ -269,8 +309,8 @@ def _own_module(store: Reads, worker: Worker, state: TaskState) -> None:
         kind=DerivationKind.MODULE,
         task=state.name,
         subject=f"{Dataset.from_doc(store.record(point)).n_rows} rows",
-        inputs={"hub": _present(store, "hub"), "task": state.task_digest, "dataset": point},
-        settings=state.recipe.section("module", "embedding"),
+        inputs={"hub": state.hub_digest, "task": state.task_digest, "dataset": point},
+        settings=state.settings("module"),
     )
     present = store.ref(f"modules/{state.name}")
     why = "the task has no module" if present is None else "its rows have grown"
@@ -311,7 +351,13 @@ def training_point(store: Reads, dataset_digest: str, factor: float) -> str | No
     return point
 
 
-def _candidates(store: Reads, worker: Worker, state: TaskState) -> list[str] | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidates:
+    modules: tuple[str, ...]
+    excluded: tuple[str, ...] = ()  # estimates of modules that the screening excluded
+
+
+def _candidates(store: Reads, worker: Worker, state: TaskState) -> _Candidates | None:
     """List the modules a task may compose; the best on a sample where there are very many."""
     modules = sorted(
         {
@@ -323,22 +369,19 @@ def _candidates(store: Reads, worker: Worker, state: TaskState) -> list[str] | N
     )
     limit = state.recipe.estimate.max_candidates - 1  # the backbone is always one
     if len(modules) <= limit:
-        return modules
-    screened = {
-        module: worker.derive(
-            _estimate(state, module, sampled=True), "more modules than candidates"
-        )
-        for module in modules
-    }
-    errors = {}
-    for module, digest in screened.items():
-        if digest is None:
-            worker.leave(state.name, DerivationKind.ESTIMATE, "after the screening of all modules")
-            return None
-        found = Estimate.from_doc(store.record(digest))
-        if found.mae is not None:
-            errors[module] = found.mae
-    return sorted(sorted(errors, key=lambda module: (errors[module], module))[:limit])
+        return _Candidates(modules=tuple(modules))
+    why = "there are more modules than candidates"
+    screened = [worker.derive(_estimate(state, module, sampled=True), why) for module in modules]
+    known = [digest for digest in screened if digest is not None]
+    if len(known) < len(screened):
+        worker.leave(state.name, DerivationKind.COMPOSITION, "after the screening of all modules")
+        return None
+    estimates = {digest: Estimate.from_doc(store.record(digest)) for digest in known}
+    errors = sorted((e.mae, e.module) for e in estimates.values() if e.mae is not None and e.module)
+    return _Candidates(
+        modules=tuple(sorted(module for _, module in errors[:limit])),
+        excluded=tuple(sorted(digest for digest, e in estimates.items() if e.mae is None)),
+    )
 
 
 def _estimate(state: TaskState, module: str | None, *, sampled: bool = False) -> Derivation:
@@ -347,12 +390,13 @@ def _estimate(state: TaskState, module: str | None, *, sampled: bool = False) ->
         task=state.name,
         subject=f"module {module[:12]}" if module else "the backbone",
         inputs={
+            "hub": state.hub_digest,
             "task": state.task_digest,
             "dataset": state.dataset_digest,
             "module": module,
             "sampled": sampled,
         },
-        settings=state.recipe.section("embedding", "estimate", "predictor"),
+        settings=state.settings("embedding", "estimate", "predictor"),
     )
 
 
@@ -363,11 +407,12 @@ def _composition(state: TaskState, estimates: Iterable[str]) -> Derivation:
         task=state.name,
         subject=f"{len(listed)} candidates",
         inputs={
+            "hub": state.hub_digest,
             "task": state.task_digest,
             "dataset": state.dataset_digest,
             "estimates": listed,
         },
-        settings=state.recipe.section("estimate", "weights", "predictor"),
+        settings=state.settings("estimate", "weights", "predictor"),
     )
 
 
@@ -377,12 +422,13 @@ def _predictor(state: TaskState, composition: str, heads: list[Method]) -> Deriv
         task=state.name,
         subject=f"{state.dataset.n_rows} rows, {' and '.join(heads)}",
         inputs={
+            "hub": state.hub_digest,
             "task": state.task_digest,
             "dataset": state.dataset_digest,
             "composition": composition,
             "heads": [head.value for head in heads],
         },
-        settings=state.recipe.section("embedding", "kernel", "finetune", "predictor"),
+        settings=state.settings(*PREDICTOR_SECTIONS),
     )
 
 

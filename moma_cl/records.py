@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 from moma_store.errors import FormatError
@@ -59,6 +60,7 @@ class Record:
     kind: ClassVar[str]
     record_fields: ClassVar[frozenset[str]] = frozenset()  # digests of records
     blob_fields: ClassVar[frozenset[str]] = frozenset()
+    words: ClassVar[Mapping[str, type[StrEnum]]] = MappingProxyType({})  # fields of few values
 
     def to_doc(self) -> dict[str, Any]:
         """Write as a document, digests as links.
@@ -144,6 +146,8 @@ class Record:
             )
         if name in cls.blob_fields:
             return BlobLink.from_json(value)
+        if name in cls.words:
+            return cls.words[name](value)
         return tuple(value) if isinstance(value, list) else value
 
 
@@ -169,6 +173,7 @@ class Task(Record):
     """A property to predict, as the user brought it."""
 
     kind: ClassVar[str] = "task"
+    words = MappingProxyType({"module": ModuleKind, "grouping": Grouping})
 
     name: str
     property: str  # canonical name of the property
@@ -185,6 +190,7 @@ class Segment(Record):
     """Rows that came in together, or the retraction of earlier ones."""
 
     kind: ClassVar[str] = "segment"
+    words = MappingProxyType({"role": SegmentRole})
     blob_fields: ClassVar[frozenset[str]] = frozenset({"blob"})
 
     role: SegmentRole
@@ -214,6 +220,7 @@ class Module(Record):
     """Encoder parameters specialised to one task; never changed."""
 
     kind: ClassVar[str] = "module"
+    words = MappingProxyType({"module": ModuleKind})
     record_fields: ClassVar[frozenset[str]] = frozenset({"hub", "dataset"})
     blob_fields: ClassVar[frozenset[str]] = frozenset({"blob"})
 
@@ -252,6 +259,7 @@ class Composition(Record):
     """Weights over modules for one task."""
 
     kind: ClassVar[str] = "composition"
+    words = MappingProxyType({"module": ModuleKind})
     record_fields: ClassVar[frozenset[str]] = frozenset({"dataset", "modules"})
 
     dataset: str
@@ -260,7 +268,7 @@ class Composition(Record):
     weights: tuple[float, ...]  # one for each of them
     backbone_weight: float  # module zero's
     objective: float  # of the convex program, in var(y)
-    backbone_objective: float  # the same with the backbone alone
+    backbone_objective: float | None  # with the backbone alone; none where it has no estimate
     duality_gap: float  # before pruning, in var(y)
     n_candidates: int  # the backbone included
     excluded: dict[str, str]  # module digest: reason
@@ -271,6 +279,7 @@ class Predictor(Record):
     """All it takes to answer: encoder, heads, normaliser, calibration."""
 
     kind: ClassVar[str] = "predictor"
+    words = MappingProxyType({"method": Method, "calibration": Calibration})
     record_fields: ClassVar[frozenset[str]] = frozenset({"task", "dataset", "composition"})
     blob_fields: ClassVar[frozenset[str]] = frozenset({"blob"})
 
@@ -285,7 +294,7 @@ class Predictor(Record):
     validation_maes: dict[str, float]  # of every head
     held_out_mae: float | None  # of the method that answers
     held_out_maes: dict[str, float]  # of every head; they decide nothing
-    settings: dict[str, Any]  # of the recipe, as far as answering depends on them
+    settings: dict[str, Any]  # the sections of the recipe it depends on
     made_by: dict[str, str]
 
 

@@ -56,8 +56,9 @@ def roles_of(rows: LiveRows, grouping: Grouping, settings: PredictorSettings) ->
     """
     train, validation = rows.in_fold(TRAIN), rows.in_fold(VALIDATION)
     held_out = rows.in_fold(HELD_OUT)
-    enough = len(rows.ids) >= settings.min_rows_training
-    if enough and min(len(train), len(validation), len(held_out)) > 0:
+    if settings.has_folds(
+        n_train=len(train), n_validation=len(validation), n_held_out=len(held_out)
+    ):
         return Roles(
             calibration=Calibration.HELD_OUT,
             train=train,
@@ -65,7 +66,7 @@ def roles_of(rows: LiveRows, grouping: Grouping, settings: PredictorSettings) ->
             held_out=held_out,
         )
     known = np.sort(np.concatenate([train, validation]))
-    if grouping != Grouping.COLUMN or len(known) == 0:
+    if grouping != Grouping.COLUMN:
         known, held_out = np.arange(len(rows.ids)), np.zeros(0, np.int64)
     few = len(known) < settings.min_rows_interval
     return Roles(

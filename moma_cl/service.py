@@ -14,7 +14,7 @@ from moma_cl.finding import champions, existing_task, has_hub, matching
 from moma_cl.progress import Progress, quiet
 from moma_cl.properties import Transform, canonical_property, canonical_unit
 from moma_cl.recipe import Recipe, default_recipe
-from moma_cl.reconcile import task_state
+from moma_cl.reconcile import DEFAULT_RECIPE, task_state
 from moma_cl.records import ModuleKind, Task
 from moma_store.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from moma_store.store import Store
@@ -219,7 +219,7 @@ def add_task(
             grouping=arrivals.grouping(intake),
             fold_column=fold_column,
         )
-        pinned = recipe.to_doc() if recipe else store.record(_ref(store, "recipes/default"))
+        pinned = recipe.to_doc() if recipe else store.record(_ref(store, DEFAULT_RECIPE))
         added = arrivals.begin(store, task, pinned, intake, sources)
         done = _compose(store, name, compose=compose, progress=progress)
         return _taken(store, name, added, intake, done)

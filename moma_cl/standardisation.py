@@ -10,6 +10,9 @@ FloatArray = NDArray[np.float64]
 # Least spread of a feature over the mean spread. In crystals of one element nothing deviates from
 # atom to atom but by rounding, which must not become the yardstick for compounds.
 MIN_SPREAD = 0.1
+# Least spread over the mean size of the features: where all known structures are alike, others must
+# not look like them.
+MIN_RELATIVE_SPREAD = 1e-3
 
 
 def centre_and_spread(embeddings: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -23,10 +26,10 @@ def centre_and_spread(embeddings: FloatArray) -> tuple[FloatArray, FloatArray]:
     Returns
     -------
     tuple[FloatArray, FloatArray]
-        Means and standard deviations, each of shape ``(n_features,)``; the deviation has a floor,
-        and is infinite where nothing varies at all, so that such a feature does not count.
+        Means and standard deviations, each of shape ``(n_features,)``; the deviations have a
+        floor above zero.
     """
     centre, spread = embeddings.mean(axis=0), embeddings.std(axis=0)
-    spread = np.maximum(spread, MIN_SPREAD * spread.mean())
-    negligible = 1e-6 * max(1.0, float(np.abs(embeddings).max()))
-    return centre, np.where(spread > negligible, spread, np.inf)
+    size = float(np.abs(embeddings).mean())
+    floor = max(MIN_SPREAD * float(spread.mean()), MIN_RELATIVE_SPREAD * size)
+    return centre, np.maximum(spread, floor if floor > 0 else 1.0)

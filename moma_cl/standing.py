@@ -148,8 +148,8 @@ def _weights(composition: Composition, names: Mapping[str, str]) -> dict[str, fl
 
 
 def _gain(store: Store, bench: Workbench, first: str, fitted: str, unit: str) -> Gain | None:
-    before, after = (Predictor.from_doc(store.record(digest)) for digest in (first, fitted))
-    verdict = compare(bench, before, first, after, unit)
+    after = Predictor.from_doc(store.record(fitted))
+    verdict = compare(bench, first, after, unit)
     if "champion_mae" not in verdict:
         return None
     low, high = verdict["difference_interval_95"]

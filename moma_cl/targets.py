@@ -12,6 +12,8 @@ from moma_cl.properties import Transform
 
 FloatArray = NDArray[np.float64]
 
+NEGLIGIBLE = 1e-12  # relative deviation that is rounding
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Normaliser:
@@ -47,10 +49,12 @@ class Normaliser:
         """
         transformed = transform.forward(targets)
         deviation = float(transformed.std())
+        if deviation <= NEGLIGIBLE * float(np.abs(transformed).max(initial=0.0)):
+            deviation = 1.0  # constant: the answer is the mean
         return cls(
             transform=transform,
             mean=float(transformed.mean()),
-            deviation=deviation if deviation > 0 else 1.0,
+            deviation=deviation,
         )
 
     def forward(self, targets: FloatArray) -> FloatArray:

@@ -122,8 +122,9 @@ def _recipe(run: Run, file: Path | None) -> Any:
     if file is None:
         return None
     from moma_cl import listing
+    from moma_cl.reconcile import DEFAULT_RECIPE
 
-    return read_recipe(file, listing.show(run.hub, "recipes/default").document)
+    return read_recipe(file, listing.show(run.hub, DEFAULT_RECIPE).document)
 
 
 def _rehearsed(

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from moma_cl.recipe import EstimateSettings
 
 FloatArray = NDArray[np.float64]
+Groups = NDArray[np.integer]
 
 RIDGES = 10.0 ** np.arange(-6.0, 4.0)
 BLOCK_ENTRIES = 4_000_000  # similarities held at once, so that memory is linear in the rows
 
 
 def leave_one_out(
-    embeddings: FloatArray, targets: FloatArray, settings: EstimateSettings
+    embeddings: FloatArray, targets: FloatArray, groups: Groups, settings: EstimateSettings
 ) -> FloatArray:
     """Predict each row from the others with the estimator of the recipe.
 
@@ -28,6 +29,9 @@ def leave_one_out(
         One row each, shape ``(n_rows, n_features)``.
     targets
         Normalised targets, shape ``(n_rows,)``, dimensionless.
+    groups
+        Rows of one number are the same structure and do not predict each other, shape
+        ``(n_rows,)``.
     settings
         The estimator and its numbers.
 
@@ -37,12 +41,12 @@ def leave_one_out(
         Leave-one-out predictions, shape ``(n_rows,)``, dimensionless.
     """
     if settings.estimator == "knn":
-        return knn_leave_one_out(embeddings, targets, settings)
-    return ridge_leave_one_out(embeddings, targets)
+        return knn_leave_one_out(embeddings, targets, groups, settings)
+    return ridge_leave_one_out(embeddings, targets, groups)
 
 
 def knn_leave_one_out(
-    embeddings: FloatArray, targets: FloatArray, settings: EstimateSettings
+    embeddings: FloatArray, targets: FloatArray, groups: Groups, settings: EstimateSettings
 ) -> FloatArray:
     """Predict each row as the weighted mean of its nearest other rows.
 
@@ -55,6 +59,8 @@ def knn_leave_one_out(
         One row each, shape ``(n_rows, n_features)``.
     targets
         Normalised targets, shape ``(n_rows,)``, dimensionless.
+    groups
+        Rows of one number are the same structure, shape ``(n_rows,)``.
     settings
         ``k`` shrinks where there are fewer than ``k + 1`` rows.
 
@@ -79,19 +85,19 @@ def knn_leave_one_out(
         rows = np.arange(start, min(start + block, n_rows))
         similarity = unit[rows] @ unit.T
         similarity[similarity > 1.0 - settings.duplicate_distance] = -np.inf
-        similarity[np.arange(len(rows)), rows] = -np.inf
+        similarity[groups[rows][:, None] == groups] = -np.inf
         nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
         weights = _softmax(np.take_along_axis(similarity, nearest, axis=1) / settings.temperature)
         predictions[rows] = (weights * targets[nearest]).sum(axis=1)
     return predictions
 
 
-def ridge_leave_one_out(embeddings: FloatArray, targets: FloatArray) -> FloatArray:
+def ridge_leave_one_out(embeddings: FloatArray, targets: FloatArray, groups: Groups) -> FloatArray:
     """Predict each row by the ridge regression on all others, in closed form.
 
-    With the hat matrix ``H`` the leave-one-out residual is ``(y - Hy)_i / (1 - H_ii)``; features
-    are standardised, the intercept is not penalised, and the ridge is the one of a grid with the
-    smallest leave-one-out error.
+    With the hat matrix ``H`` and the residuals ``r = y - Hy``, those of the rows ``G`` of one
+    group, left out together, are ``(I - H_GG)⁻¹ r_G``. Features are standardised, the intercept is
+    not penalised, and the ridge is the one of a grid with the smallest error.
 
     Parameters
     ----------
@@ -99,18 +105,20 @@ def ridge_leave_one_out(embeddings: FloatArray, targets: FloatArray) -> FloatArr
         One row each, shape ``(n_rows, n_features)``.
     targets
         Normalised targets, shape ``(n_rows,)``, dimensionless.
+    groups
+        Rows of one number are the same structure, shape ``(n_rows,)``.
 
     Returns
     -------
     FloatArray
-        Predictions, shape ``(n_rows,)``; NaN if there are fewer than three rows.
+        Predictions, shape ``(n_rows,)``; NaN if there are fewer than three groups.
 
     References
     ----------
     Hastie, Tibshirani, Friedman, *The Elements of Statistical Learning*, equation 7.64.
     """
     n_rows = len(embeddings)
-    if n_rows < 3:
+    if len(np.unique(groups)) < 3:
         return np.full(n_rows, np.nan)
     features = embeddings - embeddings.mean(axis=0)
     spread = features.std(axis=0)
@@ -119,16 +127,38 @@ def ridge_leave_one_out(embeddings: FloatArray, targets: FloatArray) -> FloatArr
     vectors, squares = _left_spectrum(features / np.sqrt(max(1, features.shape[1])))
     residual_target = targets - targets.mean()
     projected = vectors.T @ residual_target
+    together = repeated(groups)
     best, best_error = np.full(n_rows, np.nan), np.inf
     for ridge in RIDGES * n_rows * 1e-3:
         shrink = squares / (squares + ridge)
-        fitted = vectors @ (shrink * projected)
+        residual = residual_target - vectors @ (shrink * projected)
         leverage = (vectors**2) @ shrink + 1.0 / n_rows
-        residual = (residual_target - fitted) / np.maximum(1.0 - leverage, 1e-9)
-        error = float(np.mean(residual**2))
+        left_out = residual / np.maximum(1.0 - leverage, 1e-9)
+        for rows in together:
+            hat = (vectors[rows] * shrink) @ vectors[rows].T + 1.0 / n_rows
+            left_out[rows] = np.linalg.lstsq(np.eye(len(rows)) - hat, residual[rows])[0]
+        error = float(np.mean(left_out**2))
         if error < best_error:
-            best, best_error = targets - residual, error
+            best, best_error = targets - left_out, error
     return best
+
+
+def repeated(groups: Groups) -> list[NDArray[np.int64]]:
+    """List the rows of every group that has more than one.
+
+    Parameters
+    ----------
+    groups
+        Group of each row, shape ``(n_rows,)``.
+
+    Returns
+    -------
+    list[NDArray[np.int64]]
+        Row indices, group by group.
+    """
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order])) + 1
+    return [rows for rows in np.split(order, starts) if len(rows) > 1]
 
 
 def _left_spectrum(features: FloatArray) -> tuple[FloatArray, FloatArray]:

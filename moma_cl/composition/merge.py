@@ -11,7 +11,7 @@ from moma_store.errors import InvalidInputError
 
 ParameterVector = NDArray[np.float32]
 
-CHUNK = 1 << 20  # parameters that are summed in double precision at a time
+CHUNK = 1 << 20  # parameters added at a time, in double precision, then rounded
 
 
 def merge(weighted: Iterable[tuple[float, ParameterVector]]) -> ParameterVector:

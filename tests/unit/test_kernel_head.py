@@ -67,3 +67,13 @@ def test_the_kernel_is_one_at_distance_zero_and_falls():
     values = matern(np.array([0.0, 1.0, 4.0, 100.0]), 1.0)
     assert values[0] == 1.0
     assert np.all(np.diff(values) < 0)
+
+
+def test_noise_that_stands_twice_is_smoothed_all_the_same():
+    embeddings = np.repeat(np.random.default_rng(0).normal(size=(60, 4)), 2, axis=0)
+    noise = np.repeat(np.random.default_rng(1).normal(size=60), 2)
+    groups = np.repeat(np.arange(60), 2)
+    _, fooled = fit_kernel_head(embeddings, noise, SETTINGS)
+    _, choice = fit_kernel_head(embeddings, noise, SETTINGS, groups=groups)
+    assert choice.ridge == max(SETTINGS.ridges)
+    assert fooled.ridge < choice.ridge

@@ -31,6 +31,9 @@ class Hub:
     def __init__(self, path):
         self.path = path
         self.store = Store.create(path, backbone={"name": "none", "digest": "0" * 64})
+        with self.store.transaction("init") as transaction:
+            hub = transaction.put_record({"kind": "hub", "format": 1})
+            transaction.move_ref("hub", hub, expected=None)
         self.blob = self._blob()
 
     def _blob(self) -> BlobLink:

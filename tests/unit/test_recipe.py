@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from moma_cl.recipe import Recipe, default_recipe
+from moma_cl.recipe import Recipe, default_recipe, section
 from moma_store.errors import InvalidInputError
 
 
@@ -29,6 +29,10 @@ def test_settings_that_are_not_given_take_their_defaults():
         ({"finetune": {"epochs": True}}, "'finetune.epochs' is True"),
         ({"finetune": 7}, "expected a section"),
         ({"kernel": {"ridges": [1, "x"]}}, "a list of numbers"),
+        ({"estimate": {"estimator": "kNN"}}, "expected 'knn', 'ridge'"),
+        ({"estimate": {"version": 99}}, "'estimate.version' is 99"),
+        ({"estimate": {"k": 0}}, "at least 1"),
+        ({"threads": 0}, "'threads' is 0; expected at least 1"),
     ],
 )
 def test_a_wrong_setting_is_named(doc, said):
@@ -37,10 +41,18 @@ def test_a_wrong_setting_is_named(doc, said):
 
 
 def test_a_section_carries_the_threads_since_rounding_depends_on_them():
-    assert Recipe(threads=5).section("weights")["threads"] == 5
-    assert Recipe(threads=5).section("weights") != Recipe(threads=6).section("weights")
+    five, six = (section(Recipe(threads=n).to_doc(), "weights") for n in (5, 6))
+    assert five["threads"] == 5
+    assert five != six
     kernel_differs = Recipe.from_doc({"kernel": {"max_rows": 5}})
-    assert kernel_differs.section("weights", "threads") == Recipe().section("weights", "threads")
+    assert section(kernel_differs.to_doc(), "weights") == section(Recipe().to_doc(), "weights")
+
+
+def test_a_setting_that_a_later_release_brings_changes_no_key():
+    document = Recipe().to_doc()
+    del document["kernel"]["max_rows"]
+    assert "max_rows" not in section(document, "kernel")["kernel"]
+    assert Recipe.from_doc(document).kernel.max_rows == Recipe().kernel.max_rows
 
 
 def test_whole_numbers_are_good_for_real_settings():

@@ -1,19 +1,27 @@
 """Reconciling: what is computed when, and that nothing else is."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from moma_cl import service
+from moma_cl import finding, service
 from moma_cl.backbones.parameters import to_vector
 from moma_cl.composer import Composer
 from moma_cl.progress import quiet
 from moma_cl.properties import Transform
-from moma_cl.recipe import Recipe, TrainingSettings
+from moma_cl.recipe import EstimateSettings, KernelSettings, Recipe, TrainingSettings
 from moma_cl.reconcile import training_point
 from moma_cl.records import Composition, Dataset, ModuleKind
 from moma_cl.workbench import Workbench
-from moma_store.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from moma_store.errors import (
+    AlreadyExistsError,
+    InvalidInputError,
+    NotFoundError,
+    StorageError,
+)
+from moma_store.records import BlobLink
 from moma_store.store import Store
 
 TARGETS = ("energy", "modulus", "gap")
@@ -28,10 +36,9 @@ def hub(tmp_path, short_recipe):
 
 @pytest.fixture
 def add(hub, write_rows, made_up):
-    def add_task(target, n_rows=160, **options):
-        return service.add_task(
-            hub, target, [write_rows(made_up(n_rows))], target=target, unit="1", **options
-        )
+    def add_task(name, n_rows=160, target=None, **options):
+        rows = [write_rows(made_up(n_rows))]
+        return service.add_task(hub, name, rows, target=target or name, unit="1", **options)
 
     return add_task
 
@@ -319,7 +326,7 @@ def test_a_module_of_the_same_property_that_saw_held_out_structures_is_no_candid
         seen, unrelated = (store.record(store.ref(f"compositions/{n}")) for n in "bc")
         module = store.ref("modules/a")
     assert module in seen["excluded"]
-    assert "held-out" in seen["excluded"][module]
+    assert "by which this task is judged" in seen["excluded"][module]
     assert module not in unrelated["excluded"]
 
 
@@ -369,3 +376,156 @@ def test_one_module_at_weight_one_is_that_module_bit_for_bit(hub, add, kind):
         encoder = bench.encoder(kind, merged)
         assert to_vector(encoder, bench.manifest(kind)).tobytes() == own.tobytes()
         assert merged.tobytes() != bench.parameters(None, kind).tobytes()
+
+
+def test_appended_rows_join_the_fold_of_their_formula(hub, add, write_rows, made_up):
+    add("energy", n_rows=108, compose=False)
+    more = write_rows(made_up(108, first=108))
+    service.add_data(hub, "energy", [more], compose=False)
+    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+        rows = bench.rows(store.ref("datasets/energy"))
+    folds: dict[str, set[int]] = {}
+    for formula, fold in zip(rows.formulas, rows.folds.tolist(), strict=True):
+        folds.setdefault(formula, set()).add(fold)
+    assert len(rows.ids) == 216
+    assert all(len(found) == 1 for found in folds.values())
+
+
+def test_the_champion_is_judged_by_answers_it_gave_before_it_had_seen_the_rows(
+    hub, add, write_rows, made_up
+):
+    add("energy", module=ModuleKind.NONE)
+    with Store.open(hub) as store:
+        first = store.record(store.ref("predictors/energy"))
+    # rows of the training fold only: the rows that decide stay as they are
+    service.add_data(hub, "energy", [write_rows(made_up(160, first=160))], compose=False)
+    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+        then = bench.rows(first["dataset"]["$record"])
+        now = bench.rows(store.ref("datasets/energy"))
+    assert set(then.ids) < set(now.ids)
+    done = service.update(hub)
+    (compared,) = [e.text for e in done if e.action in {"promoted", "kept-beside"}]
+    assert "mean error" in compared
+    with Store.open(hub) as store:
+        (entry,) = [e for e in store.history(limit=3) if "champion_mae" in e.detail][:1]
+        assert entry.detail["champion_mae"] > 0
+        assert entry.detail["rows"] == (now.folds == 1).sum()
+
+
+def test_a_task_of_an_earlier_name_cannot_be_rolled_back_to(hub, add):
+    add("energy", n_rows=40, module=ModuleKind.NONE)
+    service.remove_task(hub, "energy")
+    add("energy", n_rows=60, module=ModuleKind.NONE)
+    with Store.open(hub) as store:
+        assert len(finding.champions(store, "energy")) == 1
+    with pytest.raises(NotFoundError, match="not an earlier champion"):
+        service.rollback(hub, "energy")
+
+
+def test_a_computation_that_breaks_unforeseen_fails_its_task_only(hub, add, monkeypatch):
+    add("energy", compose=False)
+    add("gap", compose=False)
+
+    def breaking(*arguments, **options):
+        raise ZeroDivisionError("on purpose")
+
+    monkeypatch.setattr("moma_cl.derive.train", breaking)
+    done = service.update(hub)
+    failures = [e.text for e in done if e.action == "failed"]
+    assert len(failures) == 2
+    assert all("ZeroDivisionError: on purpose" in text for text in failures)
+
+
+def test_a_full_disk_ends_the_pass(hub, add, monkeypatch):
+    add("energy", compose=False)
+
+    def full(*arguments, **options):
+        raise StorageError("no space left", errno=28)
+
+    monkeypatch.setattr(Store, "put_blob", full)
+    with pytest.raises(StorageError):
+        service.update(hub)
+
+
+def test_a_module_whose_embeddings_are_not_finite_is_excluded_and_reported(hub, add, monkeypatch):
+    add("energy")
+    with Store.open(hub) as store:
+        module = store.ref("modules/energy")
+    original = Workbench.embeddings
+
+    def poisoned(self, kind, vector, rows, settings):
+        found = original(self, kind, vector, rows, settings)
+        own = self.parameters(module, kind)
+        return found * float("nan") if np.array_equal(vector, own) else found
+
+    monkeypatch.setattr(Workbench, "embeddings", poisoned)
+    add("gap", module=ModuleKind.NONE)
+    with Store.open(hub) as store:
+        composition = store.record(store.ref("compositions/gap"))
+    assert "not finite" in composition["excluded"][module]
+    assert composition["backbone_weight"] == 1.0
+
+
+def test_very_many_modules_are_screened_on_a_sample(hub, add, write_rows, made_up, short_recipe):
+    for target in TARGETS:
+        add(target)
+    few = replace(short_recipe, estimate=EstimateSettings(max_candidates=2, sample_rows=30))
+    add("energy2", recipe=few, module=ModuleKind.NONE, target="energy")
+    with Store.open(hub) as store:
+        composition = store.record(store.ref("compositions/energy2"))
+        sampled = [
+            found
+            for memo in store.memos("estimate:").values()
+            if (found := store.record(memo.result))["blob"]
+            and len(store.blob(BlobLink.from_json(found["blob"])).arrays["predictions"]) == 30
+        ]
+    assert composition["n_candidates"] == 2
+    assert len(sampled) >= 2
+
+
+def test_a_changed_recipe_fits_a_new_predictor(hub, add, short_recipe):
+    add("energy", module=ModuleKind.NONE)
+    changed = replace(short_recipe, kernel=KernelSettings(ridges=(0.5,)))
+    with Store.open(hub, write=True) as store, store.transaction("set-recipe") as transaction:
+        digest = transaction.put_record(changed.to_doc())
+        transaction.move_ref("recipes/energy", digest, expected=store.ref("recipes/energy"))
+    assert [step.why for step in service.plan(hub) if step.kind == "predictor"] == [
+        "its recipe changed"
+    ]
+
+
+def test_retractions_that_leave_nothing_to_learn_are_refused(hub, write_rows, made_up):
+    rows = made_up(30)
+    for row in rows[2:]:
+        row["energy"] = 1.0
+    service.add_task(hub, "t", [write_rows(rows)], target="energy", unit="1", compose=False)
+    with pytest.raises(InvalidInputError, match="no id was given"):
+        service.retract(hub, "t", [])
+    with pytest.raises(InvalidInputError, match="nothing to learn"):
+        service.retract(hub, "t", ["row-0", "row-1"])
+
+
+def test_a_fold_column_with_held_out_rows_only_is_refused(hub, write_rows, made_up):
+    rows = [{**row, "fold": "held-out"} for row in made_up(30)]
+    with pytest.raises(InvalidInputError, match="held-out; expected some to train on"):
+        service.add_task(
+            hub, "t", [write_rows(rows)], target="energy", unit="1", fold_column="fold"
+        )
+    with Store.open(hub) as store:
+        assert store.ref("tasks/t") is None
+
+
+def test_corrected_folds_are_corrections(hub, write_rows, made_up):
+    rows = [{**r, "fold": ("train", "validation")[i % 2]} for i, r in enumerate(made_up(30))]
+    options = {"target": "energy", "unit": "1", "fold_column": "fold", "compose": False}
+    service.add_task(hub, "t", [write_rows(rows)], module=ModuleKind.NONE, **options)
+    rows[0]["fold"] = "held-out"
+    taken = service.add_data(hub, "t", [write_rows(rows)], replace=True, compose=False)
+    assert (taken.added, taken.repeated) == (1, 29)
+    assert taken.folds == {"train": 14, "validation": 15, "held-out": 1}
+
+
+def test_a_task_may_be_called_default(hub, write_rows, made_up):
+    rows = write_rows(made_up(10))
+    taken = service.add_task(hub, "default", [rows], target="gap", unit="1", compose=False)
+    assert taken.rows == 10

@@ -12,6 +12,7 @@ from moma_cl.records import (
     SegmentRole,
     Task,
 )
+from moma_store.errors import FormatError
 from moma_store.records import BlobLink, links
 
 DIGESTS = [c * 64 for c in "0123456789abcdef"]
@@ -59,3 +60,16 @@ def test_a_document_names_what_it_depends_on():
 def test_every_link_field_is_a_field():
     for record in (Task, Segment, Composition, Module, Predictor):
         assert record.record_fields | record.blob_fields <= set(record.__dataclass_fields__)
+
+
+def test_words_come_back_as_what_they_are():
+    task = Task.from_doc(RECORDS[0].to_doc())
+    assert task.module is ModuleKind.ADAPTER
+    assert task.grouping is Grouping.COLUMN
+
+
+def test_a_document_without_a_field_is_of_another_version():
+    document = RECORDS[0].to_doc()
+    del document["unit"]
+    with pytest.raises(FormatError, match="'task' lacks 'unit'"):
+        Task.from_doc(document)
