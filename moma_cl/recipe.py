@@ -7,14 +7,11 @@ keys of derivations are made of the sections they depend on, never of the whole.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from moma_store.errors import InvalidInputError
-
-MAX_DEFAULT_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +120,7 @@ class Recipe:
     worth_it: float = 0.02  # share by which the objective must fall for a new predictor
     retrain_factor: float = 1.5  # growth of a task at which its module is trained again
     adapter_width: int = 8  # of a new hub's adapters; a task's recipe cannot change it
+    # One, so that all machines round alike, and because two beside another job are far slower.
     threads: int = 1
 
     def to_doc(self) -> dict[str, Any]:
@@ -194,17 +192,6 @@ def section(document: Mapping[str, Any], *names: str) -> dict[str, Any]:
         Those settings, and the number of threads, on which the rounding of sums depends.
     """
     return {name: document[name] for name in (*names, "threads") if name in document}
-
-
-def default_recipe() -> Recipe:
-    """Make the recipe a new hub starts with, for the cores of this machine.
-
-    Returns
-    -------
-    Recipe
-        The default settings.
-    """
-    return Recipe(threads=min(os.cpu_count() or 1, MAX_DEFAULT_THREADS))
 
 
 def _listed(value: Any) -> Any:

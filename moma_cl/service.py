@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from moma_cl.finding import champions, existing_task, has_hub, matching
 from moma_cl.progress import Progress, quiet
 from moma_cl.properties import Transform, canonical_property, canonical_unit
-from moma_cl.recipe import Recipe, default_recipe
+from moma_cl.recipe import Recipe
 from moma_cl.reconcile import DEFAULT_RECIPE, task_state
 from moma_cl.records import ModuleKind, Task
 from moma_store.errors import AlreadyExistsError, InvalidInputError, NotFoundError
@@ -123,7 +123,7 @@ def init(
         raise AlreadyExistsError(f"there is a hub at {path}; `moma-cl tasks --hub {path}` lists it")
     from moma_cl.founding import found_hub
 
-    recipe = recipe or default_recipe()
+    recipe = recipe or Recipe()
     hub = found_hub(path, backbone=backbone, catalogue=catalogue, salt=salt, recipe=recipe)
     return HubMade(
         path=str(path),

@@ -33,11 +33,11 @@ def init(
 ) -> Answer:
     """Make a hub and bind it to a backbone."""
     from moma_cl import service
-    from moma_cl.recipe import default_recipe
+    from moma_cl.recipe import Recipe
 
     if path is not None and run.given_hub not in {None, path}:
         raise typer.BadParameter(f"{path} and --hub {run.given_hub} differ", param_hint="HUB")
-    pinned = default_recipe()
+    pinned = Recipe()
     if recipe is not None:
         pinned = read_recipe(recipe, pinned.to_doc())
     made = service.init(

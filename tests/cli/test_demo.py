@@ -8,7 +8,7 @@ import pytest
 
 from moma_cl.demo import SETTINGS
 from moma_cl.demo_data import MEASURED
-from moma_cl.recipe import Recipe, default_recipe
+from moma_cl.recipe import Recipe
 from moma_cli.parameters import read_recipe
 
 
@@ -25,7 +25,7 @@ def moma_cl(*arguments, cwd):
 def test_the_recipe_file_repeats_the_demo_by_hand(tmp_path):
     file = tmp_path / "recipe.json"
     file.write_text(json.dumps(dict(SETTINGS)))
-    assert read_recipe(file, default_recipe().to_doc()) == Recipe.from_doc(SETTINGS)
+    assert read_recipe(file, Recipe().to_doc()) == Recipe.from_doc(SETTINGS)
 
 
 def test_a_folder_that_holds_something_is_refused(tmp_path):

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from moma_cl.recipe import Recipe, default_recipe, section
+from moma_cl.recipe import Recipe, section
 from moma_store.errors import InvalidInputError
 
 
 def test_a_recipe_survives_its_record():
-    recipe = default_recipe()
+    recipe = Recipe.from_doc({"kernel": {"ridges": [1, 2]}, "threads": 3})
     assert Recipe.from_doc(json.loads(json.dumps(recipe.to_doc()))) == recipe
 
 
