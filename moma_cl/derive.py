@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.backbones.parameters import to_vector
 from moma_cl.composition.estimate import leave_one_out, winsorised
 from moma_cl.composition.weights import Weights, solve_weights
 from moma_cl.datasets import TRAIN, VALIDATION, LiveRows
@@ -244,6 +243,7 @@ def train_module(bench: Workbench, derivation: Derivation, recipe: Recipe) -> De
         settings,
         progress=lambda done, total: bench.progress(f"module {task.name}", done, total),
     )
+    vector = bench.round_parameters(encoder, task.module, settings.rounded_bits)
     answers = predict_graphs(encoder, head, [graphs[row] for row in validation])
     errors = np.abs(normaliser.inverse(answers) - rows.targets[validation])
     record = Module(
@@ -262,7 +262,6 @@ def train_module(bench: Workbench, derivation: Derivation, recipe: Recipe) -> De
         source={},
     )
     seen = np.sort(rows.fingerprints[np.concatenate([training, validation])])
-    vector = to_vector(encoder, bench.manifest(task.module))
     return Derived(
         record=record,
         arrays={"parameters": vector, "fingerprints": seen},

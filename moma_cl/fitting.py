@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.backbones.parameters import to_vector
 from moma_cl.derivations import Derivation
 from moma_cl.derive import PENDING_BLOB, Derived
 from moma_cl.domain import Domain
@@ -181,11 +180,12 @@ def _finetuned_answers(material: _Material, vector: NDArray[np.float32]) -> _Ans
         settings,
         progress=lambda done, total: bench.progress(f"predictor {material.task.name}", done, total),
     )
+    trained = bench.round_parameters(encoder, kind, settings.rounded_bits)
     return _Answers(
         validation=predict_graphs(encoder, head, [graphs[row] for row in roles.validation]),
         held_out=predict_graphs(encoder, head, [graphs[row] for row in roles.held_out]),
         arrays={
-            "parameters": to_vector(encoder, bench.manifest(kind)),
+            "parameters": trained,
             "head": head_vector(head),
         },
     )

@@ -123,7 +123,11 @@ def graphs_of(
         Graphs in the order of the structures.
     """
     if cache is None:
-        return [backbone.to_graph(crystal) for crystal in crystals]
+        return [
+            graph
+            for chunk in _chunks(crystals, _WRITE_BATCH)
+            for graph in backbone.to_graphs(chunk)
+        ]
     graphs: list[Data] = []
     for chunk in _chunks(crystals, _WRITE_BATCH):
         graphs.extend(_cached_graphs(chunk, backbone, cache))
@@ -199,7 +203,8 @@ def _cached_graphs(
     keys = [graph_key(crystal, backbone) for crystal in crystals]
     found = cache.get_many(keys)
     missing = [index for index, tensors in enumerate(found) if tensors is None]
-    built = {index: backbone.to_graph(crystals[index]) for index in missing}
+    graphs = backbone.to_graphs([crystals[index] for index in missing]) if missing else []
+    built = dict(zip(missing, graphs, strict=True))
     if built:
         cache.put_many({keys[index]: graph.to_dict() for index, graph in built.items()})
     graph_class = backbone.graph_class

@@ -72,6 +72,7 @@ class TrainingSettings:
     clip_norm: float = 1.0
     head_width: int = 64
     max_steps: int = 20000  # fewer epochs on large datasets
+    rounded_bits: int = 8  # last places of the parameters that are not worth storing
     seed: int = 0
 
 
@@ -171,6 +172,7 @@ class Recipe:
             _check_at_least(f"{name}.epochs", training.epochs, 1)
             _check_at_least(f"{name}.batch_size", training.batch_size, 1)
             _check_at_least(f"{name}.head_width", training.head_width, 1)
+            _check(f"{name}.rounded_bits", training.rounded_bits, set(range(17)))
 
 
 def section(document: Mapping[str, Any], *names: str) -> dict[str, Any]:

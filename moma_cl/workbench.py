@@ -16,7 +16,13 @@ from threadpoolctl import threadpool_limits
 from torch_geometric.data import Data
 
 from moma_cl.backbones.base import Backbone
-from moma_cl.backbones.parameters import ParameterManifest, ParameterVector, load_vector
+from moma_cl.backbones.parameters import (
+    ParameterManifest,
+    ParameterVector,
+    load_vector,
+    rounded,
+    to_vector,
+)
 from moma_cl.backbones.registry import backbone_class
 from moma_cl.cache import ByteCache
 from moma_cl.composition.merge import merge
@@ -172,6 +178,13 @@ class Workbench:
             encoder.add_adapters(self.hub.adapter_width)
         load_vector(encoder, vector, self.manifest(kind))
         return encoder
+
+    def round_parameters(self, encoder: Backbone, kind: ModuleKind, bits: int) -> ParameterVector:
+        """Round an encoder's trained parameters in place to what is stored, and give them."""
+        manifest = self.manifest(kind)
+        vector = rounded(to_vector(encoder, manifest), self.parameters(None, kind), bits)
+        load_vector(encoder, vector, manifest)
+        return vector
 
     def manifest(self, kind: ModuleKind) -> ParameterManifest:
         """Say what a parameter vector of this kind is made of."""

@@ -9,9 +9,11 @@ from moma_cl.backbones.parameters import (
     ParameterManifest,
     load_vector,
     manifest_of,
+    rounded,
     to_vector,
 )
 from moma_cl.records import ModuleKind
+from moma_store.codecs import to_ordered
 from moma_store.errors import BackboneError
 
 
@@ -131,3 +133,21 @@ def test_adapters_start_from_the_same_parameters_whatever_was_drawn_before():
         backbone.add_adapters(4)
         vectors.append(to_vector(backbone, manifest_of(backbone, ModuleKind.ADAPTER)))
     assert vectors[0].tobytes() == vectors[1].tobytes()
+
+
+def test_rounded_parameters_are_close_and_end_in_the_base_s_bits():
+    generator = np.random.default_rng(0)
+    base = generator.normal(size=5000).astype(np.float32)
+    trained = (base * (1 + 0.05 * generator.normal(size=5000))).astype(np.float32)
+    trained[:10] = base[:10]
+    found = rounded(trained, base, 8)
+    assert np.array_equal(found[:10], base[:10])
+    assert np.abs(found / trained - 1).max() < 2**-15
+    assert np.all((to_ordered(found) - to_ordered(base)) % 256 == 0)
+    assert np.array_equal(rounded(trained, base, 0), trained)
+    assert np.array_equal(rounded(found, base, 8), found)
+
+
+def test_rounding_never_leaves_the_finite_numbers():
+    largest = np.full(3, np.finfo(np.float32).max, np.float32)
+    assert np.isfinite(rounded(largest, np.array([1.0, -1.0, 0.0], np.float32), 16)).all()
