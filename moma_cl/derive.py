@@ -283,7 +283,12 @@ def _exclusion(
     module = Module.from_doc(bench.store.record(module_digest))
     if not same_or_determines(module.property, task.property):
         return None
-    seen = bench.store.blob(module.blob).arrays["fingerprints"].astype(np.uint64)
+    seen = bench.store.blob(module.blob, ["fingerprints"]).arrays["fingerprints"].astype(np.uint64)
+    if len(seen) == 0:
+        return (
+            f"its property {module.property} is or determines {task.property}, and nobody knows "
+            "on which structures it was trained"
+        )
     # in a cross-validation every row judges in its turn
     by_folds = roles.calibration == Calibration.HELD_OUT
     judged = rows.fingerprints[rows.folds != TRAIN] if by_folds else rows.fingerprints

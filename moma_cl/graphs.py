@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
@@ -23,6 +22,8 @@ from moma_cl.structures.crystals import Crystal, IntArray, PackedCrystals
 
 # Few enough that a killed run loses seconds, many enough that commits cost nothing.
 _WRITE_BATCH = 256
+_MAGIC = b"moma-cl graph 1\n"
+_NARROWED = "int64 in four bytes"
 
 
 class GraphCache:
@@ -207,9 +208,14 @@ def _cached_graphs(
     built = dict(zip(missing, graphs, strict=True))
     if built:
         cache.put_many({keys[index]: graph.to_dict() for index, graph in built.items()})
-    graph_class = backbone.graph_class
     for index, tensors in enumerate(found):
-        yield graph_class(**tensors) if tensors is not None else built[index]
+        yield built[index] if tensors is None else _graph(backbone.graph_class, tensors)
+
+
+def _graph(graph_class: type[Data], tensors: dict[str, Tensor]) -> Data:
+    if issubclass(graph_class, CrystalGraph):
+        return graph_class.of(tensors)
+    return graph_class(**tensors)
 
 
 def _chunks(crystals: Iterable[Crystal], size: int) -> Iterator[list[Crystal]]:
@@ -235,22 +241,52 @@ def _shift(column: Sequence[Tensor], counted: Tensor) -> Tensor:
 
 
 def _encode(tensors: Mapping[str, Tensor]) -> bytes:
-    """Safetensors bytes; indices in four bytes each."""
-    small = {
-        name: (tensor.to(torch.int32) if tensor.dtype == torch.int64 else tensor).contiguous()
-        for name, tensor in tensors.items()
-    }
-    encoded: bytes = safetensors.torch.save(small)
-    return encoded
+    """Join tensors of a kind end to end, after a header of names and shapes by kind.
+
+    Tensors taken apart again one kind at a time cost a third of what they cost one by one.
+    """
+    sections: dict[str, list[tuple[str, Tensor]]] = {}
+    for name, tensor in tensors.items():
+        sections.setdefault(_section(tensor), []).append((name, tensor))
+    # the widest first, so that every section is aligned
+    ordered = sorted(sections.items(), key=lambda item: -_stored(item[0]).itemsize)
+    header = {key: [(name, [*t.shape]) for name, t in members] for key, members in ordered}
+    written = json.dumps(header, separators=(",", ":")).encode()
+    flat = [t.to(_stored(key)).reshape(-1) for key, members in ordered for _, t in members]
+    body = b"".join(part.numpy().tobytes() for part in flat)
+    start = _MAGIC + len(written).to_bytes(4, "little")
+    return start + written + bytes(-len(start + written) % 8) + body
 
 
 def _decode(value: bytes | None) -> dict[str, Tensor] | None:
-    if value is None:
+    if value is None or not value.startswith(_MAGIC):
         return None
-    with contextlib.suppress(SafetensorError):
-        tensors = {
-            name: tensor.to(torch.int64) if tensor.dtype == torch.int32 else tensor
-            for name, tensor in safetensors.torch.load(value).items()
-        }
-        return tensors or None
-    return None
+    start = len(_MAGIC) + 4
+    end = start + int.from_bytes(value[len(_MAGIC) : start], "little")
+    offset = end + -end % 8
+    buffer = bytearray(value)  # tensors must be writable
+    tensors: dict[str, Tensor] = {}
+    for key, members in json.loads(value[start:end]).items():
+        sizes = [math.prod(shape) for _, shape in members]
+        count, stored = sum(sizes), _stored(key)
+        flat = torch.zeros(0, dtype=stored)
+        if count:
+            flat = torch.frombuffer(buffer, dtype=stored, count=count, offset=offset)
+        if key == _NARROWED:
+            flat = flat.to(torch.int64)
+        for (name, shape), part in zip(members, torch.split(flat, sizes), strict=True):
+            tensors[name] = part if len(shape) == 1 else part.view(shape)
+        offset += count * stored.itemsize
+    return tensors
+
+
+def _section(tensor: Tensor) -> str:
+    """Name the kind of a tensor; indices that fit are kept in four bytes."""
+    if tensor.dtype == torch.int64 and tensor.numel() and int(tensor.abs().max()) >= 1 << 31:
+        return "int64"
+    return _NARROWED if tensor.dtype == torch.int64 else str(tensor.dtype).removeprefix("torch.")
+
+
+def _stored(section: str) -> torch.dtype:
+    dtype: torch.dtype = torch.int32 if section == _NARROWED else getattr(torch, section)
+    return dtype

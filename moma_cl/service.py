@@ -200,6 +200,10 @@ def add_task(
             raise AlreadyExistsError(
                 f"task {name!r} exists in hub {path}; `moma-cl add-data {name}` adds rows to it"
             )
+        if store.ref(f"modules/{name}") is not None:
+            raise AlreadyExistsError(
+                f"a module {name!r} was added to hub {path}; choose another name for the task"
+            )
         from moma_cl import arrivals  # after what can fail without it
 
         intake = arrivals.take(

@@ -157,6 +157,14 @@ class BackboneContract:
         one, other = encoder.to_graph(crystal), encoder.to_graph(crystal)
         _assert_equal_data(one, other)
 
+    def test_many_graphs_at_once_are_those_of_each(self, encoder: Backbone) -> None:
+        crystals = _all_crystals()
+        for crystal, graph in zip(crystals, encoder.to_graphs(crystals), strict=True):
+            _assert_equal_data(encoder.to_graph(crystal), graph)
+
+    def test_no_graphs_of_no_crystals(self, encoder: Backbone) -> None:
+        assert encoder.to_graphs([]) == []
+
     def test_collating_agrees_with_torch_geometric(self, encoder: Backbone) -> None:
         graphs = [encoder.to_graph(crystal) for crystal in _all_crystals()]
         ours, theirs = collate(graphs), Batch.from_data_list(graphs)

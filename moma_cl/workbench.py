@@ -150,24 +150,22 @@ class Workbench:
 
     def parameters(self, module_digest: str | None, kind: ModuleKind) -> ParameterVector:
         """Read a module's parameters; the backbone's, or the initial adapter, for none."""
-        if module_digest is None:
-            link = self.hub.parameters if kind == ModuleKind.FULL else self.hub.adapter
-        else:
-            link = Module.from_doc(self.store.record(module_digest)).blob
-        return np.asarray(self.store.blob(link).arrays["parameters"], dtype=np.float32)
+        link = self.base(kind) if module_digest is None else self._parameters_link(module_digest)
+        found = self.store.blob(link, ["parameters"]).arrays["parameters"]
+        return np.asarray(found, dtype=np.float32)
+
+    def _parameters_link(self, module_digest: str) -> BlobLink:
+        return Module.from_doc(self.store.record(module_digest)).blob
 
     def merged(self, composition: Composition) -> ParameterVector:
         """Merge a composition's modules, read one after the other in the order of digests."""
         weighted = dict(zip(composition.modules, composition.weights, strict=True))
-
-        def parts() -> Iterator[tuple[float, ParameterVector]]:
+        links = [(weighted[digest], self._parameters_link(digest)) for digest in sorted(weighted)]
+        if composition.backbone_weight > 0:
             # module zero first: the order must not depend on what is in the composition
-            if composition.backbone_weight > 0:
-                yield composition.backbone_weight, self.parameters(None, composition.module)
-            for digest in sorted(weighted):
-                yield weighted[digest], self.parameters(digest, composition.module)
-
-        return merge(parts())
+            links.insert(0, (composition.backbone_weight, self.base(composition.module)))
+        size = self.manifest(composition.module).size
+        return merge(size, ((w, self.store.blob_pieces(link, "parameters")) for w, link in links))
 
     def encoder(self, kind: ModuleKind, vector: ParameterVector) -> Backbone:
         """Make an encoder with these parameters, for an adapter round the backbone's own."""

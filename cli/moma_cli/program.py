@@ -25,6 +25,7 @@ PANELS = {
     "Ask": ("predict",),
     "Look": ("tasks", "modules", "show", "log"),
     "Keep current": ("update", "plan", "rollback"),
+    "Keep house": ("verify", "gc", "pin", "unpin", "export", "import", "add-module"),
 }
 """The commands as the help lists them."""
 

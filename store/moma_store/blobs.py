@@ -10,34 +10,43 @@ A one-dimensional float32 array may be stored as the difference from the array o
 shape in a *base* blob, see `moma_store.codecs`: a uint8 array of shape ``(4, n)``, its planes. The
 base itself is always stored whole, so that reading a blob opens two files at most.
 
-This module imports numpy and zarr; a hub is opened without it.
+Reading needs numpy and zstd but not zarr, whose machinery takes several times longer than hashing.
+A hub is opened without this module.
 """
 
 from __future__ import annotations
 
 import hashlib
+import struct
 import zipfile
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import numpy as np
-import zarr
 from numcodecs.zstd import Zstd  # type: ignore[import-untyped]  # it ships no types
 from numpy.typing import NDArray
-from zarr.storage import ZipStore
 
 from moma_store import zarr_layout
+from moma_store.bases import Base, OpenBase
 from moma_store.codecs import Float32Array, decode_difference, encode_difference
 from moma_store.errors import IntegrityError, InvalidInputError, NotFoundError
+from moma_store.files import Files
 from moma_store.manifest import ITEM_BYTES, ArraySpec, Manifest, damage_reported
 from moma_store.records import JsonObject
-from moma_store.zarr_layout import DIFFERENCE_CHUNK, METADATA, ZSTD_LEVEL, read_manifest
+from moma_store.zarr_layout import DIFFERENCE_CHUNK, METADATA, ZSTD_LEVEL
 
 AnyArray = NDArray[Any]
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that zip can express
+_LOCAL_HEADER = struct.Struct("<26x2H")  # of a zip member; ends with the lengths of name and extra
+_DECODERS = 3  # threads; hashing cannot be divided and takes as long as one of them
+_WORTH_A_THREAD = 3  # chunks
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -57,7 +66,7 @@ class Blob:
 
 
 def describe(
-    arrays: Mapping[str, AnyArray], header: Mapping[str, Any], *, base: BlobReader | None = None
+    arrays: Mapping[str, AnyArray], header: Mapping[str, Any], *, base: Base | None = None
 ) -> Manifest:
     """Work out the manifest of a blob, and with it the blob's name.
 
@@ -97,7 +106,7 @@ def write(
     stream: BinaryIO,
     arrays: Mapping[str, AnyArray],
     manifest: Manifest,
-    base: BlobReader | None,
+    base: Base | None,
 ) -> None:
     """Write a blob file.
 
@@ -139,8 +148,10 @@ class BlobReader:
         The file.
     digest
         Logical digest of the blob.
-    locate
-        Gives the path of a blob by its digest, for the base.
+    open_base
+        Opens the base, if there is one.
+    files
+        The file system.
 
     Raises
     ------
@@ -148,22 +159,26 @@ class BlobReader:
         If the file is missing or damaged.
     """
 
-    def __init__(self, path: Path, digest: str, locate: Callable[[str], Path]) -> None:
+    def __init__(self, path: Path, digest: str, open_base: OpenBase, files: Files) -> None:
         self.path = path
         self.digest = digest
-        self.manifest = read_manifest(path, digest)
-        self._locate = locate
-        self._store = ZipStore(path, mode="r")
+        self._open_base = open_base
+        self._files = files
         with damage_reported(path, digest):
-            self._group = zarr.open_group(
-                self._store, mode="r", zarr_format=3, use_consolidated=False
-            )
+            self._stream = files.open(path)
+            try:
+                self._archive = zipfile.ZipFile(self._stream)
+                self.manifest = zarr_layout.manifest_in(self._archive, digest)
+            except BaseException:
+                self._stream.close()
+                raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._store.close()
+        self._archive.close()
+        self._stream.close()
 
     def read(self, names: Collection[str] | None = None) -> Blob:
         """Read arrays and verify each.
@@ -186,76 +201,122 @@ class BlobReader:
             If what was read is not what was stored.
         """
         wanted = self.manifest.arrays if names is None else dict.fromkeys(names)
-        missing = sorted(wanted.keys() - self.manifest.arrays.keys())
-        if missing:
-            raise NotFoundError(
-                f"blob {self.digest} has no array {missing[0]!r};"
-                f" it has {', '.join(self.manifest.arrays)}"
-            )
+        for name in wanted:
+            self._check_name(name)
         arrays = {name: self._read_array(name) for name in wanted}
         return Blob(header=self.manifest.header, arrays=arrays)
 
-    def chunks(self, name: str) -> Iterator[Float32Array]:
-        """Read a one-dimensional float32 array that is stored whole, in the chunks of a difference.
+    def pieces(self, name: str) -> Iterator[AnyArray]:
+        """Read one array piece by piece; see `Store.blob_pieces`."""
+        self._check_name(name)
+        return self._pieces(name)
 
-        Parameters
-        ----------
-        name
-            The array.
-
-        Yields
-        ------
-        Float32Array
-            The next elements, shape ``(DIFFERENCE_CHUNK,)`` or fewer at the end.
+    def verify(self) -> None:
+        """Verify every array, holding no more than a few chunks at a time.
 
         Raises
         ------
         IntegrityError
-            If the array, at its end, turns out not to be what was stored.
+            If the blob or its base is damaged.
         """
-        state = hashlib.sha256()
-        with damage_reported(self.path, self.digest):
-            stored = self._array(name)
-            for start in range(0, stored.shape[0], DIFFERENCE_CHUNK):
-                chunk = np.asarray(stored[start : start + DIFFERENCE_CHUNK], dtype="<f4")
-                state.update(chunk.data)
-                yield chunk
-        self._check(name, state.hexdigest())
+        for name in self.manifest.arrays:
+            for _ in self._pieces(name):
+                pass
+
+    def chunks(self, name: str) -> Iterator[Float32Array]:
+        """See `Base.chunks`; damage shows at the end."""
+        return self._pieces(name)
 
     def _read_array(self, name: str) -> AnyArray:
-        if name in self.manifest.differences:
-            array = self._read_difference(name)
-        else:
-            with damage_reported(self.path, self.digest):
-                array = np.asarray(self._array(name)[...])
-        self._check(name, _sha256(array))
-        return array
+        values = _empty(self.manifest.arrays[name])
+        for _ in self._pieces(name, into=values):
+            pass
+        return values
 
-    def _read_difference(self, name: str) -> Float32Array:
+    def _pieces(self, name: str, into: AnyArray | None = None) -> Iterator[AnyArray]:
+        """Read an array piece by piece along its first axis; what is wrong shows at the end."""
+        spec = self.manifest.arrays[name]
+        state = hashlib.sha256()
+        with ExitStack() as opened, damage_reported(self.path, self.digest):
+            base = self._base_of(name, opened)
+            ranges = _ranges(spec, DIFFERENCE_CHUNK if base else _chunk_rows(spec))
+
+            def decode(number: int) -> AnyArray:
+                out = None if into is None else into[ranges[number]] if into.shape else into
+                if base is None:
+                    return self._plain_piece(name, number, out)
+                return self._difference_piece(name, number, base, out)
+
+            for piece in _ahead(decode, len(ranges)):
+                state.update(piece.reshape(-1).view(np.uint8).data)
+                yield piece
+            if state.hexdigest() != spec.sha256 and base is not None:
+                base.verify()
+        self._check(name, state.hexdigest())
+
+    def piece(self, name: str, number: int) -> Float32Array:
+        """See `Base.piece`; not verified by itself."""
+        return self._plain_piece(name, number, None)
+
+    def _base_of(self, name: str, opened: ExitStack) -> Base | None:
+        """Open the blob that an array is stored as the difference from."""
+        if name not in self.manifest.differences:
+            return None
         base = self.manifest.base
         if base is None:
             raise IntegrityError(f"blob {self.digest} is damaged: {self.path} names no base")
-        values = np.empty(self.manifest.arrays[name].shape, dtype="<f4")
-        with BlobReader(self._locate(base), base, self._locate) as whole:
-            if not _alike(self.manifest.arrays[name], whole.manifest.arrays, name):
-                raise IntegrityError(
-                    f"blob {self.digest} is damaged: {self.path} stores {name!r} as the difference"
-                    f" from blob {base}, which has no such array"
-                )
-            start = 0
-            for chunk in whole.chunks(name):
-                stop = start + len(chunk)
-                with damage_reported(self.path, self.digest):
-                    planes = np.asarray(self._array(name)[:, start:stop])
-                    values[start:stop] = decode_difference(planes, chunk)
-                start = stop
-        return values
+        whole = opened.enter_context(self._open_base(base))
+        if whole.manifest.base is not None or not _alike(
+            self.manifest.arrays[name], whole.manifest.arrays, name
+        ):
+            raise IntegrityError(
+                f"blob {self.digest} is damaged: {self.path} stores {name!r} as the difference"
+                f" from blob {base}, which has no such array"
+            )
+        return whole
 
-    def _array(self, name: str) -> zarr.Array[Any]:
-        array = self._group[name]
-        if not isinstance(array, zarr.Array):
-            raise TypeError(f"{name!r} is no array")
-        return array
+    def _plain_piece(self, name: str, number: int, out: AnyArray | None) -> AnyArray:
+        spec = self.manifest.arrays[name]
+        shape = zarr_layout.chunk_shape(spec)
+        index = tuple(number if axis == 0 else 0 for axis in range(len(shape)))
+        rows = min(shape[0], spec.shape[0] - number * shape[0]) if shape else 1
+        dtype = np.dtype(spec.dtype).newbyteorder("<")
+        if out is not None and out.shape == shape:
+            self._decode(name, index, out)
+            return out
+        chunk = np.empty(shape, dtype=dtype)
+        self._decode(name, index, chunk)
+        if out is None:
+            return chunk[:rows] if shape else chunk
+        out[...] = chunk[:rows]
+        return out
+
+    def _difference_piece(
+        self, name: str, number: int, base: Base, out: AnyArray | None
+    ) -> Float32Array:
+        width = min(self.manifest.arrays[name].shape[0], DIFFERENCE_CHUNK)
+        planes = np.empty((4, width), dtype=np.uint8)
+        self._decode(name, (0, number), planes)
+        whole = base.piece(name, number)
+        return decode_difference(planes[:, : len(whole)], whole, out=out)
+
+    def _decode(self, name: str, index: tuple[int, ...], out: AnyArray) -> None:
+        """Decompress one chunk into an array that it must fill."""
+        member = self._archive.getinfo(zarr_layout.chunk_name(name, index))
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{member.filename} is compressed by zip")
+        head = self._files.read_at(self._stream.fileno(), _LOCAL_HEADER.size, member.header_offset)
+        start = member.header_offset + _LOCAL_HEADER.size + sum(_LOCAL_HEADER.unpack(head))
+        # Read here rather than by zipfile, which would add a checksum and a lock of its own.
+        data = self._files.read_at(self._stream.fileno(), member.file_size, start)
+        Zstd().decode(data, out)
+
+    def _check_name(self, name: str) -> None:
+        if name not in self.manifest.arrays:
+            raise NotFoundError(
+                f"blob {self.digest} has no array {name!r};"
+                f" it has {', '.join(self.manifest.arrays)}"
+            )
 
     def _check(self, name: str, found: str) -> None:
         if found != self.manifest.arrays[name].sha256:
@@ -263,6 +324,38 @@ class BlobReader:
                 f"blob {self.digest} is damaged: array {name!r} in {self.path} has the digest"
                 f" {found}, expected {self.manifest.arrays[name].sha256}; run `moma-cl verify`"
             )
+
+
+def _ahead(decode: Callable[[int], AnyArray], count: int) -> Iterator[AnyArray]:
+    """Decode pieces in order, one ahead of whoever uses them."""
+    if count < _WORTH_A_THREAD:
+        yield from map(decode, range(count))
+        return
+    with ThreadPoolExecutor(_DECODERS) as pool:
+        # Each piece waiting is a few MB of memory.
+        waiting = deque(pool.submit(decode, number) for number in range(min(_DECODERS, count)))
+        for number in range(count):
+            piece = waiting.popleft().result()
+            if number + _DECODERS < count:
+                waiting.append(pool.submit(decode, number + _DECODERS))
+            yield piece
+
+
+def _ranges(spec: ArraySpec, rows: int) -> list[slice]:
+    """Give the pieces of an array along its first axis."""
+    if not spec.shape:
+        return [slice(None)]
+    if prod(spec.shape) == 0:
+        return []
+    return [slice(start, start + rows) for start in range(0, spec.shape[0], rows)]
+
+
+def _chunk_rows(spec: ArraySpec) -> int:
+    return (*zarr_layout.chunk_shape(spec), 1)[0]
+
+
+def _empty(spec: ArraySpec) -> AnyArray:
+    return np.empty(spec.shape, dtype=np.dtype(spec.dtype).newbyteorder("<"))
 
 
 def _describe_array(name: str, array: AnyArray) -> ArraySpec:
@@ -315,7 +408,7 @@ def _plain_chunks(array: AnyArray, spec: ArraySpec) -> Iterator[tuple[tuple[int,
 
 
 def _difference_chunks(
-    array: AnyArray, base: BlobReader, name: str
+    array: AnyArray, base: Base, name: str
 ) -> Iterator[tuple[tuple[int, ...], AnyArray]]:
     """Cut an array's difference from the base's into full chunks, each with its index."""
     width = min(len(array), DIFFERENCE_CHUNK)

@@ -5,7 +5,7 @@ Databases:
 =========== ============================ ==========================================
 name        key                          value
 =========== ============================ ==========================================
-``meta``    ``hub``                      sealed JSON: format version, id of the hub
+``meta``    ``hub``                      sealed JSON: format version, id, backbone
 ``records`` digest, hexadecimal          canonical JSON
 ``refs``    name, UTF-8                  sealed digest
 ``history`` counter, 8 bytes big-endian  sealed JSON
@@ -17,8 +17,10 @@ name        key                          value
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,10 @@ from moma_store.entries import (
     unseal,
     unseal_json,
 )
-from moma_store.environment import Environment
+from moma_store.environment import DATA_FILE, Environment
 from moma_store.errors import FormatError, IntegrityError, NotFoundError, StorageError
+from moma_store.hub_file import HubFile
+from moma_store.pages import check_metas
 from moma_store.records import JsonObject
 
 FORMAT = 1
@@ -43,15 +47,30 @@ MAP_SIZE = 64 << 30  # bytes of address space; the file grows only as far as it 
 _HUB = b"hub"
 
 
+def meta_of(hub: HubFile) -> JsonObject:
+    """Give what the catalogue itself says of its hub, so that ``hub.toml`` can be checked."""
+    return {"format": FORMAT, "id": hub.hub_id, "backbone": dict(hub.backbone)}
+
+
 class Snapshot:
     """The catalogue as it was at one moment; valid inside the block that made it."""
 
     def __init__(self, txn: Any, databases: dict[str, Any]) -> None:
         self._txn = txn
         self._databases = databases
+        self._refs: dict[str, str] | None = None  # once all have been verified
+
+    @property
+    def transaction(self) -> int:
+        """Number of the last commit that this snapshot sees; LMDB counts them."""
+        return int(self._txn.id())
+
+    def pairs(self, database: str) -> Iterator[tuple[bytes, bytes]]:
+        """Go through all keys and values of a database as they are stored, unverified."""
+        return self._items(database)
 
     def meta(self) -> JsonObject | None:
-        """Read the format version and the hub's id."""
+        """Read the format version, the hub's id and its backbone."""
         sealed = self._get("meta", _HUB)
         return None if sealed is None else unseal_json("meta", _HUB, sealed)
 
@@ -105,7 +124,10 @@ class Snapshot:
         """
         key = check_name("ref", name)
         sealed = self._get("refs", key)
-        return None if sealed is None else unseal("refs", key, sealed).decode()
+        if sealed is None:
+            self._check_refs_are_whole()
+            return None
+        return unseal("refs", key, sealed).decode()
 
     def refs(self, prefix: str = "") -> dict[str, str]:
         """Read many refs.
@@ -120,10 +142,8 @@ class Snapshot:
         dict[str, str]
             Digests by name, in the order of names.
         """
-        return {
-            key.decode(): unseal("refs", key, sealed).decode()
-            for key, sealed in self._items("refs", prefix.encode())
-        }
+        refs = self._verified_refs()
+        return {name: digest for name, digest in refs.items() if name.startswith(prefix)}
 
     def memo(self, key: str) -> Memo | None:
         """Look a derivation up.
@@ -178,15 +198,51 @@ class Snapshot:
             Newest first.
         """
         found: list[HistoryEntry] = []
+        follower: HistoryEntry | None = None
+        for entry, digest in self._newest_first():
+            if limit is not None and len(found) >= limit:
+                break
+            if follower is None:
+                self._check_count("history", entry.counter + 1)
+            elif (follower.previous, follower.counter) != (digest, entry.counter + 1):
+                raise IntegrityError(
+                    f"history entry {follower.counter} does not follow entry {entry.counter};"
+                    " run `moma-cl verify --repair`"
+                )
+            follower = entry
+            names = (change.name for change in entry.changes)
+            if ref_prefix is None or any(name.startswith(ref_prefix) for name in names):
+                found.append(entry)
+        return found
+
+    def _newest_first(self) -> Iterator[tuple[HistoryEntry, str]]:
         with self._txn.cursor(db=self._databases["history"]) as cursor:
             for key, sealed in cursor.iterprev():
-                if limit is not None and len(found) >= limit:
-                    break
-                entry = HistoryEntry.from_json(unseal_json("history", key, sealed))
-                names = (change.name for change in entry.changes)
-                if ref_prefix is None or any(name.startswith(ref_prefix) for name in names):
-                    found.append(entry)
-        return found
+                data = unseal("history", key, sealed)
+                yield HistoryEntry.from_json(json.loads(data)), sha256(data).hexdigest()
+
+    def _check_refs_are_whole(self) -> None:
+        """Tell a ref that does not exist from one whose key or page is damaged."""
+        self._verified_refs()
+
+    def _verified_refs(self) -> dict[str, str]:
+        # All are verified, since damage to a key may have moved a ref anywhere.
+        if self._refs is None:
+            found = {
+                key.decode(): unseal("refs", key, sealed).decode()
+                for key, sealed in self._items("refs")
+            }
+            self._check_count("refs", len(found))
+            self._refs = found
+        return self._refs
+
+    def _check_count(self, database: str, found: int) -> None:
+        expected = self._txn.stat(self._databases[database])["entries"]
+        if found != expected:
+            raise IntegrityError(
+                f"the catalogue shows {found} entries of {database}, expected {expected};"
+                " run `moma-cl verify --repair`"
+            )
 
     def _get(self, database: str, key: bytes) -> bytes | None:
         value: bytes | None = self._txn.get(key, db=self._databases[database])
@@ -216,6 +272,7 @@ class Writer(Snapshot):
 
     def set_ref(self, name: str, digest: str | None) -> None:
         """Point a ref at a record, or remove it."""
+        self._refs = None
         key = check_name("ref", name)
         if digest is None:
             self._txn.delete(key, db=self._databases["refs"])
@@ -235,12 +292,25 @@ class Writer(Snapshot):
             changes=changes,
             previous=newest[0].digest if newest else None,
         )
+        self.put_history(entry)
+
+    def put_history(self, entry: HistoryEntry) -> None:
+        """Store an entry as it is; for copies of a hub."""
         key = entry.counter.to_bytes(8, "big")
         self._put("history", key, seal_json("history", key, entry.to_json()))
 
+    def forget(self, database: str, keys: Iterable[str]) -> None:
+        """Remove records or memos."""
+        for key in keys:
+            self._txn.delete(key.encode(), db=self._databases[database])
+
     def put_meta(self, doc: JsonObject) -> None:
-        """Store the format version and the hub's id."""
+        """Store what `meta_of` gives."""
         self._put("meta", _HUB, seal_json("meta", _HUB, doc))
+
+    def _check_refs_are_whole(self) -> None:
+        # Whoever commits has read the ref in a snapshot before.
+        return
 
     def _put(self, database: str, key: bytes, value: bytes) -> None:
         self._txn.put(key, value, db=self._databases[database])
@@ -259,15 +329,15 @@ class Catalogue:
         self._environment: Environment | None = environment
 
     @staticmethod
-    def create(path: Path, *, hub_id: str, map_size: int = MAP_SIZE) -> None:
+    def create(path: Path, hub: HubFile, *, map_size: int = MAP_SIZE) -> None:
         """Make an empty catalogue.
 
         Parameters
         ----------
         path
             A folder that is empty.
-        hub_id
-            The hub it belongs to.
+        hub
+            The ``hub.toml`` of the hub it belongs to.
         map_size
             Bytes of address space to reserve, the most the catalogue can hold.
 
@@ -279,20 +349,24 @@ class Catalogue:
         environment = Environment(path, map_size=map_size, create=True)
         try:
             with environment.begin(write=True) as handles:
-                Writer(*handles).put_meta({"format": FORMAT, "id": hub_id})
+                Writer(*handles).put_meta(meta_of(hub))
         finally:
             environment.leave()
 
     @classmethod
-    def open(cls, path: Path, *, hub_id: str, map_size: int = MAP_SIZE) -> Catalogue:
+    def open(
+        cls, path: Path, hub: HubFile, *, writing: bool = False, map_size: int = MAP_SIZE
+    ) -> Catalogue:
         """Open a catalogue.
 
         Parameters
         ----------
         path
             Its folder.
-        hub_id
-            The hub it should belong to.
+        hub
+            The ``hub.toml`` of the hub it should belong to.
+        writing
+            Whether the caller is the hub's writer; the last commit is then sure to be there.
         map_size
             As in `create`; ignored if this process has the catalogue open already.
 
@@ -312,7 +386,9 @@ class Catalogue:
         """
         catalogue = cls(Environment.share(path, map_size=map_size))
         try:
-            catalogue._check_meta(path, hub_id)
+            if writing:
+                check_metas(path / DATA_FILE)
+            catalogue._check_meta(path, hub)
         except BaseException:
             catalogue.close()
             raise
@@ -373,7 +449,22 @@ class Catalogue:
         """
         self._opened().copy(descriptor)
 
-    def _check_meta(self, path: Path, hub_id: str) -> None:
+    def oldest_reader(self) -> int | None:
+        """Give the oldest commit that a living snapshot of any process still sees, if there is one.
+
+        Returns
+        -------
+        int | None
+            As in `Snapshot.transaction`.
+
+        Raises
+        ------
+        StorageError
+            If LMDB fails.
+        """
+        return min(self._opened().readers(), default=None)
+
+    def _check_meta(self, path: Path, hub: HubFile) -> None:
         with self.snapshot() as snapshot:
             meta = snapshot.meta()
         if meta is None:
@@ -383,10 +474,15 @@ class Catalogue:
                 f"the catalogue {path} is in format {meta['format']}, this version of moma-cl"
                 f" knows up to {FORMAT}; install a newer one"
             )
-        if meta["id"] != hub_id:
+        if meta["id"] != hub.hub_id:
             raise IntegrityError(
-                f"the catalogue {path} belongs to hub {meta['id']}, expected hub {hub_id};"
+                f"the catalogue {path} belongs to hub {meta['id']}, expected hub {hub.hub_id};"
                 " correct the path in hub.toml"
+            )
+        if meta.get("backbone", hub.backbone) != hub.backbone:
+            raise IntegrityError(
+                f"hub.toml names the backbone {hub.backbone}, the catalogue {path} has"
+                f" {meta['backbone']}; run `moma-cl verify --repair`"
             )
 
     def _opened(self) -> Environment:

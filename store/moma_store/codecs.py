@@ -19,7 +19,8 @@ Uint32Array = NDArray[np.uint32]
 Uint8Array = NDArray[np.uint8]
 
 _SIGN = np.uint32(0x8000_0000)
-_ALL = np.uint32(0xFFFF_FFFF)
+# Elements handled at a time: what is written in between then stays in the processor's cache.
+_BLOCK = 1 << 16
 
 
 def to_ordered(values: Float32Array) -> Uint32Array:
@@ -36,7 +37,11 @@ def to_ordered(values: Float32Array) -> Uint32Array:
         All bits inverted where the sign bit is set, else the sign bit set, shape ``(n,)``.
     """
     bits: Uint32Array = values.view("<u4")
-    return bits ^ np.where(bits & _SIGN != 0, _ALL, _SIGN)
+    # The shift is arithmetic: all bits of the mask are set where the sign is, its sign bit always.
+    mask = (bits.view("<i4") >> 31).view("<u4")
+    mask |= _SIGN
+    mask ^= bits
+    return mask
 
 
 def from_ordered(ordered: Uint32Array) -> Float32Array:
@@ -52,8 +57,10 @@ def from_ordered(ordered: Uint32Array) -> Float32Array:
     Float32Array
         The floats, bit for bit, shape ``(n,)``.
     """
-    bits = ordered ^ np.where(ordered & _SIGN != 0, _SIGN, _ALL)
-    return bits.view("<f4")
+    mask = ~(ordered.view("<i4") >> 31).view("<u4")
+    mask |= _SIGN
+    mask ^= ordered
+    return mask.view("<f4")
 
 
 def encode_difference(values: Float32Array, base: Float32Array) -> Uint8Array:
@@ -62,9 +69,9 @@ def encode_difference(values: Float32Array, base: Float32Array) -> Uint8Array:
     Parameters
     ----------
     values
-        The chunk, shape ``(n,)``.
+        The chunk, shape ``(n,)``, contiguous.
     base
-        What it is close to, shape ``(n,)``.
+        What it is close to, shape ``(n,)``, contiguous.
 
     Returns
     -------
@@ -81,13 +88,22 @@ def encode_difference(values: Float32Array, base: Float32Array) -> Uint8Array:
         raise InvalidInputError(
             f"the base has shape {base.shape}, expected that of the values, {values.shape}"
         )
-    difference = to_ordered(values) - to_ordered(base)
-    signs = (difference.view("<i4") >> 31).view("<u4")
-    zigzag = np.ascontiguousarray((difference << np.uint32(1)) ^ signs, dtype="<u4")
-    return np.ascontiguousarray(zigzag.view(np.uint8).reshape(-1, 4).T)
+    planes = np.empty((4, len(values)), dtype=np.uint8)
+    for start in range(0, len(values), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        zigzag = to_ordered(values[block])
+        zigzag -= to_ordered(base[block])
+        signs = (zigzag.view("<i4") >> 31).view("<u4")
+        zigzag <<= np.uint32(1)
+        zigzag ^= signs
+        for place, plane in enumerate(planes):
+            plane[block] = zigzag.view(np.uint8)[place::4]
+    return planes
 
 
-def decode_difference(planes: Uint8Array, base: Float32Array) -> Float32Array:
+def decode_difference(
+    planes: Uint8Array, base: Float32Array, *, out: Float32Array | None = None
+) -> Float32Array:
     """Invert `encode_difference`.
 
     Parameters
@@ -95,7 +111,9 @@ def decode_difference(planes: Uint8Array, base: Float32Array) -> Float32Array:
     planes
         Byte planes, shape ``(4, n)``.
     base
-        The chunk they differ from, shape ``(n,)``.
+        The chunk they differ from, shape ``(n,)``, contiguous.
+    out
+        Where to put the values, shape ``(n,)``, contiguous; a new array if None.
 
     Returns
     -------
@@ -111,6 +129,16 @@ def decode_difference(planes: Uint8Array, base: Float32Array) -> Float32Array:
         raise IntegrityError(
             f"byte planes have shape {planes.shape}, expected {(4, *base.shape)} as the base has"
         )
-    zigzag = np.ascontiguousarray(planes.T).view("<u4").reshape(-1)
-    difference = (zigzag >> np.uint32(1)) ^ (np.uint32(0) - (zigzag & np.uint32(1)))
-    return from_ordered(difference + to_ordered(base))
+    values: Float32Array = np.empty(base.shape, dtype="<f4") if out is None else out
+    scratch = np.empty(min(_BLOCK, len(base)), dtype="<u4")
+    for start in range(0, len(base), _BLOCK):
+        block = slice(start, min(start + _BLOCK, len(base)))
+        zigzag = scratch[: block.stop - start]
+        for place, plane in enumerate(planes):
+            zigzag.view(np.uint8)[place::4] = plane[block]
+        signs = np.negative(zigzag & np.uint32(1))
+        zigzag >>= np.uint32(1)
+        zigzag ^= signs
+        zigzag += to_ordered(base[block])
+        values[block] = from_ordered(zigzag)
+    return values

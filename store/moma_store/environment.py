@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EACCES
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ import lmdb
 from moma_store.errors import FormatError, IntegrityError, MomaError, StorageError
 
 DATA_FILE = "data.mdb"
+LOCK_FILE = "lock.mdb"
 DATABASES = ("meta", "records", "refs", "history", "memo")
 
 _MAX_READERS = 1024
@@ -156,6 +158,29 @@ class Environment:
         except lmdb.Error as error:
             raise _translated(error, self.path) from error
 
+    def readers(self) -> list[int]:
+        """List the commits that living snapshots see, of this process and of others.
+
+        Returns
+        -------
+        list[int]
+            Numbers of transactions.
+
+        Raises
+        ------
+        StorageError
+            If LMDB fails.
+        """
+        env, _ = self._opened()
+        try:
+            env.reader_check()
+            table = env.readers()
+        except lmdb.Error as error:
+            raise _translated(error, self.path) from error
+        # A heading, then a line of process, thread and transaction each; "-" if it is between two.
+        lines = [line.split() for line in table.splitlines()[1:]]
+        return [int(line[2]) for line in lines if len(line) == 3 and line[2].isdigit()]
+
     def _opened(self) -> tuple[Any, dict[str, Any]]:
         if self._pid != os.getpid():
             raise StorageError(
@@ -241,6 +266,13 @@ def _translated(error: lmdb.Error, path: Path) -> MomaError:
     if isinstance(error, lmdb.VersionMismatchError):
         return FormatError(f"the catalogue {path} is in a format this LMDB does not know: {error}")
     number = getattr(error, "code", 0)
+    if number == EACCES:
+        # LMDB keeps a table of readers there, so that a writer spares what they see.
+        return StorageError(
+            f"the catalogue {path} cannot be opened: reading, too, needs the right to write to"
+            f" {path / LOCK_FILE}; ask for it, or copy the hub",
+            errno=EACCES,
+        )
     return StorageError(
         f"the catalogue {path} cannot be read or written: {error}",
         errno=number if number > 0 else None,

@@ -18,6 +18,8 @@ from typing import BinaryIO
 
 from moma_store.errors import StorageError
 
+_HASHED_AT_ONCE = 1 << 18  # bytes
+
 # As /proc/mounts names them. A FUSE type is listed only where its data lies on another machine.
 _NETWORK_FILE_SYSTEMS = frozenset(
     {
@@ -36,6 +38,14 @@ class Files:
     def create(self, path: Path) -> BinaryIO:
         """Open a file for writing that must not exist yet."""
         return path.open("xb")
+
+    def open(self, path: Path) -> BinaryIO:
+        """Open a file for reading."""
+        return path.open("rb")
+
+    def read_at(self, descriptor: int, size: int, offset: int) -> bytes:
+        """Read from an open file; fewer bytes at its end."""
+        return os.pread(descriptor, size, offset)
 
     def fsync(self, descriptor: int) -> None:
         """Force an open file or folder to the medium."""
@@ -56,6 +66,11 @@ class Files:
     def unlink(self, path: Path) -> None:
         """Remove a file unless it is absent."""
         path.unlink(missing_ok=True)
+
+    def listing(self, folder: Path) -> list[os.DirEntry[str]]:
+        """List a folder, by name."""
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
 
     # What the store calls.
 
@@ -209,8 +224,11 @@ class Files:
         StorageError
             If it cannot be read.
         """
-        with reported("read", path), path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        with reported("read", path), self.open(path) as stream:
+            state = hashlib.sha256()
+            while piece := stream.read(_HASHED_AT_ONCE):
+                state.update(piece)
+            return state.hexdigest()
 
     def _discard(self, path: Path) -> None:
         # The failure under way matters more than a leftover, which the next writer removes.

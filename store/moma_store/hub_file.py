@@ -108,6 +108,11 @@ class HubFile:
                 f"{path} is in format {doc['format']}, this version of moma-cl knows up to"
                 f" {FORMAT}; install moma-cl {doc.get('needs', 'of a later version')} or newer"
             )
+        if doc["format"] < FORMAT:
+            raise FormatError(
+                f"{path} is in format {doc['format']}, of an earlier version; copy the hub into"
+                f" format {FORMAT} with moma_store.migrations.migrate(OLD, NEW)"
+            )
         catalogue = doc.get("catalogue")
         return cls(
             hub_id=doc["id"],

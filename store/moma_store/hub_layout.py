@@ -18,6 +18,7 @@ CATALOGUE = "catalogue.lmdb"
 OBJECTS = "objects"
 CACHE = "cache"
 BACKUPS = "backups"
+QUARANTINE = "quarantine"  # made when something damaged has to be put away
 TMP = "tmp"
 WRITER_LOCK = "writer.lock"
 
@@ -75,11 +76,34 @@ def make_hub(
             files.make_folder(path / folder)
         shutil.rmtree(path / CATALOGUE, ignore_errors=True)
         home.mkdir(parents=True, exist_ok=True)
-    Catalogue.create(home, hub_id=hub.hub_id, map_size=map_size)
+    Catalogue.create(home, hub, map_size=map_size)
     files.settle(home / DATA_FILE)
     with files.write_published(path / TMP / hub.hub_id, path / hub_file.NAME) as stream:
         stream.write(text)
     files.remove(marker)
+
+
+def list_backups(path: Path) -> list[Path]:
+    """List the copies of a hub's catalogue, oldest first.
+
+    Parameters
+    ----------
+    path
+        The hub's folder.
+
+    Returns
+    -------
+    list[Path]
+        LMDB data files.
+
+    Raises
+    ------
+    StorageError
+        If the folder cannot be read.
+    """
+    folder = path / BACKUPS
+    with reported("list", folder):
+        return sorted(entry for entry in folder.iterdir() if entry.match("catalogue-*.mdb"))
 
 
 def _refuse_network(catalogue: Path) -> None:

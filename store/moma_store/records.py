@@ -2,7 +2,8 @@
 
 A record is a JSON object with at least ``kind`` (a string) and ``format`` (an integer, the version
 of that kind). Anywhere inside, ``{"$record": digest}`` refers to another record and
-``{"$blob": digest, "file": sha256, "bytes": n}`` to a blob.
+``{"$blob": digest, "file": sha256, "bytes": n}`` to a blob, with ``"base": digest`` where its file
+is stored as the difference from another blob.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,15 +34,21 @@ class BlobLink:
         SHA-256 of the file, by which it can be verified without being decoded.
     n_bytes
         Size of the file.
+    base
+        Digest of the blob that the file is stored as a difference from, None if it is stored
+        whole. What must be kept follows from the catalogue alone this way.
     """
 
     digest: str
     file: str
     n_bytes: int
+    base: str | None = None
 
     def __post_init__(self) -> None:
         check_digest(self.digest)
         check_digest(self.file)
+        if self.base is not None:
+            check_digest(self.base)
         if type(self.n_bytes) is not int or self.n_bytes < 0:
             raise InvalidInputError(f"blob {self.digest}: {self.n_bytes!r} is no size in bytes")
 
@@ -51,9 +58,10 @@ class BlobLink:
         Returns
         -------
         JsonObject
-            ``{"$blob": digest, "file": sha256, "bytes": n}``.
+            ``{"$blob": digest, "file": sha256, "bytes": n}``, and ``"base"`` where there is one.
         """
-        return {"$blob": self.digest, "file": self.file, "bytes": self.n_bytes}
+        doc: JsonObject = {"$blob": self.digest, "file": self.file, "bytes": self.n_bytes}
+        return doc if self.base is None else {**doc, "base": self.base}
 
     @classmethod
     def from_json(cls, doc: Mapping[str, Any]) -> BlobLink:
@@ -74,11 +82,12 @@ class BlobLink:
         InvalidInputError
             If `doc` is anything else.
         """
-        if doc.keys() != {"$blob", "file", "bytes"}:
+        if doc.keys() - {"base"} != {"$blob", "file", "bytes"}:
             raise InvalidInputError(
-                f"a blob link has the keys $blob, file and bytes, got {sorted(doc)}"
+                f"a blob link has the keys $blob, file, bytes and perhaps base, got {sorted(doc)}"
             )
-        return cls(digest=doc["$blob"], file=doc["file"], n_bytes=doc["bytes"])
+        base = check_digest(doc["base"]) if "base" in doc else None
+        return cls(digest=doc["$blob"], file=doc["file"], n_bytes=doc["bytes"], base=base)
 
 
 def record_link(digest: str) -> JsonObject:
@@ -256,12 +265,16 @@ def links(doc: object) -> tuple[set[str], set[BlobLink]]:
 
 
 def _objects(doc: object) -> Iterator[Mapping[str, Any]]:
-    if isinstance(doc, Mapping):
+    if isinstance(doc, dict | Mapping):
         yield doc
-        for value in doc.values():
-            yield from _objects(value)
+        inner: Iterable[object] = doc.values()
     elif isinstance(doc, list | tuple):
-        for value in doc:
+        inner = doc
+    else:
+        return
+    for value in inner:
+        # Most values are neither; a generator for each would take most of the time.
+        if isinstance(value, dict | list | tuple | Mapping):
             yield from _objects(value)
 
 

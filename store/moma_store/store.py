@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -10,20 +9,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from moma_store import hub_layout, records
-from moma_store.catalogue import MAP_SIZE, Catalogue, Snapshot
+from moma_store import hub_layout
+from moma_store.catalogue import MAP_SIZE, Catalogue, Snapshot, Writer
 from moma_store.entries import HistoryEntry, Memo
-from moma_store.errors import IntegrityError, InvalidInputError
-from moma_store.files import Files, reported
+from moma_store.errors import InvalidInputError
+from moma_store.files import Files
 from moma_store.hub_file import HubFile
-from moma_store.hub_layout import make_hub
+from moma_store.hub_layout import list_backups, make_hub
 from moma_store.locking import WriterLock
+from moma_store.objects import Objects
 from moma_store.records import BlobLink, JsonObject
 from moma_store.transactions import Transaction
 
 if TYPE_CHECKING:
-    from moma_store.blobs import AnyArray, Blob, BlobReader
-    from moma_store.manifest import Manifest
+    from moma_store.blobs import AnyArray, Blob
 
 Clock = Callable[[], datetime]
 
@@ -63,6 +62,10 @@ class Store:
         Random name of the hub, given when it was made.
     backbone
         Name and digest of the backbone the hub is bound to.
+    objects
+        The folder of its blobs.
+    files
+        The file system.
     """
 
     def __init__(
@@ -78,9 +81,10 @@ class Store:
         self.path = path
         self.hub_id = hub.hub_id
         self.backbone = dict(hub.backbone)
+        self.objects = Objects(path / hub_layout.OBJECTS, self.tmp_dir, files)
         self._catalogue = catalogue
         self._lock = lock
-        self._files = files
+        self.files = files
         self._clock = clock
         self._wrote = False
 
@@ -188,7 +192,7 @@ class Store:
         )
         try:
             home = hub.catalogue or path / hub_layout.CATALOGUE
-            catalogue = Catalogue.open(home, hub_id=hub.hub_id, map_size=map_size)
+            catalogue = Catalogue.open(home, hub, writing=write, map_size=map_size)
         except BaseException:
             if lock is not None:
                 lock.release()
@@ -211,13 +215,7 @@ class Store:
         self._close(backup=kind is None)
 
     def close(self) -> None:
-        """Let go of the hub, after a backup of the catalogue if anything was written to it.
-
-        Raises
-        ------
-        StorageError
-            If the backup fails; the hub is closed all the same.
-        """
+        """Let go of the hub, after a backup of the catalogue if anything was written to it."""
         self._close(backup=True)
 
     @property
@@ -241,10 +239,6 @@ class Store:
         Snapshot
             The reads; valid inside the block.
 
-        Raises
-        ------
-        StorageError
-            If the catalogue cannot be read.
         """
         with self._catalogue.snapshot() as view:
             yield view
@@ -305,10 +299,30 @@ class Store:
         StorageError
             If a file cannot be read.
         """
-        from moma_store import blobs
+        return self.objects.read(link, names)
 
-        with blobs.BlobReader(self.blob_path(link), link.digest, self._object_path) as reader:
-            return reader.read(names)
+    def blob_pieces(self, link: BlobLink, name: str) -> Iterator[AnyArray]:
+        """Read one array of a blob piece by piece, so that it need not fit into memory.
+
+        Parameters
+        ----------
+        link
+            The blob.
+        name
+            The array.
+
+        Yields
+        ------
+        AnyArray
+            The next elements along the first axis, a few MB.
+
+        Raises
+        ------
+        IntegrityError
+            If a file is damaged. That the array is what was stored shows after its last piece only.
+        """
+        with self.objects.open(link.digest) as reader:
+            yield from reader.pieces(name)
 
     def blob_path(self, link: BlobLink) -> Path:
         """Give the path of a blob's file, whether or not it is there.
@@ -323,7 +337,7 @@ class Store:
         Path
             The file.
         """
-        return self._object_path(link.digest)
+        return self.objects.path(link.digest)
 
     # Writes
 
@@ -362,13 +376,8 @@ class Store:
         StorageError
             If the disk refuses; nothing is left behind.
         """
-        from moma_store import blobs
-
         self._require_writer()
-        if base is None:
-            return self._put_blob(arrays, blobs.describe(arrays, header), None)
-        with blobs.BlobReader(self.blob_path(base), base.digest, self._object_path) as whole:
-            return self._put_blob(arrays, blobs.describe(arrays, header, base=whole), whole)
+        return self.objects.put(arrays, header, base)
 
     @contextmanager
     def transaction(
@@ -403,7 +412,7 @@ class Store:
             action=action,
             detail=dict(detail or {}),
             at=self._clock().astimezone(UTC).isoformat(timespec="milliseconds"),
-            has_blob=lambda digest: self._object_path(digest).exists(),
+            has_blob=self.objects.has,
         )
         try:
             yield pending
@@ -425,58 +434,53 @@ class Store:
             If it cannot be written; earlier ones are then kept.
         """
         self._require_writer()
-        folder = self.path / hub_layout.BACKUPS
-        with reported("list", folder):
-            kept = sorted(folder.glob("catalogue-*.mdb"))
+        kept = self.backups()
         # Numbered, since clocks err.
         number = int(kept[-1].stem.removeprefix("catalogue-")) + 1 if kept else 0
-        target = folder / f"catalogue-{number:09d}.mdb"
-        with self._files.write_published(self._temporary(), target) as stream:
+        target = self.path / hub_layout.BACKUPS / f"catalogue-{number:09d}.mdb"
+        with self.files.write_published(self.objects.draft(), target) as stream:
             self._catalogue.copy(stream.fileno())
         self._wrote = False
         for old in kept[: 1 - _BACKUPS_KEPT]:
-            self._files.remove(old)
+            self.files.remove(old)
         return target
 
-    def _put_blob(
-        self, arrays: Mapping[str, AnyArray], manifest: Manifest, base: BlobReader | None
-    ) -> BlobLink:
-        from moma_store import blobs
+    def backups(self) -> list[Path]:
+        """List the copies of the catalogue, oldest first."""
+        return list_backups(self.path)
 
-        target = self._object_path(manifest.digest)
-        if not self._stored(target, manifest.digest):
-            with self._files.write_published(self._temporary(), target) as stream:
-                blobs.write(stream, arrays, manifest, base)
-        with reported("read", target):
-            n_bytes = target.stat().st_size
-        return BlobLink(digest=manifest.digest, file=self._files.sha256(target), n_bytes=n_bytes)
+    # Upkeep
 
-    def _stored(self, target: Path, digest: str) -> bool:
-        """Whether a blob is there, whole and durable."""
-        from moma_store import blobs
+    def has_old_readers(self) -> bool:
+        """Tell whether a living snapshot of any process is older than the last commit."""
+        with self.snapshot() as view:
+            newest = view.transaction
+            oldest = self._catalogue.oldest_reader()
+        return oldest is not None and oldest < newest
 
-        if not target.exists():
-            return False
-        try:
-            with blobs.BlobReader(target, digest, self._object_path) as reader:
-                reader.read()
-        except IntegrityError:
-            return False
-        self._files.sync_path(target)
-        self._files.settle(target)
-        return True
+    @contextmanager
+    def maintain(self) -> Iterator[Writer]:
+        """Change the catalogue past `transaction`: for what removes, or copies a whole hub.
 
-    def _object_path(self, digest: str) -> Path:
-        records.check_digest(digest)
-        return self.path / hub_layout.OBJECTS / digest[:2] / f"{digest}.zarr.zip"
+        Yields
+        ------
+        Writer
+            The writes, made together when the block ends.
 
-    def _temporary(self) -> Path:
-        return self.tmp_dir / uuid.uuid4().hex
+        Raises
+        ------
+        StorageError
+            If the disk refuses; nothing was changed.
+        """
+        self._require_writer()
+        with self._catalogue.write() as writer:
+            yield writer
+        self._wrote = True
 
     def _clear_tmp(self) -> None:
         # Whoever left something here is gone: it held the lock that is now held.
         for leftover in self.tmp_dir.iterdir():
-            self._files.remove(leftover)
+            self.files.remove(leftover)
 
     def _require_writer(self) -> None:
         if self._lock is None:

@@ -64,10 +64,11 @@ class Transaction:
                     f"record of kind {doc['kind']!r} refers to record {digest}, which is not"
                     " stored; store that first"
                 )
-        for blob in sorted(blobs, key=lambda link: link.digest):
-            if not self._has_blob(blob.digest):
+        named = [name for link in blobs for name in (link.digest, link.base) if name is not None]
+        for blob in sorted(set(named)):
+            if not self._has_blob(blob):
                 raise InvalidInputError(
-                    f"record of kind {doc['kind']!r} refers to blob {blob.digest}, which is not"
+                    f"record of kind {doc['kind']!r} refers to blob {blob}, which is not"
                     " stored; store that first"
                 )
         digest = records.digest(doc)

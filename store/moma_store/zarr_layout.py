@@ -131,16 +131,42 @@ def read_manifest(path: Path, digest: str) -> Manifest:
         If the file cannot be read.
     """
     with damage_reported(path, digest), zipfile.ZipFile(path) as archive:
-        found = archive.read(METADATA)
-        manifest = Manifest.from_attributes(json.loads(found)["attributes"])
-        if manifest.digest != digest:
-            raise ValueError(f"its manifest has the digest {manifest.digest}")
-        if found != group_document(manifest):
-            raise ValueError(f"{METADATA} does not follow from the manifest")
-        for name in manifest.arrays:
-            member = f"{name}/{METADATA}"
-            if archive.read(member) != array_document(manifest, name):
-                raise ValueError(f"{member} does not follow from the manifest")
+        return manifest_in(archive, digest)
+
+
+def manifest_in(archive: zipfile.ZipFile, digest: str) -> Manifest:
+    """Read the manifest of an open blob file and verify all metadata in it.
+
+    Parameters
+    ----------
+    archive
+        The file.
+    digest
+        Logical digest of the blob.
+
+    Returns
+    -------
+    Manifest
+        The manifest.
+
+    Raises
+    ------
+    FormatError
+        If a newer version wrote it.
+    ValueError
+        If the metadata is anything but what a blob of that digest has; other exceptions, too, if
+        the archive is damaged.
+    """
+    found = archive.read(METADATA)
+    manifest = Manifest.from_attributes(json.loads(found)["attributes"])
+    if manifest.digest != digest:
+        raise ValueError(f"its manifest has the digest {manifest.digest}")
+    if found != group_document(manifest):
+        raise ValueError(f"{METADATA} does not follow from the manifest")
+    for name in manifest.arrays:
+        member = f"{name}/{METADATA}"
+        if archive.read(member) != array_document(manifest, name):
+            raise ValueError(f"{member} does not follow from the manifest")
     return manifest
 
 

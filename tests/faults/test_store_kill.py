@@ -22,17 +22,8 @@ from moma_store import blobs
 from moma_store.store import Store
 from moma_store.testing import FaultyFiles
 
-class Deadly(FaultyFiles):
-    def __init__(self, at):
-        super().__init__(errno=5)
-        self.at = at
-    def step(self, operation, path):
-        if len(self.trace) == self.at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        super().step(operation, path)
-
 def work(at, acknowledged):
-    store = Store.open(Path(sys.argv[1]), write=True, files=Deadly(at))
+    store = Store.open(Path(sys.argv[1]), write=True, files=FaultyFiles(errno=None, at=(at,)))
     while True:
         old = store.ref("r")
         n = store.record(old)["n"] + 1 if old else 0
@@ -115,9 +106,9 @@ def test_kill_at_every_file_system_call(nursery):
     assert at > 2
 
 
-def kill_at_random(nursery, rounds: int) -> None:
+def kill_at_random(nursery, rounds: int, *, seed: int = 0) -> None:
     hub, process = nursery
-    rng = random.Random(0)
+    rng = random.Random(seed)
     at = -1
     for _ in range(rounds):
         acknowledged = max(at, kill(process, f"after {rng.uniform(0, 0.03):.4f}"))
@@ -127,10 +118,13 @@ def kill_at_random(nursery, rounds: int) -> None:
     assert not list((hub / "tmp").iterdir())
 
 
-def test_kill_at_random(nursery):
+def test_kill_at_random(nursery, reached):
     kill_at_random(nursery, 25)
+    reached("25 random kills: nothing lost")
 
 
 @pytest.mark.slow
-def test_kill_at_random_many_times(nursery):
-    kill_at_random(nursery, 2000)
+@pytest.mark.parametrize("hub_number", range(10))
+def test_kill_at_random_many_times(nursery, reached, hub_number):
+    kill_at_random(nursery, 200, seed=hub_number)
+    reached(f"200 random kills, hub {hub_number + 1} of 10: nothing lost")

@@ -171,6 +171,21 @@ def test_some_arrays_are_read_without_the_others(store):
         store.blob(link, ["absent"])
 
 
+def test_an_array_comes_in_pieces(store):
+    before = parameters(DIFFERENCE_CHUNK * 4 + 5)
+    base = store.put_blob({"p": before}, {})
+    link = store.put_blob({"p": before * np.float32(1.001), "s": np.array(3.0)}, {}, base=base)
+    pieces = list(store.blob_pieces(link, "p"))
+    assert [len(piece) for piece in pieces] == [DIFFERENCE_CHUNK] * 4 + [5]
+    assert same(np.concatenate(pieces), before * np.float32(1.001))
+    assert [float(piece) for piece in store.blob_pieces(link, "s")] == [3.0]
+    with pytest.raises(NotFoundError, match="absent"):
+        list(store.blob_pieces(link, "absent"))
+    damage(store.blob_path(link))
+    with pytest.raises(IntegrityError):
+        list(store.blob_pieces(link, "p"))
+
+
 @pytest.mark.parametrize(
     ("arrays", "header"),
     [

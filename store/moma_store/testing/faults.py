@@ -1,13 +1,17 @@
-"""Helpers for tests of whatever uses the store."""
+"""A file system that refuses calls, or stops the process at one."""
 
 from __future__ import annotations
 
 import io
 import os
+import signal
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from moma_store.files import Files
+
+READS = frozenset({"open", "read", "list"})
+"""Names of the operations that change nothing."""
 
 
 class FaultyFiles(Files):
@@ -16,7 +20,9 @@ class FaultyFiles(Files):
     Parameters
     ----------
     errno
-        With which error a call is refused.
+        With which error a call is refused; None kills the process instead, as ``kill -9`` does.
+    at
+        Numbers of the calls to refuse, as in `arm`.
 
     Attributes
     ----------
@@ -24,10 +30,15 @@ class FaultyFiles(Files):
         Name of the operation and file name of each call since `arm`, or ever.
     """
 
-    def __init__(self, *, errno: int) -> None:
+    def __init__(self, *, errno: int | None, at: tuple[int, ...] = ()) -> None:
         self.trace: list[tuple[str, str]] = []
         self._errno = errno
-        self._fail_at: frozenset[int] = frozenset()
+        self._fail_at: frozenset[int] = frozenset(at)
+
+    @property
+    def changes(self) -> list[str]:
+        """The operations in the trace that change something, in order."""
+        return [operation for operation, _ in self.trace if operation not in READS]
 
     def arm(self, *calls: int) -> None:
         """Begin to count afresh and choose which calls to refuse.
@@ -44,6 +55,21 @@ class FaultyFiles(Files):
         """Count or fail, then open a file whose every write does the same."""
         self.step("create", path)
         return io.BufferedWriter(_CountedFile(path, self))
+
+    def open(self, path: Path) -> BinaryIO:
+        """Count or fail, then open a file for reading."""
+        self.step("open", path)
+        return super().open(path)
+
+    def read_at(self, descriptor: int, size: int, offset: int) -> bytes:
+        """Count or fail, then read."""
+        self.step("read", Path(str(descriptor)))
+        return super().read_at(descriptor, size, offset)
+
+    def listing(self, folder: Path) -> list[os.DirEntry[str]]:
+        """Count or fail, then list a folder."""
+        self.step("list", folder)
+        return super().listing(folder)
 
     def fsync(self, descriptor: int) -> None:
         """Count or fail, then force to disk."""
@@ -81,8 +107,12 @@ class FaultyFiles(Files):
             If this call should fail.
         """
         self.trace.append((operation, path.name))
-        if len(self.trace) - 1 in self._fail_at:
-            raise OSError(self._errno, os.strerror(self._errno), str(path))
+        if len(self.trace) - 1 not in self._fail_at:
+            return
+        if self._errno is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+            return
+        raise OSError(self._errno, os.strerror(self._errno), str(path))
 
 
 class _CountedFile(io.FileIO):

@@ -1,0 +1,253 @@
+"""Taking an archive into a hub: everything is verified before the first ref moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from moma_store import records
+from moma_store.archives import HUB, Archive, history_of, memos_of
+from moma_store.bases import Base
+from moma_store.blobs import BlobReader
+from moma_store.errors import (
+    AlreadyExistsError,
+    BackboneError,
+    IntegrityError,
+    InvalidInputError,
+)
+from moma_store.manifest import ITEM_BYTES, Manifest
+from moma_store.records import BlobLink, JsonObject
+from moma_store.scan import replay
+
+if TYPE_CHECKING:
+    from moma_store.store import Store
+
+_MOST_EXPANSION = 1000  # decoded bytes for each byte of a blob file
+_ALWAYS_ALLOWED = 1 << 26  # decoded bytes: a constant array of this size is no attack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """What came in.
+
+    Attributes
+    ----------
+    refs
+        Refs that were made.
+    present
+        Refs that were there already, naming the same.
+    records
+        Records that are new.
+    blobs
+        Blobs that are new.
+    """
+
+    refs: tuple[str, ...]
+    present: tuple[str, ...]
+    records: int
+    blobs: int
+
+
+@dataclass(slots=True, kw_only=True)
+class _Arrival:
+    """What an archive holds, as far as it has been verified."""
+
+    docs: dict[str, JsonObject] = field(default_factory=dict)
+    links: dict[str, set[BlobLink]] = field(default_factory=dict)
+    drafts: dict[str, Path] = field(default_factory=dict)
+
+
+def take_in(store: Store, archive: Archive) -> Imported:
+    """Take everything in an archive into a hub.
+
+    Parameters
+    ----------
+    store
+        A hub open for writing; an empty one if the archive is of a whole hub.
+    archive
+        The archive.
+
+    Returns
+    -------
+    Imported
+        What was new.
+
+    Raises
+    ------
+    BackboneError
+        If the archive is from a hub with another backbone.
+    AlreadyExistsError
+        If a ref of that name names something else, or a whole hub meets one that is not empty.
+    InvalidInputError
+        If the archive is malformed or incomplete.
+    IntegrityError
+        If a blob in it is damaged.
+    StorageError
+        If the disk refuses. Whatever the error, no ref has moved.
+    """
+    summary = archive.summary
+    if summary.backbone != store.backbone:
+        raise BackboneError(
+            f"the archive is of backbone {_named(summary.backbone)}, the hub of"
+            f" {_named(store.backbone)}; parameters of one mean nothing to the other"
+        )
+    present = store.refs()
+    if summary.kind == HUB and present:
+        raise AlreadyExistsError(
+            f"the archive is a whole hub and {store.path} is not empty; import it into a new folder"
+        )
+    for name, digest in summary.refs.items():
+        if present.get(name, digest) != digest:
+            raise AlreadyExistsError(
+                f"the hub has another {name!r}, {present[name][:12]}, than the archive,"
+                f" {digest[:12]}; remove or rename one of them"
+            )
+    arrival = _read(archive)
+    try:
+        new = _verify_blobs(store, archive, arrival)
+        for digest in sorted(new):
+            store.objects.adopt(arrival.drafts[digest], new[digest])
+    finally:
+        for draft in arrival.drafts.values():
+            store.files.remove(draft)
+    fresh = [name for name in summary.refs if name not in present]
+    if summary.kind == HUB:
+        n_records = _restore(store, archive, arrival)
+    else:
+        n_records = _add(store, archive, arrival, fresh)
+    return Imported(
+        refs=tuple(sorted(fresh)),
+        present=tuple(sorted(summary.refs.keys() - set(fresh))),
+        records=n_records,
+        blobs=len(new),
+    )
+
+
+def _read(archive: Archive) -> _Arrival:
+    """Read the records; check that everything they refer to is in the archive."""
+    arrival = _Arrival()
+    wanted: set[str] = set(archive.summary.refs.values())
+    for doc in archive.lines("records.jsonl"):
+        records.check_record(doc)
+        arrival.docs[records.digest(doc)] = doc
+        linked, blobs = records.links(doc)
+        wanted |= linked
+        for link in blobs:
+            arrival.links.setdefault(link.digest, set()).add(link)
+            if link.base is not None:
+                arrival.links.setdefault(link.base, set())
+    lacking = sorted(wanted - arrival.docs.keys()) + sorted(arrival.links.keys() - archive.objects)
+    if lacking:
+        raise InvalidInputError(f"the archive is incomplete: it lacks {lacking[0]}")
+    return arrival
+
+
+def _verify_blobs(store: Store, archive: Archive, arrival: _Arrival) -> dict[str, BlobLink]:
+    """Copy the blobs that are new out and verify them; give one link of each."""
+    new: dict[str, BlobLink] = {}
+
+    @contextmanager
+    def open_base(digest: str) -> Iterator[Base]:
+        draft = arrival.drafts.get(digest) or store.objects.path(digest)
+        with BlobReader(draft, digest, open_base, store.files) as reader:
+            yield reader
+
+    for digest in sorted(arrival.links):
+        if store.objects.is_whole(digest):
+            continue
+        draft = store.objects.draft()
+        arrival.drafts[digest] = draft
+        with store.files.write_new(draft) as stream:
+            archive.copy_object(digest, stream)
+        links = arrival.links[digest]
+        found, n_bytes = store.files.sha256(draft), draft.stat().st_size
+        if links and (found, n_bytes) not in {(link.file, link.n_bytes) for link in links}:
+            raise IntegrityError(
+                f"blob {digest} in the archive has the file digest {found}, expected"
+                f" {min(link.file for link in links)}"
+            )
+        new[digest] = BlobLink(digest=digest, file=found, n_bytes=n_bytes)
+    for digest, link in new.items():
+        with BlobReader(arrival.drafts[digest], digest, open_base, store.files) as reader:
+            _check_expansion(reader.manifest, link)
+            _check_base(reader.manifest, arrival.links[digest], digest)
+            reader.verify()
+    return new
+
+
+def _check_expansion(manifest: Manifest, link: BlobLink) -> None:
+    decoded = 0
+    for spec in manifest.arrays.values():
+        count = 1
+        for length in spec.shape:
+            count *= length
+        decoded += count * ITEM_BYTES[spec.dtype]
+    if decoded > max(_ALWAYS_ALLOWED, _MOST_EXPANSION * link.n_bytes):
+        raise InvalidInputError(
+            f"blob {link.digest} would grow from {link.n_bytes} bytes to {decoded}; the archive is"
+            " refused",
+            code="invalid-input.archive",
+        )
+
+
+def _check_base(manifest: Manifest, links: set[BlobLink], digest: str) -> None:
+    if any(link.base != manifest.base for link in links):
+        raise InvalidInputError(
+            f"blob {digest} in the archive is stored as the difference from {manifest.base};"
+            " its record says otherwise"
+        )
+
+
+def _add(store: Store, archive: Archive, arrival: _Arrival, refs: list[str]) -> int:
+    with store.snapshot() as view:
+        known = set(view.records())
+    with store.transaction("import", {"refs": sorted(refs)}) as transaction:
+        for digest in _after_what_they_need(arrival.docs):
+            transaction.put_record(arrival.docs[digest])
+        for name in sorted(refs):
+            transaction.move_ref(name, archive.summary.refs[name], expected=None)
+    return len(arrival.docs.keys() - known)
+
+
+def _restore(store: Store, archive: Archive, arrival: _Arrival) -> int:
+    """Make an empty hub the one that was exported, history and memos included."""
+    history, memos = history_of(archive), memos_of(archive)
+    if replay(history) != archive.summary.refs:
+        raise InvalidInputError("the archive's refs are not where its history leaves them")
+    lost = sorted(memo.result for memo in memos.values() if memo.result not in arrival.docs)
+    if lost:
+        raise InvalidInputError(f"the archive is incomplete: it lacks {lost[0]}")
+    with store.maintain() as writer:
+        for digest, doc in arrival.docs.items():
+            writer.put_record(digest, records.canonical_json(doc))
+        for key, memo in memos.items():
+            writer.put_memo(key, memo)
+        for entry in history:
+            writer.put_history(entry)
+        for name, digest in archive.summary.refs.items():
+            writer.set_ref(name, digest)
+    return len(arrival.docs)
+
+
+def _after_what_they_need(docs: dict[str, JsonObject]) -> list[str]:
+    """Order records so that each comes after those it refers to."""
+    ordered: dict[str, None] = {}
+    ahead = [(digest, False) for digest in sorted(docs, reverse=True)]
+    while ahead:
+        digest, needs_are_done = ahead.pop()
+        if digest in ordered:
+            continue
+        if needs_are_done:
+            ordered[digest] = None
+            continue
+        ahead.append((digest, True))
+        needed, _ = records.links(docs[digest])
+        ahead.extend((need, False) for need in sorted(needed) if need not in ordered)
+    return list(ordered)
+
+
+def _named(backbone: dict[str, str]) -> str:
+    return f"{backbone.get('name', '?')!r} ({backbone.get('digest', '')[:12]})"

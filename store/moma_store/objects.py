@@ -1,0 +1,267 @@
+"""The folder of blobs: where each file is, how it gets there, how it is read and taken away."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import uuid
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moma_store import records
+from moma_store.errors import IntegrityError
+from moma_store.files import Files, reported
+from moma_store.records import BlobLink
+
+if TYPE_CHECKING:
+    from moma_store.bases import Base
+    from moma_store.blobs import AnyArray, Blob, BlobReader
+    from moma_store.manifest import Manifest
+
+SUFFIX = ".zarr.zip"
+_NAME = re.compile(r"([0-9a-f]{64})\.zarr\.zip")
+_LARGEST_KEPT = 1 << 24  # bytes of a base, or of a file being made, that may be held in memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectFile:
+    """A file in the folder, as its directory has it.
+
+    Attributes
+    ----------
+    path
+        The file.
+    digest
+        The blob it is named after; None where the name is none that the store gives.
+    n_bytes
+        Its size.
+    """
+
+    path: Path
+    digest: str | None
+    n_bytes: int
+
+
+class Objects:
+    """The blobs of a hub.
+
+    Parameters
+    ----------
+    folder
+        Where they are.
+    tmp
+        Where they are written first, on the same file system.
+    files
+        The file system.
+    """
+
+    def __init__(self, folder: Path, tmp: Path, files: Files) -> None:
+        self.folder = folder
+        self._tmp = tmp
+        self._files = files
+        self._kept: tuple[Any, Base] | None = None
+
+    def path(self, digest: str) -> Path:
+        """Give the path of a blob's file, whether or not it is there.
+
+        Parameters
+        ----------
+        digest
+            Logical digest of the blob.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
+        records.check_digest(digest)
+        return self.folder / digest[:2] / f"{digest}{SUFFIX}"
+
+    def has(self, digest: str) -> bool:
+        """Tell whether a blob's file is there, without opening it."""
+        return self.path(digest).exists()
+
+    def open(self, digest: str) -> BlobReader:
+        """Open a blob, its metadata verified.
+
+        Parameters
+        ----------
+        digest
+            Logical digest of the blob.
+
+        Returns
+        -------
+        BlobReader
+            A context manager.
+
+        Raises
+        ------
+        IntegrityError
+            If the file is missing or damaged.
+        """
+        from moma_store.blobs import BlobReader
+
+        return BlobReader(self.path(digest), digest, self.open_base, self._files)
+
+    @contextmanager
+    def open_base(self, digest: str) -> Iterator[Base]:
+        """Open a blob that others are stored as differences from.
+
+        A small one is read once and kept, as long as its file stays as it was.
+
+        Parameters
+        ----------
+        digest
+            Logical digest of the blob.
+
+        Yields
+        ------
+        Base
+            The blob.
+
+        Raises
+        ------
+        IntegrityError
+            If it is missing or damaged.
+        """
+        from moma_store.bases import MemoryBase
+
+        try:
+            status = self.path(digest).stat()
+        except OSError:
+            status = None  # opening it says what is wrong
+        key = (digest, status and (status.st_ino, status.st_size, status.st_mtime_ns))
+        kept = self._kept
+        if kept is not None and kept[0] == key:
+            yield kept[1]
+            return
+        with self.open(digest) as reader:
+            if status is None or status.st_size > _LARGEST_KEPT:
+                yield reader
+                return
+            base = MemoryBase(reader)
+        self._kept = (key, base)
+        yield base
+
+    def read(self, link: BlobLink, names: Collection[str] | None) -> Blob:
+        """Read a blob, verified; see `Store.blob`."""
+        with self.open(link.digest) as reader:
+            return reader.read(names)
+
+    def put(
+        self, arrays: Mapping[str, AnyArray], header: Mapping[str, Any], base: BlobLink | None
+    ) -> BlobLink:
+        """Store a blob durably; see `Store.put_blob`."""
+        from moma_store import blobs
+
+        if base is None:
+            return self._put(arrays, blobs.describe(arrays, header), None)
+        with self.open_base(base.digest) as whole:
+            return self._put(arrays, blobs.describe(arrays, header, base=whole), whole)
+
+    def adopt(self, source: Path, link: BlobLink) -> None:
+        """Publish a finished blob file, verified by the caller, from the folder for drafts.
+
+        Parameters
+        ----------
+        source
+            The file, forced to disk.
+        link
+            The blob.
+
+        Raises
+        ------
+        StorageError
+            If the disk refuses.
+        """
+        self._files.publish(source, self.path(link.digest))
+
+    def draft(self) -> Path:
+        """Give a path in the folder for drafts that nobody else uses."""
+        return self._tmp / uuid.uuid4().hex
+
+    def listing(self) -> Iterator[ObjectFile]:
+        """List all files in the folder, in the order of names.
+
+        Yields
+        ------
+        ObjectFile
+            The files.
+
+        Raises
+        ------
+        StorageError
+            If the folder cannot be read.
+        """
+        with reported("list", self.folder):
+            for sub in self._files.listing(self.folder):
+                if not sub.is_dir(follow_symlinks=False):
+                    yield _object_file(sub)
+                    continue
+                yield from map(_object_file, self._files.listing(Path(sub.path)))
+
+    def is_whole(self, digest: str) -> bool:
+        """Tell whether a blob is there and undamaged, down to its arrays."""
+        return self._stored(digest) is not None
+
+    def _put(
+        self, arrays: Mapping[str, AnyArray], manifest: Manifest, base: Base | None
+    ) -> BlobLink:
+        from moma_store import blobs
+
+        target = self.path(manifest.digest)
+        stored = self._stored(manifest.digest)
+        if stored is not None:
+            self._files.sync_path(target)
+            self._files.settle(target)
+            file = self._files.sha256(target)
+        elif sum(array.nbytes for array in arrays.values()) <= _LARGEST_KEPT:
+            whole = io.BytesIO()
+            blobs.write(whole, arrays, manifest, base)
+            file = self._publish(whole.getbuffer(), target)
+        else:
+            with self._files.write_published(self.draft(), target) as stream:
+                blobs.write(stream, arrays, manifest, base)
+            file = self._files.sha256(target)
+        with reported("read", target):
+            n_bytes = target.stat().st_size
+        return BlobLink(
+            digest=manifest.digest, file=file, n_bytes=n_bytes, base=(stored or manifest).base
+        )
+
+    def _publish(self, data: memoryview, target: Path) -> str:
+        """Write a file; give its digest, worked out while the disk is waited for."""
+        with ThreadPoolExecutor(1) as pool:
+            hashing = pool.submit(sha256, data)
+            with self._files.write_published(self.draft(), target) as stream:
+                stream.write(data)
+            return hashing.result().hexdigest()
+
+    def _stored(self, digest: str) -> Manifest | None:
+        """Give the manifest of a blob that is there and whole."""
+        if not self.has(digest):
+            return None
+        try:
+            with self.open(digest) as reader:
+                reader.verify()
+                return reader.manifest
+        except IntegrityError:
+            return None
+
+
+def _object_file(entry: os.DirEntry[str]) -> ObjectFile:
+    match = _NAME.fullmatch(entry.name)
+    placed = match is not None and entry.path.endswith(
+        f"{os.sep}{entry.name[:2]}{os.sep}{match[0]}"
+    )
+    return ObjectFile(
+        path=Path(entry.path),
+        digest=match[1] if match is not None and placed else None,
+        n_bytes=entry.stat(follow_symlinks=False).st_size,
+    )

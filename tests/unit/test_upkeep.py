@@ -1,0 +1,201 @@
+"""Upkeep of a hub with a task, its modules and predictors."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from moma_cl import listing, service, upkeep
+from moma_cl.prediction import predict
+from moma_cl.records import Hub
+from moma_store.errors import (
+    AlreadyExistsError,
+    BackboneError,
+    IntegrityError,
+    InvalidInputError,
+    NotFoundError,
+)
+from moma_store.store import Store
+from moma_store.testing import flip_bit
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, made_up):
+    """A hub with two tasks that has been brought up to date."""
+    import json
+
+    from moma_cl.recipe import Recipe, TrainingSettings
+
+    folder = tmp_path_factory.mktemp("upkeep")
+    training = TrainingSettings(epochs=1, batch_size=32, patience=1)
+    recipe = Recipe(threads=1, finetune=training, module=training)
+    rows = folder / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in made_up(60)))
+    hub = folder / "hub"
+    service.init(hub, backbone="cgcnn", recipe=recipe)
+    service.add_task(hub, "energy", [rows], target="energy", unit="eV/atom", compose=False)
+    service.add_task(hub, "gap", [rows], target="gap", unit="eV", compose=False)
+    service.update(hub)
+    return hub
+
+
+@pytest.fixture
+def hub(made, tmp_path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "hub"))
+
+
+def refs(hub: Path) -> dict[str, str]:
+    with Store.open(hub) as store:
+        return store.refs()
+
+
+def test_what_a_pass_would_look_up_survives_gc(hub):
+    assert upkeep.verify(hub, deep=True).problems == ()
+    before = refs(hub)
+    upkeep.gc(hub)
+    assert upkeep.gc(hub).records == 0
+    assert refs(hub) == before
+    assert service.update(hub) == []
+    assert upkeep.verify(hub, deep=True).problems == ()
+
+
+def test_gc_takes_what_a_removed_task_leaves(hub):
+    service.remove_task(hub, "gap")
+    said = upkeep.gc(hub, dry_run=True)
+    gone = upkeep.gc(hub)
+    assert gone == said
+    assert gone.records > 3
+    assert gone.blobs > 3
+    found = upkeep.verify(hub, deep=True)
+    assert (found.problems, found.unreachable_files) == ((), 0)
+
+
+def test_a_pinned_predictor_outlives_its_task(hub):
+    champion = refs(hub)["predictors/gap"]
+    assert upkeep.pin(hub, "gap") == upkeep.Pinned(digest=champion, kind="predictor", changed=True)
+    assert not upkeep.pin(hub, champion[:10]).changed
+    service.remove_task(hub, "gap")
+    upkeep.gc(hub)
+    with Store.open(hub) as store:
+        assert store.record(champion)["kind"] == "predictor"
+    assert upkeep.unpin(hub, champion).changed
+    upkeep.gc(hub)
+    with Store.open(hub) as store, pytest.raises(NotFoundError):
+        store.record(champion)
+    with pytest.raises(NotFoundError):
+        upkeep.pin(hub, "gap")
+
+
+def test_a_damaged_blob_is_named_and_the_rest_serves(hub):
+    with Store.open(hub) as store:
+        record = store.record(store.ref("modules/gap"))
+    digest = record["blob"]["$blob"]
+    flip_bit(hub / "objects" / digest[:2] / f"{digest}.zarr.zip", 5000)
+    (problem,) = upkeep.verify(hub).problems
+    assert (problem.kind, problem.subject) == ("damaged-blob", digest)
+    assert not upkeep.verify(hub, repair=True).damaged
+    with pytest.raises(IntegrityError, match="missing or damaged"):
+        upkeep.export(hub, hub.parent / "x.zip", modules=["gap"])
+    assert upkeep.export(hub, hub.parent / "y.zip", modules=["energy"]).blobs > 0
+
+
+def test_an_exported_hub_answers_like_the_original(hub, tmp_path, write_rows, made_up):
+    upkeep.gc(hub)
+    upkeep.export(hub, tmp_path / "hub.zip")
+    upkeep.import_archive(tmp_path / "new", tmp_path / "hub.zip")
+    assert refs(tmp_path / "new") == refs(hub)
+    asked = [write_rows(made_up(4, first=90), "ask.jsonl")]
+    ours, theirs = (list(predict(h, "energy", asked)) for h in (hub, tmp_path / "new"))
+    assert [row.value for row in ours] == [row.value for row in theirs]
+    assert service.update(tmp_path / "new") == []
+    with pytest.raises(AlreadyExistsError):
+        upkeep.import_archive(tmp_path / "new", tmp_path / "hub.zip")
+
+
+def test_a_module_moves_to_another_hub_of_the_backbone(hub, tmp_path):
+    upkeep.export(hub, tmp_path / "gap.zip", modules=["gap"])
+    service.init(tmp_path / "other", backbone="cgcnn", salt="another")
+    done = upkeep.import_archive(tmp_path / "other", tmp_path / "gap.zip")
+    assert done.refs == ("modules/gap",)
+    (listed,) = listing.modules(tmp_path / "other")
+    assert listed.digest == refs(hub)["modules/gap"]
+    with pytest.raises(NotFoundError, match="energy"):
+        upkeep.export(hub, tmp_path / "x.zip", modules=["enrgy"])
+    with pytest.raises(NotFoundError):
+        upkeep.import_archive(tmp_path / "absent", tmp_path / "gap.zip")
+
+
+def weights(hub: Path, file: Path, **changes) -> upkeep.Weights:
+    """A safetensors file with the backbone's parameters, slightly moved."""
+    with Store.open(hub) as store:
+        record = Hub.from_doc(store.record(store.ref("hub")))
+        kind = changes.pop("kind", "full")
+        link = record.parameters if kind == "full" else record.adapter
+        manifest = record.manifest if kind == "full" else record.adapter_manifest
+        vector = store.blob(link).arrays["parameters"]
+    tensors = {
+        name: (vector[start:stop] + np.float32(1e-3)).reshape(shape)
+        for name, shape, start, stop in zip(
+            manifest["names"],
+            manifest["shapes"],
+            manifest["offsets"],
+            manifest["offsets"][1:],
+            strict=False,
+        )
+    }
+    tensors.update(changes)
+    save_file({name: array for name, array in tensors.items() if array is not None}, file)
+    return upkeep.Weights(file=file, property="band gap", unit="eV", validation_mae=0.2, n_train=9)
+
+
+@pytest.mark.parametrize("kind", ["full", "adapter"])
+def test_weights_from_elsewhere_become_a_module(hub, tmp_path, kind):
+    given = weights(hub, tmp_path / "w.safetensors", kind=kind)
+    added = upkeep.add_module(hub, "elsewhere", given)
+    assert added.kind == kind
+    listed = {module.name: module for module in listing.modules(hub)}["elsewhere"]
+    assert (listed.digest, listed.kind, listed.rows) == (added.digest, kind, 9)
+    assert upkeep.verify(hub, deep=True).problems == ()
+    with pytest.raises(AlreadyExistsError):
+        upkeep.add_module(hub, "elsewhere", given)
+    with pytest.raises(AlreadyExistsError):
+        upkeep.add_module(hub, "energy", given)
+
+
+def first_name(hub: Path) -> tuple[str, list[int]]:
+    with Store.open(hub) as store:
+        manifest = store.record(store.ref("hub"))["manifest"]
+    return manifest["names"][0], manifest["shapes"][0]
+
+
+@pytest.mark.parametrize("wrong", ["missing", "unknown", "shape", "dtype", "nan"])
+def test_weights_that_are_not_the_backbone_s_are_refused(hub, tmp_path, wrong):
+    name, shape = first_name(hub)
+    change = {
+        "missing": {name: None},
+        "unknown": {"extra": np.zeros(3, "f4")},
+        "shape": {name: np.zeros([*shape, 1], "f4")},
+        "dtype": {name: np.zeros(shape, "f8")},
+        "nan": {name: np.full(shape, np.nan, "f4")},
+    }[wrong]
+    given = weights(hub, tmp_path / "w.safetensors", **change)
+    error = InvalidInputError if wrong == "nan" else BackboneError
+    with pytest.raises(error, match="extra" if wrong == "unknown" else None):
+        upkeep.add_module(hub, "elsewhere", given)
+    assert "modules/elsewhere" not in refs(hub)
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.pkl", "w.safetensors"])
+def test_other_files_are_refused_unread(hub, tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x80\x04garbage")
+    given = upkeep.Weights(file=tmp_path / name, property="band gap", unit="eV", validation_mae=0.2)
+    with pytest.raises(InvalidInputError):
+        upkeep.add_module(hub, "elsewhere", given)
+    absent = tmp_path / "absent.safetensors"
+    given = upkeep.Weights(file=absent, property="band gap", unit="eV", validation_mae=0.2)
+    with pytest.raises(NotFoundError):
+        upkeep.add_module(hub, "elsewhere", given)
