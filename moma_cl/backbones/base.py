@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ _ADAPTER_SEED = 20250
 class CrystalGraph(Data):  # type: ignore[misc]  # torch_geometric is untyped
     """A graph whose indices say what they count, so that batches shift them correctly.
 
+    No attribute but ``node_weight`` has *node* in its name: torch_geometric counts the nodes by it.
+
     Attributes
     ----------
     counted_by
@@ -27,6 +29,24 @@ class CrystalGraph(Data):  # type: ignore[misc]  # torch_geometric is untyped
     """
 
     counted_by: ClassVar[Mapping[str, str]] = MappingProxyType({"edge_index": "node_weight"})
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """Make a graph, ten times faster than the constructor does.
+
+        Parameters
+        ----------
+        tensors
+            Attributes by name.
+
+        Returns
+        -------
+        Self
+            The graph.
+        """
+        graph = cls()
+        graph._store._mapping.update(tensors)
+        return graph
 
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
         counted = self.counted_by.get(key)
@@ -154,6 +174,22 @@ class Backbone(nn.Module, ABC):
         Data
             Tensors only, with ``node_weight`` among them.
         """
+
+    @classmethod
+    def to_graphs(cls, crystals: Sequence[Crystal]) -> list[Data]:
+        """Build the graphs of several structures; a backbone may do better than one by one.
+
+        Parameters
+        ----------
+        crystals
+            The structures.
+
+        Returns
+        -------
+        list[Data]
+            What :meth:`to_graph` gives for each.
+        """
+        return [cls.to_graph(crystal) for crystal in crystals]
 
     @abstractmethod
     def forward(self, batch: Batch) -> list[Tensor]:

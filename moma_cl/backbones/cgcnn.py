@@ -16,6 +16,7 @@ from torch_geometric.nn import CGConv
 
 from moma_cl.backbones.base import Backbone, CrystalGraph
 from moma_cl.backbones.neighbors import Neighbors, find_neighbors
+from moma_cl.backbones.quotient import Graphs, Kind, merge, unmerged
 from moma_cl.structures.crystals import Crystal
 
 CUTOFF = 8.0
@@ -45,9 +46,58 @@ class CGCNNGraph(CrystalGraph):
         Neighbour and centre of each edge, shape ``(2, n_edges)``.
     edge_length
         Length of each edge, float64, shape ``(n_edges,)``, Å.
+    edge_weight
+        How often each edge's message counts at its centre, shape ``(n_edges,)``.
     """
 
     counted_by: ClassVar[Mapping[str, str]] = MappingProxyType({"edge_index": "node_weight"})
+
+
+KINDS = MappingProxyType(
+    {
+        "edges": Kind(
+            values=("edge_length",),
+            references={"edge_index": "atoms"},
+            summed="edge_index",
+            weight="edge_weight",
+        ),
+        "atoms": Kind(codes=("atomic_numbers",), weight="node_weight"),
+    }
+)
+"""What a graph consists of, for the symmetry quotient."""
+
+
+class WeightedCGConv(CGConv):  # type: ignore[misc]  # torch_geometric is untyped
+    """A crystal graph convolution whose messages are averaged by weight."""
+
+    def forward(
+        self, features: Tensor, edge_index: Tensor, lengths: Tensor, weight: Tensor
+    ) -> Tensor:
+        """Update the nodes.
+
+        Parameters
+        ----------
+        features
+            Node features, shape ``(n_nodes, feature_dim)``.
+        edge_index
+            Neighbour and centre of each edge, shape ``(2, n_edges)``.
+        lengths
+            Smeared lengths, shape ``(n_edges, n_gaussians)``.
+        weight
+            How often each message counts, shape ``(n_edges,)``.
+
+        Returns
+        -------
+        Tensor
+            New node features, shape ``(n_nodes, feature_dim)``.
+        """
+        neighbors, centers = edge_index
+        total = weight.new_zeros(len(features)).index_add(0, centers, weight)
+        share = weight / total.index_select(0, centers)
+        ends = (features.index_select(0, end) for end in (centers, neighbors))
+        messages = self.message(*ends, lengths) * share[:, None]
+        updated: Tensor = features.index_add(0, centers, messages)
+        return updated
 
 
 class CGCNNBackbone(Backbone):
@@ -63,7 +113,7 @@ class CGCNNBackbone(Backbone):
 
     name: ClassVar[str] = "cgcnn"
     version: ClassVar[str] = "1"
-    graph_version: ClassVar[int] = 1
+    graph_version: ClassVar[int] = 2
     feature_dim: ClassVar[int] = 64
     n_blocks: ClassVar[int] = 3
     cutoff: ClassVar[float] = CUTOFF
@@ -78,7 +128,7 @@ class CGCNNBackbone(Backbone):
         self.embedding = nn.Embedding(N_ELEMENTS, self.feature_dim)
         self.convolutions = nn.ModuleList(
             [
-                CGConv(self.feature_dim, dim=len(self.centers), aggr="mean")
+                WeightedCGConv(self.feature_dim, dim=len(self.centers), aggr="add")
                 for _ in range(self.n_blocks)
             ]
         )
@@ -115,13 +165,15 @@ class CGCNNBackbone(Backbone):
             return cls().eval()
 
     @classmethod
-    def to_graph(cls, crystal: Crystal) -> CGCNNGraph:
+    def to_graph(cls, crystal: Crystal, *, quotient: bool = True) -> CGCNNGraph:
         """Build the graph of one structure.
 
         Parameters
         ----------
         crystal
             The structure.
+        quotient
+            Whether to merge what cannot be told apart; features of the atoms are the same.
 
         Returns
         -------
@@ -130,12 +182,16 @@ class CGCNNBackbone(Backbone):
         """
         pairs = find_neighbors(crystal, CUTOFF)
         edges = pairs.subset(_nearest(pairs, crystal.n_atoms))
-        return CGCNNGraph(
-            atomic_numbers=torch.tensor(crystal.atomic_numbers, dtype=torch.int64),
-            node_weight=torch.ones(crystal.n_atoms),
-            edge_index=torch.from_numpy(np.stack([edges.neighbors, edges.centers])),
-            edge_length=torch.from_numpy(edges.distances),
+        whole = Graphs(
+            arrays={
+                "atomic_numbers": crystal.atomic_numbers.astype(np.int64),
+                "edge_index": np.stack([edges.neighbors, edges.centers]),
+                "edge_length": edges.distances,
+            },
+            counts={"edges": np.array([len(edges)]), "atoms": np.array([crystal.n_atoms])},
         )
+        (attributes,) = (merge if quotient else unmerged)(whole, KINDS).split(KINDS)
+        return CGCNNGraph(**attributes)
 
     def forward(self, batch: Batch) -> list[Tensor]:
         """Encode a batch of graphs.
@@ -152,11 +208,13 @@ class CGCNNBackbone(Backbone):
             ``(n_nodes, feature_dim)``.
         """
         lengths = batch.edge_length.to(self.centers.dtype)
+        weight = batch.edge_weight.to(lengths.dtype)
         smeared = torch.exp(-(((lengths[:, None] - self.centers) / _WIDTH) ** 2))
         features = self.embedding(batch.atomic_numbers - 1)
         blocks: list[Tensor] = []
         for block, convolution in enumerate(self.convolutions):
-            features = self.adapt(block, convolution(features, batch.edge_index, smeared))
+            features = convolution(features, batch.edge_index, smeared, weight)
+            features = self.adapt(block, features)
             blocks.append(features)
         return blocks
 

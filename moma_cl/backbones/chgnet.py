@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Self, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.data import Batch
 
 from moma_cl.backbones.base import Backbone
-from moma_cl.backbones.chgnet_graph import ANGLE_CUTOFF, BOND_CUTOFF, CHGNetGraph, chgnet_graph
+from moma_cl.backbones.chgnet_graph import ANGLE_CUTOFF, BOND_CUTOFF, CHGNetGraph, chgnet_graphs
 from moma_cl.backbones.chgnet_layers import (
     FEATURE_DIM,
     N_ANGULAR,
@@ -19,15 +21,21 @@ from moma_cl.backbones.chgnet_layers import (
     AngleUpdate,
     AngularBasis,
     AtomConv,
+    BondChange,
     BondConv,
     Edges,
     RadialBasis,
+    table_rows,
 )
 from moma_cl.backbones.chgnet_weights import encoder_state, readout_state
+from moma_cl.backbones.fused import padded, product
 from moma_cl.structures.crystals import Crystal
 
 N_ELEMENTS = 94
 """Elements CHGNet knows, hydrogen to plutonium."""
+
+# Enough that the cost of each structure vanishes, few enough that all their edges fit in a cache.
+_ATOMS_AT_ONCE = 1024
 
 
 class CHGNetBackbone(Backbone):
@@ -43,7 +51,7 @@ class CHGNetBackbone(Backbone):
 
     name: ClassVar[str] = "chgnet"
     version: ClassVar[str] = "0.3.0"
-    graph_version: ClassVar[int] = 1
+    graph_version: ClassVar[int] = 2
     feature_dim: ClassVar[int] = FEATURE_DIM
     n_blocks: ClassVar[int] = 4
     cutoff: ClassVar[float] = BOND_CUTOFF
@@ -96,20 +104,43 @@ class CHGNetBackbone(Backbone):
             return cls().eval()
 
     @classmethod
-    def to_graph(cls, crystal: Crystal) -> CHGNetGraph:
+    def to_graph(cls, crystal: Crystal, *, quotient: bool = True) -> CHGNetGraph:
         """Build the graph of one structure.
 
         Parameters
         ----------
         crystal
             The structure.
+        quotient
+            Whether to merge what cannot be told apart; features of the atoms are the same.
 
         Returns
         -------
         CHGNetGraph
             Its atoms, bonds and angles.
         """
-        return chgnet_graph(crystal)
+        return chgnet_graphs([crystal], merged=quotient)[0]
+
+    @classmethod
+    def to_graphs(cls, crystals: Sequence[Crystal]) -> list[CHGNetGraph]:
+        """Build the graphs of several structures, many at a time.
+
+        Parameters
+        ----------
+        crystals
+            The structures.
+
+        Returns
+        -------
+        list[CHGNetGraph]
+            What `to_graph` gives for each.
+        """
+        filled = np.cumsum([crystal.n_atoms for crystal in crystals]) // _ATOMS_AT_ONCE
+        ends = [*(np.flatnonzero(np.diff(filled)) + 1).tolist(), len(crystals)]
+        graphs: list[CHGNetGraph] = []
+        for end in ends:
+            graphs += chgnet_graphs(crystals[len(graphs) : end], merged=True)
+        return graphs
 
     def forward(self, batch: Batch) -> list[Tensor]:
         """Encode a batch of graphs.
@@ -125,40 +156,46 @@ class CHGNetBackbone(Backbone):
             Atom features after each atom convolution, four tensors of shape
             ``(n_nodes, feature_dim)``.
         """
-        edges = self._edges(batch)
-        basis = self.bond_basis(batch.bond_length)
-        weights = self.bond_weights(basis)
+        basis = self.bond_basis(padded(batch.bond_length, 1.0))
+        weights, *terms = self._bond_products(basis)
+        edges = _edges(batch, weights)
         short = _ShortBonds(self, batch, basis)
         atoms = self.atom_embedding(batch.atomic_numbers - 1)
         blocks: list[Tensor] = []
         for block, convolution in enumerate(self.atom_convs):
-            terms = self._bond_terms(block, basis, short)
-            atoms = self.adapt(block, convolution(atoms, terms, weights, edges))
+            atoms = convolution(atoms, terms[block], short.change, edges)
+            atoms = self.adapt(block, atoms)
             blocks.append(atoms)
             if block < self.n_blocks - 1:
                 short.update(block, atoms)
         return blocks
 
-    def _edges(self, batch: Batch) -> Edges:
-        neighbors, centers = batch.edge_index
-        weight = _column(batch, "edge_weight", self.dtype)
-        return Edges(neighbors=neighbors, centers=centers, bonds=batch.edge_bond, weight=weight)
+    def _bond_products(self, basis: Tensor) -> tuple[Tensor, ...]:
+        """Give each bond's weights, and its part of the first layer of every atom convolution.
 
-    def _bond_terms(self, block: int, basis: Tensor, short: _ShortBonds) -> Tensor:
-        """Apply a convolution's first layer to all bond features.
-
-        Only short bonds ever change, so the others go from the basis to the product in one step.
+        Only short bonds ever change, so all this goes from the basis in one product.
         """
-        linear = cast("AtomConv", self.atom_convs[block]).bonds
-        terms = functional.linear(basis, linear.weight @ self.bond_embedding.weight, linear.bias)
-        if short.change is None:
-            return terms
-        return terms.index_add(0, short.index, functional.linear(short.change, linear.weight))
+        layers = [cast("AtomConv", convolution).bonds for convolution in self.atom_convs]
+        first = torch.cat([layer.weight for layer in layers]) @ self.bond_embedding.weight
+        weight = torch.cat([self.bond_weights.weight, first])
+        bias = torch.cat([weight.new_zeros(FEATURE_DIM), *(layer.bias for layer in layers)])
+        sizes = [FEATURE_DIM, *[2 * FEATURE_DIM] * len(layers)]
+        return torch.split(product(basis, weight, bias), sizes, dim=1)
 
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the parameters."""
         return self.atom_embedding.weight.dtype
+
+
+def _edges(batch: Batch, bond_weights: Tensor) -> Edges:
+    """Make edges; those added to round their number up have messages that count nought times."""
+    neighbors, centers, bonds = map(padded, (*batch.edge_index, batch.edge_bond))
+    return Edges(
+        centers=centers,
+        terms=table_rows((centers, neighbors), bonds, len(batch.atomic_numbers)),
+        factors=_factors(bond_weights, bonds, padded(batch.edge_weight)),
+    )
 
 
 class _ShortBonds:
@@ -167,17 +204,21 @@ class _ShortBonds:
     def __init__(self, backbone: CHGNetBackbone, batch: Batch, basis: Tensor) -> None:
         self.backbone = backbone
         self.index: Tensor = batch.short_bond
-        self.change: Tensor | None = None
+        self.change: BondChange | None = None
         self.active = len(batch.angle) > 0
         if not self.active:
             return
-        others, firsts = batch.angle_index
-        weight = _column(batch, "angle_weight", backbone.dtype)
-        self.angles = Angles(others=others, firsts=firsts, nodes=batch.angle_node, weight=weight)
+        others, firsts, vertices = map(padded, (*batch.angle_index, batch.angle_vertex))
         lengths = batch.bond_length.index_select(0, self.index)
         self.weights = backbone.short_bond_weights(backbone.short_bond_basis(lengths))
+        self.angles = Angles(
+            firsts=firsts,
+            terms=table_rows((firsts, others), vertices, len(self.index)),
+            factors=_factors(self.weights, others, padded(batch.angle_weight)),
+        )
         self.bonds = backbone.bond_embedding(basis.index_select(0, self.index))
-        self.features = backbone.angle_embedding(backbone.angle_basis(batch.angle))
+        features = backbone.angle_basis(padded(batch.angle))
+        self.features = product(features, backbone.angle_embedding.weight)
 
     def update(self, block: int, atoms: Tensor) -> None:
         """Run the bond convolution of a block and the angle update after it, if any."""
@@ -186,7 +227,8 @@ class _ShortBonds:
         convolution = self.backbone.bond_convs[block]
         change = convolution(atoms, self.bonds, self.weights, self.features, self.angles)
         self.bonds = self.bonds + change
-        self.change = change if self.change is None else self.change + change
+        total = change if self.change is None else self.change.features + change
+        self.change = BondChange(bonds=self.index, features=total)
         if block < len(self.backbone.angle_updates):
             layer = self.backbone.angle_updates[block]
             self.features = layer(atoms, self.bonds, self.features, self.angles)
@@ -248,6 +290,6 @@ class CHGNetReadout(nn.Module):
         return mean
 
 
-def _column(batch: Batch, name: str, dtype: torch.dtype) -> Tensor | None:
-    """Give an optional weight as a column."""
-    return batch[name].to(dtype)[:, None] if name in batch else None
+def _factors(weights: Tensor, bonds: Tensor, counts: Tensor) -> Tensor:
+    """Multiply the weight of each message's bond by how often the message counts."""
+    return weights.index_select(0, bonds).mul_(counts.to(weights.dtype)[:, None])

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
-import torch
 
 from moma_cl.backbones.base import CrystalGraph
-from moma_cl.backbones.neighbors import Neighbors, find_neighbors, pair_directions
+from moma_cl.backbones.neighbors import Neighbors, find_neighbors, joined, pair_directions
+from moma_cl.backbones.quotient import Graphs, Kind, merge, unmerged
 from moma_cl.structures.crystals import Crystal, FloatArray, IntArray
 
 BOND_CUTOFF = 6.0
@@ -46,14 +46,14 @@ class CHGNetGraph(CrystalGraph):
     angle_index
         Other and first bond of each angle as positions in ``short_bond``; the first receives the
         message, shape ``(2, n_angles)``.
-    angle_node
+    angle_vertex
         Node at the vertex of each angle, shape ``(n_angles,)``.
     angle
         Angle between the bonds, shape ``(n_angles,)``, rad.
     edge_weight
-        Optional multiplicity of each edge's message, shape ``(n_edges,)``.
+        How often each edge's message counts at its centre, shape ``(n_edges,)``.
     angle_weight
-        Optional multiplicity of each angle's message, shape ``(n_angles,)``.
+        How often each angle's message counts at its first bond, shape ``(n_angles,)``.
     """
 
     counted_by: ClassVar[Mapping[str, str]] = MappingProxyType(
@@ -62,54 +62,121 @@ class CHGNetGraph(CrystalGraph):
             "edge_bond": "bond_length",
             "short_bond": "bond_length",
             "angle_index": "short_bond",
-            "angle_node": "atomic_numbers",
+            "angle_vertex": "atomic_numbers",
         }
     )
 
 
-def chgnet_graph(crystal: Crystal) -> CHGNetGraph:
-    """Build CHGNet's graph of one structure.
+# In the order in which messages pass.
+KINDS = MappingProxyType(
+    {
+        "angles": Kind(
+            values=("angle",),
+            references={"angle_index": "short bonds", "angle_vertex": "atoms"},
+            summed="angle_index",
+            weight="angle_weight",
+        ),
+        "short bonds": Kind(references={"short_bond": "bonds"}, summed="short_bond"),
+        "bonds": Kind(values=("bond_length",)),
+        "edges": Kind(
+            references={"edge_index": "atoms", "edge_bond": "bonds"},
+            summed="edge_index",
+            weight="edge_weight",
+        ),
+        "atoms": Kind(codes=("atomic_numbers",), weight="node_weight"),
+    }
+)
+"""What a graph consists of, for the symmetry quotient."""
 
-    Cutoffs act on the structure as given; lengths and angles come from the lattice and the
+
+def chgnet_graphs(crystals: Sequence[Crystal], *, merged: bool) -> list[CHGNetGraph]:
+    """Build CHGNet's graph of each of several structures; many at once are faster.
+
+    Parameters
+    ----------
+    crystals
+        The structures; an atom without neighbours, or no edge at all, is allowed.
+    merged
+        Whether to take the symmetry quotient.
+
+    Returns
+    -------
+    list[CHGNetGraph]
+        Their graphs.
+    """
+    if not crystals:
+        return []
+    graphs = (merge if merged else unmerged)(whole_graphs(crystals), KINDS)
+    return [CHGNetGraph.of(attributes) for attributes in graphs.split(KINDS)]
+
+
+def whole_graphs(crystals: Sequence[Crystal]) -> Graphs:
+    """Find atoms, bonds and angles, every one of them.
+
+    Cutoffs act on the structures as given; lengths and angles come from the lattice and the
     coordinates rounded to float32, as in the package the parameters were trained with.
 
     Parameters
     ----------
-    crystal
-        The structure; an atom without neighbours, or no edge at all, is allowed.
+    crystals
+        The structures.
 
     Returns
     -------
-    CHGNetGraph
-        Its graph.
+    Graphs
+        Graphs without weights, end to end.
     """
-    edges, bonds, first = pair_directions(find_neighbors(crystal, BOND_CUTOFF))
-    vectors = _vectors(crystal, edges)
+    n_atoms = np.array([crystal.n_atoms for crystal in crystals])
+    found = [find_neighbors(crystal, BOND_CUTOFF) for crystal in crystals]
+    edges, bonds, first = pair_directions(joined(found, n_atoms))
+    owners = np.repeat(np.arange(len(crystals)), n_atoms)
+    vectors = _vectors(crystals, owners, edges)
     lengths = np.linalg.norm(vectors, axis=1)
     pairs = _angle_edges(edges, edges.distances[first][bonds])
     directions = vectors / lengths[:, None]
     cosines = np.einsum("ad,ad->a", directions[pairs[0]], directions[pairs[1]])
     short, angle_index = np.unique(bonds[pairs], return_inverse=True)
-    return CHGNetGraph(
-        atomic_numbers=torch.tensor(crystal.atomic_numbers, dtype=torch.int64),
-        node_weight=torch.ones(crystal.n_atoms),
-        edge_index=torch.from_numpy(np.stack([edges.neighbors, edges.centers])),
-        edge_bond=torch.from_numpy(bonds),
-        bond_length=torch.from_numpy(lengths[first]),
-        short_bond=torch.from_numpy(short),
-        angle_index=torch.from_numpy(angle_index.reshape(2, -1)),
-        angle_node=torch.from_numpy(edges.centers[pairs[1]]),
-        angle=torch.from_numpy(np.arccos(cosines * _COSINE_SCALE)),
+    vertices = edges.centers[pairs[1]]
+    bond_atoms = edges.centers[first]
+    members = {
+        "angles": vertices,
+        "short bonds": bond_atoms[short],
+        "bonds": bond_atoms,
+        "edges": edges.centers,
+        "atoms": np.arange(len(owners)),
+    }
+    return Graphs(
+        arrays={
+            "atomic_numbers": np.concatenate([c.atomic_numbers for c in crystals], dtype=np.int64),
+            "edge_index": np.stack([edges.neighbors, edges.centers]),
+            "edge_bond": bonds,
+            "bond_length": lengths[first],
+            "short_bond": short,
+            "angle_index": angle_index.reshape(2, -1),
+            "angle_vertex": vertices,
+            "angle": np.arccos(cosines * _COSINE_SCALE),
+        },
+        counts={
+            kind: np.bincount(owners[atoms], minlength=len(crystals))
+            for kind, atoms in members.items()
+        },
     )
 
 
-def _vectors(crystal: Crystal, edges: Neighbors) -> FloatArray:
+def _vectors(crystals: Sequence[Crystal], owners: IntArray, edges: Neighbors) -> FloatArray:
     """Vectors from neighbour to centre, shape ``(n_edges, 3)``, Å."""
-    lattice = crystal.lattice.astype(np.float32).astype(np.float64)
-    positions = crystal.frac_coords.astype(np.float32).astype(np.float64) @ lattice
-    images = edges.images.astype(np.float64) @ lattice
+    lattices = _rounded(np.stack([crystal.lattice for crystal in crystals]))
+    coordinates = [_rounded(crystal.frac_coords) for crystal in crystals]
+    positions = np.concatenate(
+        [sites @ lattice for sites, lattice in zip(coordinates, lattices, strict=True)]
+    )
+    images = np.einsum("ei,eij->ej", edges.images, lattices[owners[edges.centers]])
     vectors: FloatArray = positions[edges.centers] - (positions[edges.neighbors] + images)
     return vectors
+
+
+def _rounded(values: FloatArray) -> FloatArray:
+    return values.astype(np.float32).astype(np.float64)
 
 
 def _angle_edges(edges: Neighbors, bond_distances: FloatArray) -> IntArray:

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from moma_cl.backbones.fused import gated, gathered_sum, product
+
 FEATURE_DIM = 64
 """Width of atom, bond and angle features."""
 
@@ -38,20 +40,18 @@ class Edges:
 
     Attributes
     ----------
-    neighbors
-        Node that each message comes from, shape ``(n_edges,)``.
     centers
-        Node that receives it, shape ``(n_edges,)``.
-    bonds
-        Bond that it goes along, shape ``(n_edges,)``.
-    weight
-        Multiplicity of each message, shape ``(n_edges, 1)``, or none for one each.
+        Node that receives each message, shape ``(n_edges,)``.
+    terms
+        Rows of a table of two rows a node (as centre, as neighbour) and one a bond that add up
+        to each message's first layer, shape ``(n_edges, 3)``.
+    factors
+        What each message is multiplied by, shape ``(n_edges, feature_dim)``.
     """
 
-    neighbors: Tensor
     centers: Tensor
-    bonds: Tensor
-    weight: Tensor | None
+    terms: Tensor
+    factors: Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -60,20 +60,55 @@ class Angles:
 
     Attributes
     ----------
-    others
-        Short bond that each message comes from, shape ``(n_angles,)``.
     firsts
-        Short bond that receives it, shape ``(n_angles,)``.
-    nodes
-        Node at the vertex, shape ``(n_angles,)``.
-    weight
-        Multiplicity of each message, shape ``(n_angles, 1)``, or none for one each.
+        Short bond that receives each message, shape ``(n_angles,)``.
+    terms
+        Rows of a table of two rows a short bond (as first, as other) and one a node that are
+        part of each message's first layer, shape ``(n_angles, 3)``.
+    factors
+        What each message is multiplied by, shape ``(n_angles, feature_dim)``.
     """
 
-    others: Tensor
     firsts: Tensor
-    nodes: Tensor
-    weight: Tensor | None
+    terms: Tensor
+    factors: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class BondChange:
+    """What bond convolutions have added to the features of short bonds.
+
+    Attributes
+    ----------
+    bonds
+        Which bonds, shape ``(n_short,)``.
+    features
+        The sum of all changes so far, shape ``(n_short, feature_dim)``.
+    """
+
+    bonds: Tensor
+    features: Tensor
+
+
+def table_rows(pairs: tuple[Tensor, Tensor], singles: Tensor, n_pairs: int) -> Tensor:
+    """Give row numbers in a table that begins with two rows for each member of one kind.
+
+    Parameters
+    ----------
+    pairs
+        Members whose first and whose second row is meant, shape ``(n_rows,)`` each.
+    singles
+        Members of another kind, with one row each after all those, shape ``(n_rows,)``.
+    n_pairs
+        Members with two rows.
+
+    Returns
+    -------
+    Tensor
+        Shape ``(n_rows, 3)``.
+    """
+    first, second = pairs
+    return torch.stack([2 * first, 2 * second + 1, singles + 2 * n_pairs], dim=1)
 
 
 class RadialBasis(nn.Module):
@@ -151,12 +186,9 @@ class Gate(nn.Module):
         self.core_norm = nn.LayerNorm(FEATURE_DIM)
         self.gate_norm = nn.LayerNorm(FEATURE_DIM)
 
-    def forward(self, core: Tensor, gate: Tensor) -> Tensor:
-        """Combine the branches; all shapes ``(n_rows, feature_dim)``."""
-        core, gate = _silu(self.core_norm(core)), self.gate_norm(gate)
-        if gate.requires_grad:
-            return core * torch.sigmoid(gate)
-        return core.mul_(gate.sigmoid_())
+    def forward(self, core: Tensor, gate: Tensor, factors: Tensor | None = None) -> Tensor:
+        """Combine the branches, centred; all shapes ``(n_rows, feature_dim)``."""
+        return gated(core, gate, (self.core_norm, self.gate_norm), factors)
 
 
 class GatedLayers(nn.Module):
@@ -168,10 +200,14 @@ class GatedLayers(nn.Module):
         self.gate = nn.Linear(FEATURE_DIM, FEATURE_DIM)
         self.norms = Gate()
 
-    def forward(self, hidden: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, factors: Tensor) -> Tensor:
         """Turn first-layer sums, shape ``(n_rows, 2 * feature_dim)``, into messages."""
-        core, gate = _silu(hidden).chunk(2, dim=1)
-        message: Tensor = self.norms(self.core(core), self.gate(gate))
+        hidden = functional.silu(hidden, inplace=not hidden.requires_grad)
+        core, gate = (
+            product(branch, layer.weight, layer.bias, centered=FEATURE_DIM)
+            for branch, layer in zip(hidden.chunk(2, dim=1), (self.core, self.gate), strict=True)
+        )
+        message: Tensor = self.norms(core, gate, factors)
         return message
 
 
@@ -186,7 +222,7 @@ class AtomConv(nn.Module):
         self.out = nn.Linear(FEATURE_DIM, FEATURE_DIM, bias=False)
 
     def forward(
-        self, atoms: Tensor, bond_terms: Tensor, bond_weights: Tensor, edges: Edges
+        self, atoms: Tensor, bond_terms: Tensor, change: BondChange | None, edges: Edges
     ) -> Tensor:
         """Update the atoms.
 
@@ -195,9 +231,10 @@ class AtomConv(nn.Module):
         atoms
             Atom features, shape ``(n_nodes, feature_dim)``.
         bond_terms
-            Bond features after this layer's ``bonds``, shape ``(n_bonds, 2 * feature_dim)``.
-        bond_weights
-            Factor of the messages along each bond, shape ``(n_bonds, feature_dim)``.
+            The first bond features after this layer's ``bonds``, shape
+            ``(n_bonds, 2 * feature_dim)``.
+        change
+            What has been added to some bond features since.
         edges
             The edges that messages follow.
 
@@ -206,13 +243,12 @@ class AtomConv(nn.Module):
         Tensor
             New atom features, shape ``(n_nodes, feature_dim)``.
         """
-        center_terms, neighbor_terms = self.atoms(atoms).chunk(2, dim=1)
-        hidden = center_terms.index_select(0, edges.centers)
-        hidden += neighbor_terms.index_select(0, edges.neighbors)
-        hidden += bond_terms.index_select(0, edges.bonds)
-        messages = self.layers(hidden) * bond_weights.index_select(0, edges.bonds)
-        if edges.weight is not None:
-            messages = messages * edges.weight
+        pairs = self.atoms(atoms).view(-1, 2 * FEATURE_DIM)
+        table = torch.cat([pairs, bond_terms])
+        if change is not None:
+            terms = functional.linear(change.features, self.bonds.weight)
+            table.index_add_(0, change.bonds + len(pairs), terms)
+        messages = self.layers(gathered_sum(table, edges.terms), edges.factors)
         total = torch.zeros_like(atoms).index_add(0, edges.centers, messages)
         updated: Tensor = atoms + self.out(total)
         return updated
@@ -241,7 +277,7 @@ class BondConv(nn.Module):
         bonds
             Features of the short bonds, shape ``(n_short, feature_dim)``.
         bond_weights
-            Factor of the messages to and from each short bond, shape ``(n_short, feature_dim)``.
+            Factor of the messages to each short bond, shape ``(n_short, feature_dim)``.
         features
             Angle features, shape ``(n_angles, feature_dim)``.
         angles
@@ -252,10 +288,11 @@ class BondConv(nn.Module):
         Tensor
             The change of the bond features, shape ``(n_short, feature_dim)``.
         """
-        hidden = _angle_sum(self, atoms, bonds, features, angles)
-        messages = self.layers(hidden) * bond_weights.index_select(0, angles.others)
-        if angles.weight is not None:
-            messages = messages * angles.weight
+        pairs = self.bonds(bonds).view(-1, 2 * FEATURE_DIM)
+        table = torch.cat([pairs, self.atoms(atoms)])
+        hidden = product(features, self.angles.weight, self.angles.bias)
+        hidden = gathered_sum(table, angles.terms, hidden)
+        messages = self.layers(hidden, angles.factors)
         total = torch.zeros_like(bonds).index_add(0, angles.firsts, messages)
         # the first bond's factor is common to its messages, so it waits until they are summed
         change: Tensor = self.out(total * bond_weights)
@@ -291,23 +328,9 @@ class AngleUpdate(nn.Module):
         Tensor
             New angle features, shape ``(n_angles, feature_dim)``.
         """
-        core, gate = _angle_sum(self, atoms, bonds, features, angles).chunk(2, dim=1)
+        pairs = product(bonds, self.bonds.weight, centered=FEATURE_DIM).view(-1, 2 * FEATURE_DIM)
+        table = torch.cat([pairs, product(atoms, self.atoms.weight, centered=FEATURE_DIM)])
+        hidden = product(features, self.angles.weight, self.angles.bias, centered=FEATURE_DIM)
+        core, gate = gathered_sum(table, angles.terms, hidden).chunk(2, dim=1)
         updated: Tensor = features + self.norms(core, gate)
         return updated
-
-
-def _silu(values: Tensor) -> Tensor:
-    """Apply SiLU, in place where no gradient needs the values again."""
-    return functional.silu(values, inplace=not values.requires_grad)
-
-
-def _angle_sum(
-    layer: BondConv | AngleUpdate, atoms: Tensor, bonds: Tensor, features: Tensor, angles: Angles
-) -> Tensor:
-    """Sum a layer's first products for each angle, shape ``(n_angles, 2 * feature_dim)``."""
-    first_terms, other_terms = layer.bonds(bonds).chunk(2, dim=1)
-    hidden: Tensor = layer.angles(features)
-    hidden += first_terms.index_select(0, angles.firsts)
-    hidden += other_terms.index_select(0, angles.others)
-    hidden += layer.atoms(atoms).index_select(0, angles.nodes)
-    return hidden

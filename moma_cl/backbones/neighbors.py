@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,6 +95,30 @@ def find_neighbors(crystal: Crystal, cutoff: float) -> Neighbors:
     return found.subset((centers != neighbors) | (distances > _TOLERANCE))
 
 
+def joined(parts: Sequence[Neighbors], n_atoms: IntArray) -> Neighbors:
+    """Put the pairs of several structures end to end, their atoms numbered through.
+
+    Parameters
+    ----------
+    parts
+        Pairs of each structure.
+    n_atoms
+        Atoms of each structure, shape ``(n_structures,)``.
+
+    Returns
+    -------
+    Neighbors
+        All pairs.
+    """
+    starts = np.repeat(np.cumsum(n_atoms) - n_atoms, [len(part) for part in parts])
+    return Neighbors(
+        centers=np.concatenate([part.centers for part in parts]) + starts,
+        neighbors=np.concatenate([part.neighbors for part in parts]) + starts,
+        images=np.concatenate([part.images for part in parts]),
+        distances=np.concatenate([part.distances for part in parts]),
+    )
+
+
 def pair_directions(pairs: Neighbors) -> tuple[Neighbors, IntArray, IntArray]:
     """Match every pair with its reverse, so that both directions share one bond.
 
@@ -115,11 +140,13 @@ def pair_directions(pairs: Neighbors) -> tuple[Neighbors, IntArray, IntArray]:
         First pair of each bond, shape ``(n_bonds,)``.
     """
     keys = _bond_keys(pairs)
-    _, bonds, counts = np.unique(keys, return_inverse=True, return_counts=True)
-    whole = counts[bonds] == 2
-    if not whole.all():
-        pairs, keys = pairs.subset(whole), keys[whole]
-    _, first, bonds = np.unique(keys, return_index=True, return_inverse=True)
+    _, first, bonds, counts = np.unique(
+        keys, return_index=True, return_inverse=True, return_counts=True
+    )
+    if (counts == 2).all():
+        return pairs, bonds, first
+    pairs = pairs.subset(counts[bonds] == 2)
+    _, first, bonds = np.unique(_bond_keys(pairs), return_index=True, return_inverse=True)
     return pairs, bonds, first
 
 

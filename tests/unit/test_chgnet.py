@@ -121,7 +121,7 @@ def relative(ours, theirs):
 def test_features_and_energies_are_those_of_the_package(package, encoder, readout, dtype, bounds):
     crystals = [*CRYSTALS.values()]
     theirs = [package_graph(package, structure, dtype) for structure in crystals]
-    ours = [CHGNetBackbone.to_graph(structure) for structure in crystals]
+    ours = [CHGNetBackbone.to_graph(structure, quotient=False) for structure in crystals]
     models = (package, encoder, readout)
     try:
         for model in models:
@@ -142,18 +142,18 @@ def test_features_and_energies_are_those_of_the_package(package, encoder, readou
 @pytest.mark.parametrize("name", CRYSTALS)
 def test_edges_and_angles_are_those_of_the_package(package, name):
     theirs = package_graph(package, CRYSTALS[name], torch.float64)
-    ours = CHGNetBackbone.to_graph(CRYSTALS[name])
+    ours = CHGNetBackbone.to_graph(CRYSTALS[name], quotient=False)
     edges = np.sort(theirs.atom_graph.reshape(-1, 2).numpy() @ [1000, 1])
     assert np.array_equal(edges, np.sort(ours.edge_index.flip(0).numpy().T @ [1000, 1]))
     assert len(ours.bond_length) == len(theirs.undirected2directed)
     vertices = theirs.bond_graph.reshape(-1, 5)[:, 0].numpy()
-    assert np.array_equal(np.sort(vertices), np.sort(ours.angle_node.numpy()))
+    assert np.array_equal(np.sort(vertices), np.sort(ours.angle_vertex.numpy()))
     bonds = np.unique(theirs.bond_graph.reshape(-1, 5)[:, [1, 3]].numpy())
     assert len(ours.short_bond) == len(bonds)
 
 
 def test_both_directions_of_a_bond_have_its_length():
-    graph = CHGNetBackbone.to_graph(CRYSTALS["random 3"])
+    graph = CHGNetBackbone.to_graph(CRYSTALS["random 3"], quotient=False)
     assert torch.equal(
         torch.bincount(graph.edge_bond), torch.full_like(graph.bond_length, 2).long()
     )
@@ -180,13 +180,15 @@ def test_an_isolated_atom_keeps_the_features_of_its_element(encoder):
 
 
 def test_multiplicities_count_as_repeated_messages(encoder):
-    graph = encoder.to_graph(CRYSTALS["random 5"])
+    graph = encoder.to_graph(CRYSTALS["random 5"], quotient=False)
     repeated = graph.clone()
     repeated.edge_index = torch.cat([graph.edge_index] * 2, dim=1)
     repeated.edge_bond = torch.cat([graph.edge_bond] * 2)
     repeated.angle_index = torch.cat([graph.angle_index] * 3, dim=1)
-    repeated.angle_node = torch.cat([graph.angle_node] * 3)
+    repeated.angle_vertex = torch.cat([graph.angle_vertex] * 3)
     repeated.angle = torch.cat([graph.angle] * 3)
+    repeated.edge_weight = torch.cat([graph.edge_weight] * 2)
+    repeated.angle_weight = torch.cat([graph.angle_weight] * 3)
     weighted = graph.clone()
     weighted.edge_weight = torch.full((graph.edge_index.shape[1],), 2.0)
     weighted.angle_weight = torch.full((len(graph.angle),), 3.0)

@@ -1,0 +1,438 @@
+"""Speed, memory and scaling of ``chgnet`` against the package the parameters come from.
+
+Same structures, threads and precision on both sides; graphs are made beforehand and collation is
+part of what is timed. Answers are compared before anything is timed. Both sides run in turn, and
+medians count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.chgnet_exactness import DATA, _evenly, crystal_of
+from moma_cl.backbones.chgnet import CHGNetBackbone, CHGNetReadout
+from moma_cl.backbones.chgnet_graph import CHGNetGraph
+from moma_cl.embedding import embed
+from moma_cl.graphs import GraphCache, collate, graphs_of
+from moma_cl.head import Head
+from moma_cl.structures.crystals import Crystal, PackedCrystals
+from moma_cl.testing import example_crystals, supercell
+
+THREADS = 2
+BATCH = 32
+ROUNDS = 5
+# name, structures, bar of a training step and of an embedding
+SETS = (("paper/mp_phonons", 256, 7.0), ("paper/jarvis_2d_eform", 256, 4.0))
+LARGE = ("upstream/mp_36k", 96, 4.0)
+
+Step = Callable[[], object]
+
+
+def run() -> list[dict[str, Any]]:
+    """Measure everything; some minutes on two quiet cores."""
+    warnings.filterwarnings("ignore", module="pymatgen")
+    torch.set_num_threads(THREADS)
+    rows: list[dict[str, Any]] = []
+    for name, count, bar in (*SETS, LARGE):
+        rows += _against_package(name, count, bar)
+    rows += _building()
+    rows += _larger_batches()
+    rows += [_low_symmetry(), _adapters(), _single()]
+    rows += [_memory(), _supercells(), *_many_structures(), _determinism()]
+    return rows
+
+
+class _Package:
+    """The package as shipped: its model, its loss's gradient, its optimiser."""
+
+    def __init__(self) -> None:
+        from chgnet.model import CHGNet
+
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.model = CHGNet.load(use_device="cpu", verbose=False)
+        self.model.graph_converter.set_isolated_atom_response("ignore")
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-5)
+
+    def graphs(self, structures: Sequence[dict[str, Any]]) -> list[Any]:
+        """Convert structures."""
+        return [self.model.graph_converter(_pymatgen(one)) for one in structures]
+
+    def train(self, graphs: Sequence[Any]) -> None:
+        """Take one step."""
+        loss = self.model(list(graphs), task="e")["e"].abs().mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+    def embed(self, graphs: Sequence[Any]) -> Tensor:
+        """Give energies per atom, and on the way everything an embedding is made of."""
+        with torch.no_grad():
+            energies: Tensor = self.model(list(graphs), task="e")["e"]
+        return energies
+
+
+class _Ours:
+    """Encoder, head and optimiser as :mod:`moma_cl.training` puts them together."""
+
+    def __init__(self, adapter_width: int | None = None) -> None:
+        self.encoder = CHGNetBackbone.pretrained()
+        self.readout = CHGNetReadout.pretrained()
+        if adapter_width is not None:
+            self.encoder.add_adapters(adapter_width)
+        self.head = Head(self.encoder.feature_dim, self.encoder.n_blocks, 128, seed=0)
+        parameters = [*self.encoder.parameters(), *self.head.parameters()]
+        self.trained = [parameter for parameter in parameters if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.trained, lr=1e-5, fused=True)
+
+    def train(self, graphs: Sequence[CHGNetGraph]) -> None:
+        """Take one step."""
+        batch = collate(graphs)
+        loss = self.head(self.encoder(batch), batch).abs().mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.trained, 1.0)
+        self.optimizer.step()
+
+    def embed(self, graphs: Sequence[CHGNetGraph]) -> Tensor:
+        """Give energies per atom, and on the way everything an embedding is made of."""
+        batch = collate(graphs)
+        with torch.no_grad():
+            energies: Tensor = self.readout(self.encoder(batch)[-1], batch)
+        return energies
+
+
+def _against_package(name: str, count: int, bar: float) -> list[dict[str, Any]]:
+    structures = _shuffled(name, count)
+    package, ours, plain = _Package(), _Ours(), _Ours()
+    theirs = _batches(package.graphs(structures))
+    crystals = [crystal_of(one) for one in structures]
+    merged = _batches([CHGNetBackbone.to_graph(one) for one in crystals])
+    full = _batches([CHGNetBackbone.to_graph(one, quotient=False) for one in crystals])
+    _require_equal(package, ours, theirs[0], merged[0], full[0])
+    rows = []
+    for action in ("embed", "train"):
+        steps = [
+            _stepper(getattr(side, action), batches)
+            for side, batches in ((ours, merged), (plain, full), (package, theirs))
+        ]
+        mine, off, its = (1e3 * value for value in _medians(steps, warm=len(merged)))
+        what = "training step" if action == "train" else "embedding"
+        label = f"{what}, {name}, batch {BATCH}"
+        rows.append(_row(label, mine, its, "ms", its / mine, bar))
+        rows.append(_row(f"{label}, without the quotient", off, its, "ms", its / off, 2.0))
+    return rows
+
+
+def _require_equal(
+    package: _Package, ours: _Ours, theirs: list[Any], *mine: list[CHGNetGraph]
+) -> None:
+    expected = package.embed(theirs)
+    for graphs in mine:
+        difference = float((ours.embed(graphs) - expected).abs().max() / expected.abs().max())
+        if difference > 1e-5:
+            raise SystemExit(
+                f"energies differ from the package's by {difference:.1e} of the largest"
+            )
+
+
+def _building() -> list[dict[str, Any]]:
+    """Graph building from pymatgen structures in one process, then from the cache."""
+    torch.set_num_threads(1)
+    rows = []
+    converter = _Package().model.graph_converter
+    for name, count, _ in (*SETS, LARGE):
+        structures = [_pymatgen(one) for one in _shuffled(name, count)]
+        ours, theirs = _medians(
+            [
+                lambda chosen=structures: CHGNetBackbone.to_graphs(_each(_crystal, chosen)),
+                partial(_each, converter, structures),
+            ],
+            rounds=3,
+        )
+        label = f"graphs of {count} structures of {name}, one process"
+        per_structure = 1e3 / count
+        bar = 3.0 if name == SETS[0][0] else None
+        rows.append(
+            _row(label, ours * per_structure, theirs * per_structure, "ms each", theirs / ours, bar)
+        )
+        crystals = PackedCrystals.pack([_crystal(s) for s in structures])
+        with tempfile.TemporaryDirectory() as folder, GraphCache(Path(folder)) as kept:
+            graphs_of(crystals, CHGNetBackbone, kept)
+            visit = partial(graphs_of, crystals, CHGNetBackbone, kept)
+            (again,) = _medians([visit], rounds=3)
+        rows.append(
+            _row(
+                f"{label}, second visit",
+                again * per_structure,
+                theirs * per_structure,
+                "ms each",
+                theirs / again,
+                20.0 if name == SETS[0][0] else None,
+            )
+        )
+    torch.set_num_threads(THREADS)
+    return rows
+
+
+def _larger_batches() -> list[dict[str, Any]]:
+    """Milliseconds a structure when batches grow."""
+    graphs = [CHGNetBackbone.to_graph(crystal_of(one)) for one in _shuffled(*SETS[0][:2])]
+    ours = _Ours()
+    rows = []
+    for size in (32, 64, 128, 256):
+        (seconds,) = _medians([_stepper(ours.train, _batches(graphs, size))])
+        label = f"training, {SETS[0][0]}, batch {size}"
+        rows.append(_row(label, 1e3 * seconds / size, None, "ms each", None, None))
+    return rows
+
+
+def _low_symmetry() -> dict[str, Any]:
+    """Compare with and without a quotient where there is nothing to merge."""
+    crystals = [_triclinic(100, seed) for seed in range(4)]
+    on, off = (
+        [CHGNetBackbone.to_graph(one, quotient=merged) for one in crystals]
+        for merged in (True, False)
+    )
+    ours, plain = _Ours(), _Ours()
+    mine, its = _medians([lambda: ours.train(on), lambda: plain.train(off)])
+    label = "training step, 4 random P1 cells of 100 atoms, quotient against none"
+    return _at_most(label, 1e3 * mine, 1e3 * its, "ms", mine / its, 1.05)
+
+
+def _adapters() -> dict[str, Any]:
+    structures = _shuffled(*SETS[0][:2])
+    batches = _batches([CHGNetBackbone.to_graph(crystal_of(one)) for one in structures])
+    ours, full = _Ours(adapter_width=16), _Ours()
+    mine, its = _medians([_stepper(ours.train, batches), _stepper(full.train, batches)])
+    label = f"training step, {SETS[0][0]}, adapters against full"
+    return _row(label, 1e3 * mine, 1e3 * its, "ms", its / mine, 1.2)
+
+
+def _single() -> dict[str, Any]:
+    """One structure of 8 atoms from a pymatgen object to a value."""
+    ours = _Ours()
+    structures = [s for s in _shuffled(*SETS[0][:2]) if len(s["species"]) == 8][:20]
+    objects = cycle([_pymatgen(one) for one in structures])
+    (seconds,) = _medians(
+        [lambda: ours.embed([CHGNetBackbone.to_graph(_crystal(next(objects)))])], rounds=40
+    )
+    return _at_most("one structure of 8 atoms, warm", 1e3 * seconds, None, "ms", 1e3 * seconds, 15)
+
+
+def _memory() -> dict[str, Any]:
+    """Peak resident memory of a step above what was resident before, in fresh processes."""
+    ours, theirs = (_in_a_process(f"print_memory({side!r})")[0] for side in ("ours", "package"))
+    label = f"peak memory of a training step, {SETS[0][0]}, batch {BATCH}"
+    return _at_most(label, ours, theirs, "MB", ours / theirs, 0.25)
+
+
+def _supercells() -> dict[str, Any]:
+    """Time per atom over supercells of one crystal, as many atoms in a batch, no quotient."""
+    cell = example_crystals()["rock salt"]
+    ours = _Ours()
+    repeats = ((1, 1, 1), (2, 1, 1), (3, 2, 1), (3, 3, 2), (4, 3, 3))
+    steps = []
+    for repeat in repeats:
+        graph = CHGNetBackbone.to_graph(supercell(cell, repeat), quotient=False)
+        steps.append(_stepper(ours.embed, [[graph] * (288 // graph.num_nodes)]))
+    seconds = _medians(steps, rounds=9)
+    spread = max(seconds) / min(seconds)
+    label = "embedding 288 atoms as 36 cells of 8 to 1 of 288, no quotient, slowest to fastest"
+    return _at_most(label, 1e3 * max(seconds), 1e3 * min(seconds), "ms", spread, 1.15)
+
+
+def _many_structures() -> list[dict[str, Any]]:
+    """Time per structure of embedding 1,000 and 30,000, and what memory it needs meanwhile."""
+    measured = [_in_a_process(f"print_embedding({count})") for count in (30_000, 1_000)]
+    (many, few), grown = zip(*measured, strict=True)
+    label = "embedding 30,000 structures against 1,000"
+    return [
+        _at_most(f"{label}, time", many, few, "ms each", many / few, 1.15),
+        _at_most(f"{label}, peak memory above graphs and rows", *grown, "MB", None, None),
+    ]
+
+
+def _determinism() -> dict[str, Any]:
+    """Two trainings of eight steps from the same start, byte for byte."""
+    graphs = [CHGNetBackbone.to_graph(crystal_of(one)) for one in _shuffled(*SETS[0][:2])]
+    states = []
+    for _ in range(2):
+        ours = _Ours()
+        for batch in _batches(graphs):
+            ours.train(batch)
+        states.append(b"".join(p.detach().numpy().tobytes() for p in ours.trained))
+    same = states[0] == states[1]
+    return {
+        "name": "parameters after eight steps, run twice",
+        "ours": "same bits" if same else "different bits",
+        "theirs": None,
+        "unit": "",
+        "ratio": None,
+        "bar": "same bits",
+        "holds": same,
+    }
+
+
+def _in_a_process(call: str) -> list[float]:
+    code = f"from benchmarks import chgnet_speed; chgnet_speed.{call}"
+    root = Path(__file__).resolve().parents[1]
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root
+    )
+    return [float(word) for word in ended.stdout.splitlines()[-1].split()]
+
+
+def print_memory(side: str) -> None:
+    """Print how many MB a training step takes above what was resident before the first."""
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(THREADS)
+    structures = _shuffled(*SETS[0][:2])[:BATCH]
+    trainer: _Ours | _Package
+    graphs: list[Any]
+    if side == "ours":
+        trainer = _Ours()
+        graphs = [CHGNetBackbone.to_graph(crystal_of(one)) for one in structures]
+    else:
+        trainer = _Package()
+        graphs = trainer.graphs(structures)
+    trainer.train(graphs[:1])
+    _reset_peak()
+    before = _resident()
+    trainer.train(graphs)
+    print((_peak() - before) / 1e6)
+
+
+def print_embedding(count: int) -> None:
+    """Print milliseconds a structure, and how many MB it takes above graphs and rows."""
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(THREADS)
+    crystals = [crystal_of(one) for one in _shuffled(SETS[0][0], 1000)]
+    graphs = CHGNetBackbone.to_graphs(crystals)
+    encoder = CHGNetBackbone.pretrained()
+    embed(encoder, graphs, max_nodes=512)
+    chosen = [graph for graph, _ in zip(cycle(graphs), range(count), strict=False)]
+    _reset_peak()
+    before = _resident()
+    start = time.perf_counter()
+    rows = embed(encoder, chosen, max_nodes=512)
+    seconds = time.perf_counter() - start
+    print(1e3 * seconds / count, (_peak() - before - rows.nbytes) / 1e6)
+
+
+def _reset_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def _peak() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+def _medians(steps: Sequence[Step], rounds: int = ROUNDS, warm: int = 1) -> list[float]:
+    """Median seconds of each, run in turn after some rounds to warm up."""
+    seconds: list[list[float]] = [[] for _ in steps]
+    for turn in range(rounds + warm):
+        for step, measured in zip(steps, seconds, strict=True):
+            start = time.perf_counter()
+            step()
+            if turn >= warm:
+                measured.append(time.perf_counter() - start)
+    return [statistics.median(measured) for measured in seconds]
+
+
+def _each(action: Callable[[Any], object], items: Sequence[Any]) -> list[object]:
+    return [action(item) for item in items]
+
+
+def _stepper(action: Callable[[Any], object], batches: Sequence[Any]) -> Step:
+    """Visit the batches in turn."""
+    turn = cycle(batches)
+    return lambda: action(next(turn))
+
+
+def _batches(graphs: list[Any], size: int = BATCH) -> list[list[Any]]:
+    return [graphs[start : start + size] for start in range(0, len(graphs) - size + 1, size)]
+
+
+@cache
+def _file(name: str, count: int) -> tuple[dict[str, Any], ...]:
+    return tuple(_evenly(DATA / f"{name}.jsonl.gz", count))
+
+
+def _shuffled(name: str, count: int) -> list[dict[str, Any]]:
+    structures = _file(name, count)
+    order = np.random.default_rng(0).permutation(len(structures))
+    return [structures[index] for index in order]
+
+
+def _pymatgen(one: dict[str, Any]) -> Any:
+    from pymatgen.core import Structure
+
+    return Structure(one["lattice"], one["species"], one["frac_coords"])
+
+
+def _crystal(structure: Any) -> Crystal:
+    return Crystal(
+        lattice=structure.lattice.matrix,
+        atomic_numbers=np.array(structure.atomic_numbers),
+        frac_coords=structure.frac_coords,
+    )
+
+
+def _triclinic(n_atoms: int, seed: int) -> Crystal:
+    """Atoms in a random triclinic cell, 20 Å³ each and at least 1.5 Å apart."""
+    rng = np.random.default_rng(seed)
+    lattice = (20.0 * n_atoms) ** (1 / 3) * (np.eye(3) + rng.normal(scale=0.08, size=(3, 3)))
+    images = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3), axis=-1).reshape(-1, 3)
+    sites = np.zeros((0, 3))
+    while len(sites) < n_atoms:
+        candidate = rng.random(3)
+        apart = ((candidate - sites)[:, None] + images) @ lattice
+        if np.linalg.norm(apart, axis=-1).min(initial=9.0) > 1.5:
+            sites = np.vstack([sites, candidate])
+    return Crystal(lattice=lattice, atomic_numbers=rng.integers(1, 90, n_atoms), frac_coords=sites)
+
+
+def _row(  # noqa: PLR0917  the columns of the table
+    name: str, ours: float, theirs: float | None, unit: str, ratio: float | None, bar: float | None
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "ours": ours,
+        "theirs": theirs,
+        "unit": unit,
+        "ratio": ratio,
+        "bar": None if bar is None else f">= {bar:g} x",
+        "holds": None if bar is None or ratio is None else ratio >= bar,
+    }
+
+
+def _at_most(  # noqa: PLR0917  the columns of the table
+    name: str, ours: float, theirs: float | None, unit: str, value: float | None, bar: float | None
+) -> dict[str, Any]:
+    row = _row(name, ours, theirs, unit, None if theirs is None else value, None)
+    holds = None if bar is None or value is None else value <= bar
+    text = None if bar is None else f"<= {bar:g} {'x' if theirs is not None else unit}"
+    return row | {"bar": text, "holds": holds}
