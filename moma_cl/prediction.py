@@ -149,7 +149,7 @@ def _answered(
     }
     good = [index for index in range(len(rows)) if index not in problems]
     crystals = [crystal for index in good if (crystal := rows[index].crystal) is not None]
-    graphs = [bench.backbone.to_graph(crystal) for crystal in crystals]
+    graphs = bench.backbone.to_graphs(crystals)
     answers = predictor.answer(graphs, level=asked.level) if graphs else None
     place = {index: position for position, index in enumerate(good)}
     for index, row in enumerate(rows):
