@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-
 from moma_cl.backbones.registry import backbone_class
 from moma_cl.datasets import (
     LiveRows,
@@ -25,7 +23,7 @@ from moma_cl.properties import Transform, convert
 from moma_cl.reconcile import TaskState
 from moma_cl.records import Grouping, Segment, SegmentRole, Task
 from moma_cl.structures.crystals import Crystal, PackedCrystals
-from moma_cl.structures.intake import Intake, take_in
+from moma_cl.structures.intake import Intake, same_content, take_in
 from moma_cl.structures.validation import Refusal, check_not_constant
 from moma_cl.workbench import hub_of
 from moma_store.errors import InvalidInputError, NotFoundError
@@ -34,8 +32,6 @@ from moma_store.store import Store
 HEADER = {"kind": "segment-arrays", "format": 1}
 StoredRow = tuple[Crystal, float, int | None]
 """Structure, target in the task's unit, and fold; none where a hash assigns it."""
-
-SAME = 1e-8  # relative difference of targets, and of coordinates, that is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,8 +305,9 @@ def _contents(
 
 
 def _stored_rows(store: Store, state: TaskState) -> dict[str, StoredRow]:
-    contents = dict(_contents(store, state.dataset.segments))
-    live: LiveRows = live_rows(list(contents.items()))
+    segments = _contents(store, state.dataset.segments)  # the same retraction may come twice
+    contents = dict(segments)
+    live: LiveRows = live_rows(segments)
     stored: dict[str, StoredRow] = {}
     for digest, kept in zip(live.segments, live.kept, strict=True):
         rows = contents[digest]
@@ -325,14 +322,8 @@ def _stored_rows(store: Store, state: TaskState) -> dict[str, StoredRow]:
 
 
 def _same(first: StoredRow, second: StoredRow) -> bool:
-    (ours, our_target, our_fold), (theirs, their_target, their_fold) = first, second
-    return (
-        (their_fold is None or our_fold == their_fold)
-        and bool(np.isclose(our_target, their_target, rtol=SAME, atol=0))
-        and np.array_equal(ours.atomic_numbers, theirs.atomic_numbers)
-        and np.allclose(ours.lattice, theirs.lattice, rtol=0, atol=SAME)
-        and np.allclose(ours.frac_coords, theirs.frac_coords, rtol=0, atol=SAME)
-    )
+    fold_differs = second[2] is not None and first[2] != second[2]
+    return not fold_differs and same_content(first[:2], second[:2])
 
 
 def _selected(

@@ -16,7 +16,7 @@ from moma_cl.embedding import embed, last_mean
 from moma_cl.head import Head
 from moma_cl.properties import Transform, same_or_determines
 from moma_cl.recipe import EstimateSettings, Recipe
-from moma_cl.records import Calibration, Composition, Estimate, Module, ModuleKind, Record, Task
+from moma_cl.records import Calibration, Composition, Estimate, Module, Record, Task
 from moma_cl.roles import Roles, roles_of
 from moma_cl.structures.fingerprints import known_in
 from moma_cl.targets import Normaliser
@@ -128,7 +128,7 @@ def _features(
     known: NDArray[np.int64],
 ) -> FloatArray:
     task = Task.from_doc(bench.store.record(derivation.inputs["task"]))
-    kind = composed_kind(task)
+    kind = task.module.composed
     vector = bench.parameters(derivation.inputs["module"], kind)
     if derivation.inputs["sampled"]:  # screening many modules is worth no cache
         graphs = bench.graphs(rows)
@@ -181,7 +181,7 @@ def compose(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived
     chosen = {module: weight for module, weight in values.items() if module and weight > 0}
     record = Composition(
         dataset=inputs["dataset"],
-        module=composed_kind(task),
+        module=task.module.composed,
         modules=tuple(chosen),
         weights=tuple(chosen.values()),
         backbone_weight=values.get(None, 0.0),
@@ -267,11 +267,6 @@ def train_module(bench: Workbench, derivation: Derivation, recipe: Recipe) -> De
         arrays={"parameters": vector, "fingerprints": seen},
         base=bench.base(task.module),
     )
-
-
-def composed_kind(task: Task) -> ModuleKind:
-    """Give the kind of modules a task composes; full where it trains none itself."""
-    return ModuleKind.FULL if task.module == ModuleKind.NONE else task.module
 
 
 def _exclusion(

@@ -89,11 +89,6 @@ class TaskState:
     hub_digest: str
 
     @property
-    def kind(self) -> ModuleKind:
-        """The kind of modules that the task composes."""
-        return ModuleKind.FULL if self.task.module == ModuleKind.NONE else self.task.module
-
-    @property
     def trains(self) -> bool:
         """Whether there are rows enough for gradients to decide anything."""
         return self.recipe.predictor.has_folds(
@@ -364,7 +359,7 @@ def _candidates(store: Reads, worker: Worker, state: TaskState) -> _Candidates |
             digest
             for name, digest in store.refs("modules/").items()
             if name != f"modules/{state.name}"
-            and Module.from_doc(store.record(digest)).module == state.kind
+            and Module.from_doc(store.record(digest)).module == state.task.module.composed
         }
     )
     limit = state.recipe.estimate.max_candidates - 1  # the backbone is always one

@@ -21,6 +21,11 @@ class ModuleKind(StrEnum):
     ADAPTER = "adapter"  # a bottleneck after each block, the backbone frozen
     NONE = "none"  # the task trains no module
 
+    @property
+    def composed(self) -> ModuleKind:
+        """The kind that a task composes: full where it trains none itself."""
+        return ModuleKind.FULL if self is ModuleKind.NONE else self
+
 
 class Grouping(StrEnum):
     """What decides the fold of a row."""
@@ -296,9 +301,3 @@ class Predictor(Record):
     held_out_maes: dict[str, float]  # of every head; they decide nothing
     settings: dict[str, Any]  # the sections of the recipe it depends on
     made_by: dict[str, str]
-
-
-RECORD_TYPES: dict[str, type[Record]] = {
-    record.kind: record
-    for record in (Hub, Task, Segment, Dataset, Module, Estimate, Composition, Predictor)
-}

@@ -88,14 +88,33 @@ class _Accepted:
 
     def repeats(self, other: _Accepted) -> bool:
         """Whether the two rows say the same."""
-        ours, theirs = self.crystal, other.crystal
-        return (
-            self.fold == other.fold
-            and bool(np.isclose(self.target, other.target, rtol=_SAME, atol=0))
-            and np.array_equal(ours.atomic_numbers, theirs.atomic_numbers)
-            and np.allclose(ours.lattice, theirs.lattice, rtol=0, atol=_SAME)
-            and np.allclose(ours.frac_coords, theirs.frac_coords, rtol=0, atol=_SAME)
+        return self.fold == other.fold and same_content(
+            (self.crystal, self.target), (other.crystal, other.target)
         )
+
+
+def same_content(first: tuple[Crystal, float], second: tuple[Crystal, float]) -> bool:
+    """Say whether two rows hold the same structure, written the same way, and the same target.
+
+    Parameters
+    ----------
+    first
+        Structure and target of one row.
+    second
+        Those of the other, the target in the same unit.
+
+    Returns
+    -------
+    bool
+        Whether they agree but for rounding.
+    """
+    (ours, our_target), (theirs, their_target) = first, second
+    return (
+        bool(np.isclose(our_target, their_target, rtol=_SAME, atol=0))
+        and np.array_equal(ours.atomic_numbers, theirs.atomic_numbers)
+        and np.allclose(ours.lattice, theirs.lattice, rtol=0, atol=_SAME)
+        and np.allclose(ours.frac_coords, theirs.frac_coords, rtol=0, atol=_SAME)
+    )
 
 
 @dataclass(slots=True, kw_only=True)

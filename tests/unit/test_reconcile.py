@@ -529,3 +529,12 @@ def test_a_task_may_be_called_default(hub, write_rows, made_up):
     rows = write_rows(made_up(10))
     taken = service.add_task(hub, "default", [rows], target="gap", unit="1", compose=False)
     assert taken.rows == 10
+
+
+def test_a_row_retracted_twice_may_come_a_third_time(hub, write_rows, made_up):
+    rows = made_up(12)
+    service.add_task(hub, "t", [write_rows(rows)], target="gap", unit="1", compose=False)
+    for expected in (12, 12):
+        service.retract(hub, "t", ["row-0"], compose=False)
+        taken = service.add_data(hub, "t", [write_rows(rows[:1])], compose=False)
+        assert (taken.added, taken.rows) == (1, expected)
