@@ -228,7 +228,7 @@ _ALIASES: Mapping[str, str] = MappingProxyType(
 
 
 def canonical_unit(unit: str) -> str:
-    """Find the name under which a unit stands in the table.
+    """Find the name under which a unit stands in the table, or else its short name by pint.
 
     Parameters
     ----------
@@ -238,22 +238,32 @@ def canonical_unit(unit: str) -> str:
     Returns
     -------
     str
-        Its name in the table, such as ``eV/Å³``.
+        Its name, such as ``eV/Å³``.
 
     Raises
     ------
     InvalidInputError
-        The unit is not in the table.
+        The unit is not known.
     """
-    name = " ".join(unit.split())
-    for spelling, standard in _SPELLINGS:
-        name = name.replace(spelling, standard)
-    name = _ALIASES.get(name, name)
+    name = _in_table(unit)
     if name in _UNITS:
         return name
+    from moma_cl import foreign_units
+
+    known = foreign_units.known_name(name)
+    if known is not None:
+        return _in_table(known)
     near = get_close_matches(name, _UNITS, n=3, cutoff=0.5)
     hint = f"; did you mean {', '.join(near)}?" if near else ""
     raise InvalidInputError(f"unit {unit!r} is not known{hint}", code="invalid-input.unknown-unit")
+
+
+def _in_table(unit: str) -> str:
+    """Spell a unit as the table does, if it is there."""
+    name = " ".join(unit.split())
+    for spelling, standard in _SPELLINGS:
+        name = name.replace(spelling, standard)
+    return _ALIASES.get(name, name)
 
 
 def convert(values: Values, from_unit: str, to_unit: str) -> Values:
@@ -281,6 +291,10 @@ def convert(values: Values, from_unit: str, to_unit: str) -> Values:
     source, wanted = canonical_unit(from_unit), canonical_unit(to_unit)
     if source == wanted:
         return values
+    if source not in _UNITS or wanted not in _UNITS:
+        from moma_cl import foreign_units
+
+        return foreign_units.convert(values, source, wanted)
     (dimension, size), (wanted_dimension, wanted_size) = _UNITS[source], _UNITS[wanted]
     if dimension != wanted_dimension:
         raise InvalidInputError(
@@ -362,13 +376,15 @@ _ENTRIES = (
         "bulk_modulus",
         "GPa",
         "bulk_modulus_vrh log10_bulk_modulus_vrh log_kvrh bulk_modulus_kv kvrh k_vrh",
+        lower=0,
     ),
     _property(
         "shear_modulus",
         "GPa",
         "shear_modulus_vrh log10_shear_modulus_vrh log_gvrh shear_modulus_gv gvrh g_vrh",
+        lower=0,
     ),
-    _property("youngs_modulus", "GPa", "young_modulus", determined_by=_MODULI),
+    _property("youngs_modulus", "GPa", "young_modulus", lower=0, determined_by=_MODULI),
     _property("poisson_ratio", "1", "poissons_ratio", lower=-1, upper=0.5, determined_by=_MODULI),
     # Takes all elastic constants; two averaged moduli do not give it.
     _property("elastic_anisotropy", "1", "universal_anisotropy", lower=0),
@@ -440,6 +456,38 @@ def known_property(name: str) -> Property | None:
         Its entry, or ``None`` when it is not in the table.
     """
     return PROPERTIES.get(canonical_property(name))
+
+
+def unit_of_task(unit: str | None, property_name: str) -> str:
+    """Decide the unit of a new task.
+
+    Parameters
+    ----------
+    unit
+        The unit that was asked for, if any.
+    property_name
+        What is measured.
+
+    Returns
+    -------
+    str
+        That unit by its name, or the canonical unit of the property.
+
+    Raises
+    ------
+    InvalidInputError
+        The unit is not known, or none was asked for and the property is not known either.
+    """
+    if unit is not None:
+        return canonical_unit(unit)
+    known = known_property(property_name)
+    if known is None:
+        raise InvalidInputError(
+            f"{property_name!r} is no property whose unit is known: name it with --unit (1 for a "
+            "number)",
+            code="invalid-input.missing-unit",
+        )
+    return known.unit
 
 
 def same_or_determines(module_property: str, task_property: str) -> bool:

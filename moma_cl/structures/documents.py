@@ -10,25 +10,26 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from moma_cl.structures.crystals import Crystal, FloatArray
+from moma_cl.structures.crystals import Crystal, FloatArray, IntArray
 from moma_cl.structures.elements import atomic_number
+from moma_cl.structures.molecules import Molecule, structure_of
 from moma_store.errors import InvalidInputError
 
 DISORDERED = (
     "disordered structure: {found}; order it first, e.g. with pymatgen's "
     "OrderDisorderedStructureTransformation"
 )
+_CLASSES = ("Structure", "IStructure", "Molecule", "IMolecule")
 _FULL = 1 - 1e-6  # occupancies are written with rounding errors
 
 
 def crystal_from_document(document: Mapping[str, object]) -> Crystal:
-    """Read one structure.
+    """Read one crystal.
 
     Parameters
     ----------
     document
-        Either ``lattice`` (shape ``(3, 3)``, rows, Å), ``species`` and ``frac_coords``, or the
-        dictionary of a pymatgen ``Structure``.
+        As for `structure_from_document`.
 
     Returns
     -------
@@ -40,25 +41,93 @@ def crystal_from_document(document: Mapping[str, object]) -> Crystal:
     InvalidInputError
         The document is not a fully ordered periodic structure; the code says why.
     """
-    if "species" in document and "frac_coords" in document:
-        species, coordinates = document["species"], document["frac_coords"]
-        lattice = _lattice(document)
-        numbers = _numbers(_listed(species, "species"))
-        frac_coords = _numeric(coordinates, "frac_coords", shape=(len(numbers), 3))
+    structure = structure_from_document(document)
+    if isinstance(structure, Molecule):
+        raise _no_lattice()
+    return structure
+
+
+def structure_from_document(document: Mapping[str, object]) -> Crystal | Molecule:
+    """Read one structure.
+
+    Parameters
+    ----------
+    document
+        Either ``species`` and ``frac_coords`` with ``lattice`` (shape ``(3, 3)``, rows, Å), or
+        ``species`` and ``positions`` (Cartesian, Å) with or without it, or the dictionary of a
+        pymatgen ``Structure`` or ``Molecule``.
+
+    Returns
+    -------
+    Crystal | Molecule
+        The structure, coordinates as given.
+
+    Raises
+    ------
+    InvalidInputError
+        The document is not a fully ordered structure; the code says why.
+    """
+    _check_class(document)
+    cell = _lattice(document)
+    if "species" in document:
+        numbers = _numbers(_listed(document["species"], "species"))
+        fractional = document.get("frac_coords")
+        cartesian = document.get("positions")
     elif "sites" in document:
-        lattice = _lattice(document)
         sites = [_mapping(site, "a site") for site in _listed(document["sites"], "sites")]
         numbers = _numbers([_site_species(site) for site in sites])
-        frac_coords = _site_coordinates(sites, lattice)
+        is_fractional = cell is not None and all("abc" in site for site in sites)
+        fractional = [site["abc"] for site in sites] if is_fractional else None
+        cartesian = None if is_fractional else [site.get("xyz") for site in sites]
     else:
         raise _malformed(
             f"a structure with the keys {sorted(map(str, document))[:8]}; expected lattice, "
             "species and frac_coords, a pymatgen Structure, or CIF or POSCAR text"
         )
+    return _placed(np.array(numbers, dtype=np.int64), cell, fractional, cartesian)
+
+
+def _placed(
+    numbers: IntArray, cell: FloatArray | None, fractional: object, cartesian: object
+) -> Crystal | Molecule:
+    """Put atoms where the document says."""
+    shape = (len(numbers), 3)
+    if cartesian is not None:
+        positions = _numeric(cartesian, "positions", shape=shape)
+        return structure_of(numbers, positions, np.zeros((3, 3)) if cell is None else cell)
+    if cell is None:
+        raise _no_lattice()
     return Crystal(
-        lattice=lattice,
-        atomic_numbers=np.array(numbers, dtype=np.int64),
-        frac_coords=frac_coords,
+        lattice=cell,
+        atomic_numbers=numbers,
+        frac_coords=_numeric(fractional, "frac_coords", shape=shape),
+    )
+
+
+def _check_class(document: Mapping[str, object]) -> None:
+    """Refuse what calls itself something else; no class is ever looked up by its name."""
+    name = document.get("@class")
+    if name is not None and name not in _CLASSES:
+        raise _malformed(
+            f"a document of class {str(name)[:40]!r}; expected one of {', '.join(_CLASSES)}"
+        )
+
+
+def is_structure(document: Mapping[str, object]) -> bool:
+    """Say whether a document is a structure itself, rather than a row with one in a column.
+
+    Parameters
+    ----------
+    document
+        A JSON object.
+
+    Returns
+    -------
+    bool
+        Whether it has what a structure has.
+    """
+    return "sites" in document or (
+        "species" in document and ("frac_coords" in document or "positions" in document)
     )
 
 
@@ -91,17 +160,19 @@ def _numeric(value: object, name: str, *, shape: tuple[int, ...]) -> FloatArray:
     return array
 
 
-def _lattice(document: Mapping[str, object]) -> FloatArray:
+def _lattice(document: Mapping[str, object]) -> FloatArray | None:
     lattice = document.get("lattice")
     if isinstance(lattice, Mapping):
         lattice = lattice.get("matrix")
-    if lattice is None:
-        raise InvalidInputError(
-            "the structure has no lattice: put a molecule into a periodic box first, e.g. with "
-            "pymatgen's Molecule.get_boxed_structure",
-            code="invalid-input.no-lattice",
-        )
-    return _numeric(lattice, "lattice", shape=(3, 3))
+    return None if lattice is None else _numeric(lattice, "lattice", shape=(3, 3))
+
+
+def _no_lattice() -> InvalidInputError:
+    return InvalidInputError(
+        "the structure has fractional coordinates but no lattice: add it, or give a molecule's "
+        "Cartesian positions",
+        code="invalid-input.no-lattice",
+    )
 
 
 def _numbers(species: Sequence[object]) -> list[int]:
@@ -127,17 +198,3 @@ def _site_species(site: Mapping[str, object]) -> str:
     if not isinstance(element, str):
         raise _malformed("a species without element")
     return element
-
-
-def _site_coordinates(sites: Sequence[Mapping[str, object]], lattice: FloatArray) -> FloatArray:
-    """Fractional coordinates of pymatgen's sites, which may have Cartesian ones only."""
-    shape = (len(sites), 3)
-    if all("abc" in site for site in sites):
-        return _numeric([site["abc"] for site in sites], "abc", shape=shape)
-    cartesian = _numeric([site.get("xyz") for site in sites], "xyz", shape=shape)
-    try:
-        return np.linalg.solve(lattice.T, cartesian.T).T.astype(np.float64)
-    except np.linalg.LinAlgError as error:
-        raise InvalidInputError(
-            "the lattice vectors lie in a plane", code="invalid-input.zero-volume"
-        ) from error

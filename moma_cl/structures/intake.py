@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from moma_cl.folds import FOLD_NAMES
 from moma_cl.properties import Transform
+from moma_cl.structures.columns import TargetColumn, Units, split_header
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.structures.fingerprints import fingerprint, reduced_formula
-from moma_cl.structures.readers import Limits, Row, read_rows
+from moma_cl.structures.readers import Limits, Reading, Row, read_rows
 from moma_cl.structures.validation import (
     MAX_ATOMS,
     Quarantine,
@@ -23,7 +24,6 @@ from moma_cl.structures.validation import (
     RowError,
     check_crystal,
     check_not_constant,
-    checked_target,
 )
 from moma_store.errors import InvalidInputError
 
@@ -44,7 +44,8 @@ class Intake:
     crystals
         The structures.
     targets
-        Target values in the unit of the file, shape ``(n_rows,)``.
+        Target values, shape ``(n_rows,)``: in the unit wanted, or in that of the file when none
+        was named.
     fingerprints
         Fingerprint of each structure, shape ``(n_rows,)``.
     formulas
@@ -57,6 +58,9 @@ class Intake:
         Number of rows without a value in the fold column.
     repeats
         Number of rows that repeat an earlier one and were taken once.
+    flagged
+        Rows whose target is outside the bounds of the property; they are among the rows, as they
+        came.
     """
 
     ids: list[str]
@@ -68,6 +72,7 @@ class Intake:
     refusals: tuple[Refusal, ...]
     left_out: int
     repeats: int
+    flagged: tuple[Refusal, ...] = ()
 
     @property
     def quarantine(self) -> Quarantine:
@@ -121,9 +126,8 @@ def same_content(first: tuple[Crystal, float], second: tuple[Crystal, float]) ->
 class _Sorter:
     """Sorts rows into accepted, refused and left out, and remembers which columns there were."""
 
-    target: str
+    target: TargetColumn
     fold_column: str | None
-    transform: Transform
     elements: frozenset[int] | None
     max_atoms: int
     accepted: list[_Accepted] = field(default_factory=list)
@@ -134,6 +138,7 @@ class _Sorter:
     def add(self, place: int, row: Row) -> None:
         """Sort one row."""
         self.columns.update(dict.fromkeys(row.values))
+        self.columns.update(dict.fromkeys(split_header(name)[0] for name in row.values))
         try:
             accepted = self._accept(place, row)
         except InvalidInputError as error:
@@ -163,7 +168,7 @@ class _Sorter:
                     f"the fold is {str(fold)[:32]!r}; expected {', '.join(FOLD_NAMES)}",
                     code="invalid-input.unknown-fold",
                 )
-        target = checked_target(row.values.get(self.target), self.transform)
+        target = self.target.read(row.values)
         problem = check_crystal(row.crystal, elements=self.elements, max_atoms=self.max_atoms)
         if problem is not None:
             raise _as_error(problem)
@@ -211,6 +216,8 @@ def take_in(
     elements: frozenset[int] | None = None,
     max_atoms: int = MAX_ATOMS,
     limits: Limits | None = None,
+    reading: Reading | None = None,
+    units: Units | None = None,
     appended: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Intake:
@@ -232,6 +239,10 @@ def take_in(
         Largest number of atoms in a cell.
     limits
         What one row may cost.
+    reading
+        What the user says of the files.
+    units
+        Unit of the targets, and the one wanted; targets stay as they are when ``None``.
     appended
         The rows join others, so that they may all have the same target.
     progress
@@ -251,14 +262,14 @@ def take_in(
         targets are equal.
     """
     sorter = _Sorter(
-        target=target,
+        target=TargetColumn(name=target, transform=transform, units=units),
         fold_column=fold_column,
-        transform=transform,
         elements=elements,
         max_atoms=max_atoms,
     )
     n_rows = 0
-    for n_rows, row in enumerate(read_rows(sources, limits=limits, strict=True), start=1):
+    rows = read_rows(sources, limits=limits, reading=reading, strict=True)
+    for n_rows, row in enumerate(rows, start=1):
         sorter.add(n_rows, row)
         if progress and n_rows % _REPORT_EVERY == 0:
             progress(n_rows)
@@ -315,7 +326,25 @@ def _packed(sorter: _Sorter, repeats: int) -> Intake:
         ),
         left_out=sorter.left_out,
         repeats=repeats,
+        flagged=tuple(_flagged(sorter)),
     )
+
+
+def _flagged(sorter: _Sorter) -> Iterator[Refusal]:
+    """Find the rows whose target the property cannot have."""
+    bounds, units = sorter.target.bounds(), sorter.target.units
+    if bounds is None or units is None:
+        return
+    for row in sorter.accepted:
+        if not bounds[0] <= row.target <= bounds[1]:
+            yield Refusal(
+                id=row.id,
+                source=row.source,
+                code="outside-bounds",
+                message=f"{row.target:.6g} {units.wanted} is kept as it is, but {units.property} "
+                f"lies between {bounds[0]:g} and {bounds[1]:g} {units.wanted}: check value and "
+                "unit",
+            )
 
 
 def _nothing_left(intake: Intake, sources: Sequence[Path]) -> InvalidInputError:

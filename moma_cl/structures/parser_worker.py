@@ -1,4 +1,6 @@
-"""The process that parses CIF and POSCAR text; see `moma_cl.structures.parsing` for its owner.
+"""The process that parses CIF and POSCAR text and reads databases.
+
+Its owner is `moma_cl.structures.parsing`.
 
 Messages are a length (eight bytes, big-endian) and as many bytes of JSON.
 """
@@ -14,8 +16,9 @@ import sys
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
+from moma_cl.structures.databases import read_batch
 from moma_cl.structures.documents import DISORDERED
 from moma_cl.structures.elements import atomic_number
 from moma_store.errors import InvalidInputError
@@ -83,9 +86,13 @@ def _limit_memory(extra_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _reply(request: dict[str, str]) -> dict[str, object]:
+def _reply(request: dict[str, Any]) -> dict[str, object]:
     """Parse one text; whatever goes wrong is the status of that text."""
     try:
+        if request["format"] == "ase-db":
+            return read_batch(
+                request["path"], request["after"], request["count"], request["max_bytes"]
+            )
         parse = _parse_cif if request["format"] == "cif" else _parse_poscar
         return _as_reply(parse(request["text"]))
     except MemoryError:

@@ -15,6 +15,7 @@ import sys
 import time
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -42,7 +43,10 @@ class Limits:
     Attributes
     ----------
     text_bytes
-        Longest line of a JSON-lines file, or largest structure file, bytes when uncompressed.
+        Longest line or record of a table, or largest structure file, bytes when uncompressed.
+    document_bytes
+        Longest JSON document of one row, characters; it is read in this process, where its
+        objects take some thirty times as much.
     parse_seconds
         Time for parsing one CIF or POSCAR, s.
     parse_bytes
@@ -50,6 +54,7 @@ class Limits:
     """
 
     text_bytes: int = 32 << 20
+    document_bytes: int = 16 << 20
     parse_seconds: float = 10.0
     parse_bytes: int = 1 << 30
 
@@ -68,7 +73,7 @@ class StructureParser:
     """
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -118,13 +123,56 @@ class StructureParser:
         StorageError
             The process could not be started.
         """
+        reply = self._asked({"format": text_format.value, "text": text})
+        return Crystal(
+            lattice=np.array(reply["lattice"], dtype=np.float64),
+            atomic_numbers=np.array(reply["atomic_numbers"], dtype=np.int64),
+            frac_coords=np.array(reply["frac_coords"], dtype=np.float64).reshape(-1, 3),
+        )
+
+    def database_rows(self, path: Path, after: int, count: int) -> list[dict[str, Any]]:
+        """Read some rows of a database of ASE.
+
+        Parameters
+        ----------
+        path
+            The database.
+        after
+            Rows up to this one are left out.
+        count
+            How many to read at most.
+
+        Returns
+        -------
+        list[dict[str, Any]]
+            As `moma_cl.structures.databases.read_batch` gives them.
+
+        Raises
+        ------
+        InvalidInputError
+            It is no such database, or reading it takes more than the limits allow.
+        StorageError
+            The process could not be started.
+        """
+        request = {
+            "format": "ase-db",
+            "path": str(path),
+            "after": after,
+            "count": count,
+            "max_bytes": self.limits.text_bytes,
+        }
+        rows: list[dict[str, Any]] = self._asked(request)["rows"]
+        return rows
+
+    def _asked(self, request: dict[str, object]) -> dict[str, Any]:
+        """Send a request and wait for its reply."""
         process = self._process or self._start()
         try:
-            _send(process, {"format": text_format.value, "text": text})
-            reply = _receive(process, self._limits.parse_seconds)
+            _send(process, request)
+            reply = _receive(process, self.limits.parse_seconds)
         except (TimeoutError, _WorkerEndedError, OSError) as error:
             self.close()
-            raise _failure(error, self._limits) from error
+            raise _failure(error, self.limits) from error
         except BaseException:
             self.close()  # an interrupt: a late reply must not answer the next text
             raise
@@ -133,11 +181,7 @@ class StructureParser:
         if "code" in reply:
             code = str(reply["code"]).removeprefix("invalid-input.")
             raise InvalidInputError(str(reply["message"]), code=f"invalid-input.{code}")
-        return Crystal(
-            lattice=np.array(reply["lattice"], dtype=np.float64),
-            atomic_numbers=np.array(reply["atomic_numbers"], dtype=np.int64),
-            frac_coords=np.array(reply["frac_coords"], dtype=np.float64).reshape(-1, 3),
-        )
+        return reply
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Start the process and wait until it has imported what it needs."""
@@ -160,8 +204,8 @@ class StructureParser:
         )
         self._process = process
         settings = {
-            "parse_seconds": self._limits.parse_seconds,
-            "parse_bytes": self._limits.parse_bytes,
+            "parse_seconds": self.limits.parse_seconds,
+            "parse_bytes": self.limits.parse_bytes,
         }
         try:
             _send(process, settings)

@@ -1,81 +1,111 @@
-"""Reading rows: JSON lines, folders with ``id_prop.csv``, and CIF, POSCAR or JSON files.
+"""Reading rows from files of every kind, folders, archives and standard input.
 
 Everything streams; whatever is wrong with a line or a file becomes the status of a row.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import json
-import os
 import re
-import stat
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
+from moma_cl.structures import atoms_rows, json_rows, table_rows
+from moma_cl.structures.bundles import Bundle
 from moma_cl.structures.crystals import Crystal
-from moma_cl.structures.documents import crystal_from_document
+from moma_cl.structures.documents import structure_from_document
+from moma_cl.structures.json_stream import load_object
+from moma_cl.structures.molecules import Molecule, boxed
 from moma_cl.structures.parsing import Limits, StructureParser, TextFormat
+from moma_cl.structures.places import (
+    STANDARD_INPUT,
+    FilePlace,
+    Place,
+    StreamPlace,
+    check_source,
+    expanded,
+)
+from moma_cl.structures.rows import (
+    BOXED,
+    Found,
+    InputFormat,
+    Reading,
+    Row,
+    refused,
+    row_id,
+)
 from moma_cl.structures.validation import RowError
 from moma_store.errors import InvalidInputError, MomaError, NotFoundError
 
-__all__ = ["Limits", "Row", "RowError", "read_rows"]
+__all__ = ["InputFormat", "Limits", "Reader", "Reading", "Row", "RowError", "read_rows"]
 
 _TABLE = "id_prop.csv"
-_POSCAR_SUFFIXES = frozenset({".vasp", ".poscar", ".contcar"})
-_SUFFIXES = ("", ".cif", ".vasp", ".poscar", ".json")  # of a structure named in the table
 _CIF_MARK = re.compile(r"^\s*(data_|_cell_|loop_)", re.IGNORECASE | re.MULTILINE)
-_NO_VALUES: Mapping[str, object] = MappingProxyType({})
-_SKIPPED = 8  # how many times the longest line is read on in search of the next line
-_MAX_ID = 512  # characters
+_BY_SUFFIX = {
+    ".jsonl": InputFormat.JSONL,
+    ".ndjson": InputFormat.JSONL,
+    ".json": InputFormat.JSON,
+    ".csv": InputFormat.CSV,
+    ".tsv": InputFormat.TSV,
+    ".xyz": InputFormat.XYZ,
+    ".extxyz": InputFormat.XYZ,
+    ".cif": InputFormat.CIF,
+    ".vasp": InputFormat.POSCAR,
+    ".poscar": InputFormat.POSCAR,
+    ".contcar": InputFormat.POSCAR,
+    ".db": InputFormat.ASE_DB,
+    ".zip": InputFormat.ARCHIVE,
+    ".tar": InputFormat.ARCHIVE,
+    ".tgz": InputFormat.ARCHIVE,
+}
 
-# Anything that reading and decoding a file can end with.
-_READ_ERRORS = (OSError, EOFError, zlib.error)
+_BY_FORMAT: Mapping[InputFormat, Callable[[Place, Limits, Reading], Iterator[Found]]] = {
+    InputFormat.JSONL: json_rows.lines,
+    InputFormat.JSON: json_rows.documents,
+    InputFormat.CSV: table_rows.table,
+    InputFormat.TSV: table_rows.table,
+    InputFormat.XYZ: atoms_rows.xyz_frames,
+}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One row of the input, good or bad.
+def format_of(name: str) -> InputFormat | None:
+    """Tell the format of a file from its name.
 
-    Attributes
+    Parameters
     ----------
-    id
-        The ``id`` column, or a name made from the file and line.
-    source
-        File and line, such as ``data.jsonl:17``, or the path of a structure file.
-    crystal
-        The structure; ``None`` when the row is refused.
-    values
-        The other columns as given.
-    error
-        Why the row is refused; ``None`` when it is not.
-    """
+    name
+        The name, which may end with ``.gz``.
 
-    id: str
-    source: str
-    crystal: Crystal | None
-    values: Mapping[str, object]
-    error: RowError | None
+    Returns
+    -------
+    InputFormat | None
+        The format, or none where the name does not tell.
+    """
+    bare = name.lower().removesuffix(".gz")
+    known = _BY_SUFFIX.get(Path(bare).suffix)
+    if known is None and ("poscar" in bare or "contcar" in bare):
+        return InputFormat.POSCAR
+    return known
 
 
 def read_rows(
-    sources: Sequence[Path], *, limits: Limits | None = None, strict: bool = False
+    sources: Sequence[Path],
+    *,
+    limits: Limits | None = None,
+    reading: Reading | None = None,
+    strict: bool = False,
 ) -> Iterator[Row]:
     """Read rows one by one in input order; a bad row, line or file becomes a row with an error.
 
     Parameters
     ----------
     sources
-        Files (``.jsonl``, ``.jsonl.gz``, ``.json``, ``.cif``, POSCAR) and folders. A folder has
-        an ``id_prop.csv``, whose columns without a header are called ``value``, ``value_2`` and
-        so on, or all its files are structures.
+        Files, folders, patterns such as ``data/*.cif``, and ``-`` for standard input; see
+        ``docs/inputs.md`` for the formats. A folder has an ``id_prop.csv``, whose columns without
+        a header are called ``value``, ``value_2`` and so on, or all its files are structures.
     limits
         What one row may cost.
+    reading
+        What the user says of the files.
     strict
         Raise when a source is missing or unreadable, instead of giving a row with an error.
 
@@ -93,235 +123,197 @@ def read_rows(
     StorageError
         The process that parses CIF and POSCAR text could not be started.
     """
-    limits = limits or Limits()
-    with StructureParser(limits) as parser:
-        reader = _Reader(parser, limits)
-        for source in sources:
-            try:
-                _check_source(source)
-            except (NotFoundError, InvalidInputError) as error:
-                if strict:
-                    raise
-                yield _refused(source.stem, str(source), error)
-            else:
-                yield from reader.source(source)
+    with StructureParser(limits or Limits()) as parser:
+        yield from Reader(parser, reading or Reading()).rows(sources, strict=strict)
 
 
-def _check_source(source: Path) -> None:
-    """Check that a source is there and of a kind that can be read."""
-    try:
-        mode = source.stat().st_mode
-    except FileNotFoundError as error:
-        raise NotFoundError(f"{source} does not exist") from error
-    except (OSError, ValueError) as error:  # no permission, or a name that no file can have
-        raise _unreadable(source, error) from error
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise _unreadable(source, "neither a file nor a folder")
-    if not os.access(source, os.R_OK):
-        raise _unreadable(source, "no permission")
-    if stat.S_ISREG(mode) and _kind(source) is None:
-        raise InvalidInputError(
-            f"{source} is of no known kind; expected .jsonl, .jsonl.gz, .json, .cif, .vasp or a "
-            "name with POSCAR or CONTCAR",
-            code="invalid-input.unknown-format",
-        )
-
-
-def _unreadable(path: Path, reason: object) -> InvalidInputError:
-    return InvalidInputError(f"{path} cannot be read ({reason})", code="invalid-input.unreadable")
-
-
-def _kind(path: Path) -> str | None:
-    """Tell the kind of a file from its name."""
-    name = path.name.lower()
-    if name.endswith((".jsonl", ".jsonl.gz")):
-        return "lines"
-    if path.suffix.lower() in {".cif", ".json"}:
-        return path.suffix.lower().removeprefix(".")
-    if path.suffix.lower() in _POSCAR_SUFFIXES or "poscar" in name or "contcar" in name:
-        return "poscar"
-    return None
-
-
-def _refused(
-    row_id: str, source: str, error: MomaError, values: Mapping[str, object] = _NO_VALUES
-) -> Row:
-    code = error.code.removeprefix("invalid-input.")
-    reason = RowError(code=code, message=error.message)
-    return Row(id=row_id, source=source, crystal=None, values=values, error=reason)
-
-
-class _Reader:
-    """Reads sources of every kind with one parser.
+class Reader:
+    """Reads sources of every kind.
 
     Parameters
     ----------
     parser
-        What parses CIF and POSCAR text.
-    limits
-        What one row may cost.
+        Owner of the process that parses, and the limits of what one row may cost.
+    reading
+        What the user says of the files.
     """
 
-    def __init__(self, parser: StructureParser, limits: Limits) -> None:
+    def __init__(self, parser: StructureParser, reading: Reading) -> None:
         self._parser = parser
-        self._limits = limits
+        self._limits = parser.limits
+        self._reading = reading
 
-    def source(self, path: Path) -> Iterator[Row]:
-        """Read a file or folder."""
-        if path.is_dir():
-            table = path / _TABLE
-            yield from self._table(table) if table.is_file() else self._folder(path)
-        elif _kind(path) == "lines":
-            yield from self._lines(path)
-        else:
-            yield self._file(path, path.stem, _NO_VALUES)
+    def rows(self, sources: Sequence[Path], *, strict: bool = False) -> Iterator[Row]:
+        """Read rows, as `read_rows` says.
 
-    def _folder(self, folder: Path) -> Iterator[Row]:
-        """Read every file of a folder without a table."""
-        for path in sorted(folder.iterdir()):
-            if path.name.startswith("."):
-                continue
+        Parameters
+        ----------
+        sources
+            Files, folders, patterns, and ``-``.
+        strict
+            Raise when a source is missing or unreadable.
+
+        Yields
+        ------
+        Row
+            The rows.
+
+        Raises
+        ------
+        MomaError
+            A source cannot be read, with ``strict``.
+        """
+        for source in expanded(sources):
             try:
-                if path.is_dir():
-                    raise InvalidInputError(
-                        f"{path} is a folder inside a folder: name it by itself",
-                        code="invalid-input.unknown-format",
-                    )
-                _check_source(path)
+                yield from self._source(source)
             except (NotFoundError, InvalidInputError) as error:
-                yield _refused(path.stem, str(path), error)
-            else:
-                yield from self.source(path)
+                if strict:
+                    raise
+                yield refused(str(source), source.stem or str(source), error)
 
-    def _table(self, table: Path) -> Iterator[Row]:
-        """Read the structures that ``id_prop.csv`` lists."""
-        try:
-            records = list(csv.reader(io.StringIO(self._text(table), newline="")))
-        except (InvalidInputError, csv.Error) as error:
-            yield _refused(table.stem, str(table), _unreadable(table, error))
+    def _source(self, source: Path) -> Iterator[Row]:
+        """Read a file, folder or standard input."""
+        given = self._reading.format
+        if source == STANDARD_INPUT:
+            yield from self._place(StreamPlace(name="stdin", label="stdin"), given)
             return
-        columns, has_header = _columns(records)
-        for number, record in enumerate(records, start=1):
-            if record and not (has_header and number == 1):
-                yield self._listed(table, number, record, columns)
+        check_source(source, lambda name: (given or format_of(name)) is not None)
+        if not source.is_dir():
+            yield from self._place(FilePlace.of(source), given)
+            return
+        table = source / _TABLE
+        if table.is_file():
+            yield from self._place(FilePlace.of(table), None)
+            return
+        for path in sorted(source.iterdir()):
+            if not path.name.startswith("."):
+                yield from self._inside(path)
 
-    def _listed(self, table: Path, number: int, record: list[str], columns: list[str]) -> Row:
-        """Read the structure of one line of a table."""
-        source = f"{table}:{number}"
-        values = dict(zip(columns, map(_cell, record[1:]), strict=False))
+    def _inside(self, path: Path) -> Iterator[Row]:
+        """Read a file of a folder without a table."""
         try:
-            row_id = _row_id(record[0].strip(), f"{table.parent.name}:{number}")
-            path = _structure_file(table.parent, row_id)
+            if path.is_dir():
+                raise InvalidInputError(
+                    f"{path} is a folder inside a folder: name it by itself",
+                    code="invalid-input.unknown-format",
+                )
+            check_source(path, lambda name: (format_of(name) or self._reading.format) is not None)
+            yield from self._place(FilePlace.of(path), format_of(path.name))
         except (NotFoundError, InvalidInputError) as error:
-            return _refused(f"{table.parent.name}:{number}", source, error, values)
-        return self._file(path, row_id, values, source=source)
+            yield refused(str(path), path.stem, error)
 
-    def _file(
-        self, path: Path, row_id: str, values: Mapping[str, object], *, source: str | None = None
-    ) -> Row:
-        """Read a file that holds one structure."""
-        source = source or str(path)
+    def _bundle(self, place: Place) -> Iterator[Row]:
+        """Read an archive: the table in it, or every file."""
+        with Bundle(place) as bundle:
+            places = list(bundle.places())
+            tables = [member for member in places if member.name == _TABLE]
+            for member in tables or places:
+                try:
+                    if format_of(member.name) in {None, InputFormat.ARCHIVE}:
+                        raise InvalidInputError(
+                            f"{member.label} is of no kind that is read inside an archive",
+                            code="invalid-input.unknown-format",
+                        )
+                    yield from self._place(member, None)
+                except InvalidInputError as error:
+                    yield refused(member.label, member.stem, error)
+
+    def _place(self, place: Place, given: InputFormat | None) -> Iterator[Row]:
+        """Read whatever is at a place."""
+        known = given or format_of(place.name) or self._reading.format or InputFormat.JSONL
+        if known is InputFormat.ARCHIVE:
+            yield from self._bundle(place)
+        else:
+            yield from map(self._row, self._found(place, known))
+
+    def _found(self, place: Place, known: InputFormat) -> Iterator[Found]:
+        """Find the rows of a file."""
+        reading = self._reading
+        if known in {InputFormat.CIF, InputFormat.POSCAR}:
+            return iter([self._whole(place, known)])
+        if known is InputFormat.ASE_DB:
+            return atoms_rows.database(place, self._parser, reading)
+        if place.name == _TABLE and reading.structure_column is None:
+            return table_rows.listed(place, self._limits)
+        return _BY_FORMAT[known](place, self._limits, reading)
+
+    def _whole(self, place: Place, known: InputFormat) -> Found:
+        """Read the text of a file that holds one structure."""
+        error = None
+        structure = None
         try:
-            row_id = _row_id(row_id, path.name)
-            text = self._text(path)
-            if _kind(path) == "json":
-                crystal = self._structure(_load_object(text))
-            else:
-                crystal = self._parse(text, is_cif=_kind(path) == "cif")
-        except InvalidInputError as error:
-            return _refused(row_id, source, error, values)
-        return Row(id=row_id, source=source, crystal=crystal, values=values, error=None)
+            structure = self._parse(place.text(self._limits.text_bytes), is_cif=known == "cif")
+        except InvalidInputError as problem:
+            error = problem
+        return Found(source=place.label, fallback=place.stem, structure=structure, error=error)
 
-    def _text(self, path: Path) -> str:
-        """Read a text file of limited size."""
-        limit = self._limits.text_bytes
+    def _row(self, found: Found) -> Row:
+        """Read the structure of a row."""
+        name = found.fallback
         try:
-            with path.open("rb") as stream:
-                data = stream.read(limit + 1)
-        except OSError as error:
-            raise _unreadable(path, error.strerror) from error
-        if len(data) > limit:
-            raise InvalidInputError(
-                f"{path} has more than {limit:,} bytes", code="invalid-input.too-long"
-            )
-        if b"\0" in data:
-            raise InvalidInputError(f"{path} is binary, not text", code="invalid-input.not-text")
-        # Comments of old CIF files hold Latin-1; what matters in them is ASCII.
-        return data.decode("utf-8-sig", errors="replace")
+            name = row_id(found.given_id, name)
+            if found.error is not None:
+                raise found.error
+            structure = self._structure(found.structure)
+            crystal = boxed(structure) if isinstance(structure, Molecule) else structure
+        except MomaError as error:
+            if not isinstance(error, (InvalidInputError, NotFoundError)):
+                raise
+            return refused(found.source, name, error, found.values)
+        flags = (BOXED,) if isinstance(structure, Molecule) else ()
+        return Row(
+            id=name,
+            source=found.source,
+            crystal=crystal,
+            values=found.values,
+            error=None,
+            flags=flags,
+        )
 
-    def _lines(self, path: Path) -> Iterator[Row]:
-        """Read JSON lines, compressed or not."""
-        number = 0
-        try:
-            with _opened(path) as stream:
-                for number, line in enumerate(self._split(stream), start=1):
-                    if line is None or line.strip():
-                        yield self._line(path, number, line)
-        except _READ_ERRORS as error:
-            number += 1
-            reason = InvalidInputError(
-                f"{path} cannot be read beyond line {number - 1} ({error}): is it complete?",
-                code="invalid-input.truncated",
-            )
-            yield _refused(f"{_stem(path)}:{number}", f"{path}:{number}", reason)
-
-    def _split(self, stream: io.BufferedIOBase) -> Iterator[bytes | None]:
-        """Split into lines; one that is too long is skipped and given as ``None``."""
-        limit = self._limits.text_bytes
-        while line := stream.readline(limit + 1):
-            if len(line) <= limit or line.endswith(b"\n"):
-                yield line
-                continue
-            yield None
-            for _ in range(_SKIPPED):
-                rest = stream.readline(limit)
-                if not rest or rest.endswith(b"\n"):
-                    break
-            else:
-                raise OSError(f"a line of more than {_SKIPPED * limit:,} bytes")
-
-    def _line(self, path: Path, number: int, line: bytes | None) -> Row:
-        """Read one row."""
-        source, row_id = f"{path}:{number}", f"{_stem(path)}:{number}"
-        values: dict[str, object] = {}
-        try:
-            values = _load_object(self._decode(line, first=number == 1))
-            structure, given_id = values.pop("structure", None), values.pop("id", None)
-            row_id = _row_id(given_id, row_id)
-            crystal = self._structure(structure)
-        except InvalidInputError as error:
-            return _refused(row_id, source, error, values)
-        return Row(id=row_id, source=source, crystal=crystal, values=values, error=None)
-
-    def _decode(self, line: bytes | None, *, first: bool) -> str:
-        if line is None:
-            raise InvalidInputError(
-                f"the line has more than {self._limits.text_bytes:,} bytes",
-                code="invalid-input.too-long",
-            )
-        try:
-            return line.decode("utf-8-sig" if first else "utf-8")
-        except UnicodeDecodeError as error:
-            raise InvalidInputError(
-                f"the line is not UTF-8 ({error.reason} at byte {error.start})",
-                code="invalid-input.not-text",
-            ) from error
-
-    def _structure(self, structure: object) -> Crystal:
+    def _structure(self, structure: object) -> Crystal | Molecule:
         """Read a structure in any of its forms."""
-        if structure is None:
-            raise InvalidInputError(
-                "the row has no structure", code="invalid-input.missing-structure"
-            )
+        if isinstance(structure, (Crystal, Molecule)):
+            return structure
         if isinstance(structure, Mapping):
-            return crystal_from_document(structure)
+            return structure_from_document(structure)
         if isinstance(structure, str):
             return self._parse(structure, is_cif=_CIF_MARK.search(structure) is not None)
+        if isinstance(structure, Place):
+            return self._file(structure)
+        if structure is None:
+            column = self._reading.structure_column
+            where = f" in column {column!r}" if column else ""
+            raise InvalidInputError(
+                f"the row has no structure{where}", code="invalid-input.missing-structure"
+            )
         raise InvalidInputError(
             f"the structure is of type {type(structure).__name__}; expected an object, or CIF or "
             "POSCAR text",
             code="invalid-input.malformed-structure",
         )
+
+    def _file(self, place: Place) -> Crystal | Molecule:
+        """Read a structure file that a table names."""
+        known = format_of(place.name) or InputFormat.POSCAR
+        text_formats = {InputFormat.CIF, InputFormat.POSCAR}
+        if known not in {*text_formats, InputFormat.JSON, InputFormat.XYZ}:
+            raise InvalidInputError(
+                f"{place.label} is no file of one structure", code="invalid-input.unknown-format"
+            )
+        if known is InputFormat.JSON:
+            return structure_from_document(load_object(place.text(self._limits.text_bytes)))
+        if known in text_formats:
+            text = place.text(self._limits.text_bytes)
+            return self._parse(text, is_cif=known is InputFormat.CIF)
+        first, *others = atoms_rows.xyz_frames(place, self._limits, self._reading)
+        if others:
+            raise InvalidInputError(
+                f"{place.label} holds {1 + len(others)} structures: give each its own file",
+                code="invalid-input.many-structures",
+            )
+        if first.error is not None:
+            raise first.error
+        return self._structure(first.structure)
 
     def _parse(self, text: str, *, is_cif: bool) -> Crystal:
         if not text.strip():
@@ -329,96 +321,3 @@ class _Reader:
                 "the structure is empty", code="invalid-input.missing-structure"
             )
         return self._parser.parse(text, TextFormat.CIF if is_cif else TextFormat.POSCAR)
-
-
-def _opened(path: Path) -> io.BufferedIOBase:
-    """Open a file for reading bytes, decompressing them."""
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
-
-
-def _stem(path: Path) -> str:
-    """Name of a file without ``.jsonl.gz``."""
-    return path.name.split(".jsonl")[0] or path.name
-
-
-def _row_id(given: object, fallback: str) -> str:
-    """Take the id of a row, or make one."""
-    if given is None or given == "":
-        return fallback
-    if isinstance(given, bool) or not isinstance(given, (str, int, float)):
-        raise InvalidInputError(
-            f"the id is of type {type(given).__name__}; expected a string",
-            code="invalid-input.bad-id",
-        )
-    row_id = str(given)
-    if len(row_id) > _MAX_ID or not row_id.isprintable():
-        raise InvalidInputError(
-            f"the id {row_id[:32]!r} has unprintable characters or is longer than {_MAX_ID}",
-            code="invalid-input.bad-id",
-        )
-    return row_id
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Make an object, refusing what JSON leaves open."""
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise InvalidInputError(
-            f"the key {repeated[:64]!r} occurs twice in one object",
-            code="invalid-input.duplicate-key",
-        )
-    return made
-
-
-def _load_object(text: str) -> dict[str, object]:
-    """Load a JSON object."""
-    try:
-        loaded = json.loads(text, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInputError(f"not JSON ({error})", code="invalid-input.not-json") from error
-    if not isinstance(loaded, dict):
-        raise InvalidInputError(
-            f"a JSON {type(loaded).__name__}; expected an object", code="invalid-input.not-json"
-        )
-    return loaded
-
-
-def _cell(text: str) -> object:
-    """Read a cell of a table: a number where it is one."""
-    text = text.strip()
-    if not text:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _columns(records: list[list[str]]) -> tuple[list[str], bool]:
-    """Names of the columns after the id, and whether the first record gave them."""
-    names = [name.strip() for name in records[0][1:]] if records else []
-    # A header has neither a number nor an empty name.
-    if names and all(isinstance(_cell(name), str) for name in names):
-        return names, True
-    return ["value", *(f"value_{place}" for place in range(2, len(names) + 1))], False
-
-
-def _structure_file(folder: Path, row_id: str) -> Path:
-    """Find the file of a structure named in a table."""
-    if Path(row_id).name != row_id:
-        raise InvalidInputError(
-            f"the id {row_id!r} is not the name of a file", code="invalid-input.bad-id"
-        )
-    for suffix in _SUFFIXES:
-        path = folder / f"{row_id}{suffix}"
-        try:
-            if path.is_file():
-                return path
-        except OSError as error:  # the id is too long for a name
-            raise _unreadable(path, error.strerror) from error
-    raise InvalidInputError(
-        f"there is no {row_id}.cif or {row_id}.vasp in {folder}",
-        code="invalid-input.missing-structure",
-    )

@@ -183,7 +183,7 @@ def test_species_that_are_no_elements_are_refused(tmp_path, species, expected):
         ({**CSCL, "frac_coords": {"0": 1}}, "malformed-structure"),
         ({**CSCL, "frac_coords": [[0, 0, 10**400], [0, 0, 0]]}, "malformed-structure"),
         ({**CSCL, "species": "CsCl"}, "malformed-structure"),
-        ({"sites": [{"species": [{"element": "O", "occu": 1}], "xyz": [0, 0, 0]}]}, "no-lattice"),
+        ({**sites([{"element": "Cs", "occu": 1}]), "@class": "Popen"}, "malformed-structure"),
         (sites([{"element": "Cs", "occu": 0.5}]), "disordered"),
         (sites([{"element": "Cs", "occu": 0.5}, {"element": "K", "occu": 0.5}]), "disordered"),
         (sites([]), "disordered"),

@@ -1,0 +1,140 @@
+"""The column of the target: its value in a row, and the unit that value is in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from moma_cl.properties import Transform, convert, known_property
+from moma_cl.structures.validation import checked_target
+from moma_store.errors import InvalidInputError
+
+# A name, then the unit in brackets of either kind, which may hold parentheses itself.
+_HEADER = re.compile(r"(?P<name>.+?)\s*(?:\[(?P<square>[^\[\]]+)\]|\((?P<round>.+)\))")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Units:
+    """In which units targets come, and in which they are wanted.
+
+    Attributes
+    ----------
+    wanted
+        The task's unit.
+    given
+        Unit of targets whose row, and whose header, names none; by default the one wanted.
+    property
+        What is measured, whose bounds are looked up.
+    """
+
+    wanted: str
+    given: str | None = None
+    property: str | None = None
+
+
+@lru_cache(maxsize=1024)
+def split_header(header: str) -> tuple[str, str | None]:
+    """Take the unit off a header.
+
+    Parameters
+    ----------
+    header
+        Such as ``bulk_modulus [GPa]`` or ``bulk_modulus (GPa)``.
+
+    Returns
+    -------
+    tuple[str, str | None]
+        The name, and the unit if there is one.
+    """
+    match = _HEADER.fullmatch(header.strip())
+    if match is None:
+        return header, None
+    return match["name"], match["square"] or match["round"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetColumn:
+    """Where the target of a row is, and what becomes of it.
+
+    Attributes
+    ----------
+    name
+        Name of the column, with or without the unit in its header.
+    transform
+        What will be done to the target, whose domain it must lie in.
+    units
+        Its units; none are looked at when ``None``.
+    """
+
+    name: str
+    transform: Transform
+    units: Units | None = None
+
+    def read(self, values: Mapping[str, object]) -> float:
+        """Read the target of a row.
+
+        Parameters
+        ----------
+        values
+            The row's columns.
+
+        Returns
+        -------
+        float
+            The target, in the task's unit where there is one.
+
+        Raises
+        ------
+        InvalidInputError
+            There is no value, none that can be learned, or its unit is unknown or cannot be
+            converted.
+        """
+        cell, header_unit = self._cell(values)
+        if self.units is None:
+            return checked_target(cell, self.transform)
+        unit = self._row_unit(values) or header_unit or self.units.given
+        if unit is None:
+            return checked_target(cell, self.transform)
+        target = convert(checked_target(cell, Transform.NONE), unit, self.units.wanted)
+        return checked_target(target, self.transform)
+
+    def _cell(self, values: Mapping[str, object]) -> tuple[object, str | None]:
+        """Find the cell, and the unit in its header."""
+        if self.name in values:
+            return values[self.name], split_header(self.name)[1]
+        for header, value in values.items():
+            name, unit = split_header(header)
+            if unit is not None and name == self.name:
+                return value, unit
+        return None, None
+
+    def _row_unit(self, values: Mapping[str, object]) -> str | None:
+        """Find a unit in the row itself."""
+        for name in (f"{self.name}_unit", "unit"):
+            unit = values.get(name)
+            if isinstance(unit, str) and unit.strip():
+                return unit
+        return None
+
+    def bounds(self) -> tuple[float, float] | None:
+        """Look up between which values the property can be.
+
+        Returns
+        -------
+        tuple[float, float] | None
+            The bounds in the task's unit; none where the property is unknown, or the unit is not
+            one of it: of a logarithm, say.
+        """
+        units = self.units
+        known = known_property(units.property) if units and units.property else None
+        if units is None or known is None:
+            return None
+        try:
+            return (
+                convert(known.lower, known.unit, units.wanted),
+                convert(known.upper, known.unit, units.wanted),
+            )
+        except InvalidInputError:
+            return None

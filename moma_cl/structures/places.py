@@ -1,0 +1,352 @@
+"""Where bytes come from: a file, a member of an archive, or standard input.
+
+Whatever is compressed is read through a guard, so that a small file cannot become an endless one.
+"""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import io
+import os
+import stat
+import sys
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import BinaryIO, Self, cast
+
+from moma_store.errors import InvalidInputError, NotFoundError
+
+STANDARD_INPUT = Path("-")
+"""The source that stands for standard input."""
+
+READ_ERRORS = (OSError, EOFError, zlib.error)
+"""Anything that reading and decompressing a file can end with."""
+
+MAX_RATIO = 250
+"""What unpacks to more than so many times its size is a bomb; text of structures is tenfold."""
+
+_FLOOR = 8 << 20  # bytes that may be read before the ratio counts
+_READ_AT_ONCE = 128 << 20  # a reader that asks for more was told to by the file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place(ABC):
+    """Something with a name that bytes can be read from.
+
+    Attributes
+    ----------
+    name
+        Name of the file, without folders.
+    label
+        What messages call it.
+    """
+
+    name: str
+    label: str
+
+    @abstractmethod
+    def opened(self) -> BinaryIO:
+        """Open it for reading, as it is.
+
+        Returns
+        -------
+        BinaryIO
+            A stream of bytes.
+        """
+
+    @abstractmethod
+    def beside(self, name: str) -> Place:
+        """Find a file that this one names.
+
+        Parameters
+        ----------
+        name
+            A path, relative to the folder this one is in.
+
+        Returns
+        -------
+        Place
+            The file.
+
+        Raises
+        ------
+        InvalidInputError
+            There is none.
+        """
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix, and without ``.gz``."""
+        bare = self.name[:-3] if self.packed else self.name
+        return PurePath(bare).stem or self.name
+
+    @property
+    def packed(self) -> bool:
+        """Whether the bytes are compressed with gzip."""
+        return self.name.lower().endswith(".gz")
+
+    def stream(self) -> io.BufferedReader:
+        """Open it for reading, decompressed and guarded.
+
+        Returns
+        -------
+        io.BufferedReader
+            A stream of bytes.
+        """
+        raw = self.opened()
+        return io.BufferedReader(Inflated(raw) if self.packed else cast("io.RawIOBase", raw))
+
+    def text(self, limit: int) -> str:
+        """Read all of a small text file.
+
+        Parameters
+        ----------
+        limit
+            Bytes it may have when decompressed.
+
+        Returns
+        -------
+        str
+            The text.
+
+        Raises
+        ------
+        InvalidInputError
+            It cannot be read, is larger, or is no text.
+        """
+        try:
+            with self.stream() as stream:
+                data = stream.read(limit + 1)
+        except READ_ERRORS as error:
+            raise unreadable(self.label, getattr(error, "strerror", None) or error) from error
+        if len(data) > limit:
+            raise InvalidInputError(
+                f"{self.label} has more than {limit:,} bytes", code="invalid-input.too-long"
+            )
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            return data.decode("utf-16", errors="replace")
+        if b"\0" in data:
+            raise InvalidInputError(
+                f"{self.label} is binary, not text", code="invalid-input.not-text"
+            )
+        # Comments of old CIF files hold Latin-1; what matters in them is ASCII.
+        return data.decode("utf-8-sig", errors="replace")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilePlace(Place):
+    """A file on disk.
+
+    Attributes
+    ----------
+    path
+        The file.
+    """
+
+    path: Path
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Give the place of a file.
+
+        Parameters
+        ----------
+        path
+            The file.
+
+        Returns
+        -------
+        Self
+            Its place.
+        """
+        return cls(name=path.name, label=str(path), path=path)
+
+    def opened(self) -> BinaryIO:
+        """Open the file."""
+        return self.path.open("rb")
+
+    def beside(self, name: str) -> Place:
+        """Find a file relative to the folder of this one."""
+        path = self.path.parent / name
+        try:
+            if path.is_file():
+                return FilePlace.of(path)
+        except (OSError, ValueError) as error:  # a name too long, or with a zero in it
+            raise unreadable(name[:80], error) from error
+        raise missing(name, self.path.parent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamPlace(Place):
+    """Standard input."""
+
+    def opened(self) -> BinaryIO:
+        """Give the stream, which closing the copy leaves open."""
+        return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+
+    def beside(self, name: str) -> Place:
+        """Find a file relative to the working directory."""
+        return FilePlace.of(Path("stdin")).beside(name)
+
+
+class Inflated(io.RawIOBase):
+    """Decompressed bytes of a gzip stream, until they outgrow it beyond reason.
+
+    Parameters
+    ----------
+    packed
+        The compressed stream.
+    """
+
+    def __init__(self, packed: BinaryIO) -> None:
+        self._packed = _Counted(packed)
+        self._stream = gzip.GzipFile(fileobj=self._packed, mode="rb")
+        self._given = 0
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        """Read some bytes."""
+        view = memoryview(cast("bytearray", buffer)).cast("B")
+        if len(view) > _READ_AT_ONCE:
+            raise OSError(f"{len(view):,} bytes wanted at once")
+        data = self._stream.read1(len(view))
+        view[: len(data)] = data
+        self._given += len(data)
+        if self._given > max(_FLOOR, MAX_RATIO * self._packed.n_bytes):
+            raise OSError(f"it unpacks to more than {MAX_RATIO} times its size")
+        return len(data)
+
+    def close(self) -> None:
+        """Close the stream and what it reads from."""
+        if not self.closed:
+            self._stream.close()
+            self._packed.close()
+        super().close()
+
+
+class _Counted(io.RawIOBase):
+    """A stream that counts what was read from it."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.n_bytes = 0
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Read some bytes."""
+        data = self._stream.read(size)
+        self.n_bytes += len(data)
+        return data
+
+    def close(self) -> None:
+        """Close the stream."""
+        self._stream.close()
+        super().close()
+
+
+def unreadable(label: object, reason: object) -> InvalidInputError:
+    """Make the error of a file that cannot be read.
+
+    Parameters
+    ----------
+    label
+        The file.
+    reason
+        What the system says.
+
+    Returns
+    -------
+    InvalidInputError
+        The error.
+    """
+    return InvalidInputError(f"{label} cannot be read ({reason})", code="invalid-input.unreadable")
+
+
+def missing(name: str, folder: object) -> InvalidInputError:
+    """Make the error of a structure file that is not where it should be.
+
+    Parameters
+    ----------
+    name
+        The file.
+    folder
+        Where it was looked for.
+
+    Returns
+    -------
+    InvalidInputError
+        The error.
+    """
+    return InvalidInputError(
+        f"there is no file {name[:80]!r} in {folder}", code="invalid-input.missing-structure"
+    )
+
+
+def expanded(sources: Sequence[Path]) -> Iterator[Path]:
+    """Replace patterns by what they match.
+
+    Parameters
+    ----------
+    sources
+        Files, folders, ``-``, and patterns such as ``data/*.cif`` or ``**/*.cif``.
+
+    Yields
+    ------
+    Path
+        Sources; a pattern's in the order of their names. One that matches nothing stays.
+    """
+    for source in sources:
+        pattern = str(source)
+        if not glob.has_magic(pattern) or os.path.lexists(source):
+            yield source
+            continue
+        # Path.glob knows neither absolute patterns nor ones that begin with `..`.
+        matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
+        yield from map(Path, matches) if matches else [source]
+
+
+def check_source(source: Path, known: Callable[[str], bool]) -> None:
+    """Check that a source is there and of a kind that can be read.
+
+    Parameters
+    ----------
+    source
+        A file or folder.
+    known
+        Whether a name is one of a known kind of file.
+
+    Raises
+    ------
+    NotFoundError
+        There is none.
+    InvalidInputError
+        It cannot be read.
+    """
+    try:
+        mode = source.stat().st_mode
+    except FileNotFoundError as error:
+        kind = "matches no file" if glob.has_magic(str(source)) else "does not exist"
+        raise NotFoundError(f"{source} {kind}") from error
+    except (OSError, ValueError) as error:  # no permission, or a name that no file can have
+        raise unreadable(source, error) from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise unreadable(source, "neither a file nor a folder")
+    if not os.access(source, os.R_OK):
+        raise unreadable(source, "no permission")
+    if stat.S_ISREG(mode) and not known(source.name):
+        raise InvalidInputError(
+            f"{source} is of no known kind; expected .jsonl, .json, .csv, .tsv, .xyz, .cif, "
+            ".vasp, .db, .zip, .tar, each but .db also with .gz, or a name with POSCAR or "
+            "CONTCAR; --input-format names the kind of other files",
+            code="invalid-input.unknown-format",
+        )

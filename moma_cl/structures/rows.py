@@ -1,0 +1,274 @@
+"""One row of the input: as a file holds it, and with its structure read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+from moma_cl.structures.crystals import Crystal
+from moma_cl.structures.documents import is_structure
+from moma_cl.structures.molecules import VACUUM, Molecule
+from moma_cl.structures.places import Place
+from moma_cl.structures.validation import RowError
+from moma_store.errors import InvalidInputError, MomaError
+
+BOXED = "boxed-molecule"
+"""Flag of a row whose molecule was put into a box with vacuum."""
+
+ISOLATED = "isolated-atoms"
+"""Flag of a row whose atoms have no neighbours."""
+
+REMARKS: Mapping[str, str] = MappingProxyType(
+    {
+        BOXED: f"without a whole cell: answered in a box with {VACUUM:g} Å of vacuum",
+        ISOLATED: "no atom has a neighbour within the cutoff",
+    }
+)
+"""What flags mean; a row with one is outside of what any predictor knows."""
+
+ID_NAMES = ("id", "material_id", "entry_id", "jid", "mpid", "mp_id")
+"""Columns that are taken for the id, the first that is there."""
+
+STRUCTURE_NAMES = ("structure", "cif", "poscar", "molecule", "final_structure", "atoms")
+"""Columns that are taken for the structure."""
+
+PATH_NAMES = ("path", "file", "filename", "file_name", "structure_file", "cif_file", "cif_path")
+"""Columns of a table that are taken for the paths of structure files."""
+
+_NO_VALUES: Mapping[str, object] = MappingProxyType({})
+_MAX_ID = 512  # characters
+
+
+class InputFormat(StrEnum):
+    """Formats of files that hold structures."""
+
+    JSONL = "jsonl"
+    JSON = "json"
+    CSV = "csv"
+    TSV = "tsv"
+    CIF = "cif"
+    POSCAR = "poscar"
+    XYZ = "xyz"
+    ASE_DB = "ase-db"
+    ARCHIVE = "archive"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What the user says of the files, where they do not say it themselves.
+
+    Attributes
+    ----------
+    format
+        Format of all of them; by default each file's name tells it, and standard input is JSON
+        lines.
+    structure_column
+        Column of the structures.
+    id_column
+        Column of the ids.
+    """
+
+    format: InputFormat | None = None
+    structure_column: str | None = None
+    id_column: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row of the input, good or bad.
+
+    Attributes
+    ----------
+    id
+        The ``id`` column, or a name made from the file and line.
+    source
+        File and line, such as ``data.jsonl:17``, or the path of a structure file.
+    crystal
+        The structure; ``None`` when the row is refused.
+    values
+        The other columns as given.
+    error
+        Why the row is refused; ``None`` when it is not.
+    flags
+        What is unusual about a structure that is not refused, such as `BOXED`.
+    """
+
+    id: str
+    source: str
+    crystal: Crystal | None
+    values: Mapping[str, object]
+    error: RowError | None
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One row as a file holds it.
+
+    Attributes
+    ----------
+    source
+        File and line.
+    fallback
+        Id of the row unless it gives one.
+    given_id
+        The id it gives.
+    structure
+        A structure that is read already; an object of JSON; the text of a CIF or POSCAR file; or
+        the place of a structure file.
+    values
+        The other columns.
+    error
+        Why there is no row.
+    """
+
+    source: str
+    fallback: str
+    given_id: object = None
+    structure: Crystal | Molecule | Place | Mapping[str, object] | str | object = None
+    values: Mapping[str, object] = field(default_factory=dict)
+    error: MomaError | None = None
+
+
+def row_id(given: object, fallback: str) -> str:
+    """Take the id of a row, or make one.
+
+    Parameters
+    ----------
+    given
+        What the row says.
+    fallback
+        Its id if it says nothing.
+
+    Returns
+    -------
+    str
+        The id.
+
+    Raises
+    ------
+    InvalidInputError
+        It is neither a string nor a number, or no name that can be printed.
+    """
+    if given is None or given == "":
+        return fallback
+    if isinstance(given, bool) or not isinstance(given, (str, int, float)):
+        raise InvalidInputError(
+            f"the id is of type {type(given).__name__}; expected a string",
+            code="invalid-input.bad-id",
+        )
+    name = str(given)
+    if len(name) > _MAX_ID or not name.isprintable():
+        raise InvalidInputError(
+            f"the id {name[:32]!r} has unprintable characters or is longer than {_MAX_ID}",
+            code="invalid-input.bad-id",
+        )
+    return name
+
+
+def refused(
+    source: str, name: str, error: MomaError, values: Mapping[str, object] = _NO_VALUES
+) -> Row:
+    """Make the row of something that cannot be read.
+
+    Parameters
+    ----------
+    source
+        File and line.
+    name
+        Id of the row.
+    error
+        What is wrong.
+    values
+        Its other columns.
+
+    Returns
+    -------
+    Row
+        The row, without a structure.
+    """
+    code = error.code.removeprefix("invalid-input.")
+    reason = RowError(code=code, message=error.message)
+    return Row(id=name, source=source, crystal=None, values=values, error=reason)
+
+
+def from_document(
+    document: Mapping[str, object], source: str, fallback: str, reading: Reading
+) -> Found:
+    """Take a row apart that is a JSON object.
+
+    Parameters
+    ----------
+    document
+        A row with a column for the structure, an entry as pymatgen writes it, or a structure.
+    source
+        File and line.
+    fallback
+        Id of the row unless it gives one.
+    reading
+        What the user says of it.
+
+    Returns
+    -------
+    Found
+        Id, structure and the other columns.
+    """
+    if reading.structure_column is None and is_structure(document):
+        return Found(source=source, fallback=fallback, structure=document)
+    values = {name: value for name, value in document.items() if not name.startswith("@")}
+    if "@class" in document and isinstance(document.get("data"), Mapping):  # a computed entry
+        values |= {str(name): value for name, value in values.pop("data").items()}  # type: ignore[attr-defined]  # checked
+    column = reading.structure_column or first_of(STRUCTURE_NAMES, values)
+    identity = reading.id_column or first_of(ID_NAMES, values)
+    structure = values.pop(column, None) if column is not None else None
+    given_id = values.pop(identity, None) if identity is not None else None
+    return Found(
+        source=source, fallback=fallback, given_id=given_id, structure=structure, values=values
+    )
+
+
+def first_of(names: Sequence[str], columns: Collection[str]) -> str | None:
+    """Find the first of several names among some columns.
+
+    Parameters
+    ----------
+    names
+        Names, the best first.
+    columns
+        The columns.
+
+    Returns
+    -------
+    str | None
+        The name, or none.
+    """
+    return next((name for name in names if name in columns), None)
+
+
+def cut_off(place: Place, number: int, error: Exception) -> Found:
+    """Say that a file cannot be read beyond a line.
+
+    Parameters
+    ----------
+    place
+        The file.
+    number
+        The last line that was read.
+    error
+        What stopped it.
+
+    Returns
+    -------
+    Found
+        A row with that error.
+    """
+    return Found(
+        source=f"{place.label}:{number + 1}",
+        fallback=f"{place.stem}:{number + 1}",
+        error=InvalidInputError(
+            f"{place.label} cannot be read beyond line {number} ({error}): is it complete?",
+            code="invalid-input.truncated",
+        ),
+    )

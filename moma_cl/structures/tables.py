@@ -1,0 +1,260 @@
+"""Tables: comma-, semicolon- or tab-separated values as RFC 4180 has them.
+
+A quoted cell may hold line breaks, which is how the text of a CIF file gets into one. The standard
+library's reader is not used: a quote that is never closed would make it swallow the whole file,
+and the length of its cells is a setting of the process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from moma_store.errors import InvalidInputError
+
+_PATH = re.compile(r"[^\n]{1,400}\.(cif|vasp|poscar|contcar|xyz|extxyz|json)(\.gz)?", re.IGNORECASE)
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One record of a table.
+
+    Attributes
+    ----------
+    line
+        Number of its first line, from one.
+    cells
+        What is in it.
+    error
+        Why it cannot be read.
+    """
+
+    line: int
+    cells: tuple[str, ...] = ()
+    error: InvalidInputError | None = None
+
+
+class _Unfinished:
+    """A record that is being read.
+
+    Parameters
+    ----------
+    line
+        Number of its first line.
+    delimiter
+        What is between cells.
+    """
+
+    def __init__(self, line: int, delimiter: str) -> None:
+        self.line = line
+        self.size = 0
+        self._delimiter = delimiter
+        self._cells: list[str] = []
+        self._quoted: list[str] | None = None  # parts of a cell whose quote is open
+
+    def finished(self, line: str) -> tuple[str, ...] | None:
+        """Take one more line; the cells, if the record ends with it."""
+        self.size += len(line)
+        place, ended = 0, False
+        while not ended:
+            if self._quoted is None:
+                place, ended = self._open(line, place)
+            if self._quoted is not None:
+                closed = self._close(line, place)
+                if closed is None:
+                    return None
+                place, ended = closed
+        return tuple(self._cells)
+
+    def _open(self, line: str, place: int) -> tuple[int, bool]:
+        """Read a cell without quotes, or the quote of one with them."""
+        start = place
+        while line[start : start + 1] == " ":
+            start += 1
+        if line[start : start + 1] == '"':
+            self._quoted = []
+            return start + 1, False
+        bare = line.rstrip("\r\n")
+        stop = bare.find(self._delimiter, place)
+        self._cells.append(bare[place : len(bare) if stop < 0 else stop].strip(" "))
+        return stop + 1, stop < 0
+
+    def _close(self, line: str, place: int) -> tuple[int, bool] | None:
+        """Read on in a quoted cell; none if it goes on in the next line."""
+        quoted = self._quoted = self._quoted if self._quoted is not None else []
+        while True:
+            stop = line.find('"', place)
+            if stop < 0:
+                quoted.append(line[place:])
+                return None
+            doubled = line[stop + 1 : stop + 2] == '"'
+            quoted.append(line[place : stop + doubled])
+            place = stop + 1 + doubled
+            if not doubled:
+                break
+        self._cells.append("".join(quoted))
+        self._quoted = None
+        after = line[place:].lstrip(" ")
+        if not after.rstrip("\r\n"):
+            return len(line), True
+        if not after.startswith(self._delimiter):
+            raise InvalidInputError(
+                f"{after[:20]!r} follows a closing quote; expected {self._delimiter!r} or the end "
+                "of the line: double the quotes inside cells",
+                code="invalid-input.malformed-table",
+            )
+        return len(line) - len(after) + 1, False
+
+
+def records(stream: BinaryIO, limit: int, *, tabs: bool = False) -> Iterator[Record]:
+    """Divide a table into records; a malformed one costs no other.
+
+    Parameters
+    ----------
+    stream
+        The table, UTF-8 (lines that are not are taken for Latin-1) or UTF-16 with its mark.
+    limit
+        Bytes that one record may have.
+    tabs
+        Whether cells are separated by tabs, whatever the first line suggests.
+
+    Yields
+    ------
+    Record
+        Records that are not empty.
+    """
+    lines = _Lines(stream, limit)
+    delimiter = "\t" if tabs else ""
+    while (line := lines.take()) is not None:
+        delimiter = delimiter or _delimiter(line)
+        if line.strip("\r\n"):
+            record = _record(lines, line, delimiter, limit)
+            if record.error is not None or any(record.cells):
+                yield record
+
+
+def _record(lines: _Lines, line: str, delimiter: str, limit: int) -> Record:
+    """Read one record; after an error, go on where the next one may begin."""
+    unfinished = _Unfinished(lines.number, delimiter)
+    taken: list[str] = []
+    while True:
+        try:
+            _check_text(line, limit - unfinished.size)
+            cells = unfinished.finished(line)
+        except InvalidInputError as error:
+            # A quote that was never closed is noticed where the next one opens: begin there.
+            lines.give_back([line] if taken else [])
+            return Record(line=unfinished.line, error=error)
+        if cells is not None:
+            return Record(line=unfinished.line, cells=cells)
+        taken.append(line)
+        following = lines.take()
+        if following is None:
+            lines.give_back(taken[1:])
+            return Record(line=unfinished.line, error=_unclosed())
+        line = following
+
+
+def _unclosed() -> InvalidInputError:
+    return InvalidInputError(
+        "a quote is opened but never closed: double the quotes inside cells",
+        code="invalid-input.malformed-table",
+    )
+
+
+def _check_text(line: str, limit: int) -> None:
+    if "\0" in line:
+        raise InvalidInputError("the line is binary, not text", code="invalid-input.not-text")
+    if len(line) > limit:
+        raise InvalidInputError(
+            "the record is too long, or a quote is never closed", code="invalid-input.too-long"
+        )
+
+
+def _delimiter(header: str) -> str:
+    """Tell from the first line what separates cells."""
+    return max(",;\t", key=header.count)
+
+
+class _Lines:
+    """Lines of a table, some of which were given back."""
+
+    def __init__(self, stream: BinaryIO, limit: int) -> None:
+        self.number = 0
+        self._stream = stream
+        self._limit = limit
+        self._back: deque[str] = deque()
+        self._encoding = ""
+
+    def take(self) -> str | None:
+        """Give the next line, with its end; none after the last."""
+        if self._back:
+            self.number += 1
+            return self._back.popleft()
+        data = self._stream.readline(self._limit + 2)
+        if not self._encoding:
+            self._encoding = "utf-16" if data.startswith(_UTF16) else "utf-8-sig"
+            if self._encoding == "utf-16":
+                return self._take_wide(data)
+        if not data:
+            return None
+        self.number += 1
+        try:
+            return data.decode("utf-8-sig" if self.number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            return data.decode("latin-1")
+
+    def give_back(self, lines: Sequence[str]) -> None:
+        """Let lines be taken again."""
+        self.number -= len(lines)
+        self._back.extendleft(reversed(lines))
+
+    def _take_wide(self, data: bytes) -> str | None:
+        """Read a table in UTF-16, which spreadsheets export, at once."""
+        data += self._stream.read(self._limit)
+        if self._stream.read(1):
+            raise OSError(f"UTF-16 and more than {self._limit:,} bytes; save it as UTF-8")
+        self._back.extend(data.decode("utf-16", errors="replace").splitlines(keepends=True))
+        return self.take()
+
+
+def cell_value(text: str) -> object:
+    """Read a cell: a number where it is one.
+
+    Parameters
+    ----------
+    text
+        What is in the cell.
+
+    Returns
+    -------
+    object
+        A number, a text, or ``None`` for an empty cell.
+    """
+    text = text.strip()
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def looks_like_path(text: str) -> bool:
+    """Say whether a cell names a structure file rather than holding a structure.
+
+    Parameters
+    ----------
+    text
+        What is in the cell.
+
+    Returns
+    -------
+    bool
+        Whether it is one line that ends with a suffix of such files.
+    """
+    return _PATH.fullmatch(text.strip()) is not None

@@ -1,0 +1,219 @@
+"""Frames of XYZ files, extended or plain.
+
+A frame is a line with the number of atoms, a line of properties (``Lattice="…" Properties=…
+energy=…``) or a comment, and a line for each atom. ASE, QUIP and OVITO write this.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from moma_cl.structures.crystals import Crystal, FloatArray
+from moma_cl.structures.elements import SYMBOLS, atomic_number
+from moma_cl.structures.molecules import Molecule, structure_of
+from moma_store.errors import InvalidInputError
+
+# key, then a value in quotes or braces, or up to the next space; a key alone is true
+_PAIR = re.compile(
+    r"""(?P<key>[^\s='"{}]+)(?:\s*=\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'"""
+    r"""|\{(?P<braced>[^}]*)\}|(?P<bare>[^\s'"{}]\S*)))?"""
+)
+_PLAIN = (("species", "S", 1), ("pos", "R", 3))
+_MAX_COLUMNS = 1000
+
+
+@dataclass(slots=True, kw_only=True)
+class Frame:
+    """The lines of one frame.
+
+    Attributes
+    ----------
+    line
+        Number of its first line, from one.
+    comment
+        Its second line.
+    atoms
+        The lines of its atoms.
+    error
+        Why it is none.
+    """
+
+    line: int
+    comment: str = ""
+    atoms: list[str] = field(default_factory=list)
+    error: InvalidInputError | None = None
+
+
+def frames(lines: Iterator[str], limit: int) -> Iterator[Frame]:
+    """Divide a file into frames.
+
+    Parameters
+    ----------
+    lines
+        Its lines.
+    limit
+        Characters that one frame may have.
+
+    Yields
+    ------
+    Frame
+        Frames, and one with an error for each stretch of lines that belongs to none.
+    """
+    number, lost = 0, False
+    while (line := next(lines, None)) is not None:
+        number += 1
+        count = line.strip()
+        if not count:
+            continue
+        if not (count.isascii() and count.isdigit() and len(count) < 10):
+            if not lost:
+                yield Frame(line=number, error=_malformed(f"{count[:40]!r}", "a number of atoms"))
+            lost = True
+            continue
+        lost = False
+        frame = Frame(line=number)
+        number += _fill(frame, lines, int(count), limit)
+        yield frame
+
+
+def _fill(frame: Frame, lines: Iterator[str], count: int, limit: int) -> int:
+    """Take the lines of a frame; the number taken."""
+    comment = next(lines, None)
+    if comment is None:
+        frame.error = _malformed("the end of the file", f"{count:,} atoms")
+        return 0
+    frame.comment, size = comment, len(comment)
+    for taken in range(count):
+        line = next(lines, None)
+        if line is None or not line.strip():
+            frame.error = _malformed(f"{taken:,} atoms", f"{count:,}")
+            return taken + 1 + (line is not None)
+        size += len(line)
+        if size > limit:
+            frame.error = InvalidInputError(
+                f"the frame has more than {limit:,} characters", code="invalid-input.too-long"
+            )
+            return taken + 2
+        frame.atoms.append(line)
+    return count + 1
+
+
+def read_frame(frame: Frame) -> tuple[Crystal | Molecule, dict[str, object]]:
+    """Read a frame.
+
+    Parameters
+    ----------
+    frame
+        Its lines.
+
+    Returns
+    -------
+    tuple[Crystal | Molecule, dict[str, object]]
+        The structure, which is a molecule where there is no lattice, and the properties of the
+        second line.
+
+    Raises
+    ------
+    InvalidInputError
+        The frame is malformed; the code says how.
+    """
+    if frame.error is not None:
+        raise frame.error
+    properties = _properties(frame.comment)
+    columns = _columns(properties.pop("Properties", None))
+    cells = [line.split() for line in frame.atoms]
+    width = max(stop for _, stop in columns.values())
+    if any(len(row) < width for row in cells):
+        short = next(place for place, row in enumerate(cells) if len(row) < width)
+        raise _malformed(f"{len(cells[short])} columns in atom {short + 1}", f"{width}")
+    numbers = np.array(_numbers(cells, columns), dtype=np.int64)
+    start, stop = columns["pos"]
+    positions = _floats([row[start:stop] for row in cells], (len(cells), 3), "positions")
+    lattice = properties.pop("Lattice", None)
+    properties.pop("pbc", None)
+    cell = np.zeros((3, 3)) if lattice is None else _cell(str(lattice))
+    return structure_of(numbers, positions, cell), properties
+
+
+def _cell(text: str) -> FloatArray:
+    return _floats(text.split(), (9,), "the lattice").reshape(3, 3)
+
+
+def _malformed(found: str, expected: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"not a frame of an XYZ file: got {found}, expected {expected}",
+        code="invalid-input.malformed-structure",
+    )
+
+
+def _properties(comment: str) -> dict[str, object]:
+    """Read the second line; one that assigns nothing is a comment."""
+    if "=" not in comment:
+        return {}
+    found: dict[str, object] = {}
+    for match in _PAIR.finditer(comment):
+        quoted = match["double"] or match["single"] or match["braced"]
+        text = quoted if quoted is not None else match["bare"]
+        name = match["key"]
+        known = {"lattice": "Lattice", "properties": "Properties"}.get(name.lower(), name)
+        found[known] = True if text is None else _value(text)
+    return found
+
+
+def _value(text: str) -> object:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _columns(layout: object) -> dict[str, tuple[int, int]]:
+    """Columns of species and positions: the first, and the one after the last."""
+    parts = [] if layout is None else str(layout).split(":")
+    if len(parts) % 3 or any(not (n.isascii() and n.isdigit()) for n in parts[2::3]):
+        raise _malformed(f"Properties={str(layout)[:60]}", "name:type:number for each column")
+    listed: Sequence[tuple[str, str, int]] = [
+        (parts[i], parts[i + 1], int(parts[i + 2][:9])) for i in range(0, len(parts), 3)
+    ] or list(_PLAIN)
+    columns: dict[str, tuple[int, int]] = {}
+    start = 0
+    for name, _, width in listed:
+        columns[name] = (start, start + width)
+        start += width
+    has_species = "species" in columns or "Z" in columns
+    if start > _MAX_COLUMNS or not has_species or _width(columns, "pos") != 3:
+        raise _malformed(f"Properties={str(layout)[:60]}", "columns species or Z, and pos:R:3")
+    return columns
+
+
+def _width(columns: Mapping[str, tuple[int, int]], name: str) -> int:
+    start, stop = columns.get(name, (0, 0))
+    return stop - start
+
+
+def _numbers(cells: list[list[str]], columns: Mapping[str, tuple[int, int]]) -> list[int]:
+    """Atomic numbers, from symbols or from numbers."""
+    place = columns["species" if "species" in columns else "Z"][0]
+    return [_number(row[place]) for row in cells]
+
+
+def _number(name: str) -> int:
+    if name.isascii() and name.isdigit() and 0 < int(name[:9]) < len(SYMBOLS):
+        return int(name)
+    return atomic_number(name)
+
+
+def _floats(cells: object, shape: tuple[int, ...], name: str) -> FloatArray:
+    try:
+        array = np.array(cells, dtype=np.float64)
+    except ValueError as error:
+        raise _malformed(f"{name} with something else than numbers", "numbers") from error
+    if array.size == 0 and shape[0] == 0:
+        return array.reshape(shape)
+    if array.shape != shape:
+        raise _malformed(f"{name} of shape {array.shape}", f"{shape}")
+    return array

@@ -1,0 +1,129 @@
+"""Targets in the unit of the row, the header or the command, and what a property cannot be."""
+
+import json
+
+import numpy as np
+import pytest
+
+from moma_cl.properties import Transform, canonical_unit, convert, unit_of_task
+from moma_cl.structures.columns import TargetColumn, Units, split_header
+from moma_cl.structures.intake import take_in
+from moma_store.errors import InvalidInputError
+
+
+def column(name="k", *, transform=Transform.NONE, **units):
+    return TargetColumn(name=name, transform=transform, units=Units(**units) if units else None)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("bulk_modulus", ("bulk_modulus", None)),
+        ("bulk_modulus [GPa]", ("bulk_modulus", "GPa")),
+        ("bulk modulus(GPa)", ("bulk modulus", "GPa")),
+        ("kappa [W/(m K)]", ("kappa", "W/(m K)")),
+        ("kappa (W/(m K))", ("kappa", "W/(m K)")),
+        ("[GPa]", ("[GPa]", None)),
+        ("", ("", None)),
+    ],
+)
+def test_units_are_taken_off_headers(header, expected):
+    assert split_header(header) == expected
+
+
+def test_the_nearest_unit_counts():
+    wanted = column(wanted="GPa", given="TPa")
+    assert wanted.read({"k": 2}) == 2000
+    assert wanted.read({"k [MPa]": 2}) == 0.002
+    assert wanted.read({"k [MPa]": 2, "unit": "kbar"}) == pytest.approx(0.2)
+    assert wanted.read({"k": 2, "k_unit": "Pa", "unit": "kbar"}) == pytest.approx(2e-9)
+    assert wanted.read({"k": 2, "unit": None}) == 2000
+    assert column(wanted="GPa").read({"k": 2}) == 2
+    assert column().read({"k": 2, "unit": "parrots"}) == 2
+    assert column("k [MPa]", wanted="GPa").read({"k [MPa]": 2}) == 0.002
+
+
+def test_a_transform_sees_the_converted_value():
+    celsius = column(transform=Transform.LOG10, wanted="K", given="degC")
+    assert celsius.read({"k": -20.0}) == pytest.approx(253.15)
+    with pytest.raises(InvalidInputError) as caught:
+        celsius.read({"k": -300.0})
+    assert caught.value.code == "invalid-input.outside-transform"
+
+
+@pytest.mark.parametrize(
+    ("unit", "code"), [("eV", "inconvertible-unit"), ("parrots", "unknown-unit")]
+)
+def test_a_row_with_a_wrong_unit_is_refused_alone(tmp_path, unit, code):
+    structure = {
+        "lattice": (4.2 * np.eye(3)).tolist(),
+        "species": ["Cs", "Cl"],
+        "frac_coords": [[0, 0, 0], [0.5, 0.5, 0.5]],
+    }
+    path = tmp_path / "rows.jsonl"
+    units = ["GPa", unit, "MPa", None]
+    rows = [
+        {"id": str(n), "structure": structure, "k": n - 1, "unit": u} for n, u in enumerate(units)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    intake = take_in([path], target="k", units=Units(wanted="GPa", property="bulk_modulus"))
+    assert intake.targets.tolist() == [-1, 0.001, 2]
+    assert [(refusal.id, refusal.code) for refusal in intake.refusals] == [("1", code)]
+    assert unit in intake.refusals[0].message
+    # what a modulus cannot be is kept, and named
+    assert [(flag.id, flag.code) for flag in intake.flagged] == [("0", "outside-bounds")]
+    assert "bulk_modulus lies between 0 and inf GPa" in intake.flagged[0].message
+
+
+def test_bounds_are_in_the_unit_of_the_task():
+    assert column(wanted="mK", property="tc").bounds() == (0, np.inf)
+    assert column(wanted="1", property="poissons_ratio").bounds() == (-1, 0.5)
+    assert column(wanted="%", property="poisson_ratio").bounds() == pytest.approx((-100, 50))
+    assert column(wanted="1", property="log_last_phdos_peak").bounds() is None
+    assert column(wanted="GPa", property="mine").bounds() is None
+
+
+def test_a_known_property_brings_its_unit():
+    assert unit_of_task(None, "k_vrh") == "GPa"
+    assert unit_of_task("mbar", "k_vrh") == "mbar"
+    with pytest.raises(InvalidInputError, match="--unit"):
+        unit_of_task(None, "mine")
+
+
+@pytest.mark.parametrize(
+    ("value", "source", "wanted", "expected"),
+    [
+        (25.0, "degC", "K", 298.15),
+        (1.0, "mbar", "GPa", 1e-7),
+        (3.0, "1/GPa", "1/TPa", 3000.0),
+        (1.0, "MPa m^0.5", "Pa m^0.5", 1e6),
+        (1.0, "Ha/bohr^3", "GPa", 29421.0157),
+        (2.0, "electron_volt", "meV", 2000.0),
+        (1.0, "Ry/atom", "eV/atom", 13.605693),
+    ],
+)
+def test_units_beyond_the_table_convert(value, source, wanted, expected):
+    assert convert(value, source, wanted) == pytest.approx(expected, rel=1e-6)
+    assert convert(np.array([value]), source, wanted)[0] == pytest.approx(expected, rel=1e-6)
+    assert canonical_unit(canonical_unit(source)) == canonical_unit(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "wanted"),
+    [("kJ/kg", "GPa"), ("J/mol", "eV"), ("Ry/f.u.", "eV/atom"), ("kbar/atom", "kbar")],
+)
+def test_units_beyond_the_table_are_both_named(source, wanted):
+    with pytest.raises(InvalidInputError) as caught:
+        convert(1.0, source, wanted)
+    assert caught.value.code == "invalid-input.inconvertible-unit"
+    assert source in caught.value.message
+    assert wanted in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["9^9^9", "m**99**9", "m^999999", "(((", "eV/", "e" * 100, "__import__('os')", "m^-", "\0"],
+)
+def test_no_text_makes_the_parser_of_units_run_wild(unit):
+    with pytest.raises(InvalidInputError, match="is not known"):
+        canonical_unit(unit)
