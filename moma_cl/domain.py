@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moma_cl.embedding import last_extremes, last_moments
 from moma_cl.standardisation import centre_and_spread
 
 FloatArray = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
-INSIDE_QUANTILE = 0.95  # of the known rows' own distances to each other
-EDGE_FACTOR = 1.5  # beyond this multiple of that quantile a structure is outside
+BLOCK_ENTRIES = 4_000_000  # distances held at once, so that memory is linear in the rows
 
 
 class Applicability(StrEnum):
@@ -25,77 +26,233 @@ class Applicability(StrEnum):
     OUTSIDE = "outside"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """How distances are measured, by the version of the algorithm.
+
+    Attributes
+    ----------
+    metric
+        As scipy names it.
+    inside
+        Quantile of the known rows' own distances up to which a structure is inside.
+    outside
+        Quantile beyond which it is outside; none where the limit is a multiple of the reach.
+    """
+
+    metric: str
+    inside: float
+    outside: float | None
+
+
+# 2: on the extremes of a block over the atoms, summed over features, strangers stand out. Of
+# perovskites, 95 % are at the edge or outside of what is known of layered crystals; by 1, 37 %.
+MEASURES = {
+    1: Measure(metric="euclidean", inside=0.95, outside=None),
+    2: Measure(metric="cityblock", inside=0.85, outside=0.975),
+}
+OUTSIDE_FACTOR = 1.5  # of the reach, in version 1
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Neighbours:
+    """The known rows nearest to some structures.
+
+    Attributes
+    ----------
+    distances
+        Ascending, shape ``(n_rows, n_neighbours)``, in units of the reach.
+    indices
+        Places among the known rows, same shape.
+    """
+
+    distances: FloatArray
+    indices: Indices
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Domain:
     """The known structures as points in the embedding of the composed encoder.
 
     Attributes
     ----------
+    version
+        Of the algorithm: what the points are and how they are compared.
     centre, spread
-        Standardisation of the embeddings, shape ``(n_features,)``.
+        Standardisation of the points, shape ``(n_features,)``.
     known
-        Standardised embeddings of the rows learned from, shape ``(n_known, n_features)``.
+        Standardised points of the rows learned from, shape ``(n_known, n_features)``.
     reach
-        The distance to its neighbours within which 95 % of the known rows lie.
+        The mean distance to its neighbours within which a structure is inside.
+    limit
+        Multiple of the reach beyond which a structure is outside.
     neighbours
         How many neighbours the distance is averaged over.
+    elements
+        Atomic numbers that occur in known structures, ascending; none where nobody noted them.
     """
 
+    version: int
     centre: FloatArray
     spread: FloatArray
     known: FloatArray
     reach: float
+    limit: float
     neighbours: int
+    elements: tuple[int, ...] = ()
 
     @classmethod
-    def fit(cls, embeddings: FloatArray, neighbours: int) -> Domain:
+    def fit(
+        cls,
+        points: FloatArray,
+        neighbours: int,
+        *,
+        elements: tuple[int, ...] = (),
+        version: int = 2,
+    ) -> Domain:
         """Learn how far known structures lie from each other.
 
         Parameters
         ----------
-        embeddings
-            Embeddings of the rows learned from, shape ``(n_known, n_features)``.
+        points
+            What :func:`points_of` gives for the rows learned from, shape
+            ``(n_known, n_features)``.
         neighbours
             How many neighbours to average over; fewer where there are fewer rows.
+        elements
+            Atomic numbers that occur in these rows, ascending.
+        version
+            Of the algorithm.
 
         Returns
         -------
         Domain
             The domain.
         """
-        centre, spread = centre_and_spread(embeddings)
+        centre, spread = centre_and_spread(points)
         # rounded as it is stored, so that a reloaded domain answers with the same bits
-        known = ((embeddings - centre) / spread).astype(np.float32).astype(np.float64)
-        neighbours = max(1, min(neighbours, len(known) - 1))
-        domain = cls(centre=centre, spread=spread, known=known, reach=1.0, neighbours=neighbours)
-        own = domain._mean_distance(known, skip=1)
-        reach = float(np.quantile(own, INSIDE_QUANTILE)) if len(known) > 1 else 0.0
-        return cls(
-            centre=centre, spread=spread, known=known, reach=reach or 1.0, neighbours=neighbours
+        known = ((points - centre) / spread).astype(np.float32).astype(np.float64)
+        domain = cls(
+            version=version,
+            centre=centre,
+            spread=spread,
+            known=known,
+            reach=1.0,
+            limit=OUTSIDE_FACTOR,
+            neighbours=max(1, min(neighbours, len(known) - 1)),
+            elements=elements,
         )
+        return domain._with_reach() if len(known) > 1 else domain
 
-    def distances(self, embeddings: FloatArray) -> FloatArray:
+    def _with_reach(self) -> Domain:
+        measure = MEASURES[self.version]
+        own = self.among_known(self.neighbours).distances.mean(axis=1)
+        reach = float(np.quantile(own, measure.inside)) or 1.0
+        limit = OUTSIDE_FACTOR
+        if measure.outside is not None:
+            limit = max(1.0, float(np.quantile(own, measure.outside)) / reach)
+        return replace(self, reach=reach, limit=limit)
+
+    def distances(self, points: FloatArray) -> FloatArray:
         """Measure how far structures lie outside.
 
         Parameters
         ----------
-        embeddings
+        points
             One row each, shape ``(n_rows, n_features)``.
 
         Returns
         -------
         FloatArray
-            Mean distance to the nearest known rows over the reach, shape ``(n_rows,)``: up to 1
-            is where 95 % of the known rows lie.
+            Mean distance to the nearest known rows over the reach, shape ``(n_rows,)``.
         """
-        return self._mean_distance((embeddings - self.centre) / self.spread, skip=0) / self.reach
+        return np.asarray(self.nearest(points, self.neighbours).distances.mean(axis=1))
 
-    def _mean_distance(self, rows: FloatArray, *, skip: int) -> FloatArray:
-        from scipy.spatial import cKDTree
+    def nearest(self, points: FloatArray, count: int) -> Neighbours:
+        """Find the known rows nearest to structures.
 
-        # a tree in so many dimensions is no faster than brute force, but needs no blocks
-        distance, _ = cKDTree(self.known).query(rows, k=self.neighbours + skip)
-        return np.asarray(np.atleast_2d(distance.reshape(len(rows), -1))[:, skip:].mean(axis=1))
+        Parameters
+        ----------
+        points
+            One row each, shape ``(n_rows, n_features)``.
+        count
+            How many to find; fewer where fewer are known.
+
+        Returns
+        -------
+        Neighbours
+            The nearest first.
+        """
+        return self._nearest((points - self.centre) / self.spread, count, own=None)
+
+    def among_known(self, count: int) -> Neighbours:
+        """Find for every known row the nearest others.
+
+        Parameters
+        ----------
+        count
+            How many to find; fewer where fewer are known.
+
+        Returns
+        -------
+        Neighbours
+            The nearest first.
+        """
+        return self._nearest(self.known, count, own=np.arange(len(self.known)))
+
+    def _nearest(self, rows: FloatArray, count: int, *, own: Indices | None) -> Neighbours:
+        from scipy.spatial.distance import cdist
+
+        n_known = len(self.known)
+        count = max(1, min(count, n_known - (own is not None)))
+        distances = np.zeros((len(rows), count))
+        indices = np.zeros((len(rows), count), dtype=np.int64)
+        size = max(1, BLOCK_ENTRIES // n_known)
+        for start in range(0, len(rows), size):
+            block = slice(start, start + size)
+            found = cdist(rows[block], self.known, MEASURES[self.version].metric)
+            if own is not None:
+                found[np.arange(len(found)), own[block]] = np.inf
+            nearest = np.argpartition(found, count - 1, axis=1)[:, :count]
+            order = np.argsort(np.take_along_axis(found, nearest, axis=1), axis=1, kind="stable")
+            indices[block] = np.take_along_axis(nearest, order, axis=1)
+            distances[block] = np.take_along_axis(found, indices[block], axis=1)
+        return Neighbours(distances=distances / self.reach, indices=indices)
+
+    def strangers(self, atomic_numbers: Iterable[int]) -> tuple[int, ...]:
+        """Find the elements of a structure that no known structure has.
+
+        Parameters
+        ----------
+        atomic_numbers
+            Of the structure's atoms.
+
+        Returns
+        -------
+        tuple[int, ...]
+            Atomic numbers, ascending; none where nobody noted the known ones.
+        """
+        return tuple(sorted(set(atomic_numbers).difference(self.elements))) if self.elements else ()
+
+    def applicability(self, distance: float, *, strangers: bool = False) -> Applicability:
+        """Put a distance in words.
+
+        Parameters
+        ----------
+        distance
+            As :meth:`distances` gives it.
+        strangers
+            Whether the structure has elements that no known structure has, or is none of a kind
+            that any has: a molecule.
+
+        Returns
+        -------
+        Applicability
+            Inside, at the edge or outside; with strangers always outside.
+        """
+        if strangers or distance > self.limit:
+            return Applicability.OUTSIDE
+        return Applicability.INSIDE if distance <= 1.0 else Applicability.EDGE
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """Give the arrays under which the domain is stored.
@@ -105,12 +262,16 @@ class Domain:
         dict[str, NDArray[np.generic]]
             Arrays by name.
         """
-        return {
+        arrays: dict[str, NDArray[np.generic]] = {
             "domain_centre": self.centre,
             "domain_spread": self.spread,
             "domain_known": self.known.astype(np.float32),
             "domain_reach": np.array([self.reach, float(self.neighbours)]),
         }
+        if self.version > 1:  # the first version's blobs stay as they were
+            arrays["domain_limit"] = np.array([self.limit, float(self.version)])
+            arrays["domain_elements"] = np.array(self.elements, dtype=np.uint8)
+        return arrays
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Domain:
@@ -127,28 +288,40 @@ class Domain:
             The domain.
         """
         reach, neighbours = arrays["domain_reach"].astype(np.float64).tolist()
+        limit, version, elements = OUTSIDE_FACTOR, 1.0, ()
+        if "domain_limit" in arrays:
+            limit, version = arrays["domain_limit"].astype(np.float64).tolist()
+            elements = tuple(arrays["domain_elements"].astype(np.int64).tolist())
         return cls(
+            version=int(version),
             centre=arrays["domain_centre"].astype(np.float64),
             spread=arrays["domain_spread"].astype(np.float64),
             known=arrays["domain_known"].astype(np.float64),
             reach=reach,
+            limit=limit,
             neighbours=int(neighbours),
+            elements=elements,
         )
 
 
-def applicability(distance: float) -> Applicability:
-    """Put a distance in words.
+def points_of(
+    embeddings: NDArray[np.floating], feature_dim: int, *, version: int = 2
+) -> FloatArray:
+    """Take from embeddings the points that a domain compares.
 
     Parameters
     ----------
-    distance
-        As :meth:`Domain.distances` gives it.
+    embeddings
+        What :func:`moma_cl.embedding.embed` gives, shape ``(n_structures, n_features)``.
+    feature_dim
+        Width of the node features.
+    version
+        Of the algorithm.
 
     Returns
     -------
-    Applicability
-        Inside, at the edge or outside.
+    FloatArray
+        Shape ``(n_structures, 2 * feature_dim)``.
     """
-    if distance <= 1.0:
-        return Applicability.INSIDE
-    return Applicability.EDGE if distance <= EDGE_FACTOR else Applicability.OUTSIDE
+    take = last_moments if version == 1 else last_extremes
+    return take(embeddings, feature_dim)

@@ -5,37 +5,37 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from moma_cli.answers import (
+    SUFFIXES,
+    WRITERS,
+    FormatChoice,
+    document,
+    fields,
+    require_parquet,
+    write_parquet,
+)
 from moma_cli.arriving import counted
-from moma_cli.output import Answer, Problem, Table, figure, json_line, print_table
-from moma_cli.parameters import TaskName
+from moma_cli.output import Answer, Problem
+from moma_cli.parameters import (
+    IdColumn,
+    InputFormatChoice,
+    StructureColumn,
+    TaskName,
+    reading_of,
+)
 from moma_cli.program import Run, command
+from moma_cli.resuming import RESUMABLE, begun, published
 
 if TYPE_CHECKING:
-    from moma_cl.prediction import PredictedRow
+    from moma_cl.prediction import Earlier, PredictedRow
 
-FormatChoice = Literal["table", "jsonl", "csv"]
-FIELDS = (
-    "id",
-    "source",
-    "status",
-    "value",
-    "unit",
-    "lower",
-    "upper",
-    "level",
-    "applicability",
-    "distance",
-    "calibration",
-    "message",
-    "task",
-    "predictor",
-)
 OK = "ok"
 ALL_FAILED = 4
 
@@ -82,7 +82,7 @@ def predict(
         list[Path],
         typer.Argument(
             metavar="FILES",
-            help="JSON lines, CIF and POSCAR files, or folders of them.",
+            help="JSON lines, CIF and other files, folders, archives, patterns; - for stdin.",
             show_default=False,
         ),
     ],
@@ -90,14 +90,28 @@ def predict(
         FormatChoice | None,
         typer.Option("--format", help="By default table, or what the suffix of --output says."),
     ] = None,
+    input_format: InputFormatChoice = None,
+    structure_column: StructureColumn = None,
+    id_column: IdColumn = None,
     level: Annotated[
         float | None, typer.Option(help="Coverage of the intervals; by default the recipe's.")
     ] = None,
     at: Annotated[
-        str | None, typer.Option(metavar="DIGEST", help="Let this earlier champion answer.")
+        str | None,
+        typer.Option(metavar="VERSION", help="Let the earlier champion of this digest answer."),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Tell the nearest known rows, and the modules behind it."),
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the rows here.")
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Go on with this output file, and skip rows that it answers."
+        ),
     ] = None,
 ) -> Answer:
     """Predict for structures; a bad one never stops the rest.
@@ -106,26 +120,79 @@ def predict(
     """
     from moma_cl import listing
 
+    target = _target(layout, output, resume, explain=explain)
     listing.task(run.hub, name)  # a mistyped name is told before torch is imported
     from moma_cl.prediction import predict as answers
 
     tally = Tally()
-    write = WRITERS[layout or _layout_of(output)]
     # On a terminal that shows the rows as they come, a bar would be in their way.
-    watched = output is not None or run.json or not sys.stdout.isatty()
+    watched = target.file is not None or run.json or not sys.stdout.isatty()
     with run.progress(wanted=watched) as progress:
-        rows = tally.count(answers(run.hub, name, files, level=level, at=at, progress=progress))
-        if output is not None:
-            with _published(output) as stream:
-                write(rows, stream)
-            data: object = {"output": output, "rows": dict(tally.by_status)}
+        ask = partial(
+            answers,
+            run.hub,
+            name,
+            files,
+            level=level,
+            at=at,
+            explain=explain,
+            reading=reading_of(input_format, structure_column, id_column),
+            progress=progress,
+        )
+        if target.file is not None:
+            target.write(lambda earlier: tally.count(ask(earlier=earlier)))
+            data: object = {"output": target.file, "rows": dict(tally.by_status)}
         elif run.json:
-            data = [_document(row) for row in rows]
+            data = [document(row, explain=explain) for row in tally.count(ask())]
         else:
-            data = write(rows, sys.stdout)
+            data = WRITERS[target.layout](tally.count(ask()), sys.stdout, explain=explain)
     return Answer(
-        data=data, errors=tally.problems, notes=_notes(tally, output), exit_code=tally.exit_code
+        data=data,
+        errors=tally.problems,
+        notes=_notes(tally, target.file),
+        exit_code=tally.exit_code,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where the rows go, and how they are written."""
+
+    layout: FormatChoice
+    file: Path | None
+    resumed: bool
+    explain: bool
+
+    def write(self, rows: Callable[[Earlier | None], Iterable[PredictedRow]]) -> None:
+        """Write the rows that a call gives to the file; the call takes what is there already."""
+        if self.file is None:
+            return
+        names = fields(explain=self.explain)
+        found = begun(self.file, self.layout, names) if self.resumed else None
+        with published(self.file, keep=self.layout in RESUMABLE) as path:
+            if self.layout == "parquet":
+                write_parquet(rows(None), path, explain=self.explain)
+                return
+            fresh = found is None or found.n_bytes == 0
+            with path.open("w" if found is None else "a", encoding="utf-8", newline="") as stream:
+                left = rows(found.earlier if found else None)
+                WRITERS[self.layout](left, stream, explain=self.explain, header=fresh)
+
+
+def _target(
+    layout: FormatChoice | None, output: Path | None, resume: Path | None, *, explain: bool
+) -> Target:
+    if output is not None and resume is not None:
+        raise typer.BadParameter("it names the output file itself", param_hint="--resume")
+    file = output if resume is None else resume
+    chosen = layout or (SUFFIXES.get(file.suffix, "table") if file is not None else "table")
+    if resume is not None and chosen not in RESUMABLE:
+        raise typer.BadParameter(f"a {chosen} cannot be continued", param_hint="--resume")
+    if chosen == "parquet":
+        if file is None:
+            raise typer.BadParameter("parquet needs --output FILE", param_hint="--format")
+        require_parquet()
+    return Target(layout=chosen, file=file, resumed=resume is not None, explain=explain)
 
 
 def _notes(tally: Tally, output: Path | None) -> list[str]:
@@ -136,64 +203,3 @@ def _notes(tally: Tally, output: Path | None) -> list[str]:
     counts = f"{where}{tally.by_status[OK]:,} of {counted(tally.by_status.total(), 'row')}"
     level = f"intervals at {answered.level:.0%} from {answered.calibration}"
     return [f"{counts} answered by {answered.predictor[:12]}, {level}"]
-
-
-def _layout_of(output: Path | None) -> FormatChoice:
-    layouts: dict[str, FormatChoice] = {".jsonl": "jsonl", ".csv": "csv"}
-    return layouts.get(output.suffix, "table") if output is not None else "table"
-
-
-@contextmanager
-def _published(file: Path) -> Iterator[TextIO]:
-    """Write a file that appears under its name only when it is whole."""
-    unfinished = file.with_name(f"{file.name}.unfinished")
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="") as stream:
-            yield stream
-        unfinished.replace(file)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _document(row: PredictedRow) -> dict[str, object]:
-    return {name: getattr(row, name) for name in FIELDS}
-
-
-def _write_jsonl(rows: Iterable[PredictedRow], stream: TextIO) -> None:
-    for row in rows:
-        stream.write(json_line(_document(row)))
-        stream.flush()
-
-
-def _write_csv(rows: Iterable[PredictedRow], stream: TextIO) -> None:
-    import csv
-
-    writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow(_document(row))
-
-
-def _write_table(rows: Iterable[PredictedRow], stream: TextIO) -> None:
-    table = Table(
-        columns=("id", "value", "lower", "upper", "unit", "applicability", "status"),
-        numeric=frozenset({"value", "lower", "upper"}),
-        rows=[
-            (
-                row.id,
-                *map(figure, (row.value, row.lower, row.upper)),
-                row.unit,
-                row.applicability or "-",
-                row.status,
-            )
-            for row in rows
-        ],
-    )
-    print_table(table, stream)
-
-
-WRITERS: dict[str, Callable[[Iterable[PredictedRow], TextIO], None]] = {
-    "table": _write_table,
-    "jsonl": _write_jsonl,
-    "csv": _write_csv,
-}

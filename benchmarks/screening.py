@@ -1,0 +1,187 @@
+"""Screening: thousands of structures through ``predict``, and one through a cold process.
+
+Against a loop over the chgnet package's batch prediction of the same structures, with the same
+threads: graphs and energies only, while ``predict`` also checks rows, gives intervals and
+neighbours, and writes lines. ``MOMA_CL_BENCH_STRUCTURES`` sets how many.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import cProfile
+import gzip
+import io
+import itertools
+import json
+import os
+import pstats
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.chgnet_speed import DATA, _peak, _pymatgen, _reset_peak, _resident
+from moma_cl import service
+from moma_cl.prediction import predict
+from moma_cl.records import ModuleKind
+
+COUNT = int(os.environ.get("MOMA_CL_BENCH_STRUCTURES", "10000"))
+THREADS = 2
+PACKAGE_SHARE = 10  # the package predicts every n-th structure; its time is linear in them
+BATCH = 16  # the package's default
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = "mp_phonons"
+
+IN_BACKBONE = ("to_graphs", "embed")
+"""Functions whose time counts as that of graph builder and backbone."""
+
+
+def run() -> list[dict[str, Any]]:
+    """Make a hub with one task, screen, and ask for one structure in a new process."""
+    warnings.filterwarnings("ignore", module="pymatgen")
+    with tempfile.TemporaryDirectory() as folder:
+        hub = Path(folder) / "hub"
+        service.init(hub)
+        service.add_task(
+            hub,
+            SOURCE,
+            [DATA / "paper" / f"{SOURCE}.jsonl.gz"],
+            target="log_last_phdos_peak",
+            unit="1",
+            fold_column="fold_0",
+            module=ModuleKind.NONE,
+            compose=False,
+        )
+        file = _structures(Path(folder) / "structures.jsonl", COUNT)
+        return [*_screening(hub, file), *_cold(hub, Path(folder))]
+
+
+def _lines() -> Iterator[str]:
+    with gzip.open(DATA / "upstream" / "mp_36k.jsonl.gz", "rt") as lines:
+        for line in lines:
+            row = json.loads(line)
+            if len(row["structure"]["species"]) <= 40:
+                yield json.dumps({"id": row["id"], "structure": row["structure"]}) + "\n"
+
+
+def _structures(file: Path, count: int) -> Path:
+    with file.open("w") as stream:
+        stream.writelines(itertools.islice(_lines(), count))
+    return file
+
+
+def _screening(hub: Path, file: Path) -> list[dict[str, Any]]:
+    few = _structures(file.with_name("few.jsonl"), COUNT // 10)
+    _screened(hub, few)  # warm up
+    _reset_peak()
+    before = _resident()
+    _screened(hub, few)
+    grown_few = _peak() - before
+    _reset_peak()
+    start = time.perf_counter()
+    answered = _screened(hub, file)
+    ours = 1e3 * (time.perf_counter() - start) / COUNT
+    grown = _peak() - before
+    theirs = 1e3 * _package_seconds(file)
+    share = _backbone_share(hub, few)
+    label = f"screening {COUNT} structures of mp_36k, {answered} answered"
+    return [
+        _row(label, ours, theirs, "ms each", theirs / ours, ">= 5 x", theirs / ours >= 5),
+        _row(
+            f"memory above that of the loaded program, {COUNT} against {COUNT // 10}",
+            grown / 1e6,
+            grown_few / 1e6,
+            "MB",
+            grown / max(grown_few, 1),
+            "<= 1.5 x",
+            grown <= 1.5 * grown_few,
+        ),
+        _row("share in backbone and graph builder", share, None, "", None, ">= 0.9", share >= 0.9),
+    ]
+
+
+def _screened(hub: Path, file: Path) -> int:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123  no file
+        count = 0
+        for row in predict(hub, SOURCE, [file]):
+            nowhere.write(json.dumps([row.id, row.value, row.lower, row.upper]) + "\n")
+            count += row.status == "ok"
+    return count
+
+
+def _package_seconds(file: Path) -> float:
+    """Seconds a structure of the chgnet package, structures made beforehand."""
+    from chgnet.model import CHGNet
+
+    torch.set_num_threads(THREADS)
+    with contextlib.redirect_stdout(io.StringIO()):
+        model = CHGNet.load(use_device="cpu", verbose=False)
+    model.graph_converter.set_isolated_atom_response("ignore")
+    with file.open() as lines:
+        rows = [json.loads(line) for line in itertools.islice(lines, 0, None, PACKAGE_SHARE)]
+    structures = [_pymatgen(row["structure"]) for row in rows]
+    model.predict_structure(structures[:BATCH], task="e", batch_size=BATCH)
+    start = time.perf_counter()
+    model.predict_structure(structures, task="e", batch_size=BATCH)
+    return (time.perf_counter() - start) / len(structures)
+
+
+def _backbone_share(hub: Path, file: Path) -> float:
+    profile = cProfile.Profile()
+    profile.runcall(_screened, hub, file)
+    stats = pstats.Stats(profile).stats  # type: ignore[attr-defined]
+    total = max(cumulative for _, _, _, cumulative, _ in stats.values())
+    counted = {
+        (name, path): cumulative
+        for (path, _, name), (_, _, _, cumulative, _) in stats.items()
+        if name in IN_BACKBONE and "moma_cl" in path
+    }
+    return sum(counted.values()) / total
+
+
+def _cold(hub: Path, folder: Path) -> list[dict[str, Any]]:
+    """Ask for one CIF in a new process; say what importing takes of it."""
+    cif = folder / "one.cif"
+    with gzip.open(DATA / "paper" / f"{SOURCE}.jsonl.gz", "rt") as lines:
+        _pymatgen(json.loads(next(lines))["structure"]).to(filename=str(cif))
+    command = [sys.executable, "-m", "moma_cli", "--hub", str(hub), "predict", SOURCE, str(cif)]
+    _seconds(command)
+    whole = min(_seconds(command) for _ in range(3))
+    modules = "torch, torch_geometric, scipy.spatial.distance, moma_cl.prediction"
+    imports = min(_seconds([sys.executable, "-c", f"import {modules}"]) for _ in range(3))
+    return [
+        _row("predict for one CIF, cold process", whole, None, "s", None, "<= 5 s", whole <= 5),
+        _row("of which importing", imports, None, "s", None, None, None),
+    ]
+
+
+def _seconds(command: list[str]) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    return time.perf_counter() - start
+
+
+def _row(  # noqa: PLR0917  the columns of the table
+    name: str,
+    ours: float,
+    theirs: float | None,
+    unit: str,
+    ratio: float | None,
+    bar: str | None,
+    holds: bool | None,
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "ours": ours,
+        "theirs": theirs,
+        "unit": unit,
+        "ratio": ratio,
+        "bar": bar,
+        "holds": holds,
+    }

@@ -1,0 +1,253 @@
+"""How answers of ``predict`` are written: as a table, JSON lines, CSV or Parquet, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+from moma_cli.output import Table, figure, json_line, jsonable, print_table
+
+if TYPE_CHECKING:
+    from moma_cl.prediction import PredictedRow
+
+FormatChoice = Literal["table", "jsonl", "csv", "parquet"]
+SUFFIXES: dict[str, FormatChoice] = {".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+
+FIELDS = (
+    "id",
+    "source",
+    "status",
+    "value",
+    "unit",
+    "per_atom",
+    "lower",
+    "upper",
+    "level",
+    "applicability",
+    "distance",
+    "unseen_elements",
+    "calibration",
+    "message",
+    "task",
+    "predictor",
+)
+EXPLAINED = ("neighbours", "modules")
+"""Fields that come with ``--explain``."""
+
+_NUMBERS = frozenset({"value", "lower", "upper", "level", "distance"})
+_TABLE_ROWS = 1000  # laid out together
+_GROUP_ROWS = 10_000  # of a Parquet file, held in memory
+
+
+def fields(*, explain: bool) -> tuple[str, ...]:
+    """List the fields of a row, in their order.
+
+    Parameters
+    ----------
+    explain
+        Whether it is explained.
+
+    Returns
+    -------
+    tuple[str, ...]
+        Their names.
+    """
+    return FIELDS + EXPLAINED if explain else FIELDS
+
+
+def document(row: PredictedRow, *, explain: bool) -> dict[str, object]:
+    """Write a row as a JSON object.
+
+    Parameters
+    ----------
+    row
+        The row.
+    explain
+        Whether it is explained.
+
+    Returns
+    -------
+    dict[str, object]
+        Its fields.
+    """
+    return {name: getattr(row, name) for name in fields(explain=explain)}
+
+
+def write_jsonl(
+    rows: Iterable[PredictedRow], stream: TextIO, *, explain: bool, header: bool = True
+) -> None:
+    """Write a line per row as soon as it is known.
+
+    Parameters
+    ----------
+    rows
+        The rows.
+    stream
+        Where to.
+    explain
+        Whether they are explained.
+    header
+        Not looked at: every line names its fields.
+    """
+    del header
+    for row in rows:
+        stream.write(json_line(document(row, explain=explain)))
+        stream.flush()
+
+
+def write_csv(
+    rows: Iterable[PredictedRow], stream: TextIO, *, explain: bool, header: bool = True
+) -> None:
+    """Write a record per row as soon as it is known.
+
+    Parameters
+    ----------
+    rows
+        The rows.
+    stream
+        Where to.
+    explain
+        Whether they are explained.
+    header
+        Whether to begin with the names of the fields.
+    """
+    import csv
+
+    writer = csv.DictWriter(stream, fields(explain=explain), lineterminator="\n")
+    if header:
+        writer.writeheader()
+    for row in rows:
+        writer.writerow(_flat(row, explain=explain))
+        stream.flush()
+
+
+def write_table(
+    rows: Iterable[PredictedRow], stream: TextIO, *, explain: bool, header: bool = True
+) -> None:
+    """Write tables for people, a thousand rows each; under an explained one, what is behind it.
+
+    Parameters
+    ----------
+    rows
+        The rows.
+    stream
+        Where to.
+    explain
+        Whether they are explained.
+    header
+        Not looked at: every table has one.
+    """
+    del header
+    iterator = iter(rows)
+    while block := list(islice(iterator, _TABLE_ROWS)):
+        print_table(_answers_table(block), stream)
+        if explain:
+            stream.write("\nnearest known rows\n")
+            print_table(_neighbours_table(block), stream)
+            parts = [f"{name} {weight:.2f}" for name, weight in block[0].modules.items()]
+            stream.write(f"\nmodules: {', '.join(parts)}\n")
+
+
+def write_parquet(rows: Iterable[PredictedRow], file: Path, *, explain: bool) -> None:
+    """Write a Parquet file, ten thousand rows at a time.
+
+    Parameters
+    ----------
+    rows
+        The rows.
+    file
+        Where to.
+    explain
+        Whether they are explained.
+
+    Raises
+    ------
+    InvalidInputError
+        If pyarrow is not installed.
+    """
+    pa, pq = _pyarrow()
+    kinds = {name: pa.float64() for name in _NUMBERS} | {"per_atom": pa.bool_()}
+    columns = fields(explain=explain)
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in columns])
+    iterator = (_flat(row, explain=explain) for row in rows)
+    with pq.ParquetWriter(file, schema) as writer:
+        while group := list(islice(iterator, _GROUP_ROWS)):
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
+
+
+def require_parquet() -> None:
+    """Say what to install before anything is computed.
+
+    Raises
+    ------
+    InvalidInputError
+        If pyarrow is not installed.
+    """
+    _pyarrow()
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    from importlib import import_module
+
+    from moma_store.errors import InvalidInputError
+
+    try:
+        return import_module("pyarrow"), import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise InvalidInputError(
+            "Parquet needs the package pyarrow; `pip install 'moma-cl[parquet]'` brings it",
+            code="invalid-input.missing-extra",
+        ) from error
+
+
+def _flat(row: PredictedRow, *, explain: bool) -> dict[str, Any]:
+    """Write a row as numbers and text: lists of symbols with spaces, explanations as JSON."""
+    found = jsonable(document(row, explain=explain))
+    found["unseen_elements"] = " ".join(found["unseen_elements"])
+    for name in EXPLAINED if explain else ():
+        found[name] = json_line(found[name]).rstrip()
+    return dict(found)
+
+
+def _answers_table(rows: list[PredictedRow]) -> Table:
+    return Table(
+        columns=("id", "value", "lower", "upper", "unit", "applicability", "status"),
+        numeric=frozenset({"value", "lower", "upper"}),
+        rows=[
+            (
+                row.id,
+                *map(figure, (row.value, row.lower, row.upper)),
+                row.unit,
+                _applicability(row),
+                row.status,
+            )
+            for row in rows
+        ],
+    )
+
+
+def _applicability(row: PredictedRow) -> str:
+    unseen = f" (no {', '.join(row.unseen_elements)} known)" if row.unseen_elements else ""
+    return f"{row.applicability or '-'}{unseen}"
+
+
+def _neighbours_table(rows: list[PredictedRow]) -> Table:
+    return Table(
+        columns=("id", "known row", "value", "similarity"),
+        numeric=frozenset({"value", "similarity"}),
+        rows=[
+            (row.id, known.id, figure(known.value), f"{known.similarity:.2f}")
+            for row in rows
+            for known in row.neighbours
+        ],
+    )
+
+
+TextWriter = Callable[..., None]
+WRITERS: dict[str, TextWriter] = {
+    "table": write_table,
+    "jsonl": write_jsonl,
+    "csv": write_csv,
+}

@@ -1,0 +1,136 @@
+"""Explanations: which known rows an answer resembles, and which modules made the predictor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moma_cl.calibration import learned_rows
+from moma_cl.past import Past
+from moma_cl.predictor import LoadedPredictor
+from moma_cl.records import Composition, Task
+from moma_cl.roles import roles_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from moma_cl.domain import Neighbours
+    from moma_cl.workbench import Workbench
+    from moma_store.store import Store
+
+BACKBONE = "backbone"
+_DIGITS = 12  # of a digest that stands for a module without a name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownRow:
+    """A row that a predictor has learned from.
+
+    Attributes
+    ----------
+    id
+        Id of the row.
+    value
+        Its target, in the task's unit.
+    distance
+        From the structure that was asked about, in units of the domain's reach.
+    similarity
+        One where they are the same, one half at the domain's reach.
+    """
+
+    id: str
+    value: float
+    distance: float
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Explainer:
+    """What is behind the answers of one predictor.
+
+    Attributes
+    ----------
+    ids
+        Of the known rows, in the order of the domain's points.
+    values
+        Their targets, shape ``(n_known,)``, in the task's unit.
+    count
+        How many neighbours are told.
+    modules
+        Weights of the modules that were merged, by name, heaviest first, the backbone's last.
+    """
+
+    ids: tuple[str, ...]
+    values: NDArray[np.float64]
+    count: int
+    modules: Mapping[str, float]
+
+    @classmethod
+    def of(cls, store: Store, bench: Workbench, predictor: LoadedPredictor) -> Self:
+        """Look up what is behind a predictor.
+
+        Parameters
+        ----------
+        store
+            The hub's store.
+        bench
+            Reads it.
+        predictor
+            The predictor.
+
+        Returns
+        -------
+        Self
+            The explainer.
+        """
+        record = predictor.record
+        rows = bench.rows(record.dataset)
+        grouping = Task.from_doc(store.record(record.task)).grouping
+        learned = learned_rows(roles_of(rows, grouping, predictor.recipe.predictor))
+        return cls(
+            ids=tuple(rows.ids[row] for row in learned),
+            values=rows.targets[learned],
+            count=predictor.domain.neighbours,
+            modules=_modules(store, Composition.from_doc(store.record(record.composition))),
+        )
+
+    def neighbours(self, near: Neighbours, place: int) -> tuple[KnownRow, ...]:
+        """Tell the nearest known rows of one answer.
+
+        Parameters
+        ----------
+        near
+            Those of all answers.
+        place
+            Which answer.
+
+        Returns
+        -------
+        tuple[KnownRow, ...]
+            The nearest first.
+        """
+        pairs = zip(near.indices[place].tolist(), near.distances[place].tolist(), strict=True)
+        return tuple(
+            KnownRow(
+                id=self.ids[row],
+                value=float(self.values[row]),
+                distance=distance,
+                similarity=1.0 / (1.0 + distance),
+            )
+            for row, distance in list(pairs)[: self.count]
+        )
+
+
+def _modules(store: Store, composition: Composition) -> Mapping[str, float]:
+    with store.snapshot() as view:
+        names = Past.of(view).module_names
+    pairs = sorted(
+        zip(composition.weights, composition.modules, strict=True),
+        key=lambda pair: (-pair[0], pair[1]),
+    )
+    weights = {names.get(digest, digest[:_DIGITS]): weight for weight, digest in pairs}
+    return MappingProxyType({**weights, BACKBONE: composition.backbone_weight})

@@ -1,0 +1,167 @@
+"""Golden predictions: a few answers kept with a predictor, which new software must give too.
+
+A release of torch may round otherwise, one of moma-cl may have a fault. Neither changes a digest.
+So a stored predictor brings the answers it gave when it was made, and where the software is no
+longer that of then, they are asked for again before anything else is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moma_cl.predictor import LoadedPredictor, assembled
+from moma_cl.records import Predictor
+from moma_cl.structures.crystals import PackedCrystals
+from moma_cl.workbench import Workbench, software
+from moma_store.errors import MomaError
+
+logger = logging.getLogger(__name__)
+
+FloatArray = NDArray[np.float64]
+Arrays = dict[str, NDArray[np.generic]]
+
+PREFIX = "golden_"
+N_STRUCTURES = 4
+TOLERANCE = 1e-5  # of the largest answer of its kind; what batches and cells make a difference of
+USELESS = 1e-2  # beyond it the errors and intervals that were measured are those of another model
+
+
+class ChangedAnswersError(MomaError):
+    """A stored predictor gives other answers than when it was made."""
+
+    code = "changed-answers"
+    exit_code = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenCheck:
+    """How far a predictor's answers are from those it gave when it was made.
+
+    Attributes
+    ----------
+    deviation
+        The largest, over the largest answer of its kind; none where there are no golden answers.
+    changed
+        Packages of another version than then: name, version then and now.
+    """
+
+    deviation: float | None
+    changed: tuple[tuple[str, str, str], ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether the answers are the same, as far as one can know."""
+        return self.deviation is None or self.deviation <= TOLERANCE
+
+    @property
+    def told(self) -> str:
+        """What has changed, in a clause."""
+        return ", ".join(f"{name} {then} then, {now} now" for name, then, now in self.changed)
+
+
+def golden_arrays(
+    bench: Workbench, record: Predictor, arrays: Mapping[str, NDArray[np.generic]]
+) -> Arrays:
+    """Answer for a few rows of a predictor's dataset.
+
+    Parameters
+    ----------
+    bench
+        Reads the hub.
+    record
+        The predictor, which needs no blob yet.
+    arrays
+        All other arrays of its blob.
+
+    Returns
+    -------
+    Arrays
+        The structures, and values, ends of intervals and distances.
+    """
+    rows = bench.rows(record.dataset)
+    chosen = np.unique(np.linspace(0, len(rows.ids) - 1, N_STRUCTURES).round().astype(np.int64))
+    crystals = PackedCrystals.pack(bench.crystals(rows, chosen))
+    predictor = assembled(bench, record, dict(arrays))
+    stored = {PREFIX + name: array for name, array in crystals.to_arrays().items()}
+    return {**stored, f"{PREFIX}answers": _answers(bench, predictor, crystals)}
+
+
+def golden_check(bench: Workbench, predictor: LoadedPredictor) -> GoldenCheck:
+    """Ask for the golden answers again, if the software is another.
+
+    Parameters
+    ----------
+    bench
+        Reads the hub.
+    predictor
+        The predictor.
+
+    Returns
+    -------
+    GoldenCheck
+        How far the answers are from those of then.
+    """
+    made_by, present = predictor.record.made_by, software()
+    changed = tuple(
+        (name, made_by.get(name, "none"), version)
+        for name, version in present.items()
+        if made_by.get(name) != version
+    )
+    then = predictor.arrays.get(f"{PREFIX}answers")
+    if then is None or not changed:
+        return GoldenCheck(deviation=None if then is None else 0.0, changed=changed)
+    names = ("lattices", "atomic_numbers", "frac_coords", "offsets")
+    crystals = PackedCrystals.from_arrays({n: predictor.arrays[PREFIX + n] for n in names})
+    now = _answers(bench, predictor, crystals)
+    return GoldenCheck(deviation=_deviation(then.astype(np.float64), now), changed=changed)
+
+
+def require_golden(bench: Workbench, predictor: LoadedPredictor, digest: str) -> None:
+    """Warn if a predictor's answers have changed with the software, refuse them if by much.
+
+    Parameters
+    ----------
+    bench
+        Reads the hub.
+    predictor
+        The predictor.
+    digest
+        Its record, for the message.
+
+    Raises
+    ------
+    ChangedAnswersError
+        If they have changed by more than one per cent.
+    """
+    check = golden_check(bench, predictor)
+    if check.holds:
+        return
+    message = (
+        f"predictor {digest[:12]} answers otherwise than when it was made, by "
+        f"{check.deviation:.1e} of the largest answer; expected at most {TOLERANCE:.0e} "
+        f"({check.told}); "
+    )
+    if check.deviation is not None and check.deviation > USELESS:
+        raise ChangedAnswersError(message + "install the versions of then, or add the task anew")
+    logger.warning("%sits errors and intervals were measured then", message)
+
+
+def _answers(bench: Workbench, predictor: LoadedPredictor, crystals: PackedCrystals) -> FloatArray:
+    graphs = bench.backbone.to_graphs(list(crystals))
+    given = predictor.answer(graphs, level=predictor.level)
+    return np.stack([given.values, given.lower, given.upper, given.distances])
+
+
+def _deviation(then: FloatArray, now: FloatArray) -> float:
+    finite = np.isfinite(then)
+    if not np.array_equal(then[~finite], now[~finite]):
+        return float("inf")
+    scale = np.abs(np.where(finite, then, 0.0)).max(axis=1, keepdims=True)
+    difference = np.abs(np.where(finite, now, 0.0) - np.where(finite, then, 0.0))
+    # NaN, which compares as no deviation at all, is the greatest
+    return float(np.nan_to_num(difference / np.where(scale > 0, scale, 1.0), nan=np.inf).max())

@@ -1,0 +1,168 @@
+"""Checks of a task's rows against each other: twins in other folds, and targets that stand out.
+
+Neither refuses a row. A structure that is all but the same in two folds makes errors look smaller
+than they are; a target far from what its neighbours let expect may be a slip, or the discovery.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moma_cl.datasets import LiveRows
+from moma_cl.difficulty import N_NEIGHBOURS, left_out_errors
+from moma_cl.domain import Domain, points_of
+from moma_cl.folds import FOLD_NAMES
+from moma_cl.progress import quiet
+from moma_cl.properties import Transform
+from moma_cl.recipe import Recipe
+from moma_cl.records import Composition, Predictor, Task
+from moma_cl.structures.fingerprints import known_in
+from moma_cl.targets import Normaliser
+from moma_cl.workbench import Workbench, threads
+from moma_store.store import Store
+
+FloatArray = NDArray[np.float64]
+
+MIN_ROWS = 30  # fewer say nothing of what is usual
+DOUBTFUL = 8.0  # robust deviations of the neighbours' errors: about one row in a hundred
+MAX_NAMED = 100  # of each kind; all are counted
+MAD = 1.4826  # median absolute deviation to standard deviation, of a normal distribution
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Twin:
+    """A row whose structure is, within noise, that of a row in another fold."""
+
+    id: str
+    fold: str
+    twin: str
+    twin_fold: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """A row whose target its neighbours do not let expect.
+
+    Attributes
+    ----------
+    id
+        Id of the row.
+    target
+        Its target, in the task's unit.
+    expected
+        What the other rows predict, in the task's unit.
+    deviations
+        Its error over the usual error of its neighbours, in robust deviations.
+    """
+
+    id: str
+    target: float
+    expected: float
+    deviations: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowChecks:
+    """What the rows of a task say about each other.
+
+    Attributes
+    ----------
+    n_twins
+        Rows outside the training fold with a twin in an earlier one.
+    twins
+        The first of them.
+    n_doubts
+        Rows whose targets stand out.
+    doubts
+        Of them the farthest out, farthest first.
+    """
+
+    n_twins: int
+    twins: tuple[Twin, ...]
+    n_doubts: int
+    doubts: tuple[Doubt, ...]
+
+
+def check_rows(store: Store, name: str) -> RowChecks | None:
+    """Check the rows of a task that has a predictor.
+
+    Parameters
+    ----------
+    store
+        The hub's store.
+    name
+        The task's name.
+
+    Returns
+    -------
+    RowChecks | None
+        What was found; none without a predictor.
+    """
+    digest = store.ref(f"predictors/{name}")
+    if digest is None:
+        return None
+    record = Predictor.from_doc(store.record(digest))
+    recipe = Recipe.from_doc(record.settings)
+    with Workbench(store=store, progress=quiet) as bench, threads(recipe.threads):
+        rows = bench.rows(record.dataset)
+        twins = _twins(rows)
+        doubts = _doubts(bench, record, recipe, rows) if len(rows.ids) >= MIN_ROWS else []
+    return RowChecks(
+        n_twins=len(twins),
+        twins=tuple(twins[:MAX_NAMED]),
+        n_doubts=len(doubts),
+        doubts=tuple(doubts[:MAX_NAMED]),
+    )
+
+
+def _twins(rows: LiveRows) -> list[Twin]:
+    """Find for each row that judges a row of an earlier fold with the same structure."""
+    found = []
+    for fold in range(1, len(FOLD_NAMES)):
+        own, earlier = rows.in_fold(fold), np.flatnonzero(rows.folds < fold)
+        for row in own[known_in(rows.fingerprints[own], rows.fingerprints[earlier])]:
+            same = known_in(rows.fingerprints[earlier], rows.fingerprints[row : row + 1])
+            twin = earlier[int(np.argmax(same))]
+            found.append(
+                Twin(
+                    id=rows.ids[row],
+                    fold=FOLD_NAMES[fold],
+                    twin=rows.ids[twin],
+                    twin_fold=FOLD_NAMES[rows.folds[twin]],
+                )
+            )
+    return found
+
+
+def _doubts(bench: Workbench, record: Predictor, recipe: Recipe, rows: LiveRows) -> list[Doubt]:
+    composition = Composition.from_doc(bench.store.record(record.composition))
+    task = Task.from_doc(bench.store.record(record.task))
+    vector = bench.merged(composition)
+    embedded = bench.embeddings(composition.module, vector, rows, recipe.embedding)
+    normaliser = Normaliser.fit(rows.targets, Transform(task.transform))
+    targets = normaliser.forward(rows.targets)
+    expected = targets - left_out_errors(embedded.astype(np.float64), targets, rows.fingerprints)
+    errors = np.abs(targets - expected)
+    domain = Domain.fit(points_of(embedded, bench.backbone.feature_dim), N_NEIGHBOURS)
+    deviations = errors / _usual(errors, domain)
+    answers = normaliser.inverse(expected)
+    order = np.argsort(-deviations, kind="stable")
+    return [
+        Doubt(
+            id=rows.ids[row],
+            target=float(rows.targets[row]),
+            expected=float(answers[row]),
+            deviations=float(deviations[row]),
+        )
+        for row in order[: int(np.sum(deviations > DOUBTFUL))]
+    ]
+
+
+def _usual(errors: FloatArray, domain: Domain) -> FloatArray:
+    """Robust deviation of the errors near each row; nowhere less than that of all rows."""
+    near = domain.among_known(N_NEIGHBOURS)
+    median = np.median(errors[near.indices], axis=1)
+    return np.asarray(MAD * np.maximum(np.maximum(median, np.median(errors)), 1e-12))

@@ -1,0 +1,111 @@
+"""Golden predictions: what new software must answer too."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from moma_cl import golden, service
+from moma_cl.golden import ChangedAnswersError, golden_check
+from moma_cl.prediction import predict
+from moma_cl.predictor import LoadedPredictor, load_predictor
+from moma_cl.progress import quiet
+from moma_cl.recipe import PredictorSettings
+from moma_cl.records import ModuleKind
+from moma_cl.workbench import Workbench
+from moma_store.store import Store
+
+
+def make(path, rows, recipe):
+    service.init(path, backbone="cgcnn", recipe=recipe)
+    options = {"target": "energy", "unit": "eV/atom", "module": ModuleKind.NONE, "compose": False}
+    service.add_task(path, "task", [rows], **options)
+    return path
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory, made_up):
+    from moma_cl.recipe import Recipe
+
+    folder = tmp_path_factory.mktemp("golden")
+    rows = folder / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in made_up(200)))
+    return make(folder / "hub", rows, Recipe())
+
+
+@pytest.fixture
+def other_software(monkeypatch):
+    changed = {**golden.software(), "torch": "99.0"}
+    monkeypatch.setattr(golden, "software", lambda: changed)
+
+
+@pytest.fixture
+def shifted(monkeypatch):
+    """Make every answer differ by a share of itself."""
+
+    def shift(share):
+        answer = LoadedPredictor._answer
+
+        def other(self, graphs, level):
+            given = answer(self, graphs, level)
+            object.__setattr__(given, "values", given.values * (1 + share))
+            return given
+
+        monkeypatch.setattr(LoadedPredictor, "_answer", other)
+
+    return shift
+
+
+def check(hub):
+    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+        return golden_check(bench, load_predictor(bench, store.ref("predictors/task")))
+
+
+def test_the_same_answers_are_given_again_by_other_software(hub, other_software):
+    found = check(hub)
+    assert found.deviation == 0.0
+    assert [name for name, _, _ in found.changed] == ["torch"]
+
+
+def test_nothing_is_asked_while_the_software_is_that_of_then(hub, shifted):
+    shifted(0.5)
+    assert check(hub).deviation == 0.0
+
+
+@pytest.mark.parametrize("share", [1e-6, 1e-4])
+def test_a_small_change_is_told_beyond_rounding(
+    hub, other_software, shifted, share, caplog, write_rows, made_up
+):
+    shifted(share)
+    with caplog.at_level(logging.WARNING):
+        rows = list(predict(hub, "task", [write_rows(made_up(2))]))
+    assert [row.status for row in rows] == ["ok", "ok"]
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == (share > 1e-5)
+    assert all("torch" in text and "99.0 now" in text for text in told)
+
+
+def test_a_large_change_is_an_error(hub, other_software, shifted, write_rows, made_up):
+    shifted(0.1)
+    with pytest.raises(ChangedAnswersError, match=r"99\.0 now"):
+        next(predict(hub, "task", [write_rows(made_up(2))]))
+
+
+def test_answers_that_are_no_numbers_are_a_large_change():
+    then = np.array([[1.0, 2.0], [0.5, -np.inf]])
+    assert golden._deviation(then, then) == 0.0
+    assert golden._deviation(then, np.array([[np.nan, 2.0], [0.5, -np.inf]])) == np.inf
+    assert golden._deviation(then, np.array([[1.0, 2.0], [0.5, 3.0]])) == np.inf
+
+
+def test_a_predictor_without_golden_answers_is_asked_all_the_same(
+    tmp_path, write_rows, made_up, short_recipe, other_software
+):
+    from dataclasses import replace
+
+    first = replace(short_recipe, predictor=PredictorSettings(version=1))
+    path = make(tmp_path / "hub", write_rows(made_up(200)), first)
+    assert check(path).deviation is None
+    rows = list(predict(path, "task", [write_rows(made_up(3))]))
+    assert all(row.lower < row.value < row.upper for row in rows)

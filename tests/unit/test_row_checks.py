@@ -1,0 +1,57 @@
+"""Twins in other folds, and targets that stand out."""
+
+import pytest
+
+from moma_cl import service
+from moma_cl.records import ModuleKind
+
+
+@pytest.fixture
+def add(tmp_path, write_rows, short_recipe):
+    def add_task(rows, **options):
+        service.init(tmp_path / "hub", backbone="cgcnn", recipe=short_recipe)
+        return service.add_task(
+            tmp_path / "hub",
+            "task",
+            [write_rows(rows)],
+            target="energy",
+            unit="eV/atom",
+            module=ModuleKind.NONE,
+            compose=False,
+            **options,
+        )
+
+    return add_task
+
+
+def test_a_target_that_is_off_is_named_and_kept(add, made_up):
+    rows = made_up(180)
+    rows[70]["energy"] += 5.0
+    taken = add(rows)
+    assert taken.rows == 180
+    first = taken.checks.doubts[0]
+    assert first.id == "row-70"
+    assert first.deviations > 8
+    assert abs(first.target - first.expected) == pytest.approx(5.0, abs=1.0)
+    assert taken.checks.n_doubts == len(taken.checks.doubts) < 10
+
+
+def test_a_twin_in_an_earlier_fold_is_named(add, made_up):
+    rows = [
+        {**row, "fold": ("train", "validation", "held-out")[i % 3]}
+        for i, row in enumerate(made_up(60))
+    ]
+    twin = {**rows[0], "id": "twin", "fold": "held-out", "energy": rows[0]["energy"] + 1e-3}
+    taken = add([*rows, twin], fold_column="fold")
+    (found,) = [t for t in taken.checks.twins if t.id == "twin"]
+    assert (found.fold, found.twin, found.twin_fold) == ("held-out", "row-0", "train")
+
+
+def test_formulas_in_one_fold_each_have_no_twins(add, made_up):
+    assert add(made_up(170)).checks.n_twins == 0
+
+
+def test_nothing_is_said_of_few_rows(add, made_up):
+    rows = made_up(12)
+    rows[3]["energy"] += 50.0
+    assert add(rows).checks.n_doubts == 0
