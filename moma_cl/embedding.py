@@ -47,10 +47,14 @@ def embed(
     """
     width = encoder.n_blocks * N_STATISTICS * encoder.feature_dim
     rows = np.zeros((len(graphs), width), dtype=np.float32)
+    parts = batches_by_nodes([graph.num_nodes for graph in graphs], max_nodes)
+    n_edges = np.array([graph.num_edges for graph in graphs])
+    # the largest first, so that what it leaves behind has room for all others
+    parts.sort(key=lambda part: int(n_edges[part].sum()), reverse=True)
     encoder.eval()
     done = 0
     with torch.no_grad():
-        for part in batches_by_nodes([graph.num_nodes for graph in graphs], max_nodes):
+        for part in parts:
             batch = collate([graphs[index] for index in part])
             rows[part] = torch.cat([_statistics(b, batch) for b in encoder(batch)], dim=1).numpy()
             done += len(part)
@@ -95,6 +99,24 @@ def last_moments(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray[
     """
     start = embeddings.shape[1] - N_STATISTICS * feature_dim
     return embeddings[:, start : start + 2 * feature_dim].astype(np.float64)
+
+
+def last_extremes(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray[np.float64]:
+    """Take the smallest and the largest of the last block's features.
+
+    Parameters
+    ----------
+    embeddings
+        What :func:`embed` gave, shape ``(n_structures, n_features)``.
+    feature_dim
+        Width of the node features.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Shape ``(n_structures, 2 * feature_dim)``.
+    """
+    return embeddings[:, embeddings.shape[1] - 2 * feature_dim :].astype(np.float64)
 
 
 def _statistics(features: Tensor, batch: Batch) -> Tensor:

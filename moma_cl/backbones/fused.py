@@ -41,6 +41,8 @@ def product(
     Tensor
         Shape ``(n_rows, n_out)``.
     """
+    if not torch.is_grad_enabled():
+        return _multiply(rows, *_centered(weight, bias, centered))
     return _applied(_Product, rows, weight, bias, centered)
 
 
@@ -86,6 +88,8 @@ def gathered_sum(table: Tensor, index: Tensor, start: Tensor | None = None) -> T
     Tensor
         Sums, shape ``(n_rows, n_columns)``.
     """
+    if not torch.is_grad_enabled():
+        return _gathered(table, index, start)
     return _applied(_GatheredSum, table, index, start)
 
 
@@ -124,9 +128,7 @@ class _Product(torch.autograd.Function):
     def forward(
         ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, width: int | None
     ) -> Tensor:
-        if width is not None:
-            weight = _without_mean(weight, width)
-            bias = None if bias is None else _without_mean(bias, width)
+        weight, bias = _centered(weight, bias, width)
         ctx.save_for_backward(rows, weight)
         ctx.width = width
         return _multiply(rows, weight, bias)
@@ -152,8 +154,7 @@ class _GatheredSum(torch.autograd.Function):
     def forward(ctx: Any, table: Tensor, index: Tensor, start: Tensor | None) -> Tensor:
         ctx.save_for_backward(index)
         ctx.n_table = len(table)
-        total: Tensor = functional.embedding_bag(index, table, mode="sum")
-        return total if start is None else total.add_(start)
+        return _gathered(table, index, start)
 
     @staticmethod
     @once_differentiable
@@ -245,6 +246,20 @@ def _normal_backward(
 def _applied(function: type[torch.autograd.Function], *arguments: object) -> Tensor:
     result: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]  # torch's
     return result
+
+
+def _gathered(table: Tensor, index: Tensor, start: Tensor | None) -> Tensor:
+    total: Tensor = functional.embedding_bag(index, table, mode="sum")
+    return total if start is None else total.add_(start)
+
+
+def _centered(
+    weight: Tensor, bias: Tensor | None, width: int | None
+) -> tuple[Tensor, Tensor | None]:
+    """Take the mean off what a layer puts out, run by run."""
+    if width is None:
+        return weight, bias
+    return _without_mean(weight, width), None if bias is None else _without_mean(bias, width)
 
 
 def _without_mean(parameter: Tensor, width: int) -> Tensor:

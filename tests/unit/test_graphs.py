@@ -7,6 +7,7 @@ from torch_geometric.data import Batch, Data
 
 from moma_cl.backbones.cgcnn import CGCNNBackbone
 from moma_cl.backbones.chgnet import CHGNetBackbone
+from moma_cl.graph_codec import encode
 from moma_cl.graphs import GraphCache, batches_by_nodes, collate, graph_key, graphs_of
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.testing import example_crystals, isolated_atom
@@ -64,12 +65,23 @@ def test_tensors_of_any_kind_and_shape_are_kept(cache):
         "one": torch.tensor(2.5, dtype=torch.float64),
         "halves": torch.tensor([0.5], dtype=torch.float16),
     }
-    cache.put_many({b"key": tensors})
-    (found,) = cache.get_many([b"key"])
-    assert found.keys() == tensors.keys()
-    for name, tensor in tensors.items():
-        assert found[name].dtype == tensor.dtype
-        assert torch.equal(found[name], tensor)
+    larger = {name: torch.cat([t, t]) if t.dim() else t for name, t in tensors.items()}
+    cache.put_many({b"one": encode(tensors), b"two": encode(larger)})
+    missing, *found = cache.get_many([b"none", b"one", b"two"])
+    assert missing is None
+    for ours, theirs in zip(found, (tensors, larger), strict=True):
+        assert ours.keys() == theirs.keys()
+        for name, tensor in theirs.items():
+            assert ours[name].dtype == tensor.dtype
+            assert torch.equal(ours[name], tensor)
+
+
+def test_what_is_read_may_be_written_to(cache):
+    graphs_of(CRYSTALS, CHGNetBackbone, cache)
+    for graph in graphs_of(CRYSTALS, CHGNetBackbone, cache):
+        graph.bond_length.zero_()
+        graph.edge_index.zero_()
+    assert same(graphs_of(CRYSTALS, CHGNetBackbone, cache), graphs_of(CRYSTALS, CHGNetBackbone))
 
 
 def test_a_graph_is_built_once(cache, counted):
@@ -86,14 +98,14 @@ def test_the_cache_outlives_the_process(tmp_path, counted):
 
 
 def test_what_was_written_before_a_failure_is_kept(cache, counted, monkeypatch):
-    monkeypatch.setattr("moma_cl.graphs._WRITE_BATCH", 2)
+    monkeypatch.setattr("moma_cl.graphs._AT_ONCE", 2)
 
-    def crystals():
-        yield from (CRYSTALS[i] for i in range(3))
-        raise KeyboardInterrupt
+    def interrupt(done):
+        if done == 4:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        graphs_of(crystals(), CHGNetBackbone, cache)
+        graphs_of(CRYSTALS, CHGNetBackbone, cache, progress=interrupt)
     graphs_of(CRYSTALS, CHGNetBackbone, cache)
     assert len(counted) == len(CRYSTALS)
 

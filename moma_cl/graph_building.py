@@ -1,0 +1,142 @@
+"""Building the graphs of many crystals, on all cores where there is enough to do.
+
+Each worker is a process of its own that is sent crystals and sends back entries of the cache, the
+same bytes as this process would make. Only this process opens the cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Self
+
+from moma_cl import graph_worker
+from moma_cl.backbones.base import Backbone
+from moma_cl.backbones.registry import backbone_class, backbone_names
+from moma_cl.graph_worker import entries_of, receive, request_of, send
+from moma_cl.structures.crystals import Crystal
+
+# A worker takes seconds to import what it needs: it must have several times as long to work.
+_ATOMS_PER_WORKER = 200_000
+
+logger = logging.getLogger(__name__)
+
+
+def built(chunks: Sequence[Sequence[Crystal]], backbone: type[Backbone]) -> Generator[list[bytes]]:
+    """Build graphs chunk by chunk; close the iterator to stop early.
+
+    Parameters
+    ----------
+    chunks
+        Some hundreds of structures each.
+    backbone
+        The backbone's class.
+
+    Yields
+    ------
+    list[bytes]
+        The entry of each graph of a chunk, in the order of the chunks.
+    """
+    count = _n_workers(chunks, backbone)
+    if count < 2:
+        yield from (entries_of(chunk, backbone) for chunk in chunks)
+        return
+    logger.info("building graphs in %d processes", count)
+    with _Workers(backbone, count) as workers, ThreadPoolExecutor(count) as threads:
+        yield from threads.map(workers.entries, chunks)
+
+
+def _n_workers(chunks: Sequence[Sequence[Crystal]], backbone: type[Backbone]) -> int:
+    """Say how many processes are worth starting; one means none."""
+    n_atoms = sum(crystal.n_atoms for chunk in chunks for crystal in chunk)
+    wanted = n_atoms // _ATOMS_PER_WORKER
+    if wanted < 2 or backbone.name not in backbone_names():
+        return 1
+    # a worker knows a backbone by its name only
+    return min(wanted, _n_cores()) if backbone_class(backbone.name) is backbone else 1
+
+
+def _n_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class _Workers:
+    """Processes that build graphs; a context manager that ends them."""
+
+    def __init__(self, backbone: type[Backbone], count: int) -> None:
+        self._backbone = backbone
+        self._all = [_started(backbone.name) for _ in range(count)]
+        self._idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
+        for process in self._all:
+            self._idle.put(process)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for process in self._all:
+            process.kill()
+            for stream in (process.stdin, process.stdout):
+                with contextlib.suppress(OSError):
+                    if stream is not None:
+                        stream.close()
+            process.wait()
+
+    def entries(self, chunk: Sequence[Crystal]) -> list[bytes]:
+        """Have a chunk built; what no worker can do is done here, or fails here."""
+        process = self._idle.get()
+        try:
+            entries = _answer(process, chunk)
+        finally:
+            self._idle.put(process)
+        if entries is None:
+            logger.debug("a process that builds graphs has ended; its work is done here")
+            return entries_of(chunk, self._backbone)
+        return entries
+
+
+def _answer(process: subprocess.Popen[bytes], chunk: Sequence[Crystal]) -> list[bytes] | None:
+    """Ask a worker, or give nothing if it has ended."""
+    if process.stdin is None or process.stdout is None:
+        return None
+    try:
+        send(process.stdin, request_of(chunk))
+        process.stdin.flush()
+        replies = [receive(process.stdout) for _ in chunk]
+    except OSError:
+        return None
+    entries = [reply for reply in replies if reply is not None]
+    return entries if len(entries) == len(chunk) else None
+
+
+def _started(name: str) -> subprocess.Popen[bytes]:
+    environment = {
+        **os.environ,
+        # the same modules as ours, also when they are not installed
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+    }
+    command = f"from {graph_worker.__name__} import main; main({name!r})"
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )

@@ -1,0 +1,82 @@
+import os
+import subprocess
+import sys
+from contextlib import closing
+
+import pytest
+
+from moma_cl import graph_building
+from moma_cl.backbones.cgcnn import CGCNNBackbone
+from moma_cl.backbones.chgnet import CHGNetBackbone
+from moma_cl.graph_building import built
+from moma_cl.graph_worker import entries_of
+from moma_cl.testing import example_crystals, isolated_atom
+
+CHUNKS = [list(example_crystals().values()), [isolated_atom()], list(example_crystals().values())]
+EXPECTED = [entries_of(chunk, CHGNetBackbone) for chunk in CHUNKS]
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Two cores and work enough for both, with the processes that are started."""
+    processes = []
+    original = graph_building._started
+
+    def start(name):
+        processes.append(original(name))
+        return processes[-1]
+
+    monkeypatch.setattr(graph_building, "_started", start)
+    monkeypatch.setattr(graph_building, "_ATOMS_PER_WORKER", 1)
+    monkeypatch.setattr(graph_building, "_n_cores", lambda: 2)
+    return processes
+
+
+def ended(name):
+    return subprocess.Popen(
+        [sys.executable, "-c", ""], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+
+
+def test_processes_build_the_same_bytes_as_one_and_are_gone_afterwards(started, monkeypatch):
+    monkeypatch.setattr(graph_building, "entries_of", None)  # nothing may be built here
+    assert list(built(CHUNKS, CHGNetBackbone)) == EXPECTED
+    assert len(started) == 2
+    assert all(process.returncode is not None for process in started)
+
+
+def test_what_ended_processes_leave_undone_is_done_here(started, monkeypatch):
+    monkeypatch.setattr(graph_building, "_started", ended)
+    assert list(built(CHUNKS, CHGNetBackbone)) == EXPECTED
+
+
+def test_stopping_early_ends_the_processes(started, monkeypatch):
+    original = ended(None)
+    monkeypatch.setattr(graph_building, "_started", lambda name: original)
+    with closing(built(CHUNKS, CHGNetBackbone)) as answers:
+        next(answers)
+    assert original.returncode is not None
+
+
+def test_little_work_starts_no_process(started, monkeypatch):
+    monkeypatch.setattr(graph_building, "_ATOMS_PER_WORKER", 1000)
+    assert list(built(CHUNKS, CHGNetBackbone)) == EXPECTED
+    assert started == []
+
+
+def test_a_backbone_that_no_process_would_find_is_built_here(started):
+    class Unregistered(CGCNNBackbone):
+        name = "unregistered"
+
+    assert len(list(built(CHUNKS, Unregistered))) == len(CHUNKS)
+    assert started == []
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_cores_the_process_may_not_use_are_left_alone():
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert graph_building._n_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
