@@ -5,28 +5,44 @@ Nothing heavy is imported before a verb needs it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moma_cl.finding import champions, existing_task, has_hub, matching
+from moma_cl import drift, inbox
+from moma_cl.bringing import RowsTaken, add_data, add_task, retract
+from moma_cl.deliveries import take_deliveries, unclaimed
+from moma_cl.executors import ExecutorSettings, open_executor
+from moma_cl.finding import TASK_REFS, champions, existing_task, has_hub, matching
+from moma_cl.last_pass import noted
+from moma_cl.plan import Step, has_failures, is_work, plan_steps
+from moma_cl.plan_graph import to_dot
 from moma_cl.progress import Progress, quiet
-from moma_cl.properties import Transform, canonical_property, canonical_unit
 from moma_cl.recipe import Recipe
-from moma_cl.reconcile import DEFAULT_RECIPE, task_state
-from moma_cl.records import ModuleKind, Task
-from moma_store.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from moma_cl.reconcile import task_names
+from moma_store.errors import AlreadyExistsError, NotFoundError
 from moma_store.store import Store
 
 if TYPE_CHECKING:
     from moma_cl.composer import Done
-    from moma_cl.plan import Step
-    from moma_cl.structures.intake import Intake
-    from moma_cl.structures.validation import Refusal
+
+__all__ = [
+    "HubMade",
+    "RolledBack",
+    "RowsTaken",
+    "add_data",
+    "add_task",
+    "init",
+    "plan",
+    "plan_graph",
+    "remove_task",
+    "retract",
+    "rollback",
+    "update",
+]
 
 DEFAULT_SALT = "moma-cl"
-TASK_REFS = ("tasks", "datasets", "recipes", "compositions", "predictors", "fitted", "modules")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,43 +54,7 @@ class HubMade:
     backbone_version: str
     parameters: int
     threads: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowsTaken:
-    """Rows that came in, and what followed.
-
-    Attributes
-    ----------
-    task
-        The task's name.
-    rows
-        Live rows of the task now.
-    added
-        Rows of the new segment.
-    repeated
-        Rows that were there already, or came twice.
-    left_out
-        Rows without a value in the fold column.
-    grouping
-        What decides the folds.
-    folds
-        Rows by fold.
-    refusals
-        Rows that were refused.
-    done
-        What the pass did.
-    """
-
-    task: str
-    rows: int
-    added: int
-    repeated: int
-    left_out: int
-    grouping: str
-    folds: dict[str, int]
-    refusals: tuple[Refusal, ...]
-    done: tuple[Done, ...]
+    modules: int  # that it starts with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +73,7 @@ def init(
     catalogue: Path | None = None,
     salt: str = DEFAULT_SALT,
     recipe: Recipe | None = None,
+    starter: bool = True,
 ) -> HubMade:
     """Make a hub and bind it to a backbone, which becomes its first blob.
 
@@ -108,6 +89,8 @@ def init(
         Of the hash that assigns folds; hubs with equal salts have equal folds.
     recipe
         What tasks start with.
+    starter
+        Whether the hub gets the modules that ship with the package.
 
     Returns
     -------
@@ -124,219 +107,17 @@ def init(
     from moma_cl.founding import found_hub
 
     recipe = recipe or Recipe()
-    hub = found_hub(path, backbone=backbone, catalogue=catalogue, salt=salt, recipe=recipe)
+    hub, n_modules = found_hub(
+        path, backbone=backbone, catalogue=catalogue, salt=salt, recipe=recipe, starter=starter
+    )
     return HubMade(
         path=str(path),
         backbone=hub.backbone,
         backbone_version=hub.backbone_version,
         parameters=int(hub.manifest["offsets"][-1]),
         threads=recipe.threads,
+        modules=n_modules,
     )
-
-
-def add_task(
-    path: Path,
-    name: str,
-    sources: Sequence[Path],
-    *,
-    target: str,
-    unit: str,
-    property_name: str | None = None,
-    transform: Transform = Transform.NONE,
-    module: ModuleKind = ModuleKind.FULL,
-    fold_column: str | None = None,
-    recipe: Recipe | None = None,
-    compose: bool = True,
-    wait: float = 0.0,
-    progress: Progress = quiet,
-) -> RowsTaken:
-    """Bring a task: validate and store its rows, answer at once, then compose and train.
-
-    Parameters
-    ----------
-    path
-        The hub.
-    name
-        The task's name.
-    sources
-        Files and folders with structures and targets.
-    target
-        Column of the target.
-    unit
-        Its unit.
-    property_name
-        What is measured; by default the name of the column.
-    transform
-        Of the target before learning.
-    module
-        What the task's own module specialises.
-    fold_column
-        Column that assigns folds; by default a hash does.
-    recipe
-        Settings of this task; by default the hub's.
-    compose
-        Whether a whole pass follows; a first predictor is made in any case.
-    wait
-        How long to wait for another writer, s.
-    progress
-        Told how far long steps are.
-
-    Returns
-    -------
-    RowsTaken
-        Rows taken and refused, and what the pass did.
-
-    Raises
-    ------
-    AlreadyExistsError
-        If there is a task of this name.
-    InvalidInputError
-        If name, unit or data cannot be used.
-    """
-    check_task_name(name)
-    unit = canonical_unit(unit)
-    with Store.open(path, write=True, wait=wait) as store:
-        if store.ref(f"tasks/{name}") is not None:
-            raise AlreadyExistsError(
-                f"task {name!r} exists in hub {path}; `moma-cl add-data {name}` adds rows to it"
-            )
-        if store.ref(f"modules/{name}") is not None:
-            raise AlreadyExistsError(
-                f"a module {name!r} was added to hub {path}; choose another name for the task"
-            )
-        from moma_cl import arrivals  # after what can fail without it
-
-        intake = arrivals.take(
-            store,
-            sources,
-            arrivals.Wanted(target=target, transform=transform, fold_column=fold_column),
-            appended=False,
-            progress=progress,
-        )
-        task = Task(
-            name=name,
-            property=canonical_property(property_name or target),
-            target=target,
-            unit=unit,
-            transform=transform.value,
-            module=module,
-            grouping=arrivals.grouping(intake),
-            fold_column=fold_column,
-        )
-        pinned = recipe.to_doc() if recipe else store.record(_ref(store, DEFAULT_RECIPE))
-        added = arrivals.begin(store, task, pinned, intake, sources)
-        done = _compose(store, name, compose=compose, progress=progress)
-        return _taken(store, name, added, intake, done)
-
-
-def add_data(
-    path: Path,
-    name: str,
-    sources: Sequence[Path],
-    *,
-    unit: str | None = None,
-    replace: bool = False,
-    compose: bool = True,
-    wait: float = 0.0,
-    progress: Progress = quiet,
-) -> RowsTaken:
-    """Bring more rows of a task as one more segment, or correct earlier ones.
-
-    Parameters
-    ----------
-    path
-        The hub.
-    name
-        The task's name.
-    sources
-        Files and folders with structures and targets.
-    unit
-        Unit of the targets; by default the task's.
-    replace
-        Whether a row whose id is stored with other content replaces it; refused otherwise.
-    compose
-        Whether a whole pass follows.
-    wait
-        How long to wait for another writer, s.
-    progress
-        Told how far long steps are.
-
-    Returns
-    -------
-    RowsTaken
-        Rows taken and refused, and what the pass did.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such task.
-    InvalidInputError
-        If the data cannot be used.
-    """
-    with Store.open(path, write=True, wait=wait) as store:
-        state = existing_task(store, name)
-        from moma_cl import arrivals  # after what can fail without it
-
-        intake = arrivals.take(
-            store,
-            sources,
-            arrivals.Wanted.of(state.task),
-            appended=True,
-            progress=progress,
-        )
-        if unit is not None:
-            intake = arrivals.converted(intake, unit, state.task.unit)
-        intake = arrivals.without_stored(store, state, intake, replace=replace)
-        added = arrivals.append_rows(store, state, intake, sources) if intake.ids else 0
-        done = _compose(store, name, compose=compose, progress=progress)
-        return _taken(store, name, added, intake, done)
-
-
-def retract(
-    path: Path,
-    name: str,
-    ids: Collection[str],
-    *,
-    compose: bool = True,
-    wait: float = 0.0,
-    progress: Progress = quiet,
-) -> RowsTaken:
-    """Take rows away, as one more segment.
-
-    Parameters
-    ----------
-    path
-        The hub.
-    name
-        The task's name.
-    ids
-        Ids of the rows.
-    compose
-        Whether a whole pass follows.
-    wait
-        How long to wait for another writer, s.
-    progress
-        Told how far long steps are.
-
-    Returns
-    -------
-    RowsTaken
-        The rows that are left, and what the pass did.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such task, or it has no row of an id.
-    InvalidInputError
-        If no row would be left.
-    """
-    with Store.open(path, write=True, wait=wait) as store:
-        state = existing_task(store, name)
-        from moma_cl import arrivals  # after what can fail without it
-
-        arrivals.append_retraction(store, state, frozenset(ids))
-        done = _compose(store, name, compose=compose, progress=progress)
-        return _taken(store, name, 0, None, done)
 
 
 def remove_task(path: Path, name: str, *, wait: float = 0.0) -> None:
@@ -369,10 +150,14 @@ def update(
     path: Path,
     *,
     tasks: Collection[str] | None = None,
+    max_seconds: float | None = None,
+    retry: bool = False,
+    executor: ExecutorSettings | None = None,
+    settle: float = inbox.SETTLE_SECONDS,
     wait: float = 0.0,
     progress: Progress = quiet,
 ) -> list[Done]:
-    """Make one pass: work out what is stale, do it.
+    """Make one pass: take in what the inbox holds, work out what is stale, do it.
 
     Parameters
     ----------
@@ -380,6 +165,14 @@ def update(
         The hub.
     tasks
         Tasks to look at; all by default.
+    max_seconds
+        What is likely to end later is left for another pass, s; by default nothing is.
+    retry
+        Whether to try again what failed before.
+    executor
+        Where derivations are computed; by default in this process.
+    settle
+        How long something in the inbox must have kept still, s.
     wait
         How long to wait for another writer, s.
     progress
@@ -396,12 +189,25 @@ def update(
         If a task does not exist.
     """
     # a reader's look first: most nights there is nothing to do, and nobody to wait for
-    if all(step.status == "not-worth-it" for step in plan(path, tasks=tasks)):
-        return []
-    from moma_cl.composer import Composer
+    steps, names = plan(path, tasks=tasks), _task_names(path)
+    with noted(path) as done:
+        deliveries = inbox.settled(path, tasks or names, seconds=settle)
+        if deliveries or is_work(steps) or (retry and has_failures(steps)):
+            from moma_cl.composer import Composer
 
-    with Store.open(path, write=True, wait=wait) as store:
-        return Composer(store=store, progress=progress).run(only=tasks)
+            with Store.open(path, write=True, wait=wait) as store:
+                inbox.open_for(path, names)
+                done.extend(take_deliveries(store, deliveries, progress=progress))
+                done.extend(drift.watch(store, only=tasks, progress=progress))
+                with open_executor(executor or ExecutorSettings()) as running:
+                    composer = Composer(
+                        store=store, progress=progress, max_seconds=max_seconds, executor=running
+                    )
+                    if retry:
+                        composer.retry(tasks)
+                    done.extend(composer.run(only=tasks))
+        done.extend(unclaimed(path, names))
+    return done
 
 
 def plan(path: Path, *, tasks: Collection[str] | None = None) -> list[Step]:
@@ -424,12 +230,40 @@ def plan(path: Path, *, tasks: Collection[str] | None = None) -> list[Step]:
     NotFoundError
         If a task does not exist.
     """
-    from moma_cl.plan import plan_steps
-
     with Store.open(path) as store, store.snapshot() as view:
         for name in tasks or ():
             existing_task(view, name)
         return plan_steps(view, only=tasks)
+
+
+def plan_graph(path: Path, *, tasks: Collection[str] | None = None) -> str:
+    """Draw what a pass would compute, and from what.
+
+    Parameters
+    ----------
+    path
+        The hub.
+    tasks
+        Tasks to look at; all by default.
+
+    Returns
+    -------
+    str
+        A directed graph in Graphviz's language.
+
+    Raises
+    ------
+    NotFoundError
+        If a task does not exist.
+    """
+    steps = plan(path, tasks=tasks)
+    with Store.open(path) as store:
+        return to_dot(steps, store.refs())
+
+
+def _task_names(path: Path) -> list[str]:
+    with Store.open(path) as store:
+        return task_names(store)
 
 
 def rollback(path: Path, name: str, *, to: str | None = None, wait: float = 0.0) -> RolledBack:
@@ -465,58 +299,6 @@ def rollback(path: Path, name: str, *, to: str | None = None, wait: float = 0.0)
         with store.transaction("rollback", {"task": name}) as transaction:
             transaction.move_ref(ref, target, expected=present)
         return RolledBack(task=name, before=present, after=target)
-
-
-def _compose(store: Store, name: str, *, compose: bool, progress: Progress) -> tuple[Done, ...]:
-    from moma_cl.composer import Composer
-
-    composer = Composer(store=store, progress=progress)
-    return tuple(composer.run() if compose else composer.first_answer(name))
-
-
-def _taken(
-    store: Store,
-    name: str,
-    added: int,
-    intake: Intake | None,
-    done: tuple[Done, ...],
-) -> RowsTaken:
-    state = task_state(store, name)
-    dataset = state.dataset
-    return RowsTaken(
-        task=name,
-        rows=dataset.n_rows,
-        added=added,
-        repeated=intake.repeats if intake else 0,
-        left_out=intake.left_out if intake else 0,
-        grouping=str(state.task.grouping),
-        folds={
-            "train": dataset.n_train,
-            "validation": dataset.n_validation,
-            "held-out": dataset.n_held_out,
-        },
-        refusals=intake.refusals if intake else (),
-        done=done,
-    )
-
-
-def check_task_name(name: str) -> None:
-    """Refuse what cannot name a task.
-
-    Parameters
-    ----------
-    name
-        The name.
-
-    Raises
-    ------
-    InvalidInputError
-        If it has other characters than letters, digits, ``_``, ``-``, ``.``, or too many.
-    """
-    if not name or len(name) > 100 or not all(c.isalnum() or c in "_-." for c in name):
-        raise InvalidInputError(
-            f"task name {name!r} cannot be used; expected up to 100 letters, digits, '_', '-', '.'"
-        )
 
 
 def _ref(store: Store, name: str) -> str:

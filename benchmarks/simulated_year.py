@@ -1,0 +1,399 @@
+"""A year of nights: data through the inbox, new tasks, corrections, kills, overlaps, wrong clocks.
+
+The same year is run twice: undisturbed, and with everything that goes wrong. At the end the hubs
+must agree in every derived record, every row must be in exactly once, and a night's cost must not
+depend on how many nights there were before.
+
+``python -m benchmarks.simulated_year --nights 20 --seed 1`` runs a shorter one, and prints one
+JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from moma_cl import service
+from moma_cl.datasets import SegmentRows
+from moma_cl.progress import quiet
+from moma_cl.recipe import Recipe, TrainingSettings
+from moma_cl.records import Dataset, ModuleKind
+from moma_cl.workbench import Workbench
+from moma_store.errors import AlreadyExistsError, BusyError, NotFoundError
+from moma_store.store import Store
+
+NIGHTS = 365
+FIRST_ROWS = 36  # of a new task
+ALKALI, HALOGENS = ("Li", "Na", "K", "Rb", "Cs"), ("F", "Cl", "Br", "I")
+ALKALINE, CHALCOGENS = ("Mg", "Ca", "Sr", "Ba"), ("O", "S", "Se", "Te")
+RADII = {
+    name: 0.7 + 0.1 * place
+    for place, name in enumerate((*ALKALI, *ALKALINE, *HALOGENS, *CHALCOGENS))
+}
+PAIRS = [(c, a) for c in ALKALI for a in HALOGENS] + [(c, a) for c in ALKALINE for a in CHALCOGENS]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Night:
+    """What happens in one night, the same in both runs."""
+
+    number: int
+    new_task: str | None
+    deliveries: tuple[tuple[str, str, list[dict[str, Any]]], ...]  # folder, file, rows
+    retracted: tuple[str, tuple[str, ...]] | None  # task, ids
+
+
+@dataclass(slots=True, kw_only=True)
+class Ledger:
+    """What should be in the hub: targets by id, of each task."""
+
+    rows: dict[str, dict[str, float]] = field(default_factory=dict)
+    written: int = 0
+
+
+def plan_year(nights: int, seed: int) -> tuple[list[Night], Ledger]:
+    """Draw a year; what is drawn depends on the seed alone."""
+    draw, ledger = random.Random(seed), Ledger()
+    return [_plan_night(number, draw, ledger) for number in range(nights)], ledger
+
+
+def _plan_night(number: int, draw: random.Random, ledger: Ledger) -> Night:
+    new = f"task_{number // 7:02d}" if number % 7 == 0 else None
+    deliveries: list[tuple[str, str, list[dict[str, Any]]]] = []
+    if new is not None:
+        ledger.rows[new] = {}
+        _take(ledger, new, range(FIRST_ROWS))
+    for task in draw.sample(sorted(ledger.rows), k=1) if draw.random() < 0.7 else ():
+        first = FIRST_ROWS + 1000 * number
+        rows = _take(ledger, task, range(first, first + draw.randint(2, 6)))
+        deliveries.append((task, f"night-{number:03d}.jsonl", rows))
+    if draw.random() < 0.1:  # a correction; its file is named to come after the night's own
+        task = draw.choice(sorted(ledger.rows))
+        row = _row(task, _number(draw.choice(sorted(ledger.rows[task]))), number)
+        ledger.rows[task][row["id"]] = row["value"]
+        ledger.written += 1
+        deliveries.append((f"{task}/replace", f"night-{number:03d}.mended.jsonl", [row]))
+    retracted = None
+    if draw.random() < 0.1:
+        task = draw.choice(sorted(ledger.rows))
+        ids = tuple(draw.sample(sorted(ledger.rows[task]), k=2))
+        for row_id in ids:
+            del ledger.rows[task][row_id]
+        retracted = (task, ids)
+    return Night(number=number, new_task=new, deliveries=tuple(deliveries), retracted=retracted)
+
+
+def _take(ledger: Ledger, task: str, numbers: range) -> list[dict[str, Any]]:
+    rows = [_row(task, number) for number in numbers]
+    ledger.rows[task].update({row["id"]: row["value"] for row in rows})
+    ledger.written += len(rows)
+    return rows
+
+
+def _number(row_id: str) -> int:
+    return int(row_id.rpartition("-")[2])
+
+
+def _row(task: str, number: int, mended: int = 0) -> dict[str, Any]:
+    """Make a rock salt under strain; every task weighs size and anion in its own way."""
+    cation, anion = PAIRS[number % len(PAIRS)]
+    strain = 0.002 * (number // len(PAIRS) % 50) + 1e-5 * (number // 1000)
+    half = (RADII[cation] + RADII[anion]) * (1.0 + strain)
+    taste = int(task.rpartition("_")[2])
+    value = -3.0 / half + 0.02 * taste * RADII[anion] + 0.01 * ((number * 7 + taste) % 5) / 5
+    lattice = [[0.0, half, half], [half, 0.0, half], [half, half, 0.0]]
+    structure = {
+        "lattice": lattice,
+        "species": [cation, anion],
+        "frac_coords": [[0.0] * 3, [0.5] * 3],
+    }
+    return {"id": f"r-{number}", "structure": structure, "value": value + 1e-3 * mended}
+
+
+@dataclass(slots=True, kw_only=True)
+class Year:
+    """One run of the year over one hub."""
+
+    hub: Path
+    inputs: Path
+    disturbed: bool
+    draw: random.Random
+    costs: list[dict[str, float]] = field(default_factory=list)
+    kills: int = 0
+    overlaps: int = 0
+    _usual: float = 0.5  # seconds that a pass lately took
+
+    def live(self, nights: list[Night]) -> None:
+        """Go through all nights."""
+        training = TrainingSettings(epochs=1, batch_size=64)
+        recipe = Recipe(threads=1, finetune=training, module=training)
+        self._child(lambda: service.init(self.hub, backbone="cgcnn", recipe=recipe))
+        for night in nights:
+            self._live_through(night)
+
+    def _live_through(self, night: Night) -> None:
+        start = time.perf_counter()
+        if night.new_task is not None:
+            self._surely(lambda: self._add_task(str(night.new_task)))
+            self._surely(lambda: self._update(night))
+        for place, (folder, name, rows) in enumerate(night.deliveries):
+            self._deliver(folder, name, rows, first=place == 0)
+        self._surely(lambda: self._update(night))
+        if night.retracted is not None:
+            task, ids = night.retracted
+            self._surely(lambda: self._retract(task, ids))
+            self._surely(lambda: self._update(night))
+        rows = sum(len(rows) for _, _, rows in night.deliveries)
+        self._count(night, rows, time.perf_counter() - start)
+
+    def _count(self, night: Night, rows: int, seconds: float) -> None:
+        last = json.loads((self.hub / "cost.json").read_text())
+        kind = "new task" if night.new_task else "data" if rows or night.retracted else "idle"
+        self.costs.append({"night": night.number, "rows": rows, "seconds": seconds, **last})
+        self.costs[-1]["kind"] = kind  # type: ignore[assignment]
+
+    def _add_task(self, name: str) -> None:
+        file = self.inputs / f"{name}.jsonl"
+        rows = [_row(name, number) for number in range(FIRST_ROWS)]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        kind = ModuleKind.FULL if int(name[-2:]) % 3 == 0 else ModuleKind.NONE
+        try:
+            service.add_task(
+                self.hub, name, [file], target="value", unit="eV", module=kind, compose=False
+            )
+        except AlreadyExistsError:  # killed after that
+            return
+
+    def _retract(self, task: str, ids: tuple[str, ...]) -> None:
+        try:
+            service.retract(self.hub, task, ids, compose=False)
+        except NotFoundError:  # killed after that
+            return
+
+    def _update(self, night: Night) -> None:
+        done = service.update(self.hub, settle=0.0)
+        cost = {
+            "intake": sum(d.seconds for d in done if d.kind == "inbox"),
+            "derived": sum(d.action == "derived" for d in done),
+            "deriving": sum(d.seconds for d in done if d.action == "derived"),
+        }
+        failed = [d for d in done if d.action in {"failed", "refused", "unclaimed"}]
+        if failed:
+            raise RuntimeError(f"night {night.number}: {failed[0]}")
+        (self.hub / "cost.json").write_text(json.dumps(cost))
+
+    def _deliver(self, folder: str, name: str, rows: list[dict[str, Any]], *, first: bool) -> None:
+        """Write elsewhere and rename, as one should, or, disturbed, as it comes."""
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        target = self.hub / "inbox" / folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if self.disturbed and first and self.draw.random() < 0.3:
+            target.write_text(text[: len(text) - 9])  # half written when a pass looks
+            self._child(self._update_quietly)
+        part = target.with_name(f".{name}")
+        part.write_text(text)
+        part.rename(target)
+        if self.disturbed:
+            odd = time.time() + self.draw.choice((-3e8, 0.0, 3e8))
+            os.utime(target, (odd, odd))
+
+    def _update_quietly(self) -> None:
+        service.update(self.hub, settle=0.0)
+
+    def _surely(self, work: Callable[[], object]) -> None:
+        """Do it; disturbed, after being killed up to three times, and with another at it."""
+        while self.disturbed and self.draw.random() < 0.4:
+            self._killed(work)
+        if self.disturbed and self.draw.random() < 0.2:
+            self._overlapping(work)
+        start = time.perf_counter()
+        self._child(work)
+        self._usual = 0.5 * self._usual + 0.5 * (time.perf_counter() - start)
+
+    def _killed(self, work: Callable[[], object]) -> None:
+        process = self._start(work)
+        process.join(self.draw.random() * 1.5 * self._usual)
+        if process.is_alive():
+            os.kill(int(process.pid or 0), signal.SIGKILL)
+            self.kills += 1
+        process.join()
+
+    def _overlapping(self, work: Callable[[], object]) -> None:
+        processes = [self._start(work), self._start(self._update_quietly)]
+        for process in processes:
+            process.join()
+        self.overlaps += 1
+
+    def _child(self, work: Callable[[], object]) -> None:
+        process = self._start(work)
+        process.join()
+        if process.exitcode != 0:
+            raise RuntimeError(f"exit {process.exitcode}")
+
+    def _start(self, work: Callable[[], object]) -> multiprocessing.process.BaseProcess:
+        # Forked, since what they import would take longer than what they do.
+        shift = self.draw.choice((-3650, 0, 3650)) if self.disturbed else 0
+        process = multiprocessing.get_context("fork").Process(target=_run, args=(work, shift))
+        process.start()
+        return process
+
+
+def _run(work: Callable[[], object], days: int) -> None:
+    """Do the work of one process, by a clock that may be wrong."""
+    defaults = Store.open.__func__.__kwdefaults__  # type: ignore[attr-defined]
+    defaults["clock"] = lambda: datetime.now(UTC) + timedelta(days=days)
+    try:
+        work()
+    except BusyError:
+        os._exit(5)
+    except BaseException as error:  # noqa: BLE001  the parent sees the status only
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
+    os._exit(0)
+
+
+def compare(nights: int, seed: int, folder: Path) -> dict[str, Any]:
+    """Run the year twice and compare the hubs."""
+    planned, ledger = plan_year(nights, seed)
+    years = []
+    for disturbed in (False, True):
+        home = folder / ("disturbed" if disturbed else "undisturbed")
+        home.mkdir()
+        year = Year(
+            hub=home / "hub",
+            inputs=folder,
+            disturbed=disturbed,
+            draw=random.Random(seed + 1),
+        )
+        year.live(planned)
+        years.append(year)
+    calm, wild = years
+    return {
+        "nights": nights,
+        "tasks": len(ledger.rows),
+        "rows": ledger.written,
+        "kills": wild.kills,
+        "overlaps": wild.overlaps,
+        **_differences(_derived(calm.hub), _derived(wild.hub)),
+        "rows_wrong": sum(_rows_wrong(year.hub, ledger) for year in years),
+        "left_in_inbox": sum(len(_left(year.hub)) for year in years),
+        "seconds": round(sum(sum(c["seconds"] for c in year.costs) for year in years), 1),
+        "costs": _table(calm.costs),
+    }
+
+
+def _differences(calm: dict[str, str], wild: dict[str, str]) -> dict[str, int]:
+    return {
+        "derived": len(calm),
+        "only_undisturbed": len(calm.keys() - wild.keys()),
+        "only_disturbed": len(wild.keys() - calm.keys()),
+        "different": sum(calm[key] != wild[key] for key in calm.keys() & wild.keys()),
+    }
+
+
+def _derived(hub: Path) -> dict[str, str]:
+    """Give all results by key; drift goes by champions, which depend on the order of events."""
+    with Store.open(hub) as store:
+        memos = store.memos()
+        refs = store.refs("compositions/") | store.refs("modules/") | store.refs("datasets/")
+    found = {key: memo.result for key, memo in memos.items() if not key.startswith("drift:")}
+    return found | refs
+
+
+def _rows_wrong(hub: Path, ledger: Ledger) -> int:
+    """Count rows that are missing, spare, not what was written last, or stored more than once."""
+    wrong = stored = 0
+    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+        for task, expected in ledger.rows.items():
+            digest = store.refs("datasets/")[f"datasets/{task}"]
+            rows = bench.rows(digest)
+            found = dict(zip(rows.ids, rows.targets.tolist(), strict=True))
+            wrong += sum(found.get(i) != expected.get(i) for i in found.keys() | expected.keys())
+            for segment in Dataset.from_doc(store.record(digest)).segments:
+                content = bench._segment(segment)
+                stored += len(content.ids) if isinstance(content, SegmentRows) else 0
+    return wrong + abs(stored - ledger.written)
+
+
+def _left(hub: Path) -> list[Path]:
+    places = [*(hub / "inbox").glob("*"), *(hub / "inbox").glob("*/replace")]
+    return [file for place in places for file in place.iterdir() if file.is_file()]
+
+
+def _table(costs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sum up the costs by quarter of the year and kind of night."""
+    quarter = max(1, len(costs) // 4)
+    table = []
+    for kind in ("idle", "data", "new task"):
+        for number in range(4):
+            part = costs[number * quarter : (number + 1) * quarter if number < 3 else None]
+            chosen = [cost for cost in part if cost["kind"] == kind]
+            if not chosen:
+                continue
+            rows = sum(cost["rows"] for cost in chosen)
+            table.append(
+                {
+                    "kind": kind,
+                    "quarter": number + 1,
+                    "nights": len(chosen),
+                    "seconds": round(mean(cost["seconds"] for cost in chosen), 3),
+                    "rows": rows,
+                    "intake_ms_per_row": round(
+                        1e3 * sum(cost["intake"] for cost in chosen) / max(1, rows), 2
+                    ),
+                    "derivations": round(mean(cost["derived"] for cost in chosen), 1),
+                    "deriving": round(mean(cost["deriving"] for cost in chosen), 3),
+                }
+            )
+    return table
+
+
+def run() -> list[dict[str, Any]]:
+    """Simulate a whole year."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = compare(NIGHTS, 1, Path(folder))
+    wrong = found["different"] + found["only_undisturbed"] + found["only_disturbed"]
+    rows = [
+        _line(f"{found['nights']} nights, {found['kills']} kills: derived records that differ",
+              wrong, found["derived"], "records", "0", holds=wrong == 0),
+        _line("rows missing, spare or in twice", found["rows_wrong"], found["rows"], "rows", "0",
+              holds=found["rows_wrong"] == 0),
+        _line("deliveries left in the inbox", found["left_in_inbox"], None, "files", "0",
+              holds=found["left_in_inbox"] == 0),
+        _line("both runs", found["seconds"], None, "s", None, holds=None),
+    ]  # fmt: skip
+    for cost in found["costs"]:
+        name = f"{cost['kind']} night, quarter {cost['quarter']}, {cost['derivations']} derivations"
+        rows.append(_line(name, cost["seconds"], None, "s", None, holds=None))
+    return rows
+
+
+def _line(
+    name: str, ours: float, theirs: float | None, unit: str, bar: str | None, *, holds: bool | None
+) -> dict[str, Any]:
+    return {
+        "name": name, "ours": ours, "theirs": theirs, "unit": unit, "ratio": None, "bar": bar,
+        "holds": holds,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--nights", type=int, default=NIGHTS)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        print(json.dumps(compare(given.nights, given.seed, Path(place)), indent=1))

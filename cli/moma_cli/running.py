@@ -1,0 +1,217 @@
+"""``status``, ``daemon`` and ``schedule``: a hub that is kept current with nobody watching."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from moma_cli.output import Answer, Problem, Table, figure
+from moma_cli.parameters import Settle
+from moma_cli.program import Run, command
+
+if TYPE_CHECKING:
+    from moma_cl.schedule import Unit, When
+    from moma_cl.status import HubStatus, InboxStatus, TaskStatus
+
+UpdateOptions = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[-- OPTIONS]",
+        help="Options of every `update`, after two dashes.",
+        show_default=False,
+    ),
+]
+
+_SHOWN_DIGITS = 12
+_WAIT = "60"  # s; the daemon's passes let a writer finish
+
+
+@command("status", example="moma-cl status --json")
+def status(run: Run) -> Answer:
+    """Say how the hub fares: tasks, inbox, last pass, daemon."""
+    from moma_cl.status import status as look
+
+    found = look(run.hub)
+    table = Table(
+        columns=("task", "rows", "champion", "version", "error", "unit", "next pass", "new rows"),
+        numeric=frozenset({"rows", "version", "error"}),
+        rows=[_task_cells(task) for task in found.tasks],
+    )
+    return Answer(
+        data=found,
+        text=[_daemon_line(found), _pass_line(found), *([table] if found.tasks else [])],
+        notes=_inbox_lines(found.inbox),
+        errors=_problems(found),
+    )
+
+
+@command("daemon", example="moma-cl daemon --interval 60")
+def daemon(
+    run: Run,
+    interval: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.1, help="Time between two looks.")
+    ] = 10.0,
+    settle: Settle = 2.0,
+    options: UpdateOptions = None,
+) -> Answer:
+    """Keep the hub current: make a pass whenever catalogue or inbox change.
+
+    Runs until it is told to stop (SIGTERM, Ctrl-C). Exits 5 if the hub has a daemon already.
+    """
+    import logging
+
+    from moma_cl.daemon import Daemon
+
+    log = logging.getLogger("moma_cl")
+    for handler in log.handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    if not run.quiet:
+        log.setLevel(logging.INFO)
+    one_pass = [*_program(run), "update", "--quiet", "--settle", f"{settle:g}", "--wait", _WAIT]
+    Daemon(hub=run.hub.absolute(), command=[*one_pass, *(options or ())], interval=interval).run()
+    return Answer()
+
+
+@command("schedule", example="moma-cl schedule --systemd --at 02:30")
+def schedule(
+    run: Run,
+    *,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="HH:MM", help="Once a day, at this time.")
+    ] = None,
+    every: Annotated[
+        int | None, typer.Option("--every", metavar="MINUTES", help="All day long, this often.")
+    ] = None,
+    systemd: Annotated[
+        bool, typer.Option("--systemd", help="Units for systemd rather than a crontab line.")
+    ] = False,
+    daemon: Annotated[
+        bool, typer.Option("--daemon", help="With --systemd: the daemon instead of a timer.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FOLDER", help="With --systemd: write the units here."),
+    ] = None,
+    options: UpdateOptions = None,
+) -> Answer:
+    """Print what makes passes by itself: a crontab line, or systemd units.
+
+    By default every night at 02:30.
+    """
+    from moma_cl import schedule as schedules
+    from moma_store.store import Store
+
+    if not systemd and (daemon or output is not None):
+        raise typer.BadParameter("goes with --systemd only", param_hint="--daemon, --output")
+    Store.open(run.hub).close()
+    when = _when(at, every)
+    given = options or []
+    update = [*_program(run), "update", *given]
+    if not systemd:
+        line = schedules.crontab_line(update, when)
+        return Answer(data={"crontab": line}, text=[line], notes=["add it with crontab -e"])
+    hub = run.hub.absolute()
+    if daemon:
+        watching = [*_program(run), "daemon", *(["--", *given] if given else [])]
+        return _units_answer([schedules.daemon_unit(hub, watching)], output)
+    return _units_answer(schedules.timer_units(hub, update, when), output)
+
+
+def _program(run: Run) -> list[str]:
+    """Give the command line of this very program and hub, for whoever starts it elsewhere."""
+    return [sys.executable, "-m", "moma_cli", "--hub", str(run.hub.absolute())]
+
+
+def _when(at: str | None, every: int | None) -> When:
+    from moma_cl import schedule as schedules
+
+    if at is not None and every is not None:
+        raise typer.BadParameter("give one of them", param_hint="--at, --every")
+    return schedules.daily(at or "02:30") if every is None else schedules.every(every)
+
+
+def _units_answer(units: list[Unit], output: Path | None) -> Answer:
+    enabled = units[-1].name
+    notes = [f"then: systemctl --user daemon-reload && systemctl --user enable --now {enabled}"]
+    if output is None:
+        place = "~/.config/systemd/user"
+        text = [f"# {place}/{unit.name}\n{unit.text}" for unit in units]
+        return Answer(data={"units": units}, text=text, notes=notes)
+    output.mkdir(parents=True, exist_ok=True)
+    files = [output / unit.name for unit in units]
+    for file, unit in zip(files, units, strict=True):
+        file.write_text(unit.text, encoding="utf-8")
+    return Answer(data={"units": units, "files": files}, text=list(map(str, files)), notes=notes)
+
+
+def _daemon_line(found: HubStatus) -> str:
+    beat = found.daemon.heartbeat
+    if beat is None:
+        return "daemon: none"
+    if not found.daemon.running:
+        clean = beat.state == "stopped"
+        return f"daemon: none; the last one {'stopped' if clean else 'was lost'} at {beat.beat}"
+    return (
+        f"daemon: {beat.state}, process {beat.pid} on {beat.host} since {beat.since}, "
+        f"passes so far: {beat.passes:,}, "
+        f"heartbeat {beat.beat}"
+    )
+
+
+def _pass_line(found: HubStatus) -> str:
+    last = found.last_pass
+    if last is None:
+        return "last pass: none"
+    done = ", ".join(f"{count} {action}" for action, count in last.actions.items())
+    told = f": {done}" if done else ""
+    return f"last pass: {last.at}, {last.seconds:.1f} s, {last.outcome}{told}"
+
+
+def _task_cells(task: TaskStatus) -> tuple[str, ...]:
+    new = "-"
+    if task.drift is not None:
+        against = figure(task.drift.reference_mae)
+        learned = "" if task.drift.predictor == task.champion else ", since learned"
+        drift = "drift, " if task.drift.drifted else ""
+        new = f"{drift}{figure(task.drift.mae)} against {against}{learned}"
+    return (
+        task.name,
+        f"{task.rows:,}",
+        (task.champion or "-")[:_SHOWN_DIGITS],
+        str(task.version),
+        figure(task.held_out_mae),
+        task.unit,
+        ", ".join(f"{count} {state}" for state, count in task.steps.items()) or "-",
+        new,
+    )
+
+
+def _inbox_lines(inbox: InboxStatus) -> list[str]:
+    lines = [f"inbox: {name} waits for the next pass" for name in inbox.waiting]
+    lines += [f"inbox: {name} is left alone: {why}" for name, why in inbox.unfinished.items()]
+    lines += [
+        f"inbox: {task} has {count:,} in done/, taken in" for task, count in inbox.done.items()
+    ]
+    return lines
+
+
+def _problems(found: HubStatus) -> list[Problem]:
+    failing = [
+        Problem(code="task-failing", message=f"{task.name}: {why}")
+        for task in found.tasks
+        for why in task.problems
+    ]
+    unclaimed = [
+        Problem(code="inbox.unclaimed", message=why) for why in found.inbox.unclaimed.values()
+    ]
+    refused = [
+        Problem(
+            code="inbox.refused",
+            message=f"{task}: {', '.join(files)}; the reasons are beside in inbox/{task}/refused/",
+        )
+        for task, files in found.inbox.refused.items()
+    ]
+    return [*failing, *unclaimed, *refused]

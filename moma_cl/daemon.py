@@ -1,0 +1,304 @@
+"""The daemon: a pass whenever catalogue or inbox have changed.
+
+It only watches: every pass is a process of its own, the same `moma-cl update` that cron would run.
+So it stays small, a pass that crashes or fills the memory takes nothing with it, and one that is
+told to stop can be killed in the middle of a training, since the next resumes where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from moma_cl import inbox
+from moma_cl.inbox import Delivery
+from moma_cl.last_pass import last_pass
+from moma_cl.state_files import read_state, write_state
+from moma_store.errors import BusyError, FormatError, MomaError
+from moma_store.locking import WriterLock
+from moma_store.store import Store
+
+logger = logging.getLogger(__name__)
+
+LOCK = "daemon.lock"
+STATE = "daemon.json"
+INTERVAL = 10.0
+"""Time between two looks, s."""
+
+LONGEST_PAUSE = 3600.0
+"""Longest time until a pass that failed is made again, s."""
+
+_STARTS_WITHIN = 1.0  # s; somebody may be looking whether the lock is held
+_TERMINATED_WITHIN = 2.0  # s, before a pass is killed
+_POLL = 0.1  # s, while a pass runs
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+Look = list[Delivery]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """What a daemon says of itself.
+
+    Attributes
+    ----------
+    pid, host
+        Where it runs.
+    since
+        When it started, UTC, ISO 8601.
+    beat
+        When it said this, UTC, ISO 8601.
+    interval
+        Time between two looks, s.
+    state
+        ``idle``, ``passing``, ``pausing`` after a failed pass, or ``stopped``.
+    passes
+        How many passes it has made.
+    exit_code
+        How the last of them ended; none before the first.
+    """
+
+    pid: int
+    host: str
+    since: str
+    beat: str
+    interval: float
+    state: str
+    passes: int
+    exit_code: int | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Daemon:
+    """Watches a hub and lets passes be made.
+
+    Attributes
+    ----------
+    hub
+        The hub.
+    command
+        Command line that makes one pass and exits: 0 for success.
+    interval
+        Time between two looks, s.
+    """
+
+    hub: Path
+    command: Sequence[str]
+    interval: float = INTERVAL
+    _since: str = ""
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _wake: threading.Event = field(default_factory=threading.Event)
+    _passes: int = 0
+    _exit_code: int | None = None
+    _failures: int = 0
+    _pause_until: float = 0.0  # on the monotonic clock
+    _seen: tuple[int, Look] | None = None  # what the last pass found
+    _looked: Look | None = None  # the last look into the inbox
+    _trouble: str = ""
+
+    def run(self) -> None:
+        """Watch until a signal says to stop.
+
+        Raises
+        ------
+        BusyError
+            If the hub has a daemon already.
+        FormatError
+            If a newer version made the hub.
+        """
+        self._since = _now()
+        with _only_one(self.hub), self._signals():
+            logger.info("watching %s every %g s", self.hub, self.interval)
+            while not self._stop.is_set():
+                self._wake.clear()
+                found = self._due()
+                if found is not None:
+                    self._pass(found)
+                self._beat(self._resting)
+                self._wake.wait(self.interval)
+            self._beat("stopped")
+            logger.info("stopped after %d passes", self._passes)
+
+    @property
+    def _resting(self) -> str:
+        return "pausing" if self._failures else "idle"
+
+    def _due(self) -> tuple[int, Look] | None:
+        """Look at catalogue and inbox; give what was seen if a pass is due."""
+        try:
+            with Store.open(self.hub) as store, store.snapshot() as view:
+                transaction = view.transaction
+            look = inbox.look(self.hub)
+        except FormatError:
+            raise
+        except MomaError as error:
+            self._say(f"cannot look at the hub, will try again: {error.message}")
+            return None
+        self._say("")
+        # What is still being written would only be found unfinished.
+        still, self._looked = look == self._looked, look
+        arrived = self._seen is not None and still and look != self._seen[1]
+        if time.monotonic() < self._pause_until and not arrived:
+            return None
+        changed = self._seen is None or self._failures or transaction != self._seen[0]
+        return (transaction, look) if changed or arrived else None
+
+    def _pass(self, found: tuple[int, Look]) -> None:
+        """Let a pass be made. What it changes itself makes for one more, which finds nothing."""
+        self._seen = found
+        exit_code = self._made()
+        if self._stop.is_set():  # cut short, which says nothing of it
+            return
+        self._exit_code = exit_code
+        self._passes += 1
+        if self._exit_code == 0:
+            self._failures = 0
+        else:
+            self._failures += 1
+            pause = min(6 * self.interval * 2 ** (self._failures - 1), LONGEST_PAUSE)
+            self._pause_until = time.monotonic() + pause
+            logger.warning("the pass exited %d; next in %.0f s", self._exit_code, pause)
+        self._report()
+
+    def _made(self) -> int:
+        """Run the pass, with a heartbeat, to its end or ours."""
+        # In a session of its own: signals are for us, and all that it starts ends with it.
+        process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, start_new_session=True)
+        beat = 0.0
+        try:
+            while process.poll() is None and not self._stop.is_set():
+                if time.monotonic() >= beat:
+                    self._beat("passing")
+                    beat = time.monotonic() + self.interval
+                self._stop.wait(_POLL)
+        finally:
+            _end(process)
+        return process.returncode
+
+    def _report(self) -> None:
+        ended = last_pass(self.hub)
+        done = {a: n for a, n in ended.actions.items() if a != "left"} if ended else {}
+        if ended is not None and done:
+            told = ", ".join(f"{count} {action}" for action, count in done.items())
+            logger.info("a pass of %.1f s: %s", ended.seconds, told)
+
+    def _say(self, trouble: str) -> None:
+        """Log what goes wrong when it begins, not at every look."""
+        if trouble and trouble != self._trouble:
+            logger.warning("%s", trouble)
+        self._trouble = trouble
+
+    def _beat(self, state: str) -> None:
+        heartbeat = Heartbeat(
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            since=self._since,
+            beat=_now(),
+            interval=self.interval,
+            state=state,
+            passes=self._passes,
+            exit_code=self._exit_code,
+        )
+        # A full disk must not stop who might make room by what it computes next.
+        with suppress(OSError):
+            write_state(self.hub / STATE, asdict(heartbeat))
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Stop on SIGTERM and SIGINT; SIGHUP only makes it look at once."""
+        handlers = dict.fromkeys(_STOP_SIGNALS, self._on_stop)
+        handlers[signal.SIGHUP] = self._on_wake
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_stop(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self._stop.set()
+        self._wake.set()
+
+    def _on_wake(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self._wake.set()
+
+
+def heartbeat(hub: Path) -> Heartbeat | None:
+    """Read what the last daemon said of itself.
+
+    Parameters
+    ----------
+    hub
+        The hub.
+
+    Returns
+    -------
+    Heartbeat | None
+        None where there never was one, or its file cannot be read.
+    """
+    document = read_state(hub / STATE)
+    try:
+        return None if document is None else Heartbeat(**document)
+    except TypeError:  # another version of moma-cl wrote it
+        return None
+
+
+def is_running(hub: Path) -> bool:
+    """Tell whether a hub has a daemon now: by the lock it holds, not by the clock.
+
+    Parameters
+    ----------
+    hub
+        The hub.
+
+    Returns
+    -------
+    bool
+        Whether there is one.
+    """
+    return WriterLock.is_held(hub / LOCK)
+
+
+@contextmanager
+def _only_one(hub: Path) -> Iterator[None]:
+    Store.open(hub).close()  # says what is wrong with the hub
+    try:
+        lock = WriterLock.acquire(hub / LOCK, wait=_STARTS_WITHIN, now=datetime.now(UTC))
+    except BusyError as error:
+        known = heartbeat(hub)
+        who = "" if known is None else f": process {known.pid} on {known.host}"
+        raise BusyError(
+            f"the hub {hub} has a daemon already{who}; `moma-cl status` shows what it does"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a pass and all it started, unless it has ended."""
+    for number, seconds in ((signal.SIGTERM, _TERMINATED_WITHIN), (signal.SIGKILL, None)):
+        if process.poll() is not None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

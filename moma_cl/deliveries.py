@@ -1,0 +1,258 @@
+"""Taking deliveries in from the inbox: each exactly once, then put away with a report beside it.
+
+The digest of a delivery is stored in its segment, in the transaction that adds its rows. A pass
+that was killed between that and putting the delivery away finds the digest, and only puts it away.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moma_cl import inbox
+from moma_cl.composer import Done
+from moma_cl.finding import existing_task
+from moma_cl.inbox import Delivery
+from moma_cl.progress import Progress
+from moma_cl.reconcile import TaskState, task_names
+from moma_cl.records import Segment
+from moma_cl.sources import signature, source_of
+from moma_cl.state_files import write_state
+from moma_store.errors import (
+    BusyError,
+    InvalidInputError,
+    MomaError,
+    NotFoundError,
+    StorageError,
+)
+from moma_store.files import reported
+
+if TYPE_CHECKING:
+    from moma_store.store import Store
+
+logger = logging.getLogger(__name__)
+
+SCHEMA = "moma-cl-delivery/1"
+KIND = "inbox"
+TAKEN_IN, REFUSED, UNCLAIMED, FAILED = "taken-in", "refused", "unclaimed", "failed"
+
+
+class DeliveryError(MomaError):
+    """A delivery could not be taken in or put away, and stays where it is."""
+
+    code = "delivery"
+    exit_code = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    """What became of a delivery."""
+
+    folder: str  # where it goes
+    text: str  # for people
+    figures: dict[str, Any]  # for the report
+
+
+def take_deliveries(
+    store: Store, deliveries: Sequence[Delivery], *, progress: Progress
+) -> list[Done]:
+    """Take complete deliveries in; one that fails does not stop the others.
+
+    Parameters
+    ----------
+    store
+        The hub's store, open for writing.
+    deliveries
+        What `moma_cl.inbox.settled` found; those that have changed since wait for the next pass.
+    progress
+        Told how many rows were read.
+
+    Returns
+    -------
+    list[Done]
+        What became of each.
+
+    Raises
+    ------
+    StorageError
+        If the hub's disk refuses, which concerns all of them.
+    BusyError
+        If somebody else moved a ref.
+    """
+    done = []
+    for delivery in deliveries:
+        start = time.perf_counter()
+        try:
+            outcome = _taken_in(store, delivery, progress)
+        except DeliveryError as error:
+            logger.error("%s", error.message, extra={"action": "fail"})  # noqa: TRY400  its cause is told
+            done.append(_done(delivery, FAILED, f"[{error.code}] {error.message}", start))
+            continue
+        if outcome is not None:
+            action = REFUSED if outcome.folder == inbox.REFUSED else TAKEN_IN
+            done.append(_done(delivery, action, f"{delivery.shown}: {outcome.text}", start))
+    return done
+
+
+def unclaimed(hub: Path, tasks: Collection[str]) -> list[Done]:
+    """Note what lies in the inbox and belongs to no task.
+
+    Parameters
+    ----------
+    hub
+        The hub.
+    tasks
+        Its tasks.
+
+    Returns
+    -------
+    list[Done]
+        One note for each folder of an unknown name.
+    """
+    return [
+        Done(task=folder, action=UNCLAIMED, kind=KIND, text=text, seconds=0.0)
+        for folder, text in inbox.unclaimed(inbox.look(hub), tasks).items()
+    ]
+
+
+def _done(delivery: Delivery, action: str, text: str, start: float) -> Done:
+    seconds = time.perf_counter() - start
+    return Done(task=delivery.task, action=action, kind=KIND, text=text, seconds=seconds)
+
+
+def _taken_in(store: Store, delivery: Delivery, progress: Progress) -> _Outcome | None:
+    """Take one delivery in and put it away; none where it is gone, or still being written."""
+    if delivery.task not in task_names(store) or not _unchanged(delivery):
+        return None
+    origin = source_of(delivery.path)
+    try:
+        outcome = _outcome(store, delivery, origin, progress)
+    except (StorageError, BusyError):
+        raise
+    except MomaError as error:
+        raise DeliveryError(f"{delivery.shown} stays in the inbox: {error.message}") from error
+    except Exception as error:
+        raise DeliveryError(
+            f"{delivery.shown} stays in the inbox: {type(error).__name__}: {error}"
+        ) from error
+    # What was written to it meanwhile is another content, which the next pass takes in.
+    if outcome is not None and _unchanged(delivery):
+        _put_away(delivery, origin, outcome)
+    return outcome
+
+
+def _outcome(
+    store: Store, delivery: Delivery, origin: dict[str, str], progress: Progress
+) -> _Outcome | None:
+    state = existing_task(store, delivery.task)
+    earlier = _segment_from(store, state, origin)
+    if earlier is not None:
+        text = "its content was taken in before"
+        return _Outcome(folder=inbox.DONE, text=text, figures={"segment": earlier, "rows": 0})
+    try:
+        return _added(store, state, delivery, origin, progress)
+    except NotFoundError:
+        return None  # taken away meanwhile
+    except InvalidInputError as error:
+        figures = {"rows": 0, "code": error.code, "message": error.message}
+        return _Outcome(folder=inbox.REFUSED, text=error.message, figures=figures)
+
+
+def _added(
+    store: Store,
+    state: TaskState,
+    delivery: Delivery,
+    origin: dict[str, str],
+    progress: Progress,
+) -> _Outcome | None:
+    """Add a delivery's rows as one more segment, which names its digest."""
+    from moma_cl import arrivals
+    from moma_cl.structures.validation import Quarantine
+
+    _check_name(delivery.path)
+    wanted = arrivals.Wanted.of(state.task)
+    intake = arrivals.take(store, [delivery.path], wanted, appended=True, progress=progress)
+    if not _unchanged(delivery):
+        return None  # written to while it was read
+    intake = arrivals.without_stored(store, state, intake, replace=delivery.replaces)
+    added = arrivals.append_rows(store, state, intake, [origin]) if intake.ids else 0
+    refused = len(intake.refusals)
+    counts = {"added": added, "there already": intake.repeats, "refused": refused}
+    told = [f"{count:,} {what}" for what, count in counts.items() if count]
+    return _Outcome(
+        folder=inbox.REFUSED if refused and not added else inbox.DONE,
+        text="rows: " + (", ".join(told) or "none with a fold"),
+        figures={
+            "rows": added,
+            "repeated": intake.repeats,
+            "left_out": intake.left_out,
+            "refusals": Quarantine(refusals=intake.refusals).to_json(),
+        },
+    )
+
+
+def _segment_from(store: Store, state: TaskState, origin: dict[str, str]) -> str | None:
+    """Find the segment that holds this content, whatever the file was called then."""
+    sha256 = origin.get("sha256")
+    for digest in reversed(state.dataset.segments):
+        sources = Segment.from_doc(store.record(digest)).sources
+        if sha256 is not None and any(source.get("sha256") == sha256 for source in sources):
+            return digest
+    return None
+
+
+def _unchanged(delivery: Delivery) -> bool:
+    try:
+        return signature(delivery.path) == delivery.signature
+    except OSError:
+        return False
+
+
+def _check_name(path: Path) -> None:
+    try:
+        path.name.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(
+            f"the name {path.name!r} is not UTF-8: give the file another one",
+            code="invalid-input.bad-name",
+        ) from error
+
+
+def _put_away(delivery: Delivery, origin: dict[str, str], outcome: _Outcome) -> None:
+    """Move a delivery out of the way, its report first: what is there is always explained."""
+    folder = delivery.path.parents[1 if delivery.replaces else 0]
+    target = _free_name(folder / outcome.folder / delivery.path.name)
+    report = {
+        "schema": SCHEMA,
+        "task": delivery.task,
+        "file": delivery.path.name,
+        "sha256": origin.get("sha256"),
+        "replaces": delivery.replaces,
+        "outcome": outcome.text,
+        **outcome.figures,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    try:
+        with reported("put away", delivery.path):
+            target.parent.mkdir(exist_ok=True)
+            write_state(target.with_name(target.name + inbox.REPORT), report)
+            delivery.path.rename(target)
+    except StorageError as error:
+        raise DeliveryError(
+            f"{delivery.shown} was dealt with ({outcome.text}) but stays in the inbox: "
+            f"{error.message}"
+        ) from error
+
+
+def _free_name(target: Path) -> Path:
+    """Give the name that a delivery is put away under; an earlier one of its name stays."""
+    if not target.exists():
+        return target
+    stem, dot, suffix = target.name.partition(".")
+    numbered = (target.with_name(f"{stem}-{number}{dot}{suffix}") for number in range(2, 1_000_000))
+    return next(name for name in numbered if not name.exists())

@@ -1,0 +1,280 @@
+"""Drift: whether the champion errs more on rows that have come than it promised.
+
+Rows that came after the champion was fitted were seen by no part of it. If they are like those on
+which its error was measured, it does not matter which of all these rows are called new. Drift is
+said only where fewer than one in a thousand random choices of as many rows (`LEVEL`) have a mean
+error as large as that of the new ones: without drift, one false alarm in a thousand nights. That
+supposes nothing about how errors are distributed, and a single outlier hardly ever does it.
+
+References
+----------
+Pitman, Suppl. J. R. Stat. Soc. 4, 119 (1937), for the test; Vovk, Gammerman and Shafer,
+*Algorithmic Learning in a Random World* (2005), chapter 7, for testing by a predictor's errors
+whether rows are exchangeable.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from moma_cl.composer import Done
+from moma_cl.derivations import Derivation, DerivationKind
+from moma_cl.progress import Progress
+from moma_cl.reconcile import TaskState, task_names, task_state
+from moma_cl.records import Calibration, Drift, Predictor, Task
+from moma_store.errors import BusyError, MomaError, StorageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from moma_cl.predictor import LoadedPredictor
+    from moma_cl.workbench import Workbench
+    from moma_store.store import Store
+
+logger = logging.getLogger(__name__)
+
+LEVEL = 0.001
+"""Probability of calling it drift on a night when there is none."""
+
+N_RESAMPLES = 9999
+_ROUNDING = 1e-12  # sums of the same numbers in another order
+
+DRIFT, MEASURED = "drift", "measured"
+
+
+def watch(store: Store, *, progress: Progress, only: Collection[str] | None = None) -> list[Done]:
+    """Compare the champions' errors on rows that came since with those they promised.
+
+    Must come before a pass, which learns the rows.
+
+    Parameters
+    ----------
+    store
+        The hub's store, open for writing.
+    progress
+        Told how far long steps are.
+    only
+        Tasks to look at; all by default.
+
+    Returns
+    -------
+    list[Done]
+        What was measured; nothing where no rows have come.
+
+    Raises
+    ------
+    StorageError
+        If the disk refuses.
+    BusyError
+        If somebody else moved a ref.
+    """
+    names = [name for name in task_names(store) if only is None or name in only]
+    due = [derivation for name in names if (derivation := _due(store, name)) is not None]
+    if not due:
+        return []
+    from moma_cl.workbench import Workbench
+
+    done = []
+    with Workbench(store=store, progress=progress) as bench:
+        for derivation in due:
+            start = time.perf_counter()
+            try:
+                found = _measured(bench, derivation)
+            except (StorageError, BusyError):
+                raise
+            except MomaError as error:  # the pass will say so if it matters to more than this
+                logger.warning("%s: drift not measured: %s", derivation.task, error.message)
+                continue
+            seconds = time.perf_counter() - start
+            _keep(store, derivation, found, seconds)
+            if found.rows:
+                done.append(_told(derivation.task, found, seconds))
+    return done
+
+
+def describe(found: Drift) -> str:
+    """Say what was measured.
+
+    Parameters
+    ----------
+    found
+        The measurement.
+
+    Returns
+    -------
+    str
+        One line, for people.
+    """
+    text = f"error {found.mae:.4g} {found.unit} on {found.rows:,} new rows"
+    if found.reference_mae is None or found.p_value is None:
+        return f"{text}; there is no measured error to compare it with"
+    verdict = f"{text} against {found.reference_mae:.4g} promised ({found.reference})"
+    chance = f"p = {found.p_value:.2g}"
+    return f"{verdict}: drift, {chance}" if found.drifted else f"{verdict}, {chance}"
+
+
+def promised_mae(champion: Predictor) -> float | None:
+    """Give the error that a predictor promises.
+
+    Parameters
+    ----------
+    champion
+        The predictor.
+
+    Returns
+    -------
+    float | None
+        Mean absolute error, in the task's unit, on rows that no head had seen: the held-out ones,
+        or each row in its turn of a cross-validation; none where there are too few.
+    """
+    by_folds = champion.calibration == Calibration.HELD_OUT
+    if champion.calibration == Calibration.RANGE:
+        return None
+    return champion.held_out_mae if by_folds else champion.validation_mae
+
+
+def _due(store: Store, name: str) -> Derivation | None:
+    """Give what is to be measured; none where the champion knows all rows, or it was measured."""
+    champion = store.ref(f"predictors/{name}")
+    if champion is None:
+        return None
+    state = task_state(store, name)
+    if Predictor.from_doc(store.record(champion)).dataset == state.dataset_digest:
+        return None
+    derivation = _derivation(state, champion)
+    return derivation if store.memo(derivation.key) is None else None
+
+
+def _derivation(state: TaskState, champion: str) -> Derivation:
+    return Derivation(
+        kind=DerivationKind.DRIFT,
+        task=state.name,
+        subject=f"champion {champion[:12]}",
+        inputs={"predictor": champion, "dataset": state.dataset_digest},
+        settings={"level": LEVEL},
+    )
+
+
+def _measured(bench: Workbench, derivation: Derivation) -> Drift:
+    from moma_cl.predictor import load_predictor
+
+    champion, dataset = derivation.inputs["predictor"], derivation.inputs["dataset"]
+    record = Predictor.from_doc(bench.store.record(champion))
+    unit = Task.from_doc(bench.store.record(record.task)).unit
+    new = _new_rows(bench, record.dataset, dataset)
+    predictor = load_predictor(bench, champion) if len(new) else None
+    if predictor is None:
+        return _drift(derivation, record, unit, rows=0)
+    rows = bench.rows(dataset)
+    graphs, targets = bench.graphs(rows), rows.targets[new]
+    answers = predictor.answer([graphs[row] for row in new], level=predictor.level).values
+    forward = predictor.normaliser.forward
+    return _drift(
+        derivation,
+        record,
+        unit,
+        rows=len(new),
+        mae=float(abs(answers - targets).mean()),
+        p_value=chance_of_larger(abs(forward(answers) - forward(targets)), _promised(predictor)),
+    )
+
+
+def chance_of_larger(
+    errors: NDArray[np.float64], reference: NDArray[np.float64] | None
+) -> float | None:
+    """Test whether errors are larger in the mean than those of a reference.
+
+    Parameters
+    ----------
+    errors
+        Absolute errors, shape ``(n_rows,)``, any unit.
+    reference
+        Absolute errors on rows that were like those learned, shape ``(n_reference,)``, same unit.
+
+    Returns
+    -------
+    float | None
+        Probability of a mean at least as large if it is chance which rows are new, found by
+        resampling and never below 1 / (`N_RESAMPLES` + 1); none without a reference.
+
+    References
+    ----------
+    Pitman, Suppl. J. R. Stat. Soc. 4, 119 (1937); one is added to both counts as by Phipson and
+    Smyth, arXiv 1603.05766, equation 2.
+    """
+    import numpy as np
+
+    if reference is None or not len(reference) or not len(errors):
+        return None
+    pooled, least = np.concatenate([errors, reference]), errors.sum() * (1 - _ROUNDING)
+    generator = np.random.default_rng(0)
+    larger = sum(
+        generator.choice(pooled, len(errors), replace=False, shuffle=False).sum() >= least
+        for _ in range(N_RESAMPLES)
+    )
+    return (1 + int(larger)) / (1 + N_RESAMPLES)
+
+
+def _promised(predictor: LoadedPredictor) -> NDArray[np.float64] | None:
+    """Give the champion's absolute errors on rows it had not seen, normalised."""
+    name = {
+        Calibration.HELD_OUT: "held_out_residuals",
+        Calibration.CROSS_VALIDATION: "cv_residuals",
+    }.get(predictor.record.calibration)
+    return None if name is None else predictor.arrays[name].astype(float)
+
+
+def _new_rows(bench: Workbench, then: str, now: str) -> NDArray[np.int64]:
+    """Find the rows whose structures the champion's dataset did not have."""
+    import numpy as np
+
+    from moma_cl.structures.fingerprints import known_in
+
+    known = np.sort(bench.rows(then).fingerprints)
+    return np.flatnonzero(~known_in(bench.rows(now).fingerprints, known))
+
+
+def _drift(
+    derivation: Derivation,
+    champion: Predictor,
+    unit: str,
+    *,
+    rows: int,
+    mae: float = 0.0,
+    p_value: float | None = None,
+) -> Drift:
+    return Drift(
+        predictor=derivation.inputs["predictor"],
+        dataset=derivation.inputs["dataset"],
+        unit=unit,
+        rows=rows,
+        mae=mae,
+        reference=str(champion.calibration),
+        reference_mae=promised_mae(champion),
+        p_value=p_value,
+        drifted=p_value is not None and p_value <= LEVEL,
+    )
+
+
+def _keep(store: Store, derivation: Derivation, found: Drift, seconds: float) -> None:
+    detail = {"task": derivation.task, "because": describe(found), **found.figures}
+    ref = f"drift/{derivation.task}"
+    with store.transaction("drift" if found.drifted else "new-rows", detail) as transaction:
+        digest = transaction.put_record(found.to_doc())
+        transaction.put_memo(derivation.key, digest, seconds)
+        if found.rows:
+            transaction.move_ref(ref, digest, expected=transaction.ref(ref))
+
+
+def _told(task: str, found: Drift, seconds: float) -> Done:
+    return Done(
+        task=task,
+        action=DRIFT if found.drifted else MEASURED,
+        kind=str(DerivationKind.DRIFT),
+        text=describe(found),
+        seconds=seconds,
+    )

@@ -1,0 +1,272 @@
+"""The inbox: where deliveries of rows lie, and when one is complete.
+
+A delivery is a file or folder in ``hub/inbox/TASK/``, or in ``hub/inbox/TASK/replace/`` where its
+rows may replace stored ones. It counts as complete when
+
+- its name neither begins with a dot nor ends as unfinished files do (`UNFINISHED`),
+- nothing about it changed between two looks, by size, time of change and inode, which are only
+  compared with themselves, so that no clock need be right; and
+- it is not empty, and no last line or compressed stream is cut off.
+
+Whoever writes elsewhere on the same file system and renames the finished file into the inbox is
+always safe; folders should come in no other way. Light: a look imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import json
+import time
+import zlib
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from moma_cl.sources import Signature, signature
+from moma_store.files import reported
+
+INBOX = "inbox"
+DONE, REFUSED, REPLACE = "done", "refused", "replace"
+REPORT = ".report.json"
+"""How the name of the report ends that lies beside what was put away."""
+
+_OWN_FOLDERS = frozenset({DONE, REFUSED, REPLACE})
+UNFINISHED = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".swp", "~")
+"""How the names of files end that are still being written."""
+
+SETTLE_SECONDS = 2.0
+"""Time between two looks, s."""
+
+_PIECE = 1 << 20  # bytes read at once
+_LONGEST_TAIL = 1 << 24  # bytes of a last line that are looked at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """A file or folder in the inbox.
+
+    Attributes
+    ----------
+    task
+        Name of the folder it lies in; empty for what lies beside those folders.
+    path
+        Where it lies.
+    replaces
+        Whether its rows may replace stored ones.
+    signature
+        How it looked; none if it could not be looked at.
+    """
+
+    task: str
+    path: Path
+    replaces: bool
+    signature: Signature | None
+
+    @property
+    def shown(self) -> str:
+        """Its place below the inbox, for messages."""
+        parts = (self.task, REPLACE if self.replaces else "", self.path.name)
+        return "/".join(part for part in parts if part)
+
+
+def folder_of(hub: Path, task: str) -> Path:
+    """Give the folder that a task's deliveries go to.
+
+    Parameters
+    ----------
+    hub
+        The hub.
+    task
+        The task's name.
+
+    Returns
+    -------
+    Path
+        The folder, whether or not it is there.
+    """
+    return hub / INBOX / task
+
+
+def open_for(hub: Path, tasks: Collection[str]) -> None:
+    """Make the folders of tasks, so that nobody has to guess their names.
+
+    Parameters
+    ----------
+    hub
+        The hub.
+    tasks
+        Names of tasks.
+    """
+    # Without them all goes on: who delivers can make them as well.
+    with suppress(OSError):
+        for task in tasks:
+            folder_of(hub, task).mkdir(parents=True, exist_ok=True)
+
+
+def look(hub: Path) -> list[Delivery]:
+    """See what lies in the inbox, complete or not.
+
+    Parameters
+    ----------
+    hub
+        The hub.
+
+    Returns
+    -------
+    list[Delivery]
+        By task, then by name, which is the order in which deliveries are taken in.
+
+    Raises
+    ------
+    StorageError
+        If the inbox cannot be read.
+    """
+    inbox = hub / INBOX
+    found = []
+    with reported("look into", inbox):
+        for entry in _entries(inbox):
+            if not entry.is_dir():
+                found.append(_delivery("", entry, replaces=False))
+                continue
+            found += [
+                _delivery(entry.name, path, replaces=folder == REPLACE)
+                for folder in ("", REPLACE)
+                for path in _entries(entry / folder)
+                if folder or path.name not in _OWN_FOLDERS
+            ]
+    return sorted(found, key=lambda delivery: (delivery.task, delivery.path.name))
+
+
+def settled(
+    hub: Path, tasks: Collection[str], *, seconds: float = SETTLE_SECONDS
+) -> list[Delivery]:
+    """Find the complete deliveries of some tasks; waits only where there may be some.
+
+    Parameters
+    ----------
+    hub
+        The hub.
+    tasks
+        Tasks of the hub.
+    seconds
+        Time between two looks, s.
+
+    Returns
+    -------
+    list[Delivery]
+        In the order in which they are to be taken in.
+
+    Raises
+    ------
+    StorageError
+        If the inbox cannot be read.
+    """
+    before = [d for d in look(hub) if d.task in tasks and waits(d) is None]
+    if not before:
+        return []
+    time.sleep(seconds)
+    return [delivery for delivery in look(hub) if delivery in before]
+
+
+def waits(delivery: Delivery) -> str | None:
+    """Say why a delivery cannot be complete, however still it keeps.
+
+    Parameters
+    ----------
+    delivery
+        The delivery.
+
+    Returns
+    -------
+    str | None
+        The reason; none where there is none.
+    """
+    if delivery.signature is None:
+        return "it cannot be opened"
+    if not any(size for _, size, _, _ in delivery.signature):
+        return "it is empty"
+    try:
+        cut_off = delivery.path.is_file() and _cut_off(delivery.path)
+    except OSError as error:
+        return f"it cannot be read ({error.strerror or error})"
+    return "its end is cut off" if cut_off else None
+
+
+def unclaimed(deliveries: Sequence[Delivery], tasks: Collection[str]) -> dict[str, str]:
+    """Find deliveries that belong to no task; they stay where they are.
+
+    Parameters
+    ----------
+    deliveries
+        What lies in the inbox.
+    tasks
+        Tasks of the hub.
+
+    Returns
+    -------
+    dict[str, str]
+        What is wrong and what to do, by folder; the empty name stands for the inbox itself.
+    """
+    found: dict[str, str] = {}
+    for folder in sorted({delivery.task for delivery in deliveries} - set(tasks)):
+        names = [delivery.path.name for delivery in deliveries if delivery.task == folder]
+        what = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+        if not folder:
+            found[folder] = f"{what} in {INBOX}/: move it to {INBOX}/TASK/"
+            continue
+        near = difflib.get_close_matches(folder, tasks, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "`moma-cl add-task` brings one"
+        found[folder] = f"{what} in {INBOX}/{folder}/, but there is no task {folder!r}; {hint}"
+    return found
+
+
+def _delivery(task: str, path: Path, *, replaces: bool) -> Delivery:
+    seen: Signature | None = None
+    with suppress(OSError):
+        seen = signature(path)
+    return Delivery(task=task, path=path, replaces=replaces, signature=seen)
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """List what a folder holds, but for unfinished files."""
+    if not folder.is_dir():
+        return
+    for entry in folder.iterdir():
+        unfinished = entry.name.startswith(".") or entry.name.lower().endswith(UNFINISHED)
+        if not unfinished:
+            yield entry
+
+
+def _cut_off(file: Path) -> bool:
+    """Tell whether JSON lines end in the middle of one, or a compressed stream before its end."""
+    name = file.name.lower()
+    compressed, lines = name.endswith(".gz"), name.removesuffix(".gz").endswith(".jsonl")
+    if not (compressed or lines):
+        return False
+    try:
+        line = _last_line(file, compressed=compressed)
+    except EOFError:
+        return True
+    except (gzip.BadGzipFile, zlib.error):
+        return False  # damaged rather than unfinished: taking it in will say so
+    if not lines or line.endswith(b"\n") or len(line) >= _LONGEST_TAIL:
+        return False
+    try:
+        json.loads(line)
+    except ValueError:
+        return True
+    return False
+
+
+def _last_line(file: Path, *, compressed: bool) -> bytes:
+    """Read the last line, with its end if it has one."""
+    tail = b""
+    with gzip.open(file, "rb") if compressed else file.open("rb") as stream:
+        if not compressed:
+            stream.seek(max(0, file.stat().st_size - _LONGEST_TAIL))
+        while piece := stream.read(_PIECE):
+            tail = (tail + piece)[-_LONGEST_TAIL:]
+    ended = tail.endswith(b"\n")
+    return tail.removesuffix(b"\n").rpartition(b"\n")[2] + (b"\n" if ended else b"")

@@ -1,0 +1,106 @@
+"""Sources: files and folders of rows as they arrive, and how their content is told apart.
+
+Light: looking whether something has arrived must import nothing heavy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+Signature = tuple[tuple[str, int, int, int], ...]
+"""Of each file: name within the source, size in bytes, time of change in ns, and inode."""
+
+
+def source_of(path: Path) -> dict[str, str]:
+    """Say where rows came from, for a segment's record.
+
+    Parameters
+    ----------
+    path
+        A file or folder.
+
+    Returns
+    -------
+    dict[str, str]
+        Its name and, if it can be read, the SHA-256 of its content.
+    """
+    try:
+        return {"name": path.name, "sha256": content_digest(path)}
+    except OSError:  # whoever reads the rows says what is wrong with it
+        return {"name": path.name}
+
+
+def content_digest(path: Path) -> str:
+    """Hash what a source holds.
+
+    Parameters
+    ----------
+    path
+        A file or folder.
+
+    Returns
+    -------
+    str
+        SHA-256, hexadecimal: of a file its bytes, of a folder the names and digests of its files.
+
+    Raises
+    ------
+    OSError
+        If something cannot be read.
+    """
+    if path.is_dir():
+        lines = (f"{_name(file, path)}\0{content_digest(file)}\n" for file in _files(path))
+        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def signature(path: Path) -> Signature:
+    """Note what shows whether a source is still being written.
+
+    Each file is opened: on a network file system that is what makes the client ask the server
+    rather than its cache.
+
+    Parameters
+    ----------
+    path
+        A file or folder.
+
+    Returns
+    -------
+    Signature
+        Equal to an earlier one if nothing was written in between.
+
+    Raises
+    ------
+    OSError
+        If something is gone or cannot be opened.
+    """
+    files = _files(path) if path.is_dir() else iter((path,))
+    return tuple((_name(file, path), *_facts(file)) for file in files)
+
+
+def _facts(file: Path) -> tuple[int, int, int]:
+    # Not to wait for the other end of a named pipe.
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        facts = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    return facts.st_size, facts.st_mtime_ns, facts.st_ino
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """List the files of a folder and below, in a fixed order; links to folders are not followed."""
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir() and not entry.is_symlink():
+            yield from _files(entry)
+        elif entry.is_file():
+            yield entry
+
+
+def _name(file: Path, source: Path) -> str:
+    return file.relative_to(source).as_posix()

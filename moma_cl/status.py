@@ -1,0 +1,201 @@
+"""Status: how a hub fares when nobody is watching, read without writing anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from moma_cl import daemon, drift, inbox
+from moma_cl.daemon import Heartbeat
+from moma_cl.last_pass import LastPass, last_pass
+from moma_cl.past import Past
+from moma_cl.plan import FAILED, NOT_WORTH, SET_ASIDE, WAITING, Step, plan_steps
+from moma_cl.reconcile import task_names, task_state
+from moma_cl.records import Drift, Predictor
+from moma_store.errors import StorageError
+from moma_store.store import Store
+
+if TYPE_CHECKING:
+    from moma_store.catalogue import Snapshot
+
+_PROBLEMS = frozenset({FAILED, SET_ASIDE, WAITING})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStatus:
+    """Whether something keeps the hub current by itself.
+
+    Attributes
+    ----------
+    running
+        Whether it runs now.
+    heartbeat
+        What it said last; what the last one said if it does not run.
+    """
+
+    running: bool
+    heartbeat: Heartbeat | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskStatus:
+    """How a task fares.
+
+    Attributes
+    ----------
+    name
+        The task's name.
+    rows
+        Its live rows.
+    champion
+        Digest of the predictor that answers; none before the first.
+    version
+        How many champions the task has had, this one included.
+    method
+        Which head of it answers.
+    held_out_mae
+        Its error on rows that decided nothing, or that of the cross-validation, in the unit.
+    unit
+        The task's unit.
+    steps
+        What a pass would do or leave alone: how often, by status.
+    problems
+        What fails or was set aside, and why.
+    drift
+        What was last measured on new rows; none where none have come.
+    drifted
+        Whether that was beyond chance, and the champion has not been replaced since.
+    """
+
+    name: str
+    rows: int
+    champion: str | None
+    version: int
+    method: str | None
+    held_out_mae: float | None
+    unit: str
+    steps: dict[str, int]
+    problems: tuple[str, ...]
+    drift: Drift | None
+    drifted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxStatus:
+    """What lies in the inbox.
+
+    Attributes
+    ----------
+    waiting
+        Deliveries that the next pass takes in, if they are complete.
+    unfinished
+        Deliveries that cannot be complete yet, and why.
+    unclaimed
+        Folders of no task, and what to do about them.
+    refused
+        Deliveries that were refused and still lie there, by task.
+    done
+        Number of deliveries that were taken in and still lie there, by task.
+    """
+
+    waiting: tuple[str, ...]
+    unfinished: dict[str, str]
+    unclaimed: dict[str, str]
+    refused: dict[str, tuple[str, ...]]
+    done: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubStatus:
+    """How a hub fares."""
+
+    hub: str
+    daemon: DaemonStatus
+    last_pass: LastPass | None
+    tasks: tuple[TaskStatus, ...]
+    inbox: InboxStatus
+
+
+def status(hub: Path) -> HubStatus:
+    """Look how a hub fares.
+
+    Parameters
+    ----------
+    hub
+        The hub.
+
+    Returns
+    -------
+    HubStatus
+        Tasks, inbox, last pass and daemon.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no hub.
+    """
+    with Store.open(hub) as store, store.snapshot() as view:
+        names, past = task_names(view), Past.of(view)
+        steps = plan_steps(view)
+        tasks = tuple(_task(view, past, steps, name) for name in names)
+    return HubStatus(
+        hub=str(hub),
+        daemon=DaemonStatus(running=daemon.is_running(hub), heartbeat=daemon.heartbeat(hub)),
+        last_pass=last_pass(hub),
+        tasks=tasks,
+        inbox=_inbox(hub, names),
+    )
+
+
+def _task(view: Snapshot, past: Past, steps: list[Step], name: str) -> TaskStatus:
+    state = task_state(view, name)
+    digest = view.ref(f"predictors/{name}")
+    champion = None if digest is None else Predictor.from_doc(view.record(digest))
+    measured = view.ref(f"drift/{name}")
+    found = None if measured is None else Drift.from_doc(view.record(measured))
+    own = [step for step in steps if step.task == name and step.status != NOT_WORTH]
+    counts: dict[str, int] = {}
+    for step in own:
+        counts[step.status] = counts.get(step.status, 0) + 1
+    return TaskStatus(
+        name=name,
+        rows=state.dataset.n_rows,
+        champion=digest,
+        version=len(past.moves.get(f"predictors/{name}", [])),
+        method=None if champion is None else str(champion.method),
+        held_out_mae=None if champion is None else drift.promised_mae(champion),
+        unit=state.task.unit,
+        steps=counts,
+        problems=tuple(step.why for step in own if step.status in _PROBLEMS),
+        drift=found,
+        drifted=found is not None and found.drifted and found.predictor == digest,
+    )
+
+
+def _inbox(hub: Path, names: list[str]) -> InboxStatus:
+    try:
+        found = inbox.look(hub)
+    except StorageError as error:  # on a file system that is gone for the moment
+        return InboxStatus(
+            waiting=(), unfinished={inbox.INBOX: error.message}, unclaimed={}, refused={}, done={}
+        )
+    own = [(delivery, inbox.waits(delivery)) for delivery in found if delivery.task in names]
+    refused = {name: _put_away(hub, name, inbox.REFUSED) for name in names}
+    done = {name: len(_put_away(hub, name, inbox.DONE)) for name in names}
+    return InboxStatus(
+        waiting=tuple(delivery.shown for delivery, reason in own if reason is None),
+        unfinished={delivery.shown: reason for delivery, reason in own if reason is not None},
+        unclaimed=inbox.unclaimed(found, names),
+        refused={name: files for name, files in refused.items() if files},
+        done={name: count for name, count in done.items() if count},
+    )
+
+
+def _put_away(hub: Path, task: str, folder: str) -> tuple[str, ...]:
+    place = inbox.folder_of(hub, task) / folder
+    try:
+        found = [entry.name for entry in place.iterdir()]
+    except OSError:  # nothing was put away yet
+        return ()
+    return tuple(sorted(name for name in found if not name.endswith((inbox.REPORT, ".part"))))

@@ -1,0 +1,105 @@
+"""Drift: said only where the champion errs beyond chance on rows it has not seen."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moma_cl import drift, listing, service
+from moma_cl.records import Drift
+from moma_cl.status import status
+from moma_store.store import Store
+
+
+@pytest.fixture(scope="module")
+def founded(tmp_path_factory, made_up):
+    folder = tmp_path_factory.mktemp("founded")
+    service.init(folder / "hub", backbone="cgcnn")
+    rows = folder / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in made_up(60)))
+    service.add_task(folder / "hub", "energy", [rows], target="energy", unit="eV", module="none")
+    return folder / "hub"
+
+
+@pytest.fixture
+def hub(founded, tmp_path):
+    return Path(shutil.copytree(founded, tmp_path / "hub"))
+
+
+def shifted(rows, by):
+    return [{**row, "energy": row["energy"] + by} for row in rows]
+
+
+def test_false_alarms_are_as_rare_as_promised(monkeypatch):
+    monkeypatch.setattr(drift, "N_RESAMPLES", 199)
+    generator = np.random.default_rng(3)
+    alarms = 0
+    for _ in range(100):
+        errors = abs(generator.standard_t(2, size=108))  # heavy tails
+        alarms += drift.chance_of_larger(errors[:8], errors[8:]) <= 0.05
+    assert alarms <= 12  # 5 expected
+
+
+def test_probabilities_are_those_of_counting_by_hand():
+    # one of six rows is new and has the largest error
+    found = drift.chance_of_larger(np.array([9.0]), np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
+    assert found == pytest.approx(1 / 6, abs=0.02)
+    assert drift.chance_of_larger(np.ones(3), np.ones(50)) == 1.0
+
+
+def test_larger_errors_of_a_few_rows_are_found():
+    reference = np.abs(np.random.default_rng(0).normal(size=100))
+    assert drift.chance_of_larger(reference[:5] + 5.0, reference) <= drift.LEVEL
+
+
+def test_without_a_promise_there_is_nothing_to_break():
+    assert drift.chance_of_larger(np.ones(3), None) is None
+    assert drift.chance_of_larger(np.ones(3), np.zeros(0)) is None
+
+
+def test_rows_unlike_the_learned_ones_are_drift_once_and_told_everywhere(hub, write_rows, made_up):
+    taken = service.add_data(hub, "energy", [write_rows(shifted(made_up(12, first=60), 9.0))])
+    (said,) = [d for d in taken.done if d.kind == "drift"]
+    assert (said.action, "drift" in said.text) == ("drift", True)
+    (entry,) = [e for e in listing.log(hub) if e.action == "drift"]
+    assert entry.detail["drifted"] is True
+    assert entry.detail["mae"] > 5 > entry.detail["reference_mae"]
+    shown = listing.show(hub, "energy").document["drift"]
+    assert (shown["rows"], shown["drifted"]) == (12, True)
+    (task,) = status(hub).tasks
+    assert task.drift == Drift.from_doc(shown)
+    assert task.drifted is False  # the rows were learned since
+    assert [d for d in service.update(hub) if d.kind == "drift"] == []
+
+
+def test_rows_like_the_learned_ones_are_only_measured(hub, write_rows, made_up):
+    taken = service.add_data(hub, "energy", [write_rows(made_up(6, first=60))])
+    (said,) = [d for d in taken.done if d.kind == "drift"]
+    assert said.action == "measured"
+
+
+def test_it_is_measured_before_the_rows_are_learned(hub, write_rows, made_up):
+    with Store.open(hub) as store:
+        champion = store.ref("predictors/energy")
+    rows = write_rows(shifted(made_up(12, first=60), 9.0))
+    service.add_data(hub, "energy", [rows], compose=False)
+    (said,) = [d for d in service.update(hub) if d.kind == "drift"]
+    assert said.action == "drift"
+    with Store.open(hub) as store:
+        measured = Drift.from_doc(store.record(store.ref("drift/energy")))
+        assert measured.predictor == champion != store.ref("predictors/energy")
+
+
+def test_corrections_of_learned_structures_are_no_drift(hub, write_rows, made_up):
+    rows = write_rows(shifted(made_up(12), 9.0))
+    taken = service.add_data(hub, "energy", [rows], replace=True)
+    assert [d for d in taken.done if d.kind == "drift"] == []
+
+
+def test_a_removed_task_leaves_no_drift_behind(hub, write_rows, made_up):
+    service.add_data(hub, "energy", [write_rows(made_up(6, first=60))])
+    service.remove_task(hub, "energy")
+    with Store.open(hub) as store:
+        assert store.refs("drift/") == {}

@@ -1,0 +1,368 @@
+"""The inbox: each delivery is taken in exactly once, and only when it is complete."""
+
+import gzip
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from moma_cl import deliveries, inbox, service
+from moma_cl.datasets import SegmentRows
+from moma_cl.progress import quiet
+from moma_cl.records import Dataset, Segment
+from moma_cl.sources import content_digest, signature
+from moma_cl.workbench import Workbench
+from moma_store.errors import StorageError
+from moma_store.store import Store
+
+
+@pytest.fixture(scope="module")
+def founded(tmp_path_factory, made_up):
+    """A hub with one task of thirty rows and nothing stale."""
+    folder = tmp_path_factory.mktemp("founded")
+    service.init(folder / "hub", backbone="cgcnn")
+    rows = folder / "rows.jsonl"
+    rows.write_text(lines(made_up(30)))
+    service.add_task(folder / "hub", "energy", [rows], target="energy", unit="eV", module="none")
+    return folder / "hub"
+
+
+@pytest.fixture
+def hub(founded, tmp_path):
+    return Path(shutil.copytree(founded, tmp_path / "hub"))
+
+
+@pytest.fixture
+def deliver(hub):
+    def put(rows, name="night.jsonl", folder="energy"):
+        file = hub / "inbox" / folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(rows if isinstance(rows, str) else lines(rows))
+        return file
+
+    return put
+
+
+def lines(rows) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def update(hub):
+    return service.update(hub, settle=0.0)
+
+
+def take_in(hub):
+    """What `update` does about the inbox, and nothing else."""
+    with Store.open(hub, write=True) as store:
+        return deliveries.take_deliveries(
+            store, inbox.settled(hub, ["energy"], seconds=0.0), progress=quiet
+        )
+
+
+def stored(hub, task="energy") -> list[str]:
+    """Ids of all rows of all segments, dead or alive."""
+    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+        segments = Dataset.from_doc(store.record(store.ref(f"datasets/{task}"))).segments
+        contents = [bench._segment(digest) for digest in segments]
+    return [i for content in contents if isinstance(content, SegmentRows) for i in content.ids]
+
+
+def sources(hub, task="energy"):
+    with Store.open(hub) as store:
+        segments = Dataset.from_doc(store.record(store.ref(f"datasets/{task}"))).segments
+        return [Segment.from_doc(store.record(digest)).sources for digest in segments]
+
+
+def told(done, action):
+    return [entry.text for entry in done if entry.action == action]
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_new_task_has_its_folder(hub):
+    assert (hub / "inbox" / "energy").is_dir()
+
+
+def test_a_delivery_is_taken_in_learned_and_put_away_with_a_report(hub, deliver, made_up):
+    file = deliver(made_up(4, first=30))
+    digest = content_digest(file)
+    done = update(hub)
+    assert told(done, "taken-in") == ["energy/night.jsonl: rows: 4 added"]
+    assert ("energy", "promoted") in [(d.task, d.action) for d in done]
+    assert len(stored(hub)) == 34
+    assert sources(hub)[-1] == ({"name": "night.jsonl", "sha256": digest},)
+    away = hub / "inbox" / "energy" / "done"
+    assert names(away) == ["night.jsonl", "night.jsonl.report.json"]
+    report = json.loads((away / "night.jsonl.report.json").read_text())
+    assert (report["rows"], report["sha256"], report["task"]) == (4, digest, "energy")
+    assert update(hub) == []
+
+
+def test_deliveries_are_taken_in_by_name_each_as_a_segment_of_its_own(hub, deliver, made_up):
+    deliver(made_up(2, first=32), name="b.jsonl")
+    deliver(made_up(2, first=30), name="a.jsonl")
+    take_in(hub)
+    assert [s[0]["name"] for s in sources(hub)[1:]] == ["a.jsonl", "b.jsonl"]
+    assert stored(hub)[30:] == ["row-30", "row-31", "row-32", "row-33"]
+
+
+def test_a_folder_with_a_table_is_one_delivery(hub, made_up):
+    folder = hub / "inbox" / "energy" / "batch"
+    folder.mkdir()
+    poscar = "NaCl\n1.0\n0 2.8 2.8\n2.8 0 2.8\n2.8 2.8 0\nNa Cl\n1 1\nDirect\n0 0 0\n0.5 0.5 0.5\n"
+    (folder / "salt.vasp").write_text(poscar)
+    (folder / "id_prop.csv").write_text("id,energy\nsalt,-1.5\n")
+    assert told(take_in(hub), "taken-in") == ["energy/batch: rows: 1 added"]
+    assert (hub / "inbox" / "energy" / "done" / "batch" / "salt.vasp").exists()
+    assert "sha256" in sources(hub)[-1][0]
+
+
+@pytest.mark.parametrize("name", [".night.jsonl", "night.jsonl.part", "night.jsonl.TMP", "n~"])
+def test_unfinished_names_are_left_alone(hub, deliver, made_up, name):
+    file = deliver(made_up(2, first=30), name=name)
+    assert take_in(hub) == []
+    assert file.exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda whole: b"", "empty"),
+        (lambda whole: whole[:-20], "cut off"),
+        (lambda whole: gzip.compress(whole)[:-12], "cut off"),
+    ],
+)
+def test_what_cannot_be_complete_waits_until_it_is(hub, made_up, spoil, why):
+    whole = lines(made_up(3, first=30)).encode()
+    compressed = spoil(whole)[:2] == b"\x1f\x8b"
+    file = hub / "inbox" / "energy" / ("night.jsonl.gz" if compressed else "night.jsonl")
+    file.write_bytes(spoil(whole))
+    assert take_in(hub) == []
+    (seen,) = inbox.look(hub)
+    assert why in inbox.waits(seen)
+    file.write_bytes(gzip.compress(whole) if compressed else whole)
+    assert told(take_in(hub), "taken-in") == [f"energy/{file.name}: rows: 3 added"]
+
+
+def test_a_last_line_without_its_end_is_complete_if_it_is_json(hub, deliver, made_up):
+    deliver(lines(made_up(3, first=30)).rstrip("\n"))
+    assert len(told(take_in(hub), "taken-in")) == 1
+    assert len(stored(hub)) == 33
+
+
+def test_a_file_that_grows_between_two_looks_waits(hub, deliver, made_up, monkeypatch):
+    file = deliver(made_up(2, first=30))
+
+    def grow(seconds):
+        with file.open("a") as stream:
+            stream.write(lines(made_up(1, first=32)))
+
+    monkeypatch.setattr(inbox.time, "sleep", grow)
+    assert take_in(hub) == []
+    monkeypatch.setattr(inbox.time, "sleep", lambda seconds: None)
+    take_in(hub)
+    assert stored(hub)[30:] == ["row-30", "row-31", "row-32"]
+
+
+@pytest.mark.parametrize("jump", [-3e8, 3e8])
+def test_times_of_change_may_be_anything(hub, deliver, made_up, jump):
+    file = deliver(made_up(2, first=30))
+    os.utime(file, (1.7e9 + jump,) * 2)
+    assert len(told(take_in(hub), "taken-in")) == 1
+
+
+def test_what_is_written_while_it_is_read_is_taken_in_later(hub, deliver, made_up, monkeypatch):
+    from moma_cl import arrivals
+
+    file = deliver(made_up(2, first=30))
+    take = arrivals.take
+
+    def slow(*arguments, **options):
+        intake = take(*arguments, **options)
+        with file.open("a") as stream:
+            stream.write(lines(made_up(1, first=32)))
+        return intake
+
+    monkeypatch.setattr(arrivals, "take", slow)
+    assert told(take_in(hub), "taken-in") == []
+    assert (file.exists(), len(stored(hub))) == (True, 30)
+    monkeypatch.setattr(arrivals, "take", take)
+    take_in(hub)
+    assert stored(hub)[30:] == ["row-30", "row-31", "row-32"]
+
+
+def test_what_is_written_after_it_was_read_is_not_lost(hub, deliver, made_up, monkeypatch):
+    from moma_cl import arrivals
+
+    file = deliver(made_up(2, first=30))
+    append = arrivals.append_rows
+
+    def late(*arguments):
+        added = append(*arguments)
+        with file.open("a") as stream:
+            stream.write(lines(made_up(1, first=32)))
+        return added
+
+    monkeypatch.setattr(arrivals, "append_rows", late)
+    take_in(hub)
+    monkeypatch.setattr(arrivals, "append_rows", append)
+    take_in(hub)
+    assert stored(hub)[30:] == ["row-30", "row-31", "row-32"]
+    assert not file.exists()
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing in the program catches it."""
+
+
+@pytest.mark.parametrize("moment", ["before the rows", "after the rows", "after the report"])
+def test_a_kill_at_any_step_takes_each_row_in_once(hub, deliver, made_up, monkeypatch, moment):
+    from moma_cl import arrivals
+
+    file = deliver(made_up(3, first=30))
+
+    def killed(*arguments, **options):
+        raise Killed
+
+    owner, name = {
+        "before the rows": (arrivals, "append_rows"),
+        "after the rows": (deliveries, "_put_away"),
+        "after the report": (Path, "rename"),
+    }[moment]
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, killed)
+        with pytest.raises(Killed):
+            take_in(hub)
+    assert file.exists()
+    done = take_in(hub)
+    assert stored(hub)[30:] == ["row-30", "row-31", "row-32"]
+    assert len(told(done, "taken-in")) == 1
+    assert names(file.parent / "done") == ["night.jsonl", "night.jsonl.report.json"]
+    assert not file.exists()
+
+
+def test_a_delivery_that_was_taken_in_does_not_bring_retracted_rows_back(hub, deliver, made_up):
+    deliver(made_up(3, first=30))
+    take_in(hub)
+    service.retract(hub, "energy", ["row-30"])
+    deliver(made_up(3, first=30), name="again.jsonl")
+    assert told(take_in(hub), "taken-in") == ["energy/again.jsonl: its content was taken in before"]
+    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+        assert "row-30" not in bench.rows(store.ref("datasets/energy")).ids
+
+
+def test_rows_stored_with_other_content_are_refused_and_named(hub, deliver, made_up):
+    changed = [{**row, "energy": 7.0 + i} for i, row in enumerate(made_up(2))]
+    deliver([*changed, *made_up(1, first=30)])
+    assert told(take_in(hub), "taken-in") == ["energy/night.jsonl: rows: 1 added, 2 refused"]
+    report = hub / "inbox" / "energy" / "done" / "night.jsonl.report.json"
+    rows = json.loads(report.read_text())["refusals"]["rows"]
+    assert [row["id"] for row in rows] == ["row-0", "row-1"]
+
+
+def test_nothing_but_such_rows_is_a_refused_delivery(hub, deliver, made_up):
+    deliver([{**made_up(1)[0], "energy": 7.0}])
+    assert told(take_in(hub), "refused") == ["energy/night.jsonl: rows: 1 refused"]
+    assert (hub / "inbox" / "energy" / "refused" / "night.jsonl").exists()
+    assert len(stored(hub)) == 30
+
+
+def test_rows_in_replace_replace(hub, deliver, made_up):
+    deliver([{**made_up(1)[0], "energy": 7.0}], folder="energy/replace")
+    assert told(take_in(hub), "taken-in") == ["energy/replace/night.jsonl: rows: 1 added"]
+    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+        rows = bench.rows(store.ref("datasets/energy"))
+    assert dict(zip(rows.ids, rows.targets, strict=True))["row-0"] == 7.0
+    assert (hub / "inbox" / "energy" / "done" / "night.jsonl").exists()
+
+
+def test_a_file_of_no_known_kind_is_refused_and_the_others_go_on(hub, deliver, made_up):
+    deliver("hello", name="a.txt")
+    deliver(made_up(2, first=30), name="b.jsonl")
+    done = take_in(hub)
+    assert len(told(done, "refused")) == len(told(done, "taken-in")) == 1
+    report = json.loads((hub / "inbox/energy/refused/a.txt.report.json").read_text())
+    assert report["code"] == "invalid-input.unknown-format"
+
+
+def test_an_error_that_nobody_foresaw_leaves_the_file_and_the_others_go_on(
+    hub, deliver, made_up, monkeypatch
+):
+    from moma_cl import arrivals
+
+    file = deliver(made_up(2, first=30), name="a.jsonl")
+    deliver(made_up(2, first=32), name="b.jsonl")
+    take = arrivals.take
+
+    def broken(store, paths, *arguments, **options):
+        if paths[0].name == "a.jsonl":
+            raise RuntimeError("a bug")
+        return take(store, paths, *arguments, **options)
+
+    monkeypatch.setattr(arrivals, "take", broken)
+    done = take_in(hub)
+    assert told(done, "failed") == [
+        "[delivery] energy/a.jsonl stays in the inbox: RuntimeError: a bug"
+    ]
+    assert len(told(done, "taken-in")) == 1
+    assert file.exists()
+
+
+def test_a_full_disk_is_everybody_s_concern(hub, deliver, made_up, monkeypatch):
+    from moma_cl import arrivals
+
+    def full(*arguments):
+        raise StorageError("no space left on device")
+
+    deliver(made_up(2, first=30))
+    monkeypatch.setattr(arrivals, "append_rows", full)
+    with pytest.raises(StorageError):
+        take_in(hub)
+
+
+def test_deliveries_of_no_task_stay_and_are_told_until_there_is_one(hub, deliver, made_up):
+    file = deliver(made_up(30), folder="enrgy")
+    beside = deliver(made_up(1), folder=".", name="lost.jsonl")
+    for _ in range(2):
+        texts = told(update(hub), "unclaimed")
+        assert "move it to inbox/TASK/" in texts[0]
+        assert "did you mean 'energy'?" in texts[1]
+    assert file.exists()
+    assert beside.exists()
+
+
+def test_names_are_kept_apart_in_done(hub, deliver, made_up):
+    deliver(made_up(1, first=30))
+    take_in(hub)
+    deliver(made_up(1, first=31))
+    take_in(hub)
+    away = hub / "inbox" / "energy" / "done"
+    assert [name for name in names(away) if "report" not in name] == [
+        "night-2.jsonl",
+        "night.jsonl",
+    ]
+
+
+def test_only_the_tasks_asked_for_take_deliveries_in(hub, deliver, made_up, write_rows):
+    service.add_task(hub, "gap", [write_rows(made_up(30))], target="gap", unit="eV", module="none")
+    file = deliver(made_up(1, first=30))
+    assert told(service.update(hub, tasks=["gap"], settle=0.0), "taken-in") == []
+    assert file.exists()
+
+
+def test_a_named_pipe_keeps_nobody_waiting(hub):
+    os.mkfifo(hub / "inbox" / "energy" / "pipe.jsonl")
+    assert take_in(hub) == []
+
+
+def test_a_signature_sees_every_file_of_a_folder(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a").write_text("1")
+    before = signature(tmp_path)
+    (tmp_path / "deep" / "a").write_text("12")
+    assert signature(tmp_path) != before
+    assert [name for name, *_ in before] == ["deep/a"]
