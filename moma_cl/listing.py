@@ -6,13 +6,14 @@ Light: none of it imports numpy or torch, and no blob is opened.
 from __future__ import annotations
 
 import difflib
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moma_cl.finding import existing_task
+from moma_cl.finding import TASK_REFS, existing_task
 from moma_cl.past import Past
 from moma_cl.reconcile import TaskState, task_names, task_state
 from moma_cl.records import Composition, Module, Predictor, Segment
@@ -23,8 +24,6 @@ from moma_store.store import Store
 
 SHORTEST_ABBREVIATION = 6
 """Hexadecimal digits by which a record may be named, if they are enough to tell it apart."""
-
-_PER_TASK = ("tasks", "datasets", "recipes", "compositions", "predictors", "fitted", "modules")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +257,7 @@ def modules(path: Path) -> list[ModuleListed]:
     NotFoundError
         If there is no hub.
     """
-    with _reading(path) as view:
+    with _without_collector(), _reading(path) as view:
         past = Past.of(view)
         used = _weights_by_module(view)
         return [
@@ -336,6 +335,18 @@ def log(path: Path, *, limit: int | None = None, task: str | None = None) -> lis
 
 
 @contextmanager
+def _without_collector() -> Iterator[None]:
+    """Make many small objects without Python's search for cycles, which there are none of."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@contextmanager
 def _reading(path: Path) -> Iterator[Snapshot]:
     with Store.open(path) as store, store.snapshot() as view:
         yield view
@@ -374,7 +385,9 @@ def _task_listed(view: Snapshot, past: Past, state: TaskState) -> TaskListed:
 def _module_listed(
     view: Snapshot, past: Past, ref: str, digest: str, used_by: dict[str, float]
 ) -> ModuleListed:
-    module = Module.from_doc(view.record(digest))
+    # Only what is shown is read: a hub may have ten thousand modules.
+    module = view.record(digest)
+    Module.check_doc(module)
     moves = past.moves[ref]
     name = ref.removeprefix("modules/")
     return ModuleListed(
@@ -382,13 +395,13 @@ def _module_listed(
         version=len(moves),
         digest=digest,
         task=name,
-        kind=str(module.module),
-        property=module.property,
-        bytes=module.blob.n_bytes,
+        kind=module["module"],
+        property=module["property"],
+        bytes=module["blob"]["bytes"],
         created=moves[-1].at,
-        rows=module.n_train,
-        validation_mae=module.validation_mae,
-        unit=module.unit,
+        rows=module["n_train"],
+        validation_mae=module["validation_mae"],
+        unit=module["unit"],
         used_by=used_by,
     )
 
@@ -420,7 +433,7 @@ def _task_shown(view: Snapshot, name: str) -> Shown:
     past = Past.of(view)
     present = {
         kind: view.record(digest)
-        for kind in _PER_TASK
+        for kind in TASK_REFS
         if (digest := view.ref(f"{kind}/{name}")) is not None
     }
     document: dict[str, Any] = {
@@ -434,6 +447,7 @@ def _task_shown(view: Snapshot, name: str) -> Shown:
         "predictor": present.get("predictors"),
         "fitted": present.get("fitted"),
         "module": present.get("modules"),
+        "drift": present.get("drift"),
     }
     if document["composition"] is not None:
         weights = _weights(past, Composition.from_doc(document["composition"]))
@@ -442,7 +456,7 @@ def _task_shown(view: Snapshot, name: str) -> Shown:
         kind="task",
         name=name,
         digest=state.task_digest,
-        refs=past.of_refs(f"{kind}/{name}" for kind in _PER_TASK),
+        refs=past.of_refs(f"{kind}/{name}" for kind in TASK_REFS),
         used_by=_weights_by_module(view).get(view.ref(f"modules/{name}") or "", {}),
         document=document,
     )

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from numpy.typing import NDArray
 
 from moma_store.codecs import Float32Array
-from moma_store.manifest import Manifest
+from moma_store.manifest import ArraySpec, Manifest
 from moma_store.zarr_layout import DIFFERENCE_CHUNK
 
 if TYPE_CHECKING:
-    from moma_store.blobs import BlobReader
+    from moma_store.blob_reader import BlobReader
+
+AnyArray = NDArray[Any]
+"""An array that a blob may hold."""
 
 
 class Base(Protocol):
@@ -21,7 +26,10 @@ class Base(Protocol):
     manifest: Manifest
 
     def piece(self, name: str, number: int) -> Float32Array:
-        """Give one chunk of a one-dimensional array, in the chunks of a difference."""
+        """Give one chunk of a one-dimensional array, in the chunks of a difference.
+
+        It is valid until the same thread asks for the next one.
+        """
 
     def chunks(self, name: str) -> Iterator[Float32Array]:
         """Give them all, verified by the end."""
@@ -65,3 +73,29 @@ class MemoryBase:
 
     def verify(self) -> None:
         """Do nothing: it was verified when it was read."""
+
+
+def alike(dtype: str, shape: tuple[int, ...], other: ArraySpec | None) -> bool:
+    """Tell whether an array may be stored as the difference from another.
+
+    Parameters
+    ----------
+    dtype
+        Name of the array's dtype.
+    shape
+        Its shape.
+    other
+        The array of its name in the base, if there is one.
+
+    Returns
+    -------
+    bool
+        Whether both are one-dimensional float32 arrays of one length, which is not 0.
+    """
+    return (
+        other is not None
+        and dtype == other.dtype == "float32"
+        and shape == other.shape
+        and len(shape) == 1
+        and shape[0] > 0
+    )

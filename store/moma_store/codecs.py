@@ -23,13 +23,15 @@ _SIGN = np.uint32(0x8000_0000)
 _BLOCK = 1 << 16
 
 
-def to_ordered(values: Float32Array) -> Uint32Array:
+def to_ordered(values: Float32Array, *, out: Uint32Array | None = None) -> Uint32Array:
     """Map floats to integers whose order is theirs.
 
     Parameters
     ----------
     values
         Any bit patterns, shape ``(n,)``, contiguous.
+    out
+        Where to put the integers, shape ``(n,)``, contiguous; a new array if None.
 
     Returns
     -------
@@ -37,30 +39,36 @@ def to_ordered(values: Float32Array) -> Uint32Array:
         All bits inverted where the sign bit is set, else the sign bit set, shape ``(n,)``.
     """
     bits: Uint32Array = values.view("<u4")
+    mask = np.empty(values.shape, dtype="<u4") if out is None else out
     # The shift is arithmetic: all bits of the mask are set where the sign is, its sign bit always.
-    mask = (bits.view("<i4") >> 31).view("<u4")
+    np.right_shift(bits.view("<i4"), 31, out=mask.view("<i4"))
     mask |= _SIGN
     mask ^= bits
     return mask
 
 
-def from_ordered(ordered: Uint32Array) -> Float32Array:
+def from_ordered(ordered: Uint32Array, *, out: Float32Array | None = None) -> Float32Array:
     """Invert `to_ordered`.
 
     Parameters
     ----------
     ordered
         What `to_ordered` gives, shape ``(n,)``.
+    out
+        Where to put the floats, shape ``(n,)``, contiguous; a new array if None.
 
     Returns
     -------
     Float32Array
         The floats, bit for bit, shape ``(n,)``.
     """
-    mask = ~(ordered.view("<i4") >> 31).view("<u4")
+    values = np.empty(ordered.shape, dtype="<f4") if out is None else out
+    mask = values.view("<u4")
+    np.right_shift(ordered.view("<i4"), 31, out=mask.view("<i4"))
+    np.invert(mask, out=mask)
     mask |= _SIGN
     mask ^= ordered
-    return mask.view("<f4")
+    return values
 
 
 def encode_difference(values: Float32Array, base: Float32Array) -> Uint8Array:
@@ -89,13 +97,15 @@ def encode_difference(values: Float32Array, base: Float32Array) -> Uint8Array:
             f"the base has shape {base.shape}, expected that of the values, {values.shape}"
         )
     planes = np.empty((4, len(values)), dtype=np.uint8)
+    scratch = np.empty((2, min(_BLOCK, len(values))), dtype="<u4")
     for start in range(0, len(values), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        zigzag = to_ordered(values[block])
-        zigzag -= to_ordered(base[block])
-        signs = (zigzag.view("<i4") >> 31).view("<u4")
+        block = slice(start, min(start + _BLOCK, len(values)))
+        zigzag, other = scratch[:, : block.stop - start]
+        to_ordered(values[block], out=zigzag)
+        zigzag -= to_ordered(base[block], out=other)
+        np.right_shift(zigzag.view("<i4"), 31, out=other.view("<i4"))
         zigzag <<= np.uint32(1)
-        zigzag ^= signs
+        zigzag ^= other
         for place, plane in enumerate(planes):
             plane[block] = zigzag.view(np.uint8)[place::4]
     return planes
@@ -130,15 +140,16 @@ def decode_difference(
             f"byte planes have shape {planes.shape}, expected {(4, *base.shape)} as the base has"
         )
     values: Float32Array = np.empty(base.shape, dtype="<f4") if out is None else out
-    scratch = np.empty(min(_BLOCK, len(base)), dtype="<u4")
+    scratch = np.empty((2, min(_BLOCK, len(base))), dtype="<u4")
     for start in range(0, len(base), _BLOCK):
         block = slice(start, min(start + _BLOCK, len(base)))
-        zigzag = scratch[: block.stop - start]
+        zigzag, other = scratch[:, : block.stop - start]
         for place, plane in enumerate(planes):
             zigzag.view(np.uint8)[place::4] = plane[block]
-        signs = np.negative(zigzag & np.uint32(1))
+        np.bitwise_and(zigzag, np.uint32(1), out=other)
+        np.negative(other, out=other)
         zigzag >>= np.uint32(1)
-        zigzag ^= signs
-        zigzag += to_ordered(base[block])
-        values[block] = from_ordered(zigzag)
+        zigzag ^= other
+        zigzag += to_ordered(base[block], out=other)
+        from_ordered(zigzag, out=values[block])
     return values

@@ -216,9 +216,6 @@ def check_name(what: str, name: Any) -> bytes:
 
 
 def _checksum(database: str, key: bytes, value: bytes) -> bytes:
-    state = hashlib.blake2b(digest_size=_CHECKSUM_BYTES, person=database.encode())
     # The length keeps apart pairs whose key and value run together the same way.
-    state.update(len(key).to_bytes(4, "big"))
-    state.update(key)
-    state.update(value)
-    return state.digest()
+    data = len(key).to_bytes(4, "big") + key + value
+    return hashlib.blake2b(data, digest_size=_CHECKSUM_BYTES, person=database.encode()).digest()

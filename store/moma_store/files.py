@@ -1,8 +1,8 @@
 """The file system as the store uses it: every blob file passes through `Files`.
 
-A blob becomes visible in three steps, each durable before the next: the bytes are written to a new
-file and forced to disk, the file is renamed to its final name, and the folders that gained a name
-are forced to disk. Fault injection overrides the primitives, one method per system call.
+A blob becomes visible in steps, each durable before the next: its folder is made where it is not
+there, the bytes are written to a new file and forced to disk, and the file is renamed to its final
+name, which is forced to disk. Fault injection overrides the primitives, one method per system call.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ class Files:
     def read_at(self, descriptor: int, size: int, offset: int) -> bytes:
         """Read from an open file; fewer bytes at its end."""
         return os.pread(descriptor, size, offset)
+
+    def read_into(self, descriptor: int, buffer: memoryview, offset: int) -> int:
+        """Fill a buffer from an open file, and tell how far; not to the end at the file's end."""
+        return os.preadv(descriptor, [buffer], offset)
 
     def fsync(self, descriptor: int) -> None:
         """Force an open file or folder to the medium."""
@@ -102,7 +106,25 @@ class Files:
             self._discard(path)
             raise
 
-    def publish(self, source: Path, target: Path) -> None:
+    def prepare_folder(self, folder: Path) -> None:
+        """Make a folder, unless it is there, and its name durable.
+
+        Parameters
+        ----------
+        folder
+            The folder; the one above must exist.
+
+        Raises
+        ------
+        StorageError
+            If either fails.
+        """
+        with reported("make", folder):
+            self.make_folder(folder)
+        # Also where it was there: whoever made it may have been killed before this.
+        self.sync_path(folder.parent)
+
+    def publish(self, source: Path, target: Path, *, prepared: bool = False) -> None:
         """Move a finished file of the same file system to its final name, durably.
 
         Parameters
@@ -111,19 +133,24 @@ class Files:
             A file that `write_new` has finished.
         target
             The final name. Its folder is made where needed; the folder above must exist.
+        prepared
+            Whether `prepare_folder` was called for its folder.
 
         Raises
         ------
         StorageError
             If any step fails; `target` is then as before, or complete but perhaps not durable.
         """
+        if not prepared:
+            self.prepare_folder(target.parent)
         with reported("publish", target):
-            self.make_folder(target.parent)
             self.rename(source, target)
-        self.settle(target)
+        self.sync_path(target.parent)
 
     @contextmanager
-    def write_published(self, temporary: Path, target: Path) -> Iterator[BinaryIO]:
+    def write_published(
+        self, temporary: Path, target: Path, *, prepared: bool = False
+    ) -> Iterator[BinaryIO]:
         """Write a file that appears under its final name, complete and durable, or not at all.
 
         Parameters
@@ -132,6 +159,8 @@ class Files:
             Where it is written first; nothing is left there.
         target
             The final name, as in `publish`.
+        prepared
+            As in `publish`.
 
         Yields
         ------
@@ -146,7 +175,7 @@ class Files:
         with self.write_new(temporary) as stream:
             yield stream
         try:
-            self.publish(temporary, target)
+            self.publish(temporary, target, prepared=prepared)
         except BaseException:
             self._discard(temporary)
             raise

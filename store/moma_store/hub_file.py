@@ -98,7 +98,7 @@ class HubFile:
             return cls._from_toml(path, tomllib.loads(text.decode()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(
-                f"{path} is damaged: {error}; restore it from a copy of the hub"
+                f"{path} is damaged: {error}; run `moma-cl verify --repair`"
             ) from error
 
     @classmethod
@@ -111,7 +111,7 @@ class HubFile:
         if doc["format"] < FORMAT:
             raise FormatError(
                 f"{path} is in format {doc['format']}, of an earlier version; copy the hub into"
-                f" format {FORMAT} with moma_store.migrations.migrate(OLD, NEW)"
+                f" format {FORMAT} with `moma-cl --hub {path.parent} migrate NEW`"
             )
         catalogue = doc.get("catalogue")
         return cls(

@@ -72,10 +72,11 @@ def make_hub(
         if not marker.exists():
             with files.write_new(marker):
                 pass
-        for folder in (OBJECTS, CACHE, BACKUPS, TMP):
+        for folder in (OBJECTS, BACKUPS, TMP):
             files.make_folder(path / folder)
         shutil.rmtree(path / CATALOGUE, ignore_errors=True)
         home.mkdir(parents=True, exist_ok=True)
+        files.make_folder((catalogue or path) / CACHE)
     Catalogue.create(home, hub, map_size=map_size)
     files.settle(home / DATA_FILE)
     with files.write_published(path / TMP / hub.hub_id, path / hub_file.NAME) as stream:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from moma_store import records
 from moma_store.archives import HUB, Archive, history_of, memos_of
 from moma_store.bases import Base
-from moma_store.blobs import BlobReader
+from moma_store.blob_reader import BlobReader
 from moma_store.errors import (
     AlreadyExistsError,
     BackboneError,

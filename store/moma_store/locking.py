@@ -76,6 +76,34 @@ class WriterLock:
                 raise
         return cls(descriptor)
 
+    @staticmethod
+    def is_held(path: Path) -> bool:
+        """Tell whether somebody holds a lock now.
+
+        Parameters
+        ----------
+        path
+            The lock file.
+
+        Returns
+        -------
+        bool
+            Whether it is held. A holder that comes at the very moment of asking has to try twice.
+        """
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # a file system that has no locks has no holders
+            return False
+        finally:
+            os.close(descriptor)
+        return False
+
     def release(self) -> None:
         """Let go; doing so twice does nothing."""
         descriptor, self._descriptor = self._descriptor, None

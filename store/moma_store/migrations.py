@@ -144,6 +144,7 @@ def _copy(source: Path, draft: Path) -> None:
     elsewhere = tomllib.loads((source / hub_file.NAME).read_text("utf-8")).get("catalogue")
     if elsewhere is not None:
         # The copy must not share the original's catalogue.
+        ignored = shutil.ignore_patterns("lock.mdb", hub_layout.CACHE)
         shutil.copytree(elsewhere, draft / hub_layout.CATALOGUE, ignore=ignored)
         lines = (draft / hub_file.NAME).read_text("utf-8").splitlines(keepends=True)
         kept = [line for line in lines if not line.startswith("catalogue = ")]

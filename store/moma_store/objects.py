@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import uuid
-from collections.abc import Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from moma_store import records
 from moma_store.errors import IntegrityError
@@ -20,12 +19,15 @@ from moma_store.files import Files, reported
 from moma_store.records import BlobLink
 
 if TYPE_CHECKING:
-    from moma_store.bases import Base
-    from moma_store.blobs import AnyArray, Blob, BlobReader
+    from moma_store.bases import AnyArray, Base
+    from moma_store.blob_reader import Blob, BlobReader
     from moma_store.manifest import Manifest
+
+_T = TypeVar("_T")
 
 SUFFIX = ".zarr.zip"
 _NAME = re.compile(r"([0-9a-f]{64})\.zarr\.zip")
+_WORTH_A_THREAD = 1 << 18  # bytes that take longer to hash than a thread to start
 _LARGEST_KEPT = 1 << 24  # bytes of a base, or of a file being made, that may be held in memory
 
 
@@ -46,6 +48,16 @@ class ObjectFile:
     path: Path
     digest: str | None
     n_bytes: int
+
+
+class _Here(Executor):
+    """Does at once what a thread would be asked to do."""
+
+    def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
+        """Call a function."""
+        done: Future[_T] = Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
 
 
 class Objects:
@@ -105,7 +117,7 @@ class Objects:
         IntegrityError
             If the file is missing or damaged.
         """
-        from moma_store.blobs import BlobReader
+        from moma_store.blob_reader import BlobReader
 
         return BlobReader(self.path(digest), digest, self.open_base, self._files)
 
@@ -158,12 +170,13 @@ class Objects:
         self, arrays: Mapping[str, AnyArray], header: Mapping[str, Any], base: BlobLink | None
     ) -> BlobLink:
         """Store a blob durably; see `Store.put_blob`."""
-        from moma_store import blobs
-
-        if base is None:
-            return self._put(arrays, blobs.describe(arrays, header), None)
-        with self.open_base(base.digest) as whole:
-            return self._put(arrays, blobs.describe(arrays, header, base=whole), whole)
+        with ExitStack() as opened:
+            whole = None if base is None else opened.enter_context(self.open_base(base.digest))
+            n_bytes = sum(array.nbytes for array in arrays.values())
+            if n_bytes > _LARGEST_KEPT:
+                return self._put_large(arrays, header, whole)
+            beside = ThreadPoolExecutor(1) if n_bytes > _WORTH_A_THREAD else _Here()
+            return self._put_small(arrays, header, whole, opened.enter_context(beside))
 
     def adopt(self, source: Path, link: BlobLink) -> None:
         """Publish a finished blob file, verified by the caller, from the folder for drafts.
@@ -210,38 +223,61 @@ class Objects:
         """Tell whether a blob is there and undamaged, down to its arrays."""
         return self._stored(digest) is not None
 
-    def _put(
-        self, arrays: Mapping[str, AnyArray], manifest: Manifest, base: Base | None
+    def _put_small(
+        self,
+        arrays: Mapping[str, AnyArray],
+        header: Mapping[str, Any],
+        base: Base | None,
+        beside: Executor,
     ) -> BlobLink:
         from moma_store import blobs
 
-        target = self.path(manifest.digest)
-        stored = self._stored(manifest.digest)
+        # The folder is made while the arrays are still being compressed.
+        manifest, data = blobs.encode(arrays, header, base, beside=beside, named=self._prepare)
+        stored = self._settled(manifest)
         if stored is not None:
-            self._files.sync_path(target)
-            self._files.settle(target)
-            file = self._files.sha256(target)
-        elif sum(array.nbytes for array in arrays.values()) <= _LARGEST_KEPT:
-            whole = io.BytesIO()
-            blobs.write(whole, arrays, manifest, base)
-            file = self._publish(whole.getbuffer(), target)
-        else:
-            with self._files.write_published(self.draft(), target) as stream:
-                blobs.write(stream, arrays, manifest, base)
-            file = self._files.sha256(target)
+            return stored
+        # While the disk is waited for there is time to hash the file.
+        hashing = beside.submit(sha256, data)
+        target = self.path(manifest.digest)
+        with self._files.write_published(self.draft(), target, prepared=True) as stream:
+            stream.write(data)
+        file = hashing.result().hexdigest()
+        return BlobLink(digest=manifest.digest, file=file, n_bytes=len(data), base=manifest.base)
+
+    def _put_large(
+        self, arrays: Mapping[str, AnyArray], header: Mapping[str, Any], base: Base | None
+    ) -> BlobLink:
+        from moma_store import blobs
+
+        manifest = blobs.describe(arrays, header, base=base)
+        stored = self._settled(manifest)
+        if stored is not None:
+            return stored
+        target = self.path(manifest.digest)
+        with self._files.write_published(self.draft(), target) as stream:
+            blobs.write(stream, arrays, manifest, base)
+        return self._link(manifest)
+
+    def _prepare(self, digest: str) -> None:
+        self._files.prepare_folder(self.path(digest).parent)
+
+    def _settled(self, manifest: Manifest) -> BlobLink | None:
+        """Make a blob durable that is there and whole, if it is."""
+        stored = self._stored(manifest.digest)
+        if stored is None:
+            return None
+        target = self.path(manifest.digest)
+        self._files.sync_path(target)
+        self._files.settle(target)
+        return self._link(stored)
+
+    def _link(self, manifest: Manifest) -> BlobLink:
+        target = self.path(manifest.digest)
+        file = self._files.sha256(target)
         with reported("read", target):
             n_bytes = target.stat().st_size
-        return BlobLink(
-            digest=manifest.digest, file=file, n_bytes=n_bytes, base=(stored or manifest).base
-        )
-
-    def _publish(self, data: memoryview, target: Path) -> str:
-        """Write a file; give its digest, worked out while the disk is waited for."""
-        with ThreadPoolExecutor(1) as pool:
-            hashing = pool.submit(sha256, data)
-            with self._files.write_published(self.draft(), target) as stream:
-                stream.write(data)
-            return hashing.result().hexdigest()
+        return BlobLink(digest=manifest.digest, file=file, n_bytes=n_bytes, base=manifest.base)
 
     def _stored(self, digest: str) -> Manifest | None:
         """Give the manifest of a blob that is there and whole."""

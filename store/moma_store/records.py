@@ -20,6 +20,7 @@ from moma_store.errors import IntegrityError, InvalidInputError
 JsonObject = dict[str, Any]
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_DECODER = json.JSONDecoder()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +231,8 @@ def load_record(name: str, data: bytes) -> JsonObject:
             f"record {name} is damaged: its content has the digest {found};"
             " run `moma-cl verify --repair`"
         )
-    doc: JsonObject = json.loads(data)
+    # Canonical JSON has nothing around it that `json.loads` would look for.
+    doc: JsonObject = _DECODER.raw_decode(data.decode())[0]
     return doc
 
 

@@ -1,5 +1,7 @@
 """Making a damaged catalogue anew from its copies and from what of it is still whole.
 
+``hub.toml`` is made anew from the catalogue, which repeats what it says.
+
 Every record proves itself by its digest and every other value by its checksum, so that values from
 several files can be put together. Refs are where the history left them.
 """
@@ -12,10 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from moma_store import hub_layout, records
+from moma_store import hub_file, hub_layout, records
 from moma_store.catalogue import Catalogue, Snapshot
 from moma_store.entries import HistoryEntry, Memo, unseal
-from moma_store.environment import DATA_FILE, DATABASES
+from moma_store.environment import DATA_FILE, DATABASES, Environment
 from moma_store.errors import IntegrityError, MomaError
 from moma_store.files import Files, reported
 from moma_store.hub_file import HubFile
@@ -100,6 +102,71 @@ def restore_catalogue(path: Path, hub: HubFile, *, files: Files, map_size: int) 
     shutil.rmtree(draft, ignore_errors=True)
     entries = len(salvage.chain())
     return f"made anew from {' and '.join(sources)}, {entries} history entries"
+
+
+def hub_in_catalogue(path: Path, *, map_size: int) -> HubFile | None:
+    """Read from a catalogue what its hub is: unlike ``hub.toml`` it carries a checksum.
+
+    Parameters
+    ----------
+    path
+        The hub's folder, with the catalogue inside it.
+    map_size
+        Bytes of address space for the catalogue.
+
+    Returns
+    -------
+    HubFile | None
+        What ``hub.toml`` should say; None where there is no catalogue that is whole.
+    """
+    home = path / hub_layout.CATALOGUE
+    if not (home / DATA_FILE).is_file():
+        return None
+    try:
+        check_pages(home / DATA_FILE, databases=DATABASES)
+        environment = Environment.share(home, map_size=map_size)
+    except MomaError:
+        return None
+    try:
+        with environment.begin(write=False) as handles:
+            meta = Snapshot(*handles).meta() or {}
+    except MomaError:
+        return None
+    finally:
+        environment.leave()
+    if "backbone" not in meta:
+        return None
+    return HubFile(hub_id=meta["id"], backbone=meta["backbone"], catalogue=None)
+
+
+def restore_hub_file(path: Path, hub: HubFile, *, files: Files) -> str:
+    """Write ``hub.toml`` anew; a damaged one is put into quarantine.
+
+    Parameters
+    ----------
+    path
+        The hub's folder; its writer lock must be held.
+    hub
+        What it should say.
+    files
+        The file system.
+
+    Returns
+    -------
+    str
+        What it was made from, for people.
+
+    Raises
+    ------
+    StorageError
+        If the disk refuses; the damaged file is then still in place.
+    """
+    target = path / hub_file.NAME
+    if target.exists():
+        quarantine(target, path, files=files, keep=True)
+    with files.write_published(path / hub_layout.TMP / hub.hub_id, target) as stream:
+        stream.write(hub.to_toml())
+    return "made anew from the catalogue"
 
 
 def quarantine(source: Path, hub: Path, *, files: Files, keep: bool = False) -> Path:

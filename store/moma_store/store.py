@@ -22,7 +22,8 @@ from moma_store.records import BlobLink, JsonObject
 from moma_store.transactions import Transaction
 
 if TYPE_CHECKING:
-    from moma_store.blobs import AnyArray, Blob
+    from moma_store.bases import AnyArray
+    from moma_store.blob_reader import Blob
 
 Clock = Callable[[], datetime]
 
@@ -87,6 +88,8 @@ class Store:
         self.files = files
         self._clock = clock
         self._wrote = False
+        # Caches are LMDB environments too: like the catalogue they must be on a local disk.
+        self._cache = (hub.catalogue or path) / hub_layout.CACHE
 
     @classmethod
     def create(
@@ -220,8 +223,8 @@ class Store:
 
     @property
     def cache_dir(self) -> Path:
-        """Folder whose contents may be deleted at any time."""
-        return self.path / hub_layout.CACHE
+        """Local folder, beside the catalogue, whose contents may be deleted at any time."""
+        return self._cache
 
     @property
     def tmp_dir(self) -> Path:

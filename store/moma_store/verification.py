@@ -12,17 +12,22 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from moma_store import hub_layout
+from moma_store import hub_file, hub_layout
 from moma_store.catalogue import MAP_SIZE, Catalogue, Snapshot
 from moma_store.environment import DATA_FILE, DATABASES
-from moma_store.errors import FormatError, IntegrityError, MomaError
+from moma_store.errors import FormatError, IntegrityError, MomaError, NotFoundError
 from moma_store.files import Files
 from moma_store.hub_file import HubFile
 from moma_store.locking import WriterLock
 from moma_store.objects import Objects
 from moma_store.pages import check_pages
 from moma_store.records import BlobLink
-from moma_store.restoration import quarantine, restore_catalogue
+from moma_store.restoration import (
+    hub_in_catalogue,
+    quarantine,
+    restore_catalogue,
+    restore_hub_file,
+)
 from moma_store.scan import Content, Problem, check_links, scan
 from moma_store.store import Store, utc_now
 
@@ -89,8 +94,8 @@ def verify(
     deep
         Whether to decode all arrays rather than hash files only.
     repair
-        Whether to put damaged blobs into quarantine, and to make a damaged catalogue anew from
-        what is whole of it and of its copies.
+        Whether to put damaged blobs into quarantine, to make a damaged catalogue anew from what
+        is whole of it and of its copies, and a damaged ``hub.toml`` from the catalogue.
     wait
         How long to wait for a writer, s; nobody may write meanwhile.
     roots
@@ -112,18 +117,22 @@ def verify(
     BusyError
         If another process is writing to it.
     IntegrityError
-        If ``hub.toml`` is damaged, or a catalogue that should be repaired cannot be.
+        If ``hub.toml`` is damaged, unless it can be repaired from a catalogue in the hub, or if a
+        catalogue that should be repaired cannot be.
     StorageError
         If the disk refuses.
     """
-    path = Path(path).absolute()
-    hub = HubFile.read(path)
+    path, files = Path(path).absolute(), files or Files()
+    problems = []
+    if repair and (mended := _repair_hub_file(path, wait=wait, files=files, map_size=map_size)):
+        problems.append(mended)
     check = _Check(
         path=path,
-        hub=hub,
+        hub=HubFile.read(path),
         repair=repair,
-        files=files or Files(),
+        files=files,
         map_size=map_size,
+        problems=problems,
     )
     lock = WriterLock.acquire(path / hub_layout.WRITER_LOCK, wait=wait, now=utc_now())
     try:
@@ -137,6 +146,27 @@ def verify(
         with Store.open(path, write=True, wait=wait, map_size=map_size) as store:
             store.backup()
     return replace(found, problems=tuple(check.problems))
+
+
+def _repair_hub_file(path: Path, *, wait: float, files: Files, map_size: int) -> Problem | None:
+    """Make ``hub.toml`` say what the catalogue in the hub says, if it does not."""
+    wrong = None
+    try:
+        hub = HubFile.read(path)
+    except (NotFoundError, IntegrityError) as error:
+        hub, wrong = None, error.message
+    if hub is not None and hub.catalogue is not None:
+        return None
+    said = hub_in_catalogue(path, map_size=map_size)
+    if said is None or said == hub:
+        return None
+    lock = WriterLock.acquire(path / hub_layout.WRITER_LOCK, wait=wait, now=utc_now())
+    try:
+        done = restore_hub_file(path, said, files=files)
+    finally:
+        lock.release()
+    wrong = wrong or f"it names hub {hub and hub.hub_id}, the catalogue hub {said.hub_id}"
+    return Problem(kind="hub-file", subject=hub_file.NAME, text=wrong, repaired=done)
 
 
 @dataclass(slots=True, kw_only=True)

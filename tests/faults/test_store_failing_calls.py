@@ -47,12 +47,12 @@ def test_calls_come_in_the_order_that_survives_a_power_cut(hub):
         store.put_blob(ARRAYS, {})
     operations = files.changes
     assert operations == [
+        "make_folder",
+        "fsync",
         "create",
         *["write"] * operations.count("write"),
         "fsync",
-        "make_folder",
         "rename",
-        "fsync",
         "fsync",
     ]
     assert operations.count("write") > 0

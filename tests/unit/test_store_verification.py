@@ -8,7 +8,8 @@ import lmdb
 import numpy as np
 import pytest
 
-from moma_store.errors import BusyError, IntegrityError
+from moma_store.errors import BusyError, IntegrityError, MomaError, NotFoundError
+from moma_store.hub_file import HubFile
 from moma_store.records import BlobLink
 from moma_store.store import Store
 from moma_store.testing import flip_bit, truncate
@@ -214,3 +215,46 @@ def test_a_changed_backbone_in_the_hub_file_is_found(hub):
     with pytest.raises(IntegrityError, match="backbone"):
         Store.open(hub)
     assert [kind for kind, _ in kinds(verify(hub))] == ["catalogue"]
+
+
+def damage_hub_file(hub, how: str) -> None:
+    file = hub / "hub.toml"
+    text = file.read_text()
+    if how == "missing":
+        file.unlink()
+    elif how == "torn":
+        file.write_text(text[: len(text) // 2])
+    else:
+        file.write_text(text.replace('id = "', 'id = "f'))
+
+
+@pytest.mark.parametrize("how", ["missing", "torn", "of another hub"])
+def test_a_damaged_hub_file_is_made_anew_from_the_catalogue(hub, how):
+    before = HubFile.read(hub)
+    damage_hub_file(hub, how)
+    with pytest.raises(MomaError):
+        Store.open(hub)
+    found = verify(hub, repair=True)
+    assert kinds(found) == [("hub-file", "hub.toml")]
+    assert not found.damaged
+    assert HubFile.read(hub) == before
+    assert verify(hub).problems == ()
+
+
+def test_a_hub_file_is_not_made_up(hub, tmp_path):
+    with pytest.raises(NotFoundError):
+        verify(tmp_path / "absent", repair=True)
+    damage_hub_file(hub, "torn")
+    flip_bit(hub / "catalogue.lmdb" / "data.mdb", 8 * 20)
+    with pytest.raises(IntegrityError, match=r"hub\.toml"):
+        verify(hub, repair=True)
+
+
+def test_a_hub_with_its_catalogue_elsewhere_is_not_taken_for_another(tmp_path):
+    home = tmp_path / "local"
+    Store.create(tmp_path / "hub", backbone={"name": "b", "digest": "d"}, catalogue=home).close()
+    shutil.copytree(tmp_path / "hub", tmp_path / "copy")
+    damage_hub_file(tmp_path / "copy", "of another hub")
+    with pytest.raises(IntegrityError):
+        verify(tmp_path / "copy", repair=True)
+    assert verify(tmp_path / "hub").problems == ()

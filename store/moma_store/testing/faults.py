@@ -66,6 +66,11 @@ class FaultyFiles(Files):
         self.step("read", Path(str(descriptor)))
         return super().read_at(descriptor, size, offset)
 
+    def read_into(self, descriptor: int, buffer: memoryview, offset: int) -> int:
+        """Count or fail, then read."""
+        self.step("read", Path(str(descriptor)))
+        return super().read_into(descriptor, buffer, offset)
+
     def listing(self, folder: Path) -> list[os.DirEntry[str]]:
         """Count or fail, then list a folder."""
         self.step("list", folder)

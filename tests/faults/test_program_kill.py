@@ -1,0 +1,162 @@
+"""The whole program is killed at any moment: no damage, and what is run again gets there."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from moma_cl import listing, service, transfer, upkeep
+
+# Forks the program for each line: its arguments, and after how many seconds it is killed. The
+# answer is its exit code, none if it was killed, and how long it took.
+NURSERY = """
+import json, os, select, signal, sys, time
+import moma_cl.fitting, moma_cl.promotion, moma_cl.transfer, moma_cl.bringing, moma_cl.composer
+from moma_store import blobs, blob_reader, importing, collection
+from moma_cli.app import main
+
+print("ready", flush=True)
+for line in sys.stdin:
+    arguments, after = json.loads(line)
+    start = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        code = 99
+        try:
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, 0), os.dup2(null, 1)
+            code = main(arguments)
+        finally:
+            os._exit(code)
+    if after is not None:
+        ended, _, _ = select.select([os.pidfd_open(child)], [], [], after)
+        if not ended:
+            os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    code = None if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+    print(json.dumps([code, time.monotonic() - start]), flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Material:
+    """Rows, a module to import, a new hub, and the steps of its life with their durations."""
+
+    new: Path
+    steps: list[tuple[list[str], float]]
+
+
+class Nursery:
+    """Runs commands of the program, to their end or to a kill."""
+
+    def __init__(self, process) -> None:
+        self._process = process
+
+    def __call__(self, hub: Path, arguments: list[str], after: float | None = None):
+        order = [["--hub", str(hub), *arguments], after]
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def nursery():
+    command = [sys.executable, "-c", NURSERY]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        yield Nursery(process)
+        process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def material(nursery, tmp_path_factory, made_up) -> Material:
+    from moma_cl.recipe import Recipe, TrainingSettings
+
+    folder = tmp_path_factory.mktemp("program")
+    training = TrainingSettings(epochs=1, batch_size=32, patience=1)
+    recipe = Recipe(threads=1, finetune=training, module=training)
+    for name, rows in (("first", made_up(40)), ("more", made_up(8, first=40))):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("new", "other"):
+        service.init(folder / name, backbone="cgcnn", recipe=recipe)
+    first, unit = str(folder / "first.jsonl"), ["--unit", "eV"]
+    energy = ["add-task", "energy", first, "--target", "energy", *unit, "--no-update"]
+    gap = ["add-task", "gap", first, "--target", "gap", *unit]
+    assert nursery(folder / "other", gap)[0] == 0
+    transfer.export(folder / "other", folder / "gap.zip", modules=["gap"])
+    steps = [
+        energy,
+        ["update"],
+        ["add-data", "energy", str(folder / "more.jsonl"), "--no-update"],
+        ["import", str(folder / "gap.zip")],
+        ["update"],
+        ["gc"],
+    ]
+    undisturbed = Path(shutil.copytree(folder / "new", folder / "undisturbed"))
+    took = [nursery(undisturbed, step) for step in steps]
+    assert [code for code, _ in took] == [0] * len(steps)
+    return Material(
+        new=folder / "new",
+        steps=[(step, seconds) for step, (_, seconds) in zip(steps, took, strict=True)],
+    )
+
+
+def rows_and_modules(hub: Path) -> tuple[dict[str, int], set[str]]:
+    return (
+        {task.name: task.rows for task in listing.tasks(hub)},
+        {module.name for module in listing.modules(hub)},
+    )
+
+
+def live_and_die(nursery, material: Material, hub: Path, rng: random.Random) -> int:
+    """Take a new hub through its life, killing each step once; count the kills."""
+    shutil.copytree(material.new, hub)
+    n_killed = 0
+    for step, seconds in material.steps:
+        before = rows_and_modules(hub)
+        code, _ = nursery(hub, step, after=rng.uniform(0, 1) * seconds)
+        n_killed += code is None
+        assert upkeep.verify(hub, deep=True).problems == ()
+        between = rows_and_modules(hub)
+        code, _ = nursery(hub, step)
+        # A task that was added before the kill came is not added again.
+        assert code == 0 or (step[0] == "add-task" and code == 4 and "energy" in between[0])
+        after = rows_and_modules(hub)
+        for found in between[0].items() - before[0].items():
+            assert found in after[0].items()
+        assert before[1] <= between[1] <= after[1]
+    assert rows_and_modules(hub) == ({"energy": 48}, {"energy", "gap"})
+    assert service.plan(hub) == [] or {p.status for p in service.plan(hub)} == {"not-worth-it"}
+    found = upkeep.verify(hub, deep=True)
+    assert (found.problems, found.strays) == ((), ())
+    assert not list((hub / "tmp").iterdir())
+    shutil.rmtree(hub)
+    return n_killed
+
+
+def kill(nursery, material, tmp_path, n_kills: int, *, seed: int = 0) -> int:
+    rng, total, life = random.Random(seed), 0, 0
+    while total < n_kills:
+        total += live_and_die(nursery, material, tmp_path / f"{seed}-{life}", rng)
+        life += 1
+    return total
+
+
+def test_a_killed_program_loses_nothing(nursery, material, tmp_path, reached):
+    total = kill(nursery, material, tmp_path, 3)
+    reached(f"{total} kills of the whole program: nothing lost")
+
+
+@pytest.mark.slow
+def test_a_killed_program_loses_nothing_many_times(nursery, material, tmp_path, reached):
+    total = kill(nursery, material, tmp_path, 50, seed=1)
+    reached(f"{total} kills of the whole program: nothing lost")
