@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PATHS := moma_cl store cli tests benchmarks
 DEMO ?= moma-demo
 
-.PHONY: install format lint type test test-all demo bench build ci clean
+.PHONY: install format lint type test test-all demo bench modules paper build ci clean
 
 install: $(STAMP)
 
@@ -42,6 +42,16 @@ demo: $(STAMP)
 # ONLY=name runs one of them.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks $(ONLY)
+
+# The modules that ship with the package, trained anew from the datasets beside the repository;
+# a run that was cut short goes on.
+modules: $(STAMP)
+	$(BIN)/python -m benchmarks.upstream --ship
+
+# The paper's table; a run that was cut short goes on.
+paper: $(STAMP)
+	$(BIN)/python -m benchmarks.paper
+	$(BIN)/python -m benchmarks.paper.report
 
 build: $(STAMP)
 	$(BIN)/python -m build

@@ -14,10 +14,12 @@ from moma_cl.datasets import TRAIN, VALIDATION, LiveRows
 from moma_cl.derivations import Derivation, DerivationKind
 from moma_cl.embedding import embed, last_mean
 from moma_cl.head import Head
+from moma_cl.opinions import HEARING, fit_readout, read_out, standardised
 from moma_cl.properties import Transform, same_or_determines
 from moma_cl.recipe import EstimateSettings, Recipe
 from moma_cl.records import Calibration, Composition, Estimate, Module, Record, Task
 from moma_cl.roles import Roles, roles_of
+from moma_cl.standardisation import centre_and_spread
 from moma_cl.structures.fingerprints import known_in
 from moma_cl.targets import Normaliser
 from moma_cl.training import TrainingSet, predict_graphs, train
@@ -106,12 +108,16 @@ def estimate(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derive
         reason = f"{len(known)} training rows are too few for leave-one-out prediction"
     if reason is not None:
         return Derived(record=Estimate(**common, blob=None, mae=None, excluded=reason))
-    features = _features(bench, derivation, recipe, rows, known)
+    embedded = _embedded(bench, derivation, recipe, rows, known)
+    features = _features(embedded, bench, recipe.estimate)
     targets = _estimate_targets(rows.targets[known], task, recipe.estimate)
     if not np.all(np.isfinite(features)):
         reason = "its embeddings of this task's structures are not finite"
         return Derived(record=Estimate(**common, blob=None, mae=None, excluded=reason))
-    predictions = leave_one_out(features, targets, rows.fingerprints[known], recipe.estimate)
+    opinion = _opinion(bench, inputs["module"], embedded, recipe.estimate)
+    predictions = leave_one_out(
+        features, targets, rows.fingerprints[known], recipe.estimate, opinion
+    )
     if not np.all(np.isfinite(predictions)):
         reason = "some rows have no neighbour: all others are near-duplicates of them"
         return Derived(record=Estimate(**common, blob=None, mae=None, excluded=reason))
@@ -120,28 +126,45 @@ def estimate(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derive
     return Derived(record=record, arrays={"predictions": predictions})
 
 
-def _features(
+def _embedded(
     bench: Workbench,
     derivation: Derivation,
     recipe: Recipe,
     rows: LiveRows,
     known: NDArray[np.int64],
-) -> FloatArray:
+) -> NDArray[np.float32]:
     task = Task.from_doc(bench.store.record(derivation.inputs["task"]))
     kind = task.module.composed
     vector = bench.parameters(derivation.inputs["module"], kind)
-    if derivation.inputs["sampled"]:  # screening many modules is worth no cache
-        graphs = bench.graphs(rows)
-        embedded = embed(
-            bench.encoder(kind, vector),
-            [graphs[row] for row in known],
-            max_nodes=recipe.embedding.max_nodes,
-        )
-    else:
-        embedded = bench.embeddings(kind, vector, rows, recipe.embedding)[known]
-    if recipe.estimate.readout == "mean":
+    if not derivation.inputs["sampled"]:
+        return bench.embeddings(kind, vector, rows, recipe.embedding)[known]
+    graphs = bench.graphs(rows)  # screening many modules is worth no cache
+    return embed(
+        bench.encoder(kind, vector),
+        [graphs[row] for row in known],
+        max_nodes=recipe.embedding.max_nodes,
+    )
+
+
+def _features(
+    embedded: NDArray[np.float32], bench: Workbench, settings: EstimateSettings
+) -> FloatArray:
+    if settings.readout == "mean":
         return last_mean(embedded, bench.backbone.feature_dim)
     return embedded.astype(np.float64)
+
+
+def _opinion(
+    bench: Workbench,
+    module: str | None,
+    embedded: NDArray[np.float32],
+    settings: EstimateSettings,
+) -> FloatArray | None:
+    readout = None if module is None or settings.version < HEARING else bench.readout(module)
+    if readout is None:
+        return None
+    said = read_out(embedded, readout)[:, None]
+    return standardised(said, *centre_and_spread(said))[:, 0]
 
 
 def compose(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived:
@@ -219,7 +242,7 @@ def train_module(bench: Workbench, derivation: Derivation, recipe: Recipe) -> De
     Returns
     -------
     Derived
-        A `Module` with its parameters and the fingerprints of what it was trained on.
+        A `Module` with its parameters, its readout and the fingerprints of what it was trained on.
     """
     inputs = derivation.inputs
     task = Task.from_doc(bench.store.record(inputs["task"]))
@@ -261,10 +284,15 @@ def train_module(bench: Workbench, derivation: Derivation, recipe: Recipe) -> De
         made_by=dict(software()),
         source={},
     )
-    seen = np.sort(rows.fingerprints[np.concatenate([training, validation])])
+    known = np.concatenate([training, validation])
+    embedded = embed(encoder, [graphs[row] for row in known], max_nodes=recipe.embedding.max_nodes)
     return Derived(
         record=record,
-        arrays={"parameters": vector, "fingerprints": seen},
+        arrays={
+            "parameters": vector,
+            "fingerprints": np.sort(rows.fingerprints[known]),
+            "readout": fit_readout(embedded, normaliser.forward(rows.targets[known])),
+        },
         base=bench.base(task.module),
     )
 

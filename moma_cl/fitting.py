@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from moma_cl.calibration import Answered, calibrate, learned_rows
 from moma_cl.derivations import Derivation
 from moma_cl.derive import PENDING_BLOB, Derived
-from moma_cl.domain import Domain
-from moma_cl.embedding import last_moments
 from moma_cl.folds import cv_groups
+from moma_cl.golden import golden_arrays
 from moma_cl.head import Head
 from moma_cl.kernel_head import KernelChoice, KernelHead, fit_kernel_head
+from moma_cl.opinions import HEARING, Hearing, Panel, Prior
 from moma_cl.predictor import head_vector
 from moma_cl.properties import Transform
 from moma_cl.recipe import Recipe
@@ -37,6 +38,10 @@ class _Material:
     ----------
     embeddings
         Of all live rows by the composed encoder, shape ``(n_rows, n_features)``.
+    opinions
+        The modules', as features, shape ``(n_rows, n_modules)``.
+    hearing
+        How opinions became features.
     targets
         Normalised, shape ``(n_rows,)``.
     """
@@ -50,6 +55,8 @@ class _Material:
     roles: Roles
     normaliser: Normaliser
     embeddings: FloatArray
+    opinions: FloatArray
+    hearing: Hearing
     targets: FloatArray
 
 
@@ -87,6 +94,9 @@ def fit_predictor(bench: Workbench, derivation: Derivation, recipe: Recipe) -> D
     normaliser = Normaliser.fit(rows.targets[roles.train], Transform(task.transform))
     vector = bench.merged(composition)
     embedded = bench.embeddings(composition.module, vector, rows, recipe.embedding)
+    panel = Panel.of(bench, composition, hears=recipe.kernel.version >= HEARING)
+    opinions = panel.of_rows(bench, rows, recipe.embedding)
+    hearing = Hearing.of(opinions[roles.train], panel.weights)
     material = _Material(
         bench=bench,
         task=task,
@@ -97,6 +107,8 @@ def fit_predictor(bench: Workbench, derivation: Derivation, recipe: Recipe) -> D
         roles=roles,
         normaliser=normaliser,
         embeddings=embedded.astype(np.float64),
+        opinions=hearing.features(opinions),
+        hearing=hearing,
         targets=normaliser.forward(rows.targets),
     )
     if roles.calibration == Calibration.HELD_OUT:
@@ -119,7 +131,8 @@ def _fit_on_folds(material: _Material, vector: NDArray[np.float32], *, finetune:
     roles = material.roles
     heads = {Method.KERNEL: _kernel_answers(material)}
     if finetune:
-        heads[Method.FINETUNED] = _finetuned_answers(material, vector)
+        hears = "kernel_opinions" in heads[Method.KERNEL].arrays
+        heads[Method.FINETUNED] = _finetuned_answers(material, vector, hears=hears)
         heads[Method.MEAN] = _mean(heads[Method.KERNEL], heads[Method.FINETUNED])
     maes = {m: _mae(material, found.validation, roles.validation) for m, found in heads.items()}
     method = min(maes, key=lambda name: maes[name])
@@ -139,11 +152,21 @@ def _kernel_answers(material: _Material) -> _Answers:
     """Decide by a head that has not seen the validation rows; answer by one that has."""
     roles = material.roles
     head, choice = _kernel(material, roles.train, None)
-    validation = head.predict(material.embeddings[roles.validation])[:, 0]
+    validation = _asked(head, material, roles.validation)[:, 0]
     known = np.sort(np.concatenate([roles.train, roles.validation]))
     head, _ = _kernel(material, known, choice)
-    held_out = head.predict(material.embeddings[roles.held_out])[:, 0]
-    return _Answers(validation=validation, held_out=held_out, arrays=head.to_arrays("kernel_"))
+    held_out = _asked(head, material, roles.held_out)[:, 0]
+    return _Answers(
+        validation=validation, held_out=held_out, arrays=_kernel_arrays(head, material.hearing)
+    )
+
+
+def _asked(head: KernelHead, material: _Material, rows: NDArray[np.int64]) -> FloatArray:
+    return head.predict(material.embeddings[rows], material.opinions[rows])
+
+
+def _kernel_arrays(head: KernelHead, hearing: Hearing) -> Arrays:
+    return {**head.to_arrays("kernel_"), **(hearing.to_arrays() if head.hears else {})}
 
 
 def _kernel(
@@ -155,6 +178,7 @@ def _kernel(
         material.recipe.kernel,
         groups=_fingerprints(material)[rows],
         choice=choice,
+        opinions=material.opinions[rows],
     )
 
 
@@ -162,18 +186,24 @@ def _fingerprints(material: _Material) -> NDArray[np.uint64]:
     return material.bench.rows(material.dataset).fingerprints
 
 
-def _finetuned_answers(material: _Material, vector: NDArray[np.float32]) -> _Answers:
+def _finetuned_answers(
+    material: _Material, vector: NDArray[np.float32], *, hears: bool
+) -> _Answers:
+    """Train on what opinions leave to be explained, where the kernel head has found them useful."""
     bench, settings, roles = material.bench, material.recipe.finetune, material.roles
     kind = material.composition.module
     graphs = bench.graphs(bench.rows(material.dataset))
     encoder = bench.encoder(kind, vector)
     head = Head(encoder.feature_dim, encoder.n_blocks, settings.head_width, seed=settings.seed)
+    prior = _prior(material) if hears else None
+    said = prior.said(material.opinions) if prior else np.zeros(len(material.targets))
+    spread = prior.spread if prior else 1.0
     train(
         encoder,
         head,
         TrainingSet(
             graphs=graphs,
-            targets=material.targets,
+            targets=(material.targets - said) / spread,
             train=roles.train,
             validation=roles.validation,
         ),
@@ -181,14 +211,19 @@ def _finetuned_answers(material: _Material, vector: NDArray[np.float32]) -> _Ans
         progress=lambda done, total: bench.progress(f"predictor {material.task.name}", done, total),
     )
     trained = bench.round_parameters(encoder, kind, settings.rounded_bits)
-    return _Answers(
-        validation=predict_graphs(encoder, head, [graphs[row] for row in roles.validation]),
-        held_out=predict_graphs(encoder, head, [graphs[row] for row in roles.held_out]),
-        arrays={
-            "parameters": trained,
-            "head": head_vector(head),
-        },
+    validation, held_out = (
+        predict_graphs(encoder, head, [graphs[row] for row in rows]) * spread + said[rows]
+        for rows in (roles.validation, roles.held_out)
     )
+    arrays: Arrays = {"parameters": trained, "head": head_vector(head)}
+    if prior:
+        arrays |= {**prior.to_arrays(), **material.hearing.to_arrays()}
+    return _Answers(validation=validation, held_out=held_out, arrays=arrays)
+
+
+def _prior(material: _Material) -> Prior:
+    known = material.roles.train
+    return Prior.fit(material.opinions[known], material.targets[known])
 
 
 def _mean(first: _Answers, second: _Answers) -> _Answers:
@@ -219,12 +254,13 @@ def _fit_by_cross_validation(material: _Material) -> _Fitted:
         settings,
         groups=rows.fingerprints[known],
         subsets=subsets,
+        opinions=material.opinions[known],
     )
-    answers = head.predict(material.embeddings[known])
+    answers = _asked(head, material, known)
     left_out = answers[np.arange(len(known)), groups + 1]
-    held_out = head.predict(material.embeddings[roles.held_out])[:, 0]
+    held_out = _asked(head, material, roles.held_out)[:, 0]
     arrays: Arrays = {
-        **head.to_arrays("kernel_"),
+        **_kernel_arrays(head, material.hearing),
         "cv_residuals": np.abs(left_out - material.targets[known]),
         "cv_groups": groups.astype(np.int64),
     }
@@ -251,18 +287,23 @@ def _described(
 ) -> Derived:
     bench, roles = material.bench, material.roles
     rows = bench.rows(material.dataset)
-    learned = np.sort(np.concatenate([roles.train, roles.validation]))
-    width = bench.backbone.feature_dim
-    domain = Domain.fit(
-        last_moments(material.embeddings[learned], width), material.recipe.predictor.neighbours
+    known = bench.crystals(rows, learned_rows(roles))
+    answered = Answered(
+        embeddings=material.embeddings,
+        feature_dim=bench.backbone.feature_dim,
+        targets=material.targets,
+        fingerprints=rows.fingerprints,
+        elements=tuple(sorted({int(z) for one in known for z in one.atomic_numbers})),
+        roles=roles,
+        validation=fitted.answers.validation,
+        held_out=fitted.answers.held_out,
     )
-    residuals = np.abs(fitted.answers.held_out - material.targets[roles.held_out])
+    known_targets = rows.targets[answered.learned]
     arrays: Arrays = {
         **fitted.answers.arrays,
-        **domain.to_arrays(),
+        **calibrate(answered, material.recipe.predictor),
         "normaliser": material.normaliser.to_array(),
-        "label_range": np.array([rows.targets[learned].min(), rows.targets[learned].max()]),
-        "held_out_residuals": np.sort(residuals),
+        "label_range": np.array([known_targets.min(), known_targets.max()]),
         "decided_rows": fitted.decided_on,
         "decided_answers": fitted.answers.validation,
     }
@@ -281,6 +322,8 @@ def _described(
         settings=dict(material.settings),
         made_by=dict(software()),
     )
+    if material.recipe.predictor.version > 1:
+        arrays |= golden_arrays(bench, record, arrays)
     base = bench.base(material.composition.module) if "parameters" in arrays else None
     return Derived(record=record, arrays=arrays, base=base)
 

@@ -10,13 +10,20 @@ from moma_cl.backbones.registry import backbone_class
 from moma_cl.recipe import Recipe
 from moma_cl.reconcile import DEFAULT_RECIPE
 from moma_cl.records import Hub, ModuleKind
+from moma_cl.starter import bring_starter_modules
 from moma_store.errors import AlreadyExistsError
 from moma_store.store import Store
 
 
 def found_hub(
-    path: Path, *, backbone: str, catalogue: Path | None, salt: str, recipe: Recipe
-) -> Hub:
+    path: Path,
+    *,
+    backbone: str,
+    catalogue: Path | None,
+    salt: str,
+    recipe: Recipe,
+    starter: bool,
+) -> tuple[Hub, int]:
     """Make a hub with its backbone, the adapter all adapter modules start from, and its recipe.
 
     A hub whose founding was cut short is finished.
@@ -33,11 +40,13 @@ def found_hub(
         Of the hash that assigns folds.
     recipe
         What tasks start with.
+    starter
+        Whether it gets the modules that ship with the package.
 
     Returns
     -------
-    Hub
-        What every task of the hub shares.
+    tuple[Hub, int]
+        What every task of the hub shares, and the number of modules it starts with.
 
     Raises
     ------
@@ -63,12 +72,14 @@ def found_hub(
             adapter_width=width,
             salt=salt,
         )
+        # before the ref "hub", whose presence says that the founding was not cut short
+        n_modules = bring_starter_modules(store) if starter else 0
         with store.transaction("init", {"backbone": backbone}) as transaction:
             transaction.move_ref("hub", transaction.put_record(hub.to_doc()), expected=None)
             transaction.move_ref(
                 DEFAULT_RECIPE, transaction.put_record(recipe.to_doc()), expected=None
             )
-    return hub
+    return hub, n_modules
 
 
 def _opened(path: Path, backbone: dict[str, str], catalogue: Path | None) -> Store:

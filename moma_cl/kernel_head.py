@@ -1,4 +1,7 @@
-"""The kernel head: ridge regression on embeddings, solved in closed form within seconds."""
+"""The kernel head: ridge regression on embeddings, solved in closed form within seconds.
+
+Its kernel is a Matérn of embeddings, plus a linear one of the modules' opinions where these help.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,9 @@ class KernelHead:
         Coefficients, a column per regression, shape ``(n_support, n_fits)``.
     length
         Length scale of the kernel, in standardised embedding units.
+    opinions
+        Opinions of the support, times their weight in the kernel, shape
+        ``(n_support, n_modules)``; no columns where they are not heard.
     """
 
     centre: FloatArray
@@ -38,14 +44,22 @@ class KernelHead:
     support: FloatArray
     duals: FloatArray
     length: float
+    opinions: FloatArray
 
-    def predict(self, embeddings: FloatArray) -> FloatArray:
+    @property
+    def hears(self) -> bool:
+        """Whether it takes opinions into account."""
+        return bool(self.opinions.shape[1])
+
+    def predict(self, embeddings: FloatArray, opinions: FloatArray | None = None) -> FloatArray:
         """Predict with every regression.
 
         Parameters
         ----------
         embeddings
             One row each, shape ``(n_rows, n_features)``.
+        opinions
+            One row each, shape ``(n_rows, n_modules)``; needed where it hears any.
 
         Returns
         -------
@@ -53,7 +67,10 @@ class KernelHead:
             Normalised predictions, shape ``(n_rows, n_fits)``, dimensionless.
         """
         rows = (embeddings - self.centre) / self.spread
-        return matern(distances(rows, self.support), self.length) @ self.duals
+        kernel = matern(distances(rows, self.support), self.length)
+        if self.hears and opinions is not None:
+            kernel += opinions @ self.opinions.T
+        return kernel @ self.duals
 
     def to_arrays(self, prefix: str) -> dict[str, NDArray[np.generic]]:
         """Give the arrays under which the head is stored.
@@ -74,6 +91,7 @@ class KernelHead:
             f"{prefix}support": self.support.astype(np.float32),
             f"{prefix}duals": self.duals,
             f"{prefix}length": np.array([self.length]),
+            **({f"{prefix}opinions": self.opinions} if self.hears else {}),
         }
 
     @classmethod
@@ -102,15 +120,17 @@ class KernelHead:
             support=found["support"],
             duals=found["duals"],
             length=float(found["length"][0]),
+            opinions=arrays.get(f"{prefix}opinions", np.zeros((0, 0))).astype(np.float64),
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelChoice:
-    """Length scale and ridge, as leave-one-out errors chose them."""
+    """Length scale, ridge and weight of opinions, as leave-one-out errors chose them."""
 
     length_scale: float  # of the median distance
     ridge: float
+    opinions: float  # of their linear kernel, against the Matérn's 1
 
 
 def fit_kernel_head(
@@ -121,6 +141,7 @@ def fit_kernel_head(
     groups: NDArray[np.integer] | None = None,
     choice: KernelChoice | None = None,
     subsets: list[NDArray[np.bool_]] | None = None,
+    opinions: FloatArray | None = None,
 ) -> tuple[KernelHead, KernelChoice]:
     """Fit one regression, or one for each of several subsets of the rows.
 
@@ -136,9 +157,11 @@ def fit_kernel_head(
         Rows of one number are the same structure and are left out together, shape ``(n_rows,)``;
         by default each is its own.
     choice
-        Length scale and ridge; by default chosen by leave-one-out error.
+        Length scale, ridge and weight of opinions; by default chosen by leave-one-out error.
     subsets
         Rows that each regression sees, shape ``(n_rows,)`` each; by default one sees all.
+    opinions
+        The modules', standardised, shape ``(n_rows, n_modules)``; by default there are none.
 
     Returns
     -------
@@ -151,12 +174,13 @@ def fit_kernel_head(
     # rounded as it is stored, so that a reloaded head answers with the same bits
     standard = ((rows - centre) / spread).astype(np.float32).astype(np.float64)
     squared = distances(standard, standard)
-    median = _median_distance(squared)
+    heard = np.zeros((len(kept), 0)) if opinions is None else opinions[kept]
     if choice is None:
         known = np.arange(len(targets)) if groups is None else groups
-        choice = _choose(squared, goal, median, known[kept], settings)
-    length = choice.length_scale * median
-    kernel = matern(squared, length)
+        choice = _choose(squared, heard, goal, known[kept], settings)
+    length = choice.length_scale * _median_distance(squared)
+    heard = heard if choice.opinions > 0 else heard[:, :0]
+    kernel = matern(squared, length) + choice.opinions * (heard @ heard.T)
     masks = subsets if subsets is not None else [np.ones(len(targets), dtype=bool)]
     duals = np.zeros((len(kept), len(masks)))
     for column, mask in enumerate(masks):
@@ -164,7 +188,14 @@ def fit_kernel_head(
         if len(seen) == 0:  # nothing but the mean is known
             continue
         duals[seen, column] = _solve(kernel[np.ix_(seen, seen)], goal[seen], choice.ridge)
-    head = KernelHead(centre=centre, spread=spread, support=standard, duals=duals, length=length)
+    head = KernelHead(
+        centre=centre,
+        spread=spread,
+        support=standard,
+        duals=duals,
+        length=length,
+        opinions=choice.opinions * heard,
+    )
     return head, choice
 
 
@@ -214,31 +245,50 @@ def distances(first: FloatArray, second: FloatArray) -> FloatArray:
 
 def _choose(
     squared: FloatArray,
+    opinions: FloatArray,
     targets: FloatArray,
-    median: float,
     groups: NDArray[np.integer],
     settings: KernelSettings,
 ) -> KernelChoice:
+    median = _median_distance(squared)
     kept = _sample(len(targets), SELECTION_ROWS)
     squared, targets = squared[np.ix_(kept, kept)], targets[kept]
+    linear = opinions[kept] @ opinions[kept].T
     together = repeated(groups[kept])
-    best, best_error = KernelChoice(length_scale=1.0, ridge=1e-2), np.inf
-    for length_scale in settings.length_scales:
-        values, vectors = np.linalg.eigh(matern(squared, length_scale * median))
-        projected = vectors.T @ targets
-        for ridge in settings.ridges:
-            inverse = 1.0 / (np.maximum(values, 0.0) + ridge)
-            # leave-one-out residuals of kernel ridge: those of the rows G of a group, left out
-            # together, are ((K + ridge)^-1_GG)^-1 alpha_G
-            duals = vectors @ (inverse * projected)
-            residual = duals / (vectors**2 @ inverse)
-            for rows in together:
-                block = (vectors[rows] * inverse) @ vectors[rows].T
-                residual[rows] = np.linalg.lstsq(block, duals[rows])[0]
-            error = float(np.abs(residual).mean())
-            if error < best_error:
-                best, best_error = KernelChoice(length_scale=length_scale, ridge=ridge), error
+    best, best_error = KernelChoice(length_scale=1.0, ridge=1e-2, opinions=0.0), np.inf
+    # where nobody is heard there is one weight to try
+    for weight in settings.opinions if opinions.shape[1] else (0.0,):
+        for length_scale in settings.length_scales:
+            kernel = matern(squared, length_scale * median) + weight * linear
+            errors = _left_out_errors(kernel, targets, settings.ridges, together)
+            if min(errors.values()) < best_error:
+                ridge = min(errors, key=lambda one: errors[one])
+                best_error = errors[ridge]
+                best = KernelChoice(length_scale=length_scale, ridge=ridge, opinions=weight)
     return best
+
+
+def _left_out_errors(
+    kernel: FloatArray,
+    targets: FloatArray,
+    ridges: tuple[float, ...],
+    together: list[NDArray[np.int64]],
+) -> dict[float, float]:
+    """Mean absolute leave-one-out error with each ridge; rows of a group are left out together."""
+    values, vectors = np.linalg.eigh(kernel)
+    projected = vectors.T @ targets
+    errors = {}
+    for ridge in ridges:
+        inverse = 1.0 / (np.maximum(values, 0.0) + ridge)
+        # leave-one-out residuals of kernel ridge: those of the rows G of a group, left out
+        # together, are ((K + ridge)^-1_GG)^-1 alpha_G
+        duals = vectors @ (inverse * projected)
+        residual = duals / (vectors**2 @ inverse)
+        for rows in together:
+            block = (vectors[rows] * inverse) @ vectors[rows].T
+            residual[rows] = np.linalg.lstsq(block, duals[rows])[0]
+        errors[ridge] = float(np.abs(residual).mean())
+    return errors
 
 
 def _solve(kernel: FloatArray, targets: FloatArray, ridge: float) -> FloatArray:

@@ -12,11 +12,13 @@ from torch import nn
 from torch_geometric.data import Data
 
 from moma_cl.backbones.base import Backbone
-from moma_cl.domain import Domain
-from moma_cl.embedding import embed, last_moments
+from moma_cl.difficulty import N_NEIGHBOURS, Difficulty
+from moma_cl.domain import Domain, Neighbours, points_of
+from moma_cl.embedding import embed
 from moma_cl.head import Head
 from moma_cl.intervals import conformal_quantile, cross_validation_interval
 from moma_cl.kernel_head import KernelHead
+from moma_cl.opinions import Hearing, Panel, Prior
 from moma_cl.properties import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records import Calibration, Composition, Method, Predictor, Task
@@ -41,12 +43,42 @@ class Answers:
         Ends of the interval, shape ``(n_rows,)``, in the task's unit.
     distances
         How far each structure lies outside the domain, shape ``(n_rows,)``; up to 1 is inside.
+    near
+        The known rows nearest to each structure.
     """
 
     values: FloatArray
     lower: FloatArray
     upper: FloatArray
     distances: FloatArray
+    near: Neighbours
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class LoadedPanel:
+    """The modules whose opinions a predictor hears, ready to speak."""
+
+    panel: Panel
+    hearing: Hearing
+    encoders: list[Backbone]
+
+    def features(self, graphs: Sequence[Data], recipe: Recipe) -> FloatArray:
+        """Hear the modules on structures.
+
+        Parameters
+        ----------
+        graphs
+            One graph per structure.
+        recipe
+            How many nodes there are in a batch.
+
+        Returns
+        -------
+        FloatArray
+            Features, shape ``(n_structures, n_modules)``, dimensionless.
+        """
+        opinions = self.panel.of_graphs(self.encoders, graphs, max_nodes=recipe.embedding.max_nodes)
+        return self.hearing.features(opinions)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -63,6 +95,12 @@ class LoadedPredictor:
         The composed encoder, for kernel head and domain.
     finetuned
         Fine-tuned encoder and its head, where the predictor has them.
+    panel
+        The modules whose opinions it hears, where it hears any.
+    prior
+        What opinions alone say, where the fine-tuned encoder learned the rest.
+    domain
+        The structures it knows.
     kernel
         The kernel head, where the predictor has one.
     arrays
@@ -77,6 +115,8 @@ class LoadedPredictor:
     domain: Domain
     kernel: KernelHead | None
     finetuned: tuple[Backbone, Head] | None
+    panel: LoadedPanel | None
+    prior: Prior | None
     arrays: Arrays
     recipe: Recipe
 
@@ -106,27 +146,36 @@ class LoadedPredictor:
     def _answer(self, graphs: Sequence[Data], level: float) -> Answers:
         embedded = embed(self.composed, graphs, max_nodes=self.recipe.embedding.max_nodes)
         features = embedded.astype(np.float64)
-        by_kernel = self.kernel.predict(features) if self.kernel is not None else None
+        opinions = self.panel.features(graphs, self.recipe) if self.panel else None
+        by_kernel = self.kernel.predict(features, opinions) if self.kernel is not None else None
         heads = [] if by_kernel is None else [by_kernel[:, 0]]
         if self.finetuned is not None:
-            heads.append(predict_graphs(*self.finetuned, graphs))
+            rest = predict_graphs(*self.finetuned, graphs)
+            heads.append(_with_prior(rest, self.prior, opinions))
         normalised = np.mean(heads, axis=0)
-        lower, upper = self._interval(normalised, by_kernel, level)
+        version = self.domain.version
+        points = points_of(embedded, self.composed.feature_dim, version=version)
+        near = self.domain.nearest(points, max(N_NEIGHBOURS, self.domain.neighbours))
+        lower, upper = self._interval(normalised, by_kernel, near, level)
         return Answers(
             values=self.normaliser.inverse(normalised),
             lower=lower,
             upper=upper,
-            distances=self.domain.distances(last_moments(embedded, self.composed.feature_dim)),
+            distances=near.distances[:, : self.domain.neighbours].mean(axis=1),
+            near=near,
         )
 
     def _interval(
-        self, normalised: FloatArray, by_kernel: FloatArray | None, level: float
+        self,
+        normalised: FloatArray,
+        by_kernel: FloatArray | None,
+        near: Neighbours,
+        level: float,
     ) -> tuple[FloatArray, FloatArray]:
         low_label, high_label = self.arrays["label_range"].astype(np.float64).tolist()
         ends = np.full(len(normalised), low_label), np.full(len(normalised), high_label)
         if self.record.calibration == Calibration.HELD_OUT:
-            residuals = self.arrays["held_out_residuals"].astype(np.float64)
-            width = conformal_quantile(residuals, level)
+            width = self._widths(near, level)
             lower, upper = normalised - width, normalised + width
         elif self.record.calibration == Calibration.CROSS_VALIDATION and by_kernel is not None:
             lower, upper = cross_validation_interval(
@@ -138,6 +187,15 @@ class LoadedPredictor:
         else:
             return ends
         return self.normaliser.inverse(lower), self.normaliser.inverse(upper)
+
+    def _widths(self, near: Neighbours, level: float) -> FloatArray | float:
+        """Half the width of intervals, of normalised targets."""
+        residuals = self.arrays["held_out_residuals"].astype(np.float64)
+        difficulty = Difficulty.from_arrays(self.arrays)
+        if difficulty is None:
+            return conformal_quantile(residuals, level)
+        scores = residuals / self.arrays["held_out_difficulty"].astype(np.float64)
+        return conformal_quantile(scores, level) * difficulty.of(near)
 
 
 def load_predictor(bench: Workbench, digest: str) -> LoadedPredictor:
@@ -156,10 +214,29 @@ def load_predictor(bench: Workbench, digest: str) -> LoadedPredictor:
         Ready to answer.
     """
     record = Predictor.from_doc(bench.store.record(digest))
+    return assembled(bench, record, dict(bench.store.blob(record.blob).arrays))
+
+
+def assembled(bench: Workbench, record: Predictor, arrays: Arrays) -> LoadedPredictor:
+    """Put a predictor together.
+
+    Parameters
+    ----------
+    bench
+        Reads the hub.
+    record
+        The predictor's record.
+    arrays
+        Arrays of its blob.
+
+    Returns
+    -------
+    LoadedPredictor
+        Ready to answer.
+    """
     recipe = Recipe.from_doc(record.settings)
     task = Task.from_doc(bench.store.record(record.task))
     composition = Composition.from_doc(bench.store.record(record.composition))
-    arrays: Arrays = dict(bench.store.blob(record.blob).arrays)
     kind = composition.module
     finetuned: tuple[Backbone, Head] | None = None
     if record.method in {Method.FINETUNED, Method.MEAN}:
@@ -168,6 +245,11 @@ def load_predictor(bench: Workbench, digest: str) -> LoadedPredictor:
         head = Head(encoder.feature_dim, encoder.n_blocks, width, seed=0)
         load_head_vector(head, np.asarray(arrays["head"], dtype=np.float32))
         finetuned = (encoder, head)
+    panel: LoadedPanel | None = None
+    if "opinion_centre" in arrays:
+        called = Panel.of(bench, composition)
+        hearing = Hearing.from_arrays(arrays, called.weights)
+        panel = LoadedPanel(panel=called, hearing=hearing, encoders=called.encoders(bench))
     has_kernel = record.method in {Method.KERNEL, Method.MEAN}
     return LoadedPredictor(
         record=record,
@@ -176,9 +258,17 @@ def load_predictor(bench: Workbench, digest: str) -> LoadedPredictor:
         domain=Domain.from_arrays(arrays),
         kernel=KernelHead.from_arrays(arrays, "kernel_") if has_kernel else None,
         finetuned=finetuned,
+        panel=panel,
+        prior=Prior.from_arrays(arrays),
         arrays=arrays,
         recipe=recipe,
     )
+
+
+def _with_prior(rest: FloatArray, prior: Prior | None, opinions: FloatArray | None) -> FloatArray:
+    if prior is None or opinions is None:
+        return rest
+    return rest * prior.spread + prior.said(opinions)
 
 
 def head_vector(head: Head) -> NDArray[np.float32]:

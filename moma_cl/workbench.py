@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -32,12 +33,35 @@ from moma_cl.graphs import GraphCache, graphs_of
 from moma_cl.progress import Progress
 from moma_cl.recipe import EmbeddingSettings
 from moma_cl.records import Composition, Dataset, Hub, Module, ModuleKind, Segment
+from moma_cl.structures.crystals import Crystal
 from moma_store.errors import IntegrityError
 from moma_store.records import BlobLink
-from moma_store.store import Store
+
+if TYPE_CHECKING:
+    from moma_store.blob_reader import Blob
 
 
-def hub_of(store: Store) -> Hub:
+class Readable(Protocol):
+    """What of a hub is read: its store, or what of it was shipped elsewhere."""
+
+    @property
+    def cache_dir(self) -> Path:
+        """Folder whose contents may be deleted at any time."""
+
+    def record(self, digest: str) -> dict[str, Any]:
+        """Look up a record."""
+
+    def ref(self, name: str) -> str | None:
+        """Look up a ref."""
+
+    def blob(self, link: BlobLink, names: Collection[str] | None = None) -> Blob:
+        """Read a blob, verified."""
+
+    def blob_pieces(self, link: BlobLink, name: str) -> Iterator[NDArray[Any]]:
+        """Read one array of a blob piece by piece."""
+
+
+def hub_of(store: Readable) -> Hub:
     """Read what every task of a hub shares.
 
     Parameters
@@ -68,12 +92,12 @@ class Workbench:
     Attributes
     ----------
     store
-        The hub's store.
+        The hub's store, or what of it was shipped here.
     progress
         Told how far long steps are.
     """
 
-    store: Store
+    store: Readable
     progress: Progress
     hub: Hub = field(init=False)
     backbone: type[Backbone] = field(init=False)
@@ -126,6 +150,16 @@ class Workbench:
             for row in kept
         ]
 
+    def crystals(self, rows: LiveRows, wanted: Iterable[int]) -> list[Crystal]:
+        """Give the structures of some live rows."""
+        places = [
+            (digest, int(row))
+            for digest, kept in zip(rows.segments, rows.kept, strict=True)
+            for row in kept
+        ]
+        chosen = [places[index] for index in wanted]
+        return [self._segment_rows(digest).crystals[row] for digest, row in chosen]
+
     def _segment(self, digest: str) -> SegmentRows | frozenset[str]:
         if digest not in self._segments:
             segment = Segment.from_doc(self.store.record(digest))
@@ -141,9 +175,15 @@ class Workbench:
     def _segment_graphs(self, digest: str) -> list[Data]:
         if digest not in self._graphs:
             content = self._segment_rows(digest)
-            self.progress("graphs", 0, len(content.ids))
-            self._graphs[digest] = graphs_of(content.crystals, self.backbone, self._graph_cache)
-            self.progress("graphs", len(content.ids), len(content.ids))
+            n_rows = len(content.ids)
+            self.progress("graphs", 0, n_rows)
+            self._graphs[digest] = graphs_of(
+                content.crystals,
+                self.backbone,
+                self._graph_cache,
+                progress=lambda done: self.progress("graphs", done, n_rows),
+            )
+            self.progress("graphs", n_rows, n_rows)
         return self._graphs[digest]
 
     # encoders
@@ -156,6 +196,11 @@ class Workbench:
 
     def _parameters_link(self, module_digest: str) -> BlobLink:
         return Module.from_doc(self.store.record(module_digest)).blob
+
+    def readout(self, module_digest: str) -> NDArray[np.float32] | None:
+        """Read how a module tells its own property from its embeddings, where it says so."""
+        arrays = self.store.blob(self._parameters_link(module_digest)).arrays
+        return np.asarray(arrays["readout"], np.float32) if "readout" in arrays else None
 
     def merged(self, composition: Composition) -> ParameterVector:
         """Merge a composition's modules, read one after the other in the order of digests."""

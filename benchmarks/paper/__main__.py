@@ -1,0 +1,132 @@
+"""Fill the table: ``python -m benchmarks.paper [--tasks A,B] [--splits 0,1] [--variants V,W]``.
+
+What is in ``results.csv`` already is not computed again, and a fit that was cut short goes on
+where its hub left off, so a run can be stopped at any time; several processes share the work if
+each has tasks, splits or variants of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from benchmarks.paper import results
+from benchmarks.paper.results import Result
+from benchmarks.paper.tasks import N_SPLITS, TASKS, PaperTask
+from moma_cl import service
+from moma_cl.recipe import Recipe
+from moma_cl.records import Method, ModuleKind, Predictor
+from moma_store.store import Store
+
+BUILD = Path("build/paper")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One way to set a hub up, and the name that each of its heads has in the table."""
+
+    methods: Mapping[Method, str]
+    backbone: str = "chgnet"
+    starter: bool = False
+
+
+VARIANTS: Mapping[str, Variant] = MappingProxyType(
+    {
+        "moma": Variant(
+            methods={
+                Method.KERNEL: "moma-kernel",
+                Method.FINETUNED: "moma-full",
+                Method.MEAN: "moma-mean",
+            },
+            starter=True,
+        ),
+        "alone": Variant(
+            methods={Method.KERNEL: "kernel", Method.FINETUNED: "ft", Method.MEAN: "mean"}
+        ),
+        "cgcnn": Variant(methods={Method.FINETUNED: "cgcnn"}, backbone="cgcnn"),
+    }
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Fit what is missing."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.paper", description=__doc__)
+    parser.add_argument("--tasks", default=",".join(task.name for task in TASKS))
+    parser.add_argument("--splits", default=",".join(map(str, range(N_SPLITS))))
+    parser.add_argument("--variants", default="moma,alone")
+    given = parser.parse_args(arguments)
+    wanted = set(given.tasks.split(","))
+    for split in map(int, given.splits.split(",")):
+        for task in (task for task in TASKS if task.name in wanted):
+            for name in given.variants.split(","):
+                _fill(task, split, name)
+    return 0
+
+
+def _fill(task: PaperTask, split: int, name: str) -> None:
+    variant = VARIANTS[name]
+    present = {line.key for line in results.read()}
+    keys = {(task.name, split, method, _seed()) for method in variant.methods.values()}
+    if keys <= present:
+        return
+    start = time.perf_counter()
+    lines = _fit(task, split, name, variant)
+    results.append(lines)
+    errors = ", ".join(f"{line.method} {line.mae:.4g}" for line in lines)
+    print(
+        f"{task.name} {split}: {errors} {task.unit}, {time.perf_counter() - start:.0f} s",
+        flush=True,
+    )
+
+
+def _fit(task: PaperTask, split: int, name: str, variant: Variant) -> list[Result]:
+    hub = BUILD / f"{name}-{task.name}-{split}"
+    if not (hub / "hub.toml").exists():
+        service.init(hub, backbone=variant.backbone, starter=variant.starter)
+    with Store.open(hub) as store:
+        begun = store.ref(f"tasks/{task.name}") is not None
+    if not begun:
+        service.add_task(
+            hub,
+            task.name,
+            [task.file],
+            target=task.target,
+            unit=task.unit,
+            module=ModuleKind.NONE,
+            fold_column=f"fold_{split}",
+            compose=False,
+        )
+    service.update(hub, tasks=[task.name])
+    with Store.open(hub) as store:
+        digest = store.ref(f"fitted/{task.name}")
+        assert digest is not None
+        fitted = Predictor.from_doc(store.record(digest))
+        seconds = sum(memo.seconds for memo in store.memos().values() if memo.result == digest)
+    return [
+        Result(
+            task=task.name,
+            split=split,
+            method=method,
+            seed=_seed(),
+            n_train=fitted.n_train,
+            mae=fitted.held_out_maes[head],
+            validation_mae=fitted.validation_maes[head],
+            seconds=round(seconds, 1),
+            commit=results.commit(),
+            hardware=results.hardware(),
+        )
+        for head, method in variant.methods.items()
+    ]
+
+
+def _seed() -> int:
+    return Recipe().finetune.seed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,294 @@
+"""Turn the table of results into ``docs/results.md`` and its picture: ``python -m benchmarks.paper.report``."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.paper import results
+from benchmarks.paper.results import Result
+from benchmarks.paper.tasks import DATA, N_SPLITS, TASKS
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+ALONE = ("kernel", "ft", "mean")
+COMPOSED = ("moma-kernel", "moma-full", "moma-mean")
+OTHERS = ("moma-adapter", "mt", "cgcnn")
+BASELINES = ("CGCNN", "MoE-(18)", "JMP-MT", "UMA", "JMP-FT", "MoMa (Full)")
+N_RESAMPLES = 10_000
+
+_ABOUT = (
+    "Mean absolute errors on held-out rows, mean and standard deviation over the splits that are "
+    "done, with default settings. `python -m benchmarks.paper` fits, "
+    "`python -m benchmarks.paper.report` writes this page; `benchmarks/paper/results.csv` has "
+    "every figure.\n"
+)
+_ABOUT_CHOICES = (
+    "*alone* and *composed* are what validation rows choose among `kernel`, `ft`, `mean` and among "
+    "`moma-kernel`, `moma-full`, `moma-mean`; *composed* is what ships as default.\n"
+)
+_ABOUT_PUBLISHED = (
+    "Published figures: MoMa (arXiv 2502.15483), main table; its JMP backbone has 160 million "
+    "parameters, CHGNet 0.4 million. **Bold**: *composed* is better.\n"
+)
+
+Errors = Mapping[tuple[str, int, str], Result]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gain:
+    """How much smaller one error is than another, as a share of that, paired by task and split.
+
+    Attributes
+    ----------
+    by_task
+        Mean over the splits of each task.
+    low, high
+        Bounds of the 95 % interval of the mean over tasks, tasks and splits resampled.
+    """
+
+    by_task: Mapping[str, float]
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def n_better(self) -> int:
+        """Number of tasks with a gain."""
+        return sum(gain > 0 for gain in self.by_task.values())
+
+
+def main() -> int:
+    """Write page and picture."""
+    errors = {(line.task, line.split, line.method): line for line in results.read()}
+    if not errors:
+        print("there are no results yet: run `python -m benchmarks.paper`", file=sys.stderr)
+        return 1
+    (DOCS / "results.md").write_text(_page(errors))
+    _draw(errors, DOCS / "results.svg")
+    return 0
+
+
+def chosen(errors: Errors, task: str, split: int, methods: Sequence[str]) -> Result | None:
+    """Find the method that validation chooses.
+
+    Parameters
+    ----------
+    errors
+        The table.
+    task, split
+        Which fit.
+    methods
+        What there is to choose from.
+
+    Returns
+    -------
+    Result | None
+        Its line; none where a method is missing.
+    """
+    found = [errors.get((task, split, method)) for method in methods]
+    lines = [line for line in found if line is not None]
+    if len(lines) < len(methods):
+        return None
+    return min(lines, key=lambda line: line.validation_mae)
+
+
+def gain(errors: Errors, ours: Sequence[str], theirs: Sequence[str]) -> Gain | None:
+    """Compare what validation chooses of two sets of methods.
+
+    Parameters
+    ----------
+    errors
+        The table.
+    ours, theirs
+        The sets.
+
+    Returns
+    -------
+    Gain | None
+        The comparison; none where no fit has all of them.
+    """
+    shares: dict[str, NDArray[np.float64]] = {}
+    for task in TASKS:
+        pairs = [
+            (chosen(errors, task.name, k, ours), chosen(errors, task.name, k, theirs))
+            for k in range(N_SPLITS)
+        ]
+        both = [1.0 - o.mae / t.mae for o, t in pairs if o is not None and t is not None]
+        if both:
+            shares[task.name] = np.array(both)
+    if not shares:
+        return None
+    generator = np.random.default_rng(0)
+    names = list(shares)
+    means = np.empty(N_RESAMPLES)
+    for i in range(N_RESAMPLES):
+        drawn = generator.choice(len(names), len(names))
+        means[i] = np.mean(
+            [generator.choice(shares[names[j]], len(shares[names[j]])).mean() for j in drawn]
+        )
+    low, high = np.quantile(means, [0.025, 0.975])
+    by_task = {name: float(values.mean()) for name, values in shares.items()}
+    return Gain(
+        by_task=by_task,
+        mean=float(np.mean(list(by_task.values()))),
+        low=float(low),
+        high=float(high),
+    )
+
+
+def _page(errors: Errors) -> str:
+    published = _published()
+    parts = [
+        "# Results on nine datasets of the paper\n",
+        _ABOUT,
+        "![Errors relative to the best without modules](results.svg)\n",
+        "## Errors\n",
+        _errors_table(errors),
+        _ABOUT_CHOICES,
+        "## Gains\n",
+        _gains_table(errors),
+        "Intervals are the central 95 % of means with tasks and splits resampled together.\n",
+        "## Beside the published figures\n",
+        _published_table(errors, published),
+        _ABOUT_PUBLISHED,
+    ]
+    missing = _missing(errors)
+    if missing:
+        parts += ["## Missing\n", f"{missing}\n"]
+    return "\n".join(parts)
+
+
+def _errors_table(errors: Errors) -> str:
+    methods = [m for m in (*ALONE, *COMPOSED, *OTHERS) if any(key[2] == m for key in errors)]
+    head = ["dataset (unit)", "splits", *methods, "alone", "composed"]
+    rows = []
+    for task in TASKS:
+        splits = sorted({key[1] for key in errors if key[0] == task.name})
+        cells = [
+            _spread([errors[key].mae for k in splits if (key := (task.name, k, m)) in errors])
+            for m in methods
+        ]
+        cells += [_spread(_chosen_maes(errors, task.name, group)) for group in (ALONE, COMPOSED)]
+        rows.append([f"{task.name} ({task.unit})", str(len(splits)), *cells])
+    return _table(head, rows)
+
+
+def _gains_table(errors: Errors) -> str:
+    compared = {
+        "composed against alone": (COMPOSED, ALONE),
+        "`moma-kernel` against `kernel`": (("moma-kernel",), ("kernel",)),
+        "`moma-full` against `ft`": (("moma-full",), ("ft",)),
+        "`moma-mean` against `mean`": (("moma-mean",), ("mean",)),
+        "`moma-adapter` against `ft`": (("moma-adapter",), ("ft",)),
+    }
+    gains = {name: gain(errors, *sets) for name, sets in compared.items()}
+    rows = [
+        [
+            name,
+            f"{found.mean:.1%}",
+            f"{found.low:.1%} to {found.high:.1%}",
+            f"{found.n_better} of {len(found.by_task)}",
+        ]
+        for name, found in gains.items()
+        if found is not None
+    ]
+    first = gains["composed against alone"]
+    by_task = (
+        ""
+        if first is None
+        else _table(list(first.by_task), [[f"{share:.1%}" for share in first.by_task.values()]])
+    )
+    return _table(["", "mean gain", "95 % interval", "tasks better"], rows) + "\n" + by_task
+
+
+def _published_table(errors: Errors, published: Mapping[tuple[str, str], float]) -> str:
+    rows, wins = [], dict.fromkeys(BASELINES, 0)
+    for task in TASKS:
+        maes = _chosen_maes(errors, task.name, COMPOSED)
+        if not maes:
+            continue
+        ours, cells = float(np.mean(maes)), []
+        for name in BASELINES:
+            theirs = published[task.name, name]
+            wins[name] += ours < theirs
+            cells.append(f"**{theirs:g}**" if ours < theirs else f"{theirs:g}")
+        rows.append([task.name, f"{ours:.4g}", *cells])
+    rows.append(["better on", "", *(f"{wins[name]} of {len(rows)}" for name in BASELINES)])
+    return _table(["dataset", "composed", *BASELINES], rows)
+
+
+def _missing(errors: Errors) -> str:
+    lacking = {
+        method: [
+            f"{task.name} {split}"
+            for split in range(N_SPLITS)
+            for task in TASKS
+            if (task.name, split, method) not in errors
+        ]
+        for method in (*ALONE, *COMPOSED)
+    }
+    return "\n".join(f"- `{method}`: {', '.join(fits)}" for method, fits in lacking.items() if fits)
+
+
+def _chosen_maes(errors: Errors, task: str, methods: Sequence[str]) -> list[float]:
+    lines = [chosen(errors, task, split, methods) for split in range(N_SPLITS)]
+    return [line.mae for line in lines if line is not None]
+
+
+def _published() -> dict[tuple[str, str], float]:
+    with (DATA / "published.csv").open(newline="") as stream:
+        return {(r["dataset"], r["method"]): float(r["mae"]) for r in csv.DictReader(stream)}
+
+
+def _spread(maes: Sequence[float]) -> str:
+    if not maes:
+        return "–"
+    if len(maes) == 1:
+        return f"{maes[0]:.3g}"
+    return f"{np.mean(maes):.3g} ± {np.std(maes, ddof=1):.2g}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _draw(errors: Errors, path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "results"
+    from matplotlib import pyplot as plt
+
+    shown = {
+        "alone": ALONE,
+        "moma-kernel": ("moma-kernel",),
+        "moma-full": ("moma-full",),
+        "composed": COMPOSED,
+    }
+    figure, axes = plt.subplots(figsize=(9, 4), layout="constrained")
+    names = [task.name for task in TASKS if _chosen_maes(errors, task.name, ALONE)]
+    for place, (label, methods) in enumerate(shown.items()):
+        heights = [
+            np.mean(_chosen_maes(errors, name, methods) or [np.nan])
+            / np.mean(_chosen_maes(errors, name, ALONE))
+            for name in names
+        ]
+        axes.bar(np.arange(len(names)) + 0.2 * place, heights, width=0.18, label=label)
+    axes.axhline(1.0, color="black", linewidth=0.8)
+    axes.set_xticks(np.arange(len(names)) + 0.3, names, rotation=20, ha="right", fontsize=8)
+    axes.set_ylabel("held-out error / best without modules")
+    axes.set_ylim(bottom=0.5)
+    axes.legend(ncols=4, fontsize=8)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Training of the modules that ship with the package."""

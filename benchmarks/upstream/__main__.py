@@ -1,0 +1,62 @@
+"""Train the modules that ship with the package: ``python -m benchmarks.upstream [NAME ...]``.
+
+A module that is there already is left alone, so a run that was cut short goes on where it was, and
+several processes can share the work by names. ``--kind adapter`` trains adapters; ``--ship`` writes
+what is there into the package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks.upstream.rows import benchmark_materials
+from benchmarks.upstream.ship import ship
+from benchmarks.upstream.tasks import TASKS
+from benchmarks.upstream.train import train_upstream
+from moma_cl import service
+from moma_cl.records import ModuleKind
+from moma_store.store import Store
+
+BUILD = Path("build/upstream")
+
+
+def main(arguments: list[str]) -> int:
+    """Train what is missing."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.upstream", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--kind", choices=["full", "adapter"], default="full")
+    parser.add_argument("--ship", action="store_true")
+    given = parser.parse_args(arguments)
+    hub = BUILD / given.kind
+    if not (hub / "hub.toml").exists():
+        service.init(hub, salt="upstream", starter=False)
+    torch.set_num_threads(1)
+    materials = benchmark_materials()
+    for task in TASKS:
+        if (given.names and task.name not in given.names) or _is_there(hub, task.name):
+            continue
+        start = time.perf_counter()
+        module = train_upstream(hub, task, ModuleKind(given.kind), materials)
+        print(
+            f"{task.name}: {module.n_train} rows, held-out {module.source['held_out_mae']:.4g} "
+            f"{module.unit} (median {module.source['held_out_mae_of_median']:.4g}), "
+            f"{time.perf_counter() - start:.0f} s",
+            flush=True,
+        )
+    if given.ship:
+        print(f"shipped: {', '.join(ship(hub))}")
+    return 0
+
+
+def _is_there(hub: Path, name: str) -> bool:
+    with Store.open(hub) as store:
+        return store.ref(f"modules/{name}") is not None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

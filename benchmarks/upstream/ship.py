@@ -1,0 +1,85 @@
+"""Put trained modules into the package, and say in ``docs/modules.md`` what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.upstream.tasks import TASKS, UpstreamTask
+from moma_cl import starter
+from moma_cl.records import Module
+from moma_cl.transfer import export
+from moma_store.store import Store
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "modules.md"
+MOST_ERROR = 0.9  # of the median's: what errs more has learned too little to be shipped
+
+_ABOUT = """# Modules that come with moma-cl
+
+`moma-cl init` puts these modules into a new hub of the backbone `chgnet`; `--no-starter` leaves
+them out. Each is CHGNet 0.3.0, fine-tuned on one property of a public dataset, with a readout of
+that property. Materials whose reduced formula occurs in the nine benchmark datasets of
+[results](results.md) were left out of their training (of carbon24, which has a single formula, the
+structures), so that the benchmarks judge by materials that no module has seen. Cells of many atoms
+were left out where the table of `benchmarks/upstream/tasks.py` says so.
+
+Errors are mean absolute errors on held-out formulas; beside them, the error of always answering the
+median. `make modules` trains them anew from the datasets.
+
+"""
+_COLUMNS = ("module", "property", "unit", "rows", "held-out", "error", "of the median", "data")
+
+
+def ship(hub: Path) -> list[str]:
+    """Export the modules that have learned something, and write the page.
+
+    Parameters
+    ----------
+    hub
+        Where they were trained.
+
+    Returns
+    -------
+    list[str]
+        Names of the modules that ship.
+    """
+    with Store.open(hub) as store:
+        refs = store.refs("modules/")
+        modules = {
+            task.name: Module.from_doc(store.record(refs[f"modules/{task.name}"]))
+            for task in TASKS
+            if f"modules/{task.name}" in refs
+        }
+        backbone = store.backbone["name"]
+    shipped = [name for name, module in modules.items() if _has_learned(module)]
+    archive = starter.archive_of(backbone)
+    archive.unlink(missing_ok=True)
+    export(hub, archive, modules=shipped)
+    rows = [_row(task, modules[task.name]) for task in TASKS if task.name in shipped]
+    table = [_COLUMNS, ("---",) * len(_COLUMNS), *rows]
+    sources = sorted({source for task in TASKS if task.name in shipped for source in task.sources})
+    PAGE.write_text(
+        _ABOUT
+        + "".join("| " + " | ".join(line) + " |\n" for line in table)
+        + "\n## Data\n\nThe data is not part of the package. Its sources and their licences:\n\n"
+        + "".join(f"- {source}\n" for source in sources)
+    )
+    return shipped
+
+
+def _has_learned(module: Module) -> bool:
+    source = module.source
+    return bool(source["held_out_mae"] < MOST_ERROR * source["held_out_mae_of_median"])
+
+
+def _row(task: UpstreamTask, module: Module) -> tuple[str, ...]:
+    source = module.source
+    return (
+        f"`{task.name}`",
+        module.property,
+        module.unit,
+        f"{module.n_train:,}",
+        f"{source['n_held_out']:,}",
+        f"{source['held_out_mae']:.3g}",
+        f"{source['held_out_mae_of_median']:.3g}",
+        ", ".join(task.files),
+    )

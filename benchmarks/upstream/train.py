@@ -1,0 +1,135 @@
+"""Train one upstream module, as a hub trains a task's own, and store it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.upstream.rows import Materials, UpstreamRows, upstream_rows
+from benchmarks.upstream.tasks import UpstreamTask
+from moma_cl.derive import PENDING_BLOB
+from moma_cl.embedding import embed
+from moma_cl.graphs import GraphCache, graphs_of
+from moma_cl.head import Head
+from moma_cl.opinions import fit_readout
+from moma_cl.properties import canonical_property, canonical_unit
+from moma_cl.recipe import TrainingSettings
+from moma_cl.records import Module, ModuleKind
+from moma_cl.targets import Normaliser
+from moma_cl.training import TrainingSet, predict_graphs, train
+from moma_cl.workbench import Workbench, software
+from moma_store.store import Store
+
+HELD_OUT_PARTS = 20  # one of them stops the training, one is held out
+SETTINGS = TrainingSettings(
+    batch_size=32, encoder_learning_rate=5e-4, patience=100, max_steps=1_000_000
+)
+
+
+def train_upstream(hub: Path, task: UpstreamTask, kind: ModuleKind, materials: Materials) -> Module:
+    """Train a module and put it into a hub.
+
+    Parameters
+    ----------
+    hub
+        The hub that the modules are shipped from.
+    task
+        What to train on.
+    kind
+        Full or adapter.
+    materials
+        What it must not see.
+
+    Returns
+    -------
+    Module
+        The record, with the held-out error in its ``source``.
+    """
+    with Store.open(hub) as store, Workbench(store=store, progress=_quiet) as bench:
+        rows = upstream_rows(task, bench.backbone.elements, materials)
+        record, arrays = _trained(bench, task, kind, rows)
+        base = bench.base(kind)
+    with Store.open(hub, write=True, wait=3600.0) as store:
+        header = {"kind": "module-arrays", "format": 1}
+        record = record.with_blob(store.put_blob(arrays, header, base=base))
+        with store.transaction("module", {"module": task.name}) as transaction:
+            digest = transaction.put_record(record.to_doc())
+            name = f"modules/{task.name}"
+            transaction.move_ref(name, digest, expected=transaction.ref(name))
+    return record
+
+
+def _trained(
+    bench: Workbench, task: UpstreamTask, kind: ModuleKind, rows: UpstreamRows
+) -> tuple[Module, dict[str, NDArray[Any]]]:
+    settings = TrainingSettings(**{**asdict(SETTINGS), "epochs": task.epochs})
+    parts = _parts(rows)
+    training, validation, held_out = (np.flatnonzero(parts == part) for part in range(3))
+    normaliser = Normaliser.fit(rows.values[training], task.transform)
+    encoder = bench.encoder(kind, bench.parameters(None, kind))
+    head = Head(encoder.feature_dim, encoder.n_blocks, settings.head_width, seed=settings.seed)
+    with GraphCache(Path("build/upstream/graphs")) as cache:
+        graphs = graphs_of(rows.crystals, bench.backbone, cache)
+    targets = normaliser.forward(rows.values)
+    report = train(
+        encoder,
+        head,
+        TrainingSet(graphs=graphs, targets=targets, train=training, validation=validation),
+        settings,
+        progress=lambda done, total: print(f"  {task.name}: epoch {done} of {total}", flush=True),
+    )
+    vector = bench.round_parameters(encoder, kind, settings.rounded_bits)
+
+    def mae(chosen: NDArray[np.int64]) -> float:
+        answers = normaliser.inverse(predict_graphs(encoder, head, [graphs[i] for i in chosen]))
+        return float(np.abs(answers - rows.values[chosen]).mean())
+
+    centre = np.median(rows.values[training])
+    hub_digest = bench.store.ref("hub")
+    assert hub_digest is not None
+    record = Module(
+        hub=hub_digest,
+        module=kind,
+        property=canonical_property(task.column),
+        dataset=None,
+        blob=PENDING_BLOB,
+        n_train=len(training),
+        n_validation=len(validation),
+        validation_mae=mae(validation),
+        unit=canonical_unit(task.unit),
+        epochs=report.epochs,
+        settings={"module": asdict(settings), "threads": 1},
+        made_by=dict(software()),
+        source={
+            "data": list(task.sources),
+            "column": task.column,
+            "left_out": rows.n_left_out,
+            "held_out_mae": mae(held_out),
+            "n_held_out": len(held_out),
+            "held_out_mae_of_median": float(np.abs(rows.values[held_out] - centre).mean()),
+        },
+    )
+    known = np.concatenate([training, validation])
+    embedded = embed(encoder, [graphs[row] for row in known], max_nodes=1024)
+    return record, {
+        "parameters": vector,
+        "fingerprints": np.sort(rows.fingerprints[known]),
+        "readout": fit_readout(embedded, targets[known]),
+    }
+
+
+def _parts(rows: UpstreamRows) -> NDArray[np.int64]:
+    """Train 0, validation 1, held-out 2: by formula; by structure where there is one formula."""
+    several = len(set(rows.formulas)) > HELD_OUT_PARTS
+    keys = rows.formulas if several else map(str, rows.fingerprints)
+    numbers = [int(hashlib.sha256(key.encode()).hexdigest(), 16) % HELD_OUT_PARTS for key in keys]
+    return np.array([{0: 2, 1: 1}.get(number, 0) for number in numbers])
+
+
+def _quiet(what: str, done: int, total: int) -> None:
+    """Take no notice."""
