@@ -17,7 +17,7 @@ from moma_cl.recipe import KernelSettings, Recipe, TrainingSettings
 N_TASKS = 20
 N_ROWS = 40
 REPEATS = 15
-HEAVY = ("torch", "zarr", "scipy", "pymatgen", "clarabel")
+HEAVY = ("torch", "zarr", "scipy", "pymatgen", "clarabel", "pint")
 
 BARE = "pass"
 EMPTY_TYPER = """

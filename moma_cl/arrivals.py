@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,11 +18,13 @@ from moma_cl.datasets import (
 )
 from moma_cl.folds import assign_folds, choose_grouping, codes_of
 from moma_cl.progress import Progress
-from moma_cl.properties import Transform, convert
+from moma_cl.properties import Transform
 from moma_cl.reconcile import TaskState
 from moma_cl.records import Grouping, Segment, SegmentRole, Task
+from moma_cl.structures.columns import Units
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.structures.intake import Intake, same_content, take_in
+from moma_cl.structures.rows import Reading
 from moma_cl.structures.validation import Refusal, check_not_constant
 from moma_cl.workbench import hub_of
 from moma_store.errors import InvalidInputError, NotFoundError
@@ -33,6 +34,9 @@ HEADER = {"kind": "segment-arrays", "format": 1}
 StoredRow = tuple[Crystal, float, int | None]
 """Structure, target in the task's unit, and fold; none where a hash assigns it."""
 
+Origins = Sequence[dict[str, str]]
+"""Name and digest of each file or folder that rows came from."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
@@ -41,15 +45,21 @@ class Wanted:
     target: str
     transform: Transform
     fold_column: str | None
+    units: Units
+    reading: Reading | None = None
 
     @classmethod
-    def of(cls, task: Task) -> Self:
+    def of(cls, task: Task, *, unit: str | None = None, reading: Reading | None = None) -> Self:
         """Want what a task was added with.
 
         Parameters
         ----------
         task
             The task.
+        unit
+            Unit of targets whose row and header name none; by default the task's.
+        reading
+            What the user says of the files.
 
         Returns
         -------
@@ -60,6 +70,8 @@ class Wanted:
             target=task.target,
             transform=Transform(task.transform),
             fold_column=task.fold_column,
+            units=Units(wanted=task.unit, given=unit, property=task.property),
+            reading=reading,
         )
 
 
@@ -97,6 +109,8 @@ def take(
         fold_column=wanted.fold_column,
         transform=wanted.transform,
         elements=backbone_class(store.backbone["name"]).elements,
+        reading=wanted.reading,
+        units=wanted.units,
         appended=appended,
         progress=lambda rows: progress("reading", rows, 0),
     )
@@ -116,26 +130,6 @@ def grouping(intake: Intake) -> Grouping:
         The user's column where there is one.
     """
     return choose_grouping(intake.formulas) if intake.fold_labels is None else Grouping.COLUMN
-
-
-def converted(intake: Intake, unit: str, task_unit: str) -> Intake:
-    """Convert targets to the task's unit.
-
-    Parameters
-    ----------
-    intake
-        The rows.
-    unit
-        Unit of their targets.
-    task_unit
-        The task's unit.
-
-    Returns
-    -------
-    Intake
-        The same rows.
-    """
-    return replace(intake, targets=convert(intake.targets, unit, task_unit))
 
 
 def without_stored(store: Store, state: TaskState, intake: Intake, *, replace: bool) -> Intake:
@@ -176,7 +170,7 @@ def without_stored(store: Store, state: TaskState, intake: Intake, *, replace: b
 
 
 def begin(
-    store: Store, task: Task, recipe: dict[str, Any], intake: Intake, sources: Sequence[Path]
+    store: Store, task: Task, recipe: dict[str, Any], intake: Intake, origins: Origins
 ) -> int:
     """Store a new task with its first segment.
 
@@ -190,8 +184,8 @@ def begin(
         Its recipe's record.
     intake
         Its rows.
-    sources
-        Where they came from.
+    origins
+        Where they came from, as :func:`moma_cl.sources.source_of` says it of each source.
 
     Returns
     -------
@@ -199,7 +193,7 @@ def begin(
         Rows stored.
     """
     rows = _segment_rows(store, intake, task)
-    segment = _stored_segment(store, rows, sources, intake)
+    segment = _stored_segment(store, rows, origins, intake)
     with store.transaction("add-task", _detail(task.name, rows, intake)) as transaction:
         digest = transaction.put_record(segment.to_doc())
         dataset = describe(live_rows([(digest, rows)]), (digest,), None)
@@ -214,7 +208,7 @@ def begin(
     return len(rows.ids)
 
 
-def append_rows(store: Store, state: TaskState, intake: Intake, sources: Sequence[Path]) -> int:
+def append_rows(store: Store, state: TaskState, intake: Intake, origins: Origins) -> int:
     """Store rows as one more segment.
 
     Parameters
@@ -225,8 +219,8 @@ def append_rows(store: Store, state: TaskState, intake: Intake, sources: Sequenc
         The task.
     intake
         The rows.
-    sources
-        Where they came from.
+    origins
+        Where they came from, as :func:`moma_cl.sources.source_of` says it of each source.
 
     Returns
     -------
@@ -234,7 +228,7 @@ def append_rows(store: Store, state: TaskState, intake: Intake, sources: Sequenc
         Rows stored.
     """
     rows = _segment_rows(store, intake, state.task)
-    segment = _stored_segment(store, rows, sources, intake)
+    segment = _stored_segment(store, rows, origins, intake)
     _append(store, state, segment, "add-data", _detail(state.name, rows, intake))
     return len(rows.ids)
 
@@ -359,23 +353,14 @@ def _segment_rows(store: Store, intake: Intake, task: Task) -> SegmentRows:
     )
 
 
-def _stored_segment(
-    store: Store, rows: SegmentRows, sources: Sequence[Path], intake: Intake
-) -> Segment:
+def _stored_segment(store: Store, rows: SegmentRows, origins: Origins, intake: Intake) -> Segment:
     return Segment(
         role=SegmentRole.ROWS,
         blob=store.put_blob(rows.to_arrays(), HEADER),
         n_rows=len(rows.ids),
-        sources=tuple(_source(path) for path in sources),
+        sources=tuple(origins),
         refused=len(intake.refusals),
     )
-
-
-def _source(path: Path) -> dict[str, str]:
-    if not path.is_file():
-        return {"name": path.name}
-    with path.open("rb") as stream:
-        return {"name": path.name, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
 
 
 def _detail(name: str, rows: SegmentRows, intake: Intake) -> dict[str, Any]:

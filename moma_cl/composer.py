@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
+import uuid
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from moma_cl.derivations import Derivation, DerivationKind
+from moma_cl.costs import Allowance, Costs
+from moma_cl.derivations import Derivation, DerivationKind, comparison_key
+from moma_cl.failures import Failures, is_set_aside
 from moma_cl.progress import Progress
 from moma_cl.reconcile import attempt, first_answer, task_state, walk
 from moma_cl.records import Composition, Module, Predictor
-from moma_store.errors import MomaError
+from moma_cl.shipping import ExecutorError, ship
+from moma_store.errors import BusyError, MomaError, StorageError
 
 if TYPE_CHECKING:
     from moma_cl.derive import Derived
+    from moma_cl.executors import Executor
     from moma_cl.workbench import Workbench
     from moma_store.store import Store
 
@@ -38,8 +44,9 @@ class Done:
     task
         The task it belongs to.
     action
-        ``derived``, ``composed``, ``promoted``, ``kept-beside``, ``module``, ``left`` or
-        ``failed``.
+        ``derived``, ``composed``, ``promoted``, ``kept-beside``, ``module``, ``failed``; or what
+        was not done: ``left``, ``postponed`` (there was no time), ``waiting`` (it failed before)
+        or ``set-aside``.
     kind
         What was derived, where something was.
     text
@@ -65,14 +72,35 @@ class Composer:
         The hub's store, open for writing.
     progress
         Told how far long steps are.
+    max_seconds
+        Time that the pass may take: what is likely to take longer is not started; no limit if
+        None.
+    executor
+        Derives many at once; this process one by one if None.
     done
         What was done so far, in order.
     """
 
     store: Store
     progress: Progress
+    max_seconds: float | None = None
+    executor: Executor | None = None
     done: list[Done] = field(default_factory=list)
     _bench: Workbench | None = None
+    _pass_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    _allowance: Allowance = field(init=False)
+    _failures: Failures = field(init=False)
+    # what this pass asked for and the memo lacks, and what of it is left for another one
+    _asked: set[str] = field(default_factory=set)
+    _waiting: set[str] = field(default_factory=set)
+    _not_done: dict[tuple[str, str, str], Done] = field(default_factory=dict)
+    # collected for the executor, and what went wrong there
+    _pending: dict[str, tuple[Derivation, str]] = field(default_factory=dict)
+    _errors: dict[str, MomaError] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._allowance = Allowance(costs=Costs(store=self.store), seconds=self.max_seconds)
+        self._failures = Failures.of(self.store)
 
     def run(self, *, only: Collection[str] | None = None) -> list[Done]:
         """Make one pass.
@@ -87,7 +115,7 @@ class Composer:
         list[Done]
             What was done; nothing where nothing was stale.
         """
-        return self._with_bench(lambda: walk(self.store, self, only=only))
+        return self._with_bench(lambda: self._walk(only))
 
     def first_answer(self, task: str) -> list[Done]:
         """Make a task's first predictor, and leave the rest for the next pass.
@@ -104,6 +132,26 @@ class Composer:
         """
         return self._with_bench(lambda: attempt(first_answer, self.store, self, task, set()))
 
+    def retry(self, tasks: Collection[str] | None) -> None:
+        """Forget the failures of some tasks, or of all, so that this pass tries again.
+
+        Parameters
+        ----------
+        tasks
+            Their names; all if None.
+        """
+        known = self._failures.by_key.items()
+        again = {key for key, failure in known if tasks is None or failure.task in tasks}
+        self._failures.forget(self.store, again, "retry")
+
+    def _walk(self, only: Collection[str] | None) -> None:
+        failed = walk(self.store, self, only=only, settle=self._settle)
+        cut_short = any(entry.action == "postponed" for entry in self._not_done.values())
+        if only is None and not cut_short:
+            known = self._failures.by_key.items()
+            idle = {k for k, f in known if k not in self._asked and f.task not in failed}
+            self._failures.forget(self.store, idle, "forget-failures")
+
     def _with_bench(self, work: Callable[[], None]) -> list[Done]:
         try:
             work()
@@ -111,29 +159,98 @@ class Composer:
             if self._bench is not None:
                 self._bench.close()
                 self._bench = None
+        self.done.extend(self._not_done.values())
+        self._not_done.clear()
         return self.done
 
     def derive(self, derivation: Derivation, why: str) -> str | None:
         """Look the derivation up, or compute and store it."""
+        for subject in (derivation.subject, ""):
+            self._not_done.pop((derivation.task, derivation.kind, subject), None)
         memo = self.store.memo(derivation.key)
         if memo is not None:
             return memo.result
+        if derivation.key in self._errors:
+            raise self._errors[derivation.key]
+        if not self._may_start(derivation):
+            return None
+        if self.executor is not None:
+            self._pending[derivation.key] = (derivation, why)
+            return None
         from moma_cl.derive import derive
 
         logger.info("%s, because %s", derivation, why, extra={"action": "derive"})
         start = time.perf_counter()
-        try:
+        with self._tried(derivation.key, derivation.task, str(derivation)):
             derived = derive(self._workbench(), derivation)
-        except MomaError:
+            return self._store(derivation, derived, why, time.perf_counter() - start)
+
+    def _may_start(self, derivation: Derivation) -> bool:
+        kind, subject = derivation.kind, derivation.subject
+        if self._is_left_alone(derivation.key, derivation.task, kind, subject):
+            return False
+        if self._allowance.admits(derivation):
+            return True
+        expected = self._allowance.costs.of(derivation)
+        cost = "" if expected is None else f", which is likely to take {expected:.0f} s"
+        self._leave(derivation.task, "postponed", kind, f"{subject}{cost}", subject=subject)
+        return False
+
+    def _is_left_alone(self, key: str, task: str, kind: str, subject: str) -> bool:
+        """Say whether something has failed too often, or too lately, to be tried now."""
+        self._asked.add(key)
+        failure = self._failures.by_key.get(key)
+        if failure is None:
+            return False
+        tries = f"{subject}: failed {failure.tries} times"
+        if is_set_aside(failure):
+            self._leave(task, "set-aside", kind, f"{tries}, {failure.message}", subject=subject)
+            return True
+        if failure.wait > 0 and key not in self._waiting:
+            self._waiting.add(key)
+            self._failures.wait(self.store, key)
+        if key in self._waiting:
+            self._leave(task, "waiting", kind, f"{tries}, tried again later", subject=subject)
+        return key in self._waiting
+
+    @contextmanager
+    def _tried(self, key: str, task: str, subject: str) -> Iterator[None]:
+        """Count a failure, unless it is not the derivation's own."""
+        try:
+            yield
+        except (StorageError, BusyError, ExecutorError):
+            raise
+        except MomaError as error:
+            self._failures.count(self.store, key, task, subject, error)
             raise
         except Exception as error:
-            raise DerivationError(f"{derivation}: {type(error).__name__}: {error}") from error
-        seconds = time.perf_counter() - start
-        digest = self._store(derivation, derived, seconds)
-        self._note(
-            derivation.task, "derived", derivation.kind, f"{derivation.subject}: {why}", seconds
-        )
-        return digest
+            unforeseen = DerivationError(f"{subject}: {type(error).__name__}: {error}")
+            self._failures.count(self.store, key, task, subject, unforeseen)
+            raise unforeseen from error
+
+    def _settle(self) -> bool:
+        """Let the executor derive what was collected; store each result as soon as it is there."""
+        if self.executor is None or not self._pending:
+            return False
+        pending, self._pending = list(self._pending.values()), {}
+        shipments = [
+            ship(self.store, derivation, pass_id=self._pass_id) for derivation, _ in pending
+        ]
+        notes: dict[int, Done] = {}
+        for n_done, computed in enumerate(self.executor.compute(shipments)):
+            self.progress("derivations", n_done + 1, len(pending))
+            derivation, why = pending[computed.index]
+            try:
+                with self._tried(derivation.key, derivation.task, str(derivation)):
+                    self._store(derivation, computed.result(), why, computed.seconds)
+            except (StorageError, BusyError, ExecutorError):
+                raise
+            except MomaError as error:
+                self._errors[derivation.key] = error
+            else:
+                notes[computed.index] = self.done.pop()
+        self.done.extend(notes[index] for index in sorted(notes))
+        return True
 
     def compose(self, task: str, composition: str) -> None:
         """Move the task's ref to a composition."""
@@ -159,26 +276,31 @@ class Composer:
     def adopt_predictor(self, task: str, predictor: str, *, first: bool) -> None:
         """Promote a predictor if it is better than the champion; keep it beside if not."""
         champion = self.store.ref(f"predictors/{task}")
-        verdict = self._compare(task, champion, predictor)
+        key = comparison_key(champion, predictor)
+        subject = f"comparison of {predictor[:12]} with the champion of {task}"
+        if self._is_left_alone(key, task, DerivationKind.PREDICTOR, subject):
+            return
+        with self._tried(key, task, subject):
+            verdict = self._compare(task, champion, predictor)
         moves = {} if first else {f"fitted/{task}": predictor}
         if verdict["promoted"]:
             moves[f"predictors/{task}"] = predictor
         action, done = ("promote", "promoted") if verdict["promoted"] else ("fit", "kept-beside")
         if champion == predictor:
             action = "fit"
-        self._move(action, moves, {"task": task, **verdict})
+        self._move(action, moves, {"task": task, **verdict}, mended=key)
         self._note(task, done, DerivationKind.PREDICTOR, str(verdict["because"]))
 
     def leave(self, task: str, kind: DerivationKind, why: str) -> None:
         """Note what is not worth it."""
-        self._note(task, "left", kind, why)
+        self._leave(task, "left", kind, why)
 
     def fail(self, task: str, error: MomaError) -> None:
         """Note a failure; the other tasks go on."""
         logger.error("%s: %s", task, error.message, extra={"action": "fail"})
         self._note(task, "failed", "", f"[{error.code}] {error.message}")
 
-    def _store(self, derivation: Derivation, derived: Derived, seconds: float) -> str:
+    def _store(self, derivation: Derivation, derived: Derived, why: str, seconds: float) -> str:
         record = derived.record
         if derived.arrays:
             header = {"kind": f"{derivation.kind}-arrays", "format": 1}
@@ -187,12 +309,19 @@ class Composer:
         with self.store.transaction(f"derive-{derivation.kind}") as transaction:
             digest = transaction.put_record(record.to_doc())
             transaction.put_memo(derivation.key, digest, seconds)
+            self._failures.mended(transaction, derivation.key)
+        self._allowance.costs.learn(derivation, seconds)
+        text = f"{derivation.subject}: {why}"
+        self._note(derivation.task, "derived", derivation.kind, text, seconds)
         return digest
 
-    def _move(self, action: str, moves: dict[str, str], detail: dict[str, Any]) -> None:
+    def _move(
+        self, action: str, moves: dict[str, str], detail: dict[str, Any], *, mended: str = ""
+    ) -> None:
         with self.store.transaction(action, detail) as transaction:
             for name, digest in moves.items():
                 transaction.move_ref(name, digest, expected=transaction.ref(name))
+            self._failures.mended(transaction, mended)
 
     def _compare(self, task: str, champion: str | None, predictor: str) -> dict[str, Any]:
         fitted = Predictor.from_doc(self.store.record(predictor))
@@ -222,3 +351,8 @@ class Composer:
         self, task: str, action: str, kind: DerivationKind | str, text: str, seconds: float = 0.0
     ) -> None:
         self.done.append(Done(task=task, action=action, kind=str(kind), text=text, seconds=seconds))
+
+    def _leave(self, task: str, action: str, kind: str, text: str, *, subject: str = "") -> None:
+        self._not_done[task, str(kind), subject] = Done(
+            task=task, action=action, kind=str(kind), text=text, seconds=0.0
+        )

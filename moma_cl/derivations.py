@@ -12,6 +12,9 @@ from typing import Any
 
 from moma_store.records import digest
 
+RECORD_INPUTS = ("hub", "task", "dataset", "module", "composition", "estimates")
+"""Inputs of derivations that are records."""
+
 
 class DerivationKind(StrEnum):
     """What can be derived."""
@@ -20,6 +23,7 @@ class DerivationKind(StrEnum):
     COMPOSITION = "composition"
     PREDICTOR = "predictor"
     MODULE = "module"
+    DRIFT = "drift"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,5 +56,33 @@ class Derivation:
         document = {"inputs": dict(self.inputs), "settings": dict(self.settings)}
         return f"{self.kind}:{digest(document)}"
 
+    @property
+    def reads(self) -> dict[str, tuple[str, ...]]:
+        """Digests of the records that it reads, by the name of the input."""
+        given = {name: self.inputs.get(name) for name in RECORD_INPUTS}
+        return {
+            name: tuple(value) if isinstance(value, list) else (value,)
+            for name, value in given.items()
+            if value is not None
+        }
+
     def __str__(self) -> str:
         return f"{self.kind} of {self.task}: {self.subject}"
+
+
+def comparison_key(champion: str | None, predictor: str) -> str:
+    """Name the comparison of a predictor with a champion, so that its failures can be counted.
+
+    Parameters
+    ----------
+    champion
+        Digest of the predictor that answers.
+    predictor
+        Digest of the new one.
+
+    Returns
+    -------
+    str
+        A name like the keys of derivations.
+    """
+    return f"comparison:{digest({'champion': champion, 'predictor': predictor})}"

@@ -11,6 +11,12 @@ from moma_cl.reconcile import TaskState, task_names, task_state
 from moma_store.errors import NotFoundError
 from moma_store.store import Store
 
+TASK_REFS = (
+    *("tasks", "datasets", "recipes", "compositions"),
+    *("predictors", "fitted", "modules", "drift"),
+)
+"""What the refs of a task begin with."""
+
 
 def has_hub(path: Path) -> bool:
     """Say whether a folder is a hub whose founding was finished.

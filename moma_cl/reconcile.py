@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from moma_cl.derivations import Derivation, DerivationKind
+from moma_cl.failures import set_aside
 from moma_cl.recipe import Recipe, section
 from moma_cl.records import (
     Composition,
@@ -156,7 +157,13 @@ def _parsed(text: str) -> Recipe:
     return Recipe.from_doc(json.loads(text))
 
 
-def walk(store: Reads, worker: Worker, *, only: Collection[str] | None = None) -> None:
+def walk(
+    store: Reads,
+    worker: Worker,
+    *,
+    only: Collection[str] | None = None,
+    settle: Callable[[], bool] = lambda: False,
+) -> set[str]:
     """Bring every task up to date: predictors before modules, until nothing changes.
 
     A task's own module comes after its predictor, since nothing of that task waits for it; once
@@ -170,14 +177,32 @@ def walk(store: Reads, worker: Worker, *, only: Collection[str] | None = None) -
         What is done at each step.
     only
         Tasks to look at; all by default.
+    settle
+        For a worker that only collects what to derive: derives it, all at once, and says whether
+        there was anything. The step is then taken again, so that what is derived, and from what,
+        is the same as one by one.
+
+    Returns
+    -------
+    set[str]
+        Tasks that failed.
     """
     failed: set[str] = set()
     modules: dict[str, str] | None = None
     while modules != (modules := store.refs("modules/")):
         for step in (first_answer, _compose_and_fit, _own_module):
-            for name in task_names(store):
-                if name not in failed and (only is None or name in only):
-                    attempt(step, store, worker, name, failed)
+            _take(step, store, worker, only, failed)
+            while settle():
+                _take(step, store, worker, only, failed)
+    return failed
+
+
+def _take(
+    step: Step, store: Reads, worker: Worker, only: Collection[str] | None, failed: set[str]
+) -> None:
+    for name in task_names(store):
+        if name not in failed and (only is None or name in only):
+            attempt(step, store, worker, name, failed)
 
 
 def attempt(step: Step, store: Reads, worker: Worker, name: str, failed: set[str]) -> None:
@@ -241,13 +266,11 @@ def _compose_and_fit(store: Reads, worker: Worker, state: TaskState) -> None:
     candidates = _candidates(store, worker, state)
     if candidates is None:
         return
-    estimates = [
-        worker.derive(_estimate(state, module), _why_estimate(store, state))
-        for module in (None, *candidates.modules)
-    ]
-    estimates.extend(candidates.excluded)
-    known = [digest for digest in estimates if digest is not None]
-    if len(known) < len(estimates):
+    why = _why_estimate(store, state)
+    wanted = [_estimate(state, module) for module in (None, *candidates.modules)]
+    known, waiting = _derived(store, worker, wanted, why)
+    known.extend(candidates.excluded)
+    if waiting:
         worker.leave(state.name, DerivationKind.COMPOSITION, "after its estimates")
         return
     composition = worker.derive(_composition(state, known), "modules or data are new")
@@ -257,6 +280,23 @@ def _compose_and_fit(store: Reads, worker: Worker, state: TaskState) -> None:
     if store.ref(f"compositions/{state.name}") != composition:
         worker.compose(state.name, composition)
     _fit(store, worker, state, composition)
+
+
+def _derived(
+    store: Reads, worker: Worker, wanted: Iterable[Derivation], why: str
+) -> tuple[list[str], bool]:
+    """Derive estimates; say whether any is still to come.
+
+    One of a module that is set aside is done without, as if the module were not there.
+    """
+    known, waiting = [], False
+    for derivation in wanted:
+        digest = worker.derive(derivation, why)
+        if digest is not None:
+            known.append(digest)
+        elif derivation.inputs["module"] is None or not set_aside(store, derivation.key):
+            waiting = True
+    return known, waiting
 
 
 def _fit(store: Reads, worker: Worker, state: TaskState, composition: str) -> None:
@@ -308,8 +348,7 @@ def _own_module(store: Reads, worker: Worker, state: TaskState) -> None:
         settings=state.settings("module"),
     )
     present = store.ref(f"modules/{state.name}")
-    why = "the task has no module" if present is None else "its rows have grown"
-    module = worker.derive(derivation, why)
+    module = worker.derive(derivation, _why_module(store, present, point))
     if module is not None and module != present:
         worker.adopt_module(state.name, module)
 
@@ -366,9 +405,9 @@ def _candidates(store: Reads, worker: Worker, state: TaskState) -> _Candidates |
     if len(modules) <= limit:
         return _Candidates(modules=tuple(modules))
     why = "there are more modules than candidates"
-    screened = [worker.derive(_estimate(state, module, sampled=True), why) for module in modules]
-    known = [digest for digest in screened if digest is not None]
-    if len(known) < len(screened):
+    wanted = [_estimate(state, module, sampled=True) for module in modules]
+    known, waiting = _derived(store, worker, wanted, why)
+    if waiting:
         worker.leave(state.name, DerivationKind.COMPOSITION, "after the screening of all modules")
         return None
     estimates = {digest: Estimate.from_doc(store.record(digest)) for digest in known}
@@ -428,9 +467,20 @@ def _predictor(state: TaskState, composition: str, heads: list[Method]) -> Deriv
 
 
 def _why_estimate(store: Reads, state: TaskState) -> str:
-    if store.ref(f"compositions/{state.name}") is None:
+    present = store.ref(f"compositions/{state.name}")
+    if present is None:
         return "the task has no composition"
-    return "the module or the data is new"
+    if Composition.from_doc(store.record(present)).dataset != state.dataset_digest:
+        return "its data changed"
+    return "the module or the recipe is new"
+
+
+def _why_module(store: Reads, present: str | None, point: str) -> str:
+    if present is None:
+        return "the task has no module"
+    if Module.from_doc(store.record(present)).dataset != point:
+        return "its rows have grown"
+    return "its recipe changed"
 
 
 def _present(store: Reads, name: str) -> str:

@@ -99,13 +99,29 @@ class Record:
         FormatError
             If a field is missing.
         """
-        missing = sorted({entry.name for entry in fields(cls)} - doc.keys())
+        cls.check_doc(doc)
+        return cls(**{name: cls._read(name, doc[name]) for name in _names(cls)})
+
+    @classmethod
+    def check_doc(cls, doc: Mapping[str, Any]) -> None:
+        """Refuse a document that :meth:`to_doc` did not write, for whoever reads a part of it.
+
+        Parameters
+        ----------
+        doc
+            The document.
+
+        Raises
+        ------
+        FormatError
+            If a field is missing.
+        """
+        missing = sorted(_names(cls) - doc.keys())
         if missing:
             raise FormatError(
                 f"a record of kind {cls.kind!r} lacks {missing[0]!r}: another version of moma-cl "
                 "wrote it; use that version"
             )
-        return cls(**{entry.name: cls._read(entry.name, doc[entry.name]) for entry in fields(cls)})
 
     def with_blob(self, link: BlobLink) -> Self:
         """Give the record its blob, once that is written.
@@ -154,6 +170,16 @@ class Record:
         if name in cls.words:
             return cls.words[name](value)
         return tuple(value) if isinstance(value, list) else value
+
+
+_NAMES: dict[type[Record], frozenset[str]] = {}
+
+
+def _names(kind: type[Record]) -> frozenset[str]:
+    """Name the fields of a kind of record, worked out once."""
+    if kind not in _NAMES:
+        _NAMES[kind] = frozenset(entry.name for entry in fields(kind))
+    return _NAMES[kind]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,3 +327,44 @@ class Predictor(Record):
     held_out_maes: dict[str, float]  # of every head; they decide nothing
     settings: dict[str, Any]  # the sections of the recipe it depends on
     made_by: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure(Record):
+    """A derivation that went wrong, and how often; kept by its key until it succeeds."""
+
+    kind: ClassVar[str] = "failure"
+
+    key: str  # of the derivation: other inputs are another derivation
+    task: str
+    subject: str  # what was derived, for people
+    tries: int
+    wait: int  # passes that leave it alone before the next try
+    code: str  # of the last error
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift(Record):
+    """How a champion fares on rows that came after it was fitted, before they are learned.
+
+    What it names is text rather than links, so that it keeps no old champion from `gc`.
+    """
+
+    kind: ClassVar[str] = "drift"
+
+    predictor: str  # digest of the champion
+    dataset: str  # digest of the dataset with the new rows
+    unit: str
+    rows: int  # new ones, whose structures the champion's dataset did not have
+    mae: float  # on them, in the unit
+    reference: str  # where the promised error was measured, a calibration
+    reference_mae: float | None  # the promised error, in the unit
+    p_value: float | None  # none where nothing was promised
+    drifted: bool
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What the history remembers."""
+        names = ("predictor", "rows", "mae", "reference_mae", "p_value", "drifted")
+        return {name: getattr(self, name) for name in names}

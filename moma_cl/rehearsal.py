@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moma_cl import arrivals
+from moma_cl.bringing import check_task_name
 from moma_cl.folds import FOLD_NAMES, assign_folds
 from moma_cl.progress import Progress, quiet
-from moma_cl.properties import Transform, canonical_unit
+from moma_cl.properties import Transform, unit_of_task
 from moma_cl.records import Grouping
-from moma_cl.service import check_task_name
+from moma_cl.structures.columns import Units
 from moma_cl.structures.intake import Intake
+from moma_cl.structures.rows import Reading
 from moma_cl.structures.validation import Refusal
 from moma_cl.workbench import hub_of
 from moma_store.errors import AlreadyExistsError
@@ -40,6 +42,8 @@ class Rehearsed:
         Rows by fold.
     refusals
         Rows that would be refused.
+    flagged
+        Rows whose target the property cannot have.
     """
 
     task: str
@@ -49,6 +53,7 @@ class Rehearsed:
     grouping: str
     folds: dict[str, int]
     refusals: tuple[Refusal, ...]
+    flagged: tuple[Refusal, ...]
 
 
 def rehearse(
@@ -57,9 +62,11 @@ def rehearse(
     sources: Sequence[Path],
     *,
     target: str,
-    unit: str,
+    unit: str | None = None,
+    property_name: str | None = None,
     transform: Transform = Transform.NONE,
     fold_column: str | None = None,
+    reading: Reading | None = None,
     progress: Progress = quiet,
 ) -> Rehearsed:
     """Validate the rows of a task without bringing it.
@@ -75,11 +82,15 @@ def rehearse(
     target
         Column of the target.
     unit
-        Its unit.
+        Its unit, and that of values which name none; by default that of the property.
+    property_name
+        What is measured; by default the name of the column.
     transform
         Of the target before learning.
     fold_column
         Column that assigns folds; by default a hash does.
+    reading
+        What the user says of the files.
     progress
         Told how many rows were read.
 
@@ -96,8 +107,11 @@ def rehearse(
         If name, unit or data cannot be used.
     """
     check_task_name(name)
-    canonical_unit(unit)
-    wanted = arrivals.Wanted(target=target, transform=transform, fold_column=fold_column)
+    measured = property_name or target
+    units = Units(wanted=unit_of_task(unit, measured), property=measured)
+    wanted = arrivals.Wanted(
+        target=target, transform=transform, fold_column=fold_column, units=units, reading=reading
+    )
     with Store.open(path) as store:
         if store.ref(f"tasks/{name}") is not None:
             raise AlreadyExistsError(
@@ -113,6 +127,7 @@ def rehearse(
             grouping=str(grouping),
             folds=_folds(store, intake, grouping),
             refusals=intake.refusals,
+            flagged=intake.flagged,
         )
 
 

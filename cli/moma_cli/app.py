@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from moma_cli import data, demo, hubs, keeping, looking, predict, tasks, upkeep
+from moma_cli import data, demo, hubs, keeping, looking, predict, running, tasks, upkeep
 from moma_cli.failures import report
 from moma_cli.program import Debug, Hub, Json, Quiet, Run, Verbose, app
 
-COMMAND_MODULES = (hubs, tasks, data, predict, looking, upkeep, keeping, demo)
+COMMAND_MODULES = (hubs, tasks, data, predict, looking, upkeep, keeping, demo, running)
 """Importing them is what declares the commands."""
 
 

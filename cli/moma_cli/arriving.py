@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moma_cli.output import Answer, Problem, figure
+from moma_cli.output import Answer, Problem, figure, jsonable
 from moma_cli.program import Run
 
 if TYPE_CHECKING:
     from moma_cl.composer import Done
     from moma_cl.listing import TaskListed
+    from moma_cl.row_checks import RowChecks
     from moma_cl.service import RowsTaken
     from moma_cl.structures.validation import Refusal
 
@@ -40,14 +41,18 @@ def rows_answer(run: Run, taken: RowsTaken, report: Path | None, summary: str) -
     """
     from moma_cl import listing
 
-    write_report(report, taken.refusals)
+    write_report(report, taken.refusals, taken.checks)
     listed = listing.task(run.hub, taken.task)
     failures = failed(taken.done)
     return Answer(
         data={"rows": taken, "task": listed},
         text=[summary, *_standing(listed, taken.done), *_elsewhere(taken)],
-        notes=[f"next: moma-cl predict {taken.task} FILES"],
-        errors=[*refused(taken.refusals), *failures],
+        notes=[
+            *flagged(taken.flagged),
+            *_checked(taken.checks, listed.unit),
+            f"next: moma-cl predict {taken.task} FILES",
+        ],
+        errors=[*refused(taken.refusals), *failures, *noticed(taken.done)],
         exit_code=int(any(d.task == taken.task and d.action == "failed" for d in taken.done)),
     )
 
@@ -67,6 +72,16 @@ def failed(done: Iterable[Done]) -> list[Problem]:
     ]
 
 
+def noticed(done: Iterable[Done]) -> list[Problem]:
+    """Give what somebody should read although the pass went well: the inbox, and drift."""
+    codes = {"refused": "inbox.refused", "unclaimed": "inbox.unclaimed", "drift": "drift"}
+    return [
+        Problem(code=codes[entry.action], message=f"{entry.task}: {entry.text}".removeprefix(": "))
+        for entry in done
+        if entry.action in codes
+    ]
+
+
 def refused(refusals: Sequence[Refusal]) -> list[Problem]:
     """Give the reasons for which rows were refused, each with its first example."""
     by_code: dict[str, list[Refusal]] = {}
@@ -82,15 +97,26 @@ def refused(refusals: Sequence[Refusal]) -> list[Problem]:
     ]
 
 
-def write_report(file: Path | None, refusals: tuple[Refusal, ...]) -> None:
-    """Write every refused row to a file, if there is to be one."""
+def flagged(flags: Sequence[Refusal]) -> list[str]:
+    """Say which rows were taken although their target looks wrong, with the first example."""
+    if not flags:
+        return []
+    first = flags[0]
+    example = f"first {first.id} ({first.source}): {first.message}"
+    return [f"{counted(len(flags), 'row')} {first.code}, {example}"]
+
+
+def write_report(
+    file: Path | None, refusals: tuple[Refusal, ...], checks: RowChecks | None = None
+) -> None:
+    """Write every refused row, and what the others say about each other, if there is a file."""
     if file is None:
         return
     import json
 
     from moma_cl.structures.validation import Quarantine
 
-    document = Quarantine(refusals=refusals).to_json()
+    document = {**Quarantine(refusals=refusals).to_json(), "checks": jsonable(checks)}
     file.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -125,6 +151,11 @@ def _standing(task: TaskListed, done: Sequence[Done]) -> list[str]:
     if first is not None and promoted is not None:
         seconds = sum(entry.seconds for entry in done[first : promoted + 1])
         lines.append(f"first answer: after {seconds:.1f} s of computing")
+    lines.extend(
+        f"new rows: {entry.text}"
+        for entry in done
+        if (entry.task, entry.action) == (task.name, "measured")
+    )
     lines.append(f"composition: {composed_of(task)}")
     if task.method is not None:
         lines.append(
@@ -134,6 +165,25 @@ def _standing(task: TaskListed, done: Sequence[Done]) -> list[str]:
         )
     if task.module is not None:
         lines.append(f"module: {task.module[:12]}")
+    return lines
+
+
+def _checked(checks: RowChecks | None, unit: str) -> list[str]:
+    """Say which rows somebody may want to look at, of each kind with an example."""
+    lines = []
+    if checks is not None and checks.twins:
+        twin = checks.twins[0]
+        lines.append(
+            f"{counted(checks.n_twins, 'row')} with the structure of one in an earlier fold, "
+            f"first {twin.id} ({twin.fold}, {twin.twin} in {twin.twin_fold}): errors look smaller "
+            "than they are"
+        )
+    if checks is not None and checks.doubts:
+        doubt = checks.doubts[0]
+        lines.append(
+            f"{counted(checks.n_doubts, 'row')} far from what the other rows predict, first "
+            f"{doubt.id}: {figure(doubt.target, unit)}, expected {figure(doubt.expected, unit)}"
+        )
     return lines
 
 

@@ -8,7 +8,17 @@ import typer
 
 from moma_cli.arriving import counted, rows_answer, split
 from moma_cli.output import Answer
-from moma_cli.parameters import NoUpdate, ReportFile, Sources, TaskName, Wait
+from moma_cli.parameters import (
+    IdColumn,
+    InputFormatChoice,
+    NoUpdate,
+    ReportFile,
+    Sources,
+    StructureColumn,
+    TaskName,
+    Wait,
+    reading_of,
+)
 from moma_cli.program import Run, command
 
 
@@ -19,8 +29,11 @@ def add_data(
     name: TaskName,
     sources: Sources,
     unit: Annotated[
-        str | None, typer.Option(help="Unit of these values; by default the task's.")
+        str | None, typer.Option(help="Unit of values that name none; by default the task's.")
     ] = None,
+    input_format: InputFormatChoice = None,
+    structure_column: StructureColumn = None,
+    id_column: IdColumn = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Let rows replace stored ones of the same id.")
     ] = False,
@@ -37,6 +50,7 @@ def add_data(
             name,
             sources,
             unit=unit,
+            reading=reading_of(input_format, structure_column, id_column),
             replace=replace,
             compose=not no_update,
             wait=wait,

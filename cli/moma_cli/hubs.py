@@ -30,6 +30,9 @@ def init(
         typer.Option(help="Hubs of equal salt have equal folds.", show_default=False),
     ] = None,
     recipe: RecipeFile = None,
+    starter: Annotated[
+        bool, typer.Option(help="Put the modules in that come with moma-cl.")
+    ] = True,
 ) -> Answer:
     """Make a hub and bind it to a backbone."""
     from moma_cl import service
@@ -46,11 +49,12 @@ def init(
         catalogue=catalogue,
         salt=service.DEFAULT_SALT if salt is None else salt,
         recipe=pinned,
+        starter=starter,
     )
     threads = "1 thread" if made.threads == 1 else f"{made.threads} threads"
     described = (
         f"hub {made.path}: backbone {made.backbone} {made.backbone_version}, "
-        f"{made.parameters:,} parameters, {threads}"
+        f"{made.parameters:,} parameters, {threads}, {made.modules} modules to start from"
     )
     return Answer(
         data=made,

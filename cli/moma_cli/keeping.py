@@ -1,4 +1,4 @@
-"""``verify``, ``gc``, ``pin``, ``export``, ``import``, ``add-module``: keeping house."""
+"""``verify``, ``gc``, ``migrate``, ``pin``, ``export``, ``import``, ``add-module``: upkeep."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def verify(
         bool,
         typer.Option(
             "--repair",
-            help="Put damaged blobs into quarantine, restore a damaged catalogue.",
+            help="Put damaged blobs into quarantine, restore a damaged catalogue or hub.toml.",
         ),
     ] = False,
     wait: Wait = 0.0,
@@ -91,6 +91,27 @@ def gc(
     )
 
 
+@command("migrate", example="moma-cl --hub old-hub migrate new-hub")
+def migrate(
+    run: Run,
+    target: Annotated[
+        Path, typer.Argument(metavar="NEW", help="The copy to make.", show_default=False)
+    ],
+) -> Answer:
+    """Copy a hub of an earlier format into the present one.
+
+    The original is left as it is; the copy is verified before it gets its name.
+    """
+    from moma_cl import upkeep
+
+    done = upkeep.migrate(run.hub, target)
+    return Answer(
+        data=done,
+        text=[f"{done.path}: copied from format {done.before} to {done.after}"],
+        notes=[f"next: moma-cl --hub {done.path} tasks"],
+    )
+
+
 @command("pin", example="moma-cl pin bulk_modulus")
 def pin(run: Run, name: Kept, wait: Wait = 0.0) -> Answer:
     """Keep a record and all it needs, whatever becomes of its task."""
@@ -120,9 +141,9 @@ def export(
     ] = None,
 ) -> Answer:
     """Write the hub, or chosen modules with the data they depend on, into one file."""
-    from moma_cl import upkeep
+    from moma_cl import transfer
 
-    done = upkeep.export(run.hub, archive, modules=module or None)
+    done = transfer.export(run.hub, archive, modules=module or None)
     what = counted(len(done.refs), "ref") if module is None else counted(len(module), "module")
     inside = f"{counted(done.records, 'record')}, {counted(done.blobs, 'blob')}"
     return Answer(data=done, text=[f"{done.path}: {what}, {inside} ({done.bytes:,} bytes)"])
@@ -145,9 +166,9 @@ def import_(
 
     Everything is verified before anything changes. The backbone must be the same.
     """
-    from moma_cl import upkeep
+    from moma_cl import transfer
 
-    done = upkeep.import_archive(run.hub, archive, catalogue=catalogue, wait=wait)
+    done = transfer.import_archive(run.hub, archive, catalogue=catalogue, wait=wait)
     inside = f"{counted(done.records, 'new record')}, {counted(done.blobs, 'new blob')}"
     return Answer(
         data=done,
@@ -189,22 +210,39 @@ def add_module(
         ),
     ],
     rows: Annotated[int, typer.Option(min=0, help="Rows it was trained on, if known.")] = 0,
+    trained_on: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DATA",
+            help="All structures it was trained on; may be repeated. Without them no task of the "
+            "same property composes it, lest it has seen the answers.",
+        ),
+    ] = None,
+    source: Annotated[
+        str, typer.Option(help="Where it comes from, for people.", show_default=False)
+    ] = "",
+    licence: Annotated[
+        str, typer.Option("--license", help="Its licence.", show_default=False)
+    ] = "",
     wait: Wait = 0.0,
 ) -> Answer:
     """Take in a module that was trained elsewhere from this hub's backbone.
 
     Names and shapes of its tensors must be exactly the backbone's.
     """
-    from moma_cl import upkeep
+    from moma_cl import adoption
 
-    given = upkeep.Weights(
+    given = adoption.Weights(
         file=weights,
         property=property_name,
         unit=unit,
         validation_mae=validation_mae,
         n_train=rows,
+        trained_on=tuple(trained_on or ()),
+        source=source,
+        licence=licence,
     )
-    added = upkeep.add_module(run.hub, name, given, wait=wait)
+    added = adoption.add_module(run.hub, name, given, wait=wait)
     return Answer(
         data=added,
         text=[f"{name}: {added.kind} module, {added.parameters:,} parameters"],

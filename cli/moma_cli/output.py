@@ -166,7 +166,10 @@ def print_table(table: Table, stream: TextIO) -> None:
     stream
         Where to.
     """
-    rows = [[printable(cell) for cell in row] for row in table.rows]
+    rows = [
+        row if "".join(row).isprintable() else [printable(cell) for cell in row]
+        for row in table.rows
+    ]
     if not stream.isatty():
         stream.writelines(line + "\n" for line in _aligned(table, rows))
         return
@@ -254,10 +257,8 @@ def _scalar(value: Any) -> str:
 
 def _aligned(table: Table, rows: Sequence[Sequence[str]]) -> Iterable[str]:
     lines = [table.columns, *rows]
-    widths = [max(len(cells[place]) for cells in lines) for place in range(len(table.columns))]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    sides = [">" if column in table.numeric else "<" for column in table.columns]
+    line = "  ".join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True))
     for cells in lines:
-        padded = (
-            cell.rjust(width) if column in table.numeric else cell.ljust(width)
-            for column, cell, width in zip(table.columns, cells, widths, strict=True)
-        )
-        yield "  ".join(padded).rstrip()
+        yield line.format(*cells).rstrip()

@@ -4,24 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from moma_cl.recipe import Recipe
+    from moma_cl.structures.rows import Reading
 
 TaskName = Annotated[str, typer.Argument(metavar="NAME", help="The task.", show_default=False)]
 Sources = Annotated[
     list[Path],
     typer.Argument(
         metavar="DATA",
-        help="JSON lines (.jsonl, .jsonl.gz), or folders of CIF and POSCAR files with id_prop.csv.",
+        help="JSON lines, CSV, JSON, XYZ, ASE databases; folders or archives of CIF files; "
+        "patterns; - for standard input.",
         show_default=False,
     ),
 ]
+FormatName = Literal["jsonl", "json", "csv", "tsv", "cif", "poscar", "xyz", "ase-db", "archive"]
+InputFormatChoice = Annotated[
+    FormatName | None,
+    typer.Option("--input-format", help="Of the files; by default their names tell."),
+]
+StructureColumn = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="Column with the structures, or paths of them."),
+]
+IdColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column with the ids.")]
 Wait = Annotated[
     float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for a writer.")
+]
+Settle = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS", min=0, help="How long a file of the inbox must have kept still."
+    ),
 ]
 NoUpdate = Annotated[
     bool,
@@ -37,6 +55,34 @@ RecipeFile = Annotated[
     Path | None,
     typer.Option("--recipe", metavar="FILE", help="Settings that differ, as TOML or JSON."),
 ]
+
+
+def reading_of(
+    input_format: FormatName | None, structure_column: str | None, id_column: str | None
+) -> Reading:
+    """Put together what the user says of the files.
+
+    Parameters
+    ----------
+    input_format
+        Their format.
+    structure_column
+        Column with the structures.
+    id_column
+        Column with the ids.
+
+    Returns
+    -------
+    Reading
+        The same.
+    """
+    from moma_cl.structures.rows import InputFormat, Reading
+
+    return Reading(
+        format=InputFormat(input_format) if input_format else None,
+        structure_column=structure_column,
+        id_column=id_column,
+    )
 
 
 def read_recipe(file: Path, base: Mapping[str, Any]) -> Recipe:
@@ -61,10 +107,35 @@ def read_recipe(file: Path, base: Mapping[str, Any]) -> Recipe:
     InvalidInputError
         If it is neither TOML nor JSON, or a setting is unknown.
     """
+    from moma_cl.recipe import Recipe
+    from moma_cl.recipes import overlaid
+
+    return Recipe.from_doc(overlaid(base, read_settings(file)))
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """Read the settings in a recipe file as they are.
+
+    Parameters
+    ----------
+    file
+        TOML, or JSON by its suffix; sections with settings.
+
+    Returns
+    -------
+    dict[str, Any]
+        Its content.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such file.
+    InvalidInputError
+        If it is neither TOML nor JSON, or holds no sections.
+    """
     import json
     import tomllib
 
-    from moma_cl.recipe import Recipe
     from moma_store.errors import InvalidInputError, NotFoundError
 
     try:
@@ -76,15 +147,4 @@ def read_recipe(file: Path, base: Mapping[str, Any]) -> Recipe:
         raise InvalidInputError(f"the recipe {file} cannot be parsed: {error}") from error
     if not isinstance(given, dict):
         raise InvalidInputError(f"the recipe {file} holds no sections; expected an object")
-    return Recipe.from_doc(_overlaid(base, given))
-
-
-def _overlaid(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for name, value in given.items():
-        inner = base.get(name)
-        if isinstance(inner, Mapping) and isinstance(value, Mapping):
-            merged[name] = {**inner, **value}
-        else:
-            merged[name] = value
-    return merged
+    return given

@@ -23,9 +23,9 @@ PANELS = {
     "Start": ("init", "demo"),
     "Bring tasks and data": ("add-task", "add-data", "retract", "remove-task"),
     "Ask": ("predict",),
-    "Look": ("tasks", "modules", "show", "log"),
-    "Keep current": ("update", "plan", "rollback"),
-    "Keep house": ("verify", "gc", "pin", "unpin", "export", "import", "add-module"),
+    "Look": ("tasks", "modules", "show", "log", "status"),
+    "Keep current": ("update", "plan", "set-recipe", "rollback", "daemon", "schedule"),
+    "Keep house": ("verify", "gc", "migrate", "pin", "unpin", "export", "import", "add-module"),
 }
 """The commands as the help lists them."""
 

@@ -8,16 +8,20 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from moma_cli.arriving import counted, refused, rows_answer, split, write_report
+from moma_cli.arriving import counted, flagged, refused, rows_answer, split, write_report
 from moma_cli.output import Answer
 from moma_cli.parameters import (
+    IdColumn,
+    InputFormatChoice,
     NoUpdate,
     RecipeFile,
     ReportFile,
     Sources,
+    StructureColumn,
     TaskName,
     Wait,
     read_recipe,
+    reading_of,
 )
 from moma_cli.program import Run, command
 
@@ -38,7 +42,10 @@ def add_task(
     target: Annotated[
         str, typer.Option(metavar="COLUMN", help="Column with the values.", show_default=False)
     ],
-    unit: Annotated[str, typer.Option(help="Their unit, such as eV/atom.", show_default=False)],
+    unit: Annotated[
+        str | None,
+        typer.Option(help="Their unit, such as eV/atom; by default that of a known property."),
+    ] = None,
     property_name: Annotated[
         str | None,
         typer.Option("--property", metavar="NAME", help="What is measured; by default COLUMN."),
@@ -54,6 +61,9 @@ def add_task(
             help="Column with train, validation or held-out; by default a hash of the formula.",
         ),
     ] = None,
+    input_format: InputFormatChoice = None,
+    structure_column: StructureColumn = None,
+    id_column: IdColumn = None,
     recipe: RecipeFile = None,
     no_update: NoUpdate = False,
     wait: Wait = 0.0,
@@ -73,6 +83,8 @@ def add_task(
         "unit": unit,
         "transform": Transform(transform),
         "fold_column": fold_column,
+        "property_name": property_name,
+        "reading": reading_of(input_format, structure_column, id_column),
     }
     pinned = _recipe(run, recipe)
     if dry_run:
@@ -83,7 +95,6 @@ def add_task(
             name,
             sources,
             **data,
-            property_name=property_name,
             module=ModuleKind(module),
             recipe=pinned,
             compose=not no_update,
@@ -139,6 +150,7 @@ def _rehearsed(
     return Answer(
         data=rehearsed,
         text=[f"{name}: would take {counted(rehearsed.rows, 'row')} ({folds})"],
+        notes=flagged(rehearsed.flagged),
         errors=refused(rehearsed.refusals),
     )
 

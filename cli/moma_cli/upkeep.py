@@ -1,15 +1,24 @@
-"""``update``, ``plan`` and ``rollback``: keeping every prediction current."""
+"""``update``, ``plan``, ``set-recipe`` and ``rollback``: keeping every prediction current."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from moma_cli.arriving import failed
+from moma_cli.arriving import counted, failed, noticed
 from moma_cli.output import Answer, Table
-from moma_cli.parameters import TaskName, Wait
+from moma_cli.parameters import NoUpdate, Settle, TaskName, Wait, read_settings
 from moma_cli.program import Run, command
+
+if TYPE_CHECKING:
+    from moma_cl.composer import Done
+    from moma_cl.plan import Step
+
+_SHOWN = 3  # postponed derivations that are named
 
 Only = Annotated[
     list[str] | None,
@@ -17,36 +26,166 @@ Only = Annotated[
 ]
 
 
+class ExecutorChoice(StrEnum):
+    """Where derivations are computed, as the command line has it."""
+
+    IN_PROCESS = "in-process"
+    DASK = "dask"
+
+
 @command("update", example="moma-cl update --wait 60")
-def update(run: Run, only: Only = None, wait: Wait = 0.0) -> Answer:
-    """Compute what is stale, and exit.
+def update(
+    run: Run,
+    *,
+    only: Only = None,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", min=0, help="Start nothing that is likely to end later than that."
+        ),
+    ] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Also try again what failed before.")
+    ] = False,
+    executor: Annotated[
+        ExecutorChoice, typer.Option(help="Compute here one by one, or on a Dask cluster.")
+    ] = ExecutorChoice.IN_PROCESS,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Of the Dask scheduler; by default one is started."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes of a Dask cluster started here; one per core."),
+    ] = None,
+    settle: Settle = 2.0,
+    wait: Wait = 0.0,
+) -> Answer:
+    """Take the inbox in, compute what is stale, and exit.
 
     Silent on success, for cron. Exits 1 if a task failed, 5 if another process is writing.
     """
     from moma_cl import service
+    from moma_cl.executors import ExecutorKind, ExecutorSettings
 
+    settings = ExecutorSettings(
+        kind=ExecutorKind(executor.value), scheduler=scheduler, workers=workers
+    )
     with run.progress() as progress:
-        done = service.update(run.hub, tasks=_names(only), wait=wait, progress=progress)
+        done = service.update(
+            run.hub,
+            tasks=_names(only),
+            max_seconds=max_seconds,
+            retry=retry,
+            executor=settings,
+            settle=settle,
+            wait=wait,
+            progress=progress,
+        )
     failures = failed(done)
     notes = [f"{entry.task}: {entry.action} {entry.kind}, {entry.text}" for entry in done]
     return Answer(
         data=done,
-        notes=(notes or ["nothing is stale"]) if run.verbose else [],
-        errors=failures,
+        notes=(notes or ["nothing is stale"]) if run.verbose else _postponed(done),
+        errors=[*failures, *noticed(done)],
         exit_code=int(bool(failures)),
     )
 
 
 @command("plan", example="moma-cl plan --tasks bulk_modulus")
-def plan(run: Run, only: Only = None) -> Answer:
+def plan(
+    run: Run,
+    only: Only = None,
+    *,
+    dot: Annotated[bool, typer.Option("--dot", help="Draw it, in Graphviz's language.")] = False,
+) -> Answer:
     """Say what an update would compute, and why.
 
     The cost is what the like of it took lately.
     """
     from moma_cl import service
 
+    if dot:
+        drawn = service.plan_graph(run.hub, tasks=_names(only))
+        return Answer(data=drawn, text=[drawn])
     steps = service.plan(run.hub, tasks=_names(only))
-    table = Table(
+    return Answer(data=steps, text=[_planned(steps)] if steps else [], notes=_in_all(steps))
+
+
+@command("set-recipe", example="moma-cl set-recipe bulk_modulus recipe.toml --dry-run")
+def set_recipe(
+    run: Run,
+    name: TaskName,
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="Settings that change, as TOML or JSON."),
+    ] = None,
+    *,
+    default: Annotated[
+        bool, typer.Option("--default", help="Take the recipe that new tasks start with.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be computed again.")
+    ] = False,
+    no_update: NoUpdate = False,
+    wait: Wait = 0.0,
+) -> Answer:
+    """Change the recipe that is pinned to a task.
+
+    What depends on it is then computed again.
+    """
+    from moma_cl.recipes import set_recipe as pin
+
+    if default == (file is not None):
+        raise typer.BadParameter("give either a file or --default", param_hint="FILE")
+    with run.progress() as progress:
+        found = pin(
+            run.hub,
+            name,
+            None if file is None else read_settings(file),
+            dry_run=dry_run,
+            compose=not no_update,
+            wait=wait,
+            progress=progress,
+        )
+    changes = [
+        f"{setting}: {_value(before)} -> {_value(after)}"
+        for setting, (before, after) in found.changes.items()
+    ]
+    stale = [_planned(found.steps)] if found.changes and found.steps else []
+    failures = failed(found.done)
+    return Answer(
+        data=found,
+        text=[*changes, *(stale if dry_run or no_update else [])],
+        notes=[] if found.changes else [f"{name} has these settings already"],
+        errors=failures,
+        exit_code=int(bool(failures)),
+    )
+
+
+def _value(value: Any) -> str:
+    return "unset" if value is None else str(value)
+
+
+def _postponed(done: Sequence[Done]) -> list[str]:
+    """Say what there was no time for."""
+    left = [f"{entry.task}: {entry.kind}" for entry in done if entry.action == "postponed"]
+    if not left:
+        return []
+    more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+    return [f"no time for {counted(len(left), 'derivation')}: {', '.join(left[:_SHOWN])}{more}"]
+
+
+def _in_all(steps: Sequence[Step]) -> list[str]:
+    """Say what a plan costs, or that there is nothing to do."""
+    if all(step.status in {"not-worth-it", "set-aside"} for step in steps):
+        return ["nothing is stale"]
+    known = [step.seconds for step in steps if step.seconds is not None]
+    return [f"about {sum(known):.0f} s for what can be foreseen"] if known else []
+
+
+def _planned(steps: Sequence[Step]) -> Table:
+    return Table(
         columns=("task", "step", "status", "cost", "why"),
         numeric=frozenset({"cost"}),
         rows=[
@@ -59,10 +198,6 @@ def plan(run: Run, only: Only = None) -> Answer:
             )
             for step in steps
         ],
-    )
-    stale = any(step.status != "not-worth-it" for step in steps)
-    return Answer(
-        data=steps, text=[table] if steps else [], notes=[] if stale else ["nothing is stale"]
     )
 
 

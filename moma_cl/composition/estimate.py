@@ -6,6 +6,9 @@ useful the module is to the task (MoMa, arXiv 2502.15483, section 2.2).
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,11 +18,16 @@ FloatArray = NDArray[np.float64]
 Groups = NDArray[np.integer]
 
 RIDGES = 10.0 ** np.arange(-6.0, 4.0)
+MORE_STRANDS = 3
 BLOCK_ENTRIES = 4_000_000  # similarities held at once, so that memory is linear in the rows
 
 
 def leave_one_out(
-    embeddings: FloatArray, targets: FloatArray, groups: Groups, settings: EstimateSettings
+    embeddings: FloatArray,
+    targets: FloatArray,
+    groups: Groups,
+    settings: EstimateSettings,
+    opinion: FloatArray | None = None,
 ) -> FloatArray:
     """Predict each row from the others with the estimator of the recipe.
 
@@ -34,6 +42,9 @@ def leave_one_out(
         ``(n_rows,)``.
     settings
         The estimator and its numbers.
+    opinion
+        What the module says of its own property, standardised, shape ``(n_rows,)``; the nearest
+        neighbours do not need it, the regression takes it as one feature more.
 
     Returns
     -------
@@ -42,7 +53,7 @@ def leave_one_out(
     """
     if settings.estimator == "knn":
         return knn_leave_one_out(embeddings, targets, groups, settings)
-    return ridge_leave_one_out(embeddings, targets, groups)
+    return ridge_leave_one_out(embeddings, targets, groups, opinion)
 
 
 def knn_leave_one_out(
@@ -80,19 +91,82 @@ def knn_leave_one_out(
     predictions = np.full(n_rows, np.nan)
     if k < 1:
         return predictions
-    block = max(1, BLOCK_ENTRIES // n_rows)
+    together = repeated(groups)
+    n_strands = max(k, math.isqrt(n_rows * k))
+    width = -(-n_rows // n_strands) * n_strands
+    block = max(1, BLOCK_ENTRIES // width)
+    buffer = np.empty((min(block, n_rows), width))
     for start in range(0, n_rows, block):
         rows = np.arange(start, min(start + block, n_rows))
-        similarity = unit[rows] @ unit.T
-        similarity[similarity > 1.0 - settings.duplicate_distance] = -np.inf
-        similarity[groups[rows][:, None] == groups] = -np.inf
-        nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-        weights = _softmax(np.take_along_axis(similarity, nearest, axis=1) / settings.temperature)
-        predictions[rows] = (weights * targets[nearest]).sum(axis=1)
+        similarity = buffer[: len(rows)]
+        np.matmul(unit[rows], unit.T, out=similarity[:, :n_rows])
+        similarity[:, n_rows:] = -np.inf
+        similarity[rows - start, rows] = -np.inf
+        for alike in together:
+            inside = alike[np.searchsorted(alike, start) : np.searchsorted(alike, rows[-1] + 1)]
+            similarity[np.ix_(inside - start, alike)] = -np.inf
+        nearest, near = _largest(similarity, k, n_strands, below=1.0 - settings.duplicate_distance)
+        weights = _softmax(near / settings.temperature)
+        predictions[rows] = (weights * targets[nearest % n_rows]).sum(axis=1)
     return predictions
 
 
-def ridge_leave_one_out(embeddings: FloatArray, targets: FloatArray, groups: Groups) -> FloatArray:
+def _largest(
+    similarity: FloatArray, k: int, n_strands: int, *, below: float
+) -> tuple[NDArray[np.int64], FloatArray]:
+    """Find the k largest entries of each row up to a bound, equal ones in the order of columns.
+
+    Columns are divided into strands, every n-th of them in one: none of the k largest entries is in
+    a strand whose own largest is not among the k largest of those. What is above the bound is
+    overwritten.
+    """
+    n_rows, width = similarity.shape
+    strands = similarity.reshape(n_rows, width // n_strands, n_strands)
+    largest = strands.max(axis=1)
+    row, strand = np.nonzero(largest > below)
+    if len(row):
+        entries = strands[row, :, strand]
+        entries[entries > below] = -np.inf
+        strands[row, :, strand] = entries
+        largest[row, strand] = entries.max(axis=1)
+    # A few strands more than needed, since entries that tie may be in any of them.
+    n_kept = min(n_strands, k + MORE_STRANDS)
+    kept = np.argpartition(largest, n_strands - n_kept, axis=1)[:, n_strands - n_kept :]
+    columns = (kept[:, :, None] + np.arange(0, width, n_strands)).reshape(n_rows, -1)
+    entries = similarity.ravel().take(columns + width * np.arange(n_rows)[:, None])
+    chosen = np.argpartition(entries, -k, axis=1)[:, -k:]
+    near, nearest = _ordered(_along(entries, chosen), _along(columns, chosen))
+    last = near[:, -1:]
+    tied = np.flatnonzero((entries >= last).sum(axis=1) > k)
+    if len(tied):
+        near[tied], nearest[tied] = _ordered(entries[tied], columns[tied], k)
+    for row in np.flatnonzero((largest >= last).sum(axis=1) > n_kept):
+        found = np.flatnonzero(similarity[row] >= last[row])[None]
+        near[row], nearest[row] = _ordered(similarity[row, found], found, k)
+    return nearest, near
+
+
+def _ordered(
+    entries: FloatArray, columns: NDArray[np.int64], k: int | None = None
+) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Sort each row, the largest first, equal entries in the order of columns."""
+    order = np.lexsort((columns, -entries), axis=1)[:, :k]
+    return _along(entries, order), _along(columns, order)
+
+
+def _along(values: NDArray[Any], indices: NDArray[np.int64]) -> NDArray[Any]:
+    """Take entries row by row."""
+    shift = values.shape[1] * np.arange(len(values))[:, None]
+    taken: NDArray[Any] = values.ravel().take(indices + shift)
+    return taken
+
+
+def ridge_leave_one_out(
+    embeddings: FloatArray,
+    targets: FloatArray,
+    groups: Groups,
+    opinion: FloatArray | None = None,
+) -> FloatArray:
     """Predict each row by the ridge regression on all others, in closed form.
 
     With the hat matrix ``H`` and the residuals ``r = y - Hy``, those of the rows ``G`` of one
@@ -107,6 +181,8 @@ def ridge_leave_one_out(embeddings: FloatArray, targets: FloatArray, groups: Gro
         Normalised targets, shape ``(n_rows,)``, dimensionless.
     groups
         Rows of one number are the same structure, shape ``(n_rows,)``.
+    opinion
+        A feature that counts as much as all others together, shape ``(n_rows,)``.
 
     Returns
     -------
@@ -124,7 +200,10 @@ def ridge_leave_one_out(embeddings: FloatArray, targets: FloatArray, groups: Gro
     spread = features.std(axis=0)
     varies = spread > 1e-6 * max(1.0, float(np.abs(embeddings).max()))
     features = features[:, varies] / spread[varies]
-    vectors, squares = _left_spectrum(features / np.sqrt(max(1, features.shape[1])))
+    features = features / np.sqrt(max(1, features.shape[1]))
+    if opinion is not None:
+        features = np.column_stack([features, opinion - opinion.mean()])
+    vectors, squares = _left_spectrum(features)
     residual_target = targets - targets.mean()
     projected = vectors.T @ residual_target
     together = repeated(groups)

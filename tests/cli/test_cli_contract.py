@@ -18,7 +18,7 @@ from moma_cl.records import ModuleKind
 from moma_cli import app, output, program, tasks
 from moma_store.store import Store
 
-HEAVY = ("numpy", "torch", "pymatgen", "zarr", "scipy", "clarabel", "rich")
+HEAVY = ("numpy", "torch", "pymatgen", "zarr", "scipy", "clarabel", "pint", "rich")
 COMMANDS = sorted(name for names in program.PANELS.values() for name in names)
 ROWS = ("x.jsonl", "--target", "y")
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -147,7 +147,9 @@ def test_a_reader_that_stops_reading_is_no_error(hub):
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("arguments", ["tasks", "modules", "log", "plan", "update", "--help"])
+@pytest.mark.parametrize(
+    "arguments", ["tasks", "modules", "log", "plan", "status", "schedule", "update", "--help"]
+)
 def test_looking_and_an_update_with_nothing_to_do_import_nothing_heavy(hub, arguments):
     code = (
         "import sys; from moma_cli.app import main\n"

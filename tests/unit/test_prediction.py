@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from moma_cl import finding, service
-from moma_cl.prediction import predict
+from moma_cl.prediction import SHARED, Earlier, predict, row_key
 from moma_cl.properties import Transform
 from moma_cl.recipe import KernelSettings
 from moma_cl.records import ModuleKind
@@ -218,3 +218,37 @@ def test_ten_thousand_rows_of_which_a_third_is_bad(hub, write_rows, made_up, sho
         "overlapping-atoms": 1000,
     }
     assert taken.refusals[0].source.endswith(":4")
+
+
+def test_an_answer_is_explained_by_known_rows_and_modules(hub, add, write_rows, made_up):
+    add(200)
+    (row,) = predict(hub, "task", [write_rows(made_up(1))], explain=True)
+    nearest = row.neighbours[0]
+    assert (nearest.id, nearest.similarity) == ("row-0", pytest.approx(1.0, abs=1e-4))
+    assert nearest.value == made_up(1)[0]["energy"]
+    assert row.modules == {"backbone": 1.0}
+    (plain,) = predict(hub, "task", [write_rows(made_up(1))])
+    assert (plain.neighbours, plain.modules, plain.value) == ((), {}, row.value)
+
+
+def test_an_element_nobody_knows_puts_a_structure_outside(hub, add, write_rows, made_up):
+    add(200)
+    row = made_up(1)[0]
+    row["structure"] = {**row["structure"], "species": ["Na", "At"]}
+    (answer,) = predict(hub, "task", [write_rows([row])])
+    assert (answer.unseen_elements, answer.applicability) == (("At",), "outside")
+
+
+def test_rows_that_were_answered_are_skipped_and_other_questions_refused(
+    hub, add, write_rows, made_up
+):
+    add(200)
+    path = [write_rows(made_up(5))]
+    first = list(predict(hub, "task", path))
+    keys = frozenset(row_key(row.id, row.source) for row in first[:3])
+    shared = {name: getattr(first[0], name) for name in SHARED}
+    left = predict(hub, "task", path, earlier=Earlier(answered=keys, asked=shared))
+    assert [row.id for row in left] == ["row-3", "row-4"]
+    other = Earlier(answered=keys, asked={**shared, "level": 0.8})
+    with pytest.raises(InvalidInputError, match=r"level 0\.8, now it would be 0\.9"):
+        next(predict(hub, "task", path, earlier=other))

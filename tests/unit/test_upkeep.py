@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from moma_cl import listing, service, upkeep
+from moma_cl import adoption, listing, service, transfer, upkeep
 from moma_cl.prediction import predict
 from moma_cl.records import Hub
 from moma_store.errors import (
@@ -99,37 +100,37 @@ def test_a_damaged_blob_is_named_and_the_rest_serves(hub):
     assert (problem.kind, problem.subject) == ("damaged-blob", digest)
     assert not upkeep.verify(hub, repair=True).damaged
     with pytest.raises(IntegrityError, match="missing or damaged"):
-        upkeep.export(hub, hub.parent / "x.zip", modules=["gap"])
-    assert upkeep.export(hub, hub.parent / "y.zip", modules=["energy"]).blobs > 0
+        transfer.export(hub, hub.parent / "x.zip", modules=["gap"])
+    assert transfer.export(hub, hub.parent / "y.zip", modules=["energy"]).blobs > 0
 
 
 def test_an_exported_hub_answers_like_the_original(hub, tmp_path, write_rows, made_up):
     upkeep.gc(hub)
-    upkeep.export(hub, tmp_path / "hub.zip")
-    upkeep.import_archive(tmp_path / "new", tmp_path / "hub.zip")
+    transfer.export(hub, tmp_path / "hub.zip")
+    transfer.import_archive(tmp_path / "new", tmp_path / "hub.zip")
     assert refs(tmp_path / "new") == refs(hub)
     asked = [write_rows(made_up(4, first=90), "ask.jsonl")]
     ours, theirs = (list(predict(h, "energy", asked)) for h in (hub, tmp_path / "new"))
     assert [row.value for row in ours] == [row.value for row in theirs]
     assert service.update(tmp_path / "new") == []
     with pytest.raises(AlreadyExistsError):
-        upkeep.import_archive(tmp_path / "new", tmp_path / "hub.zip")
+        transfer.import_archive(tmp_path / "new", tmp_path / "hub.zip")
 
 
 def test_a_module_moves_to_another_hub_of_the_backbone(hub, tmp_path):
-    upkeep.export(hub, tmp_path / "gap.zip", modules=["gap"])
+    transfer.export(hub, tmp_path / "gap.zip", modules=["gap"])
     service.init(tmp_path / "other", backbone="cgcnn", salt="another")
-    done = upkeep.import_archive(tmp_path / "other", tmp_path / "gap.zip")
+    done = transfer.import_archive(tmp_path / "other", tmp_path / "gap.zip")
     assert done.refs == ("modules/gap",)
     (listed,) = listing.modules(tmp_path / "other")
     assert listed.digest == refs(hub)["modules/gap"]
     with pytest.raises(NotFoundError, match="energy"):
-        upkeep.export(hub, tmp_path / "x.zip", modules=["enrgy"])
+        transfer.export(hub, tmp_path / "x.zip", modules=["enrgy"])
     with pytest.raises(NotFoundError):
-        upkeep.import_archive(tmp_path / "absent", tmp_path / "gap.zip")
+        transfer.import_archive(tmp_path / "absent", tmp_path / "gap.zip")
 
 
-def weights(hub: Path, file: Path, **changes) -> upkeep.Weights:
+def weights(hub: Path, file: Path, **changes) -> adoption.Weights:
     """A safetensors file with the backbone's parameters, slightly moved."""
     with Store.open(hub) as store:
         record = Hub.from_doc(store.record(store.ref("hub")))
@@ -149,21 +150,61 @@ def weights(hub: Path, file: Path, **changes) -> upkeep.Weights:
     }
     tensors.update(changes)
     save_file({name: array for name, array in tensors.items() if array is not None}, file)
-    return upkeep.Weights(file=file, property="band gap", unit="eV", validation_mae=0.2, n_train=9)
+    return adoption.Weights(
+        file=file, property="band gap", unit="eV", validation_mae=0.2, n_train=9
+    )
 
 
 @pytest.mark.parametrize("kind", ["full", "adapter"])
 def test_weights_from_elsewhere_become_a_module(hub, tmp_path, kind):
     given = weights(hub, tmp_path / "w.safetensors", kind=kind)
-    added = upkeep.add_module(hub, "elsewhere", given)
+    added = adoption.add_module(hub, "elsewhere", given)
     assert added.kind == kind
     listed = {module.name: module for module in listing.modules(hub)}["elsewhere"]
     assert (listed.digest, listed.kind, listed.rows) == (added.digest, kind, 9)
     assert upkeep.verify(hub, deep=True).problems == ()
     with pytest.raises(AlreadyExistsError):
-        upkeep.add_module(hub, "elsewhere", given)
+        adoption.add_module(hub, "elsewhere", given)
     with pytest.raises(AlreadyExistsError):
-        upkeep.add_module(hub, "energy", given)
+        adoption.add_module(hub, "energy", given)
+
+
+def composed(hub: Path, task: str) -> dict[str, str]:
+    """Why modules are no candidates of a task, by digest."""
+    service.update(hub)
+    with Store.open(hub) as store:
+        return store.record(store.ref(f"compositions/{task}"))["excluded"]
+
+
+def test_declaring_what_weights_were_trained_on_makes_them_candidates(
+    hub, tmp_path, made_up, write_rows
+):
+    given = replace(weights(hub, tmp_path / "w.safetensors"), property="gap")
+    elsewhere = write_rows(made_up(4, first=400), "elsewhere.jsonl")
+    unknown = adoption.add_module(hub, "unknown", given)
+    known = adoption.add_module(
+        hub,
+        "known",
+        replace(given, trained_on=(elsewhere,), source="a paper", licence="CC-BY-4.0", n_train=0),
+    )
+    seen = adoption.add_module(hub, "seen", replace(given, trained_on=(write_rows(made_up(60)),)))
+    excluded = composed(hub, "gap")
+    assert "nobody knows" in excluded[unknown.digest]
+    assert "structures by which this task is judged" in excluded[seen.digest]
+    assert known.digest not in excluded
+    record = listing.show(hub, known.digest).document
+    assert (record["source"]["from"], record["source"]["licence"]) == ("a paper", "CC-BY-4.0")
+    assert (record["source"]["trained_on"], record["n_train"]) == ([elsewhere.name], 4)
+
+
+def test_a_declaration_with_an_unreadable_structure_is_refused(hub, tmp_path, made_up, write_rows):
+    given = weights(hub, tmp_path / "w.safetensors")
+    rows = write_rows([*made_up(2), {"id": "x", "structure": {"lattice": [[1]], "species": []}}])
+    with pytest.raises(InvalidInputError, match=r"rows\.jsonl:3"):
+        adoption.add_module(hub, "elsewhere", replace(given, trained_on=(rows,)))
+    with pytest.raises(NotFoundError):
+        adoption.add_module(hub, "elsewhere", replace(given, trained_on=(tmp_path / "absent",)))
+    assert "modules/elsewhere" not in refs(hub)
 
 
 def first_name(hub: Path) -> tuple[str, list[int]]:
@@ -185,17 +226,19 @@ def test_weights_that_are_not_the_backbone_s_are_refused(hub, tmp_path, wrong):
     given = weights(hub, tmp_path / "w.safetensors", **change)
     error = InvalidInputError if wrong == "nan" else BackboneError
     with pytest.raises(error, match="extra" if wrong == "unknown" else None):
-        upkeep.add_module(hub, "elsewhere", given)
+        adoption.add_module(hub, "elsewhere", given)
     assert "modules/elsewhere" not in refs(hub)
 
 
 @pytest.mark.parametrize("name", ["w.pt", "w.pkl", "w.safetensors"])
 def test_other_files_are_refused_unread(hub, tmp_path, name):
     (tmp_path / name).write_bytes(b"\x80\x04garbage")
-    given = upkeep.Weights(file=tmp_path / name, property="band gap", unit="eV", validation_mae=0.2)
+    given = adoption.Weights(
+        file=tmp_path / name, property="band gap", unit="eV", validation_mae=0.2
+    )
     with pytest.raises(InvalidInputError):
-        upkeep.add_module(hub, "elsewhere", given)
+        adoption.add_module(hub, "elsewhere", given)
     absent = tmp_path / "absent.safetensors"
-    given = upkeep.Weights(file=absent, property="band gap", unit="eV", validation_mae=0.2)
+    given = adoption.Weights(file=absent, property="band gap", unit="eV", validation_mae=0.2)
     with pytest.raises(NotFoundError):
-        upkeep.add_module(hub, "elsewhere", given)
+        adoption.add_module(hub, "elsewhere", given)

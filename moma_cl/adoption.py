@@ -1,0 +1,262 @@
+"""Adopting a module that was trained elsewhere from the hub's own backbone.
+
+Nothing heavy is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moma_cl.reconcile import task_names
+from moma_cl.records import Hub, Module, ModuleKind
+from moma_store.errors import (
+    AlreadyExistsError,
+    BackboneError,
+    InvalidInputError,
+    NotFoundError,
+)
+from moma_store.records import BlobLink
+from moma_store.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from moma_cl.backbones.parameters import ParameterManifest
+
+_MODULES = "modules/"
+_TRAINED_ELSEWHERE = "elsewhere"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """Parameters trained elsewhere, and what is known of them.
+
+    Attributes
+    ----------
+    file
+        A safetensors file whose tensors are named and shaped as the backbone's, or its adapter's.
+    property
+        What they were trained to predict.
+    unit
+        Unit of that.
+    validation_mae
+        Their mean absolute error on rows that were not trained on, in the unit.
+    n_train, n_validation
+        Rows they were trained and judged on.
+    trained_on
+        Files and folders with all structures they were trained on. Without them a task of the
+        same property, or of one that it determines, does not compose the module: nobody could
+        tell whether it has seen the answers.
+    source
+        Where they come from, for people.
+    licence
+        Under which licence.
+    """
+
+    file: Path
+    property: str
+    unit: str
+    validation_mae: float
+    n_train: int = 0
+    n_validation: int = 0
+    trained_on: tuple[Path, ...] = ()
+    source: str = ""
+    licence: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleAdded:
+    """A module that came in."""
+
+    name: str
+    digest: str
+    kind: str
+    parameters: int
+    bytes: int
+
+
+def add_module(path: Path, name: str, weights: Weights, *, wait: float = 0.0) -> ModuleAdded:
+    """Take in a module that was trained elsewhere from the hub's own backbone.
+
+    Parameters
+    ----------
+    path
+        The hub.
+    name
+        Name of the module; no task or module may have it.
+    weights
+        The parameters, and what is known of them.
+    wait
+        How long to wait for another writer, s.
+
+    Returns
+    -------
+    ModuleAdded
+        The module.
+
+    Raises
+    ------
+    AlreadyExistsError
+        If the name is taken.
+    BackboneError
+        If names or shapes of the tensors are not exactly the backbone's.
+    InvalidInputError
+        If the file, a name, or a structure that it was trained on cannot be used.
+    """
+    from moma_cl.bringing import check_task_name
+    from moma_cl.properties import canonical_property, canonical_unit
+
+    check_task_name(name)
+    unit, known_as = canonical_unit(weights.unit), canonical_property(weights.property)
+    seen = _fingerprints(weights.trained_on)
+    with Store.open(path, write=True, wait=wait) as store:
+        if name in task_names(store) or store.ref(_MODULES + name) is not None:
+            raise AlreadyExistsError(
+                f"hub {path} has a task or module {name!r}; choose another name"
+            )
+        hub_digest = store.ref("hub")
+        if hub_digest is None:
+            raise NotFoundError("the hub has no backbone; run `moma-cl init` again")
+        hub = Hub.from_doc(store.record(hub_digest))
+        kind, vector = _vector_for(hub, weights.file)
+        record = Module(
+            hub=hub_digest,
+            module=kind,
+            property=known_as,
+            dataset=None,
+            blob=_put(store, hub, kind, vector, seen),
+            n_train=weights.n_train or len(seen),
+            n_validation=weights.n_validation,
+            validation_mae=weights.validation_mae,
+            unit=unit,
+            epochs=0,
+            settings={},
+            made_by={},
+            source=_source(weights),
+        )
+        detail = {"module": name, "property": known_as, "validation_mae": weights.validation_mae}
+        with store.transaction("add-module", detail) as transaction:
+            digest = transaction.put_record(record.to_doc())
+            transaction.move_ref(_MODULES + name, digest, expected=None)
+        return ModuleAdded(
+            name=name,
+            digest=digest,
+            kind=str(kind),
+            parameters=len(vector),
+            bytes=record.blob.n_bytes,
+        )
+
+
+def _source(weights: Weights) -> dict[str, Any]:
+    """Say where weights come from, as the module's record keeps it."""
+    said = {"from": weights.source, "licence": weights.licence}
+    return {
+        "trained": _TRAINED_ELSEWHERE,
+        "name": weights.file.name,
+        "sha256": hashlib.sha256(weights.file.read_bytes()).hexdigest(),
+        "trained_on": [path.name for path in weights.trained_on],
+        **{key: text for key, text in said.items() if text},
+    }
+
+
+def _fingerprints(sources: Sequence[Path]) -> NDArray[np.uint64]:
+    """Recognise the structures of some files; all of them, or the leak rule would be deceived."""
+    import numpy as np
+
+    if not sources:
+        return np.zeros(0, dtype=np.uint64)
+    from moma_cl.structures.fingerprints import fingerprint
+    from moma_cl.structures.readers import read_rows
+    from moma_cl.structures.validation import check_crystal
+
+    found: list[int] = []
+    for row in read_rows(sources, strict=True):
+        problem = row.error
+        if row.crystal is not None and problem is None:
+            problem = check_crystal(row.crystal)
+        if row.crystal is None or problem is not None:
+            why = problem.message if problem is not None else "it has no structure"
+            raise InvalidInputError(
+                f"what the module was trained on cannot be declared: {row.source}: {why};"
+                " every structure must be readable"
+            )
+        found.append(fingerprint(row.crystal))
+    if not found:
+        raise InvalidInputError(f"{sources[0]} holds no structures that a module was trained on")
+    return np.unique(np.array(found, dtype=np.uint64))
+
+
+def _put(
+    store: Store,
+    hub: Hub,
+    kind: ModuleKind,
+    vector: NDArray[np.float32],
+    seen: NDArray[np.uint64],
+) -> BlobLink:
+    base = hub.parameters if kind == ModuleKind.FULL else hub.adapter
+    arrays: dict[str, NDArray[Any]] = {"parameters": vector, "fingerprints": seen}
+    return store.put_blob(arrays, {"kind": "module-arrays", "format": 1}, base=base)
+
+
+def _vector_for(hub: Hub, file: Path) -> tuple[ModuleKind, NDArray[np.float32]]:
+    """Read weights as the one vector that a module is; their names say of which kind."""
+    import numpy as np
+
+    from moma_cl.backbones.parameters import ParameterManifest
+
+    tensors = _tensors(file)
+    full = ParameterManifest.from_json(hub.manifest)
+    adapter = ParameterManifest.from_json(hub.adapter_manifest)
+    is_adapter = bool(tensors.keys() & set(adapter.names)) and not tensors.keys() & set(full.names)
+    kind = ModuleKind.ADAPTER if is_adapter else ModuleKind.FULL
+    manifest = adapter if is_adapter else full
+    _check_tensors(file, tensors, manifest, hub)
+    flat = [np.ravel(tensors[name]) for name in manifest.names]
+    vector: NDArray[np.float32] = np.concatenate(flat).astype(np.float32, copy=False)
+    if not np.isfinite(vector).all():
+        raise InvalidInputError(f"{file} holds parameters that are not finite")
+    return kind, vector
+
+
+def _tensors(file: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    if file.suffix != ".safetensors":
+        raise InvalidInputError(
+            f"{file} is no safetensors file; pickled checkpoints are never loaded, convert them"
+        )
+    try:
+        return dict(load_file(file))
+    except FileNotFoundError as error:
+        raise NotFoundError(f"there is no file {file}") from error
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise InvalidInputError(f"{file} cannot be read as safetensors: {error}") from error
+
+
+def _check_tensors(
+    file: Path, tensors: dict[str, Any], manifest: ParameterManifest, hub: Hub
+) -> None:
+    expected = dict(zip(manifest.names, manifest.shapes, strict=True))
+    lacking = sorted(expected.keys() - tensors.keys())
+    foreign = sorted(tensors.keys() - expected.keys())
+    reason = None
+    if lacking or foreign:
+        wrong = f"it lacks {lacking[0]!r}" if lacking else f"it also has {foreign[0]!r}"
+        reason = f"{wrong} ({len(lacking)} missing, {len(foreign)} unknown)"
+    else:
+        for name, shape in expected.items():
+            found = tensors[name]
+            if found.shape != shape or found.dtype.name != "float32":
+                reason = f"{name!r} is {found.dtype} {found.shape}, expected float32 {shape}"
+                break
+    if reason is not None:
+        raise BackboneError(
+            f"{file} does not hold the parameters of backbone {hub.backbone!r}"
+            f" {hub.backbone_version}: {reason}"
+        )

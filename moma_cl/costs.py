@@ -1,0 +1,133 @@
+"""Costs: what a derivation is likely to take, from the last ones like it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, NamedTuple, Protocol
+
+from moma_cl.derivations import Derivation, DerivationKind
+from moma_cl.records import Method
+from moma_store.entries import Memo
+
+RECENT = 40
+"""Latest derivations of a kind that are looked at."""
+
+
+class PricedReads(Protocol):
+    """What of the store is read."""
+
+    def record(self, digest: str) -> dict[str, Any]:
+        """Look up a record."""
+
+    def memos(self, prefix: str = "") -> Mapping[str, Memo]:
+        """List results by key."""
+
+
+class _Likeness(NamedTuple):
+    kind: DerivationKind
+    finetuned: bool  # gradients cost a hundred times what a kernel head does
+
+
+@dataclass(slots=True, kw_only=True)
+class Costs:
+    """Seconds by kind of derivation and rows.
+
+    Attributes
+    ----------
+    store
+        The hub's store, or a snapshot of it.
+    """
+
+    store: PricedReads
+    _rates: dict[_Likeness, list[float]] = field(default_factory=dict)  # seconds per row
+    _read: set[DerivationKind] = field(default_factory=set)
+
+    def of(self, derivation: Derivation) -> float | None:
+        """Estimate what a derivation takes.
+
+        Parameters
+        ----------
+        derivation
+            The derivation.
+
+        Returns
+        -------
+        float | None
+            The median time per row of the last ones like it times its rows, s; none where there
+            was none like it.
+        """
+        self._read_kind(derivation.kind)
+        rates = self._rates.get(_likeness(derivation))
+        return median(rates[-RECENT:]) * self._rows(derivation.inputs["dataset"]) if rates else None
+
+    def learn(self, derivation: Derivation, seconds: float) -> None:
+        """Take a measured time into account.
+
+        Parameters
+        ----------
+        derivation
+            What was derived.
+        seconds
+            How long it took, s.
+        """
+        self._read_kind(derivation.kind)
+        rate = seconds / self._rows(derivation.inputs["dataset"])
+        self._rates.setdefault(_likeness(derivation), []).append(rate)
+
+    def _read_kind(self, kind: DerivationKind) -> None:
+        if kind in self._read:
+            return
+        self._read.add(kind)
+        # by time of day, for want of a counter: a wrong clock makes a worse guess, nothing else
+        latest = sorted(self.store.memos(f"{kind}:").values(), key=lambda memo: memo.at)[-RECENT:]
+        for memo in latest:
+            result = self.store.record(memo.result)
+            finetuned = Method.FINETUNED.value in result.get("validation_maes", {})
+            rows = self._rows(result["dataset"]["$record"])
+            self._rates.setdefault(_Likeness(kind, finetuned), []).append(memo.seconds / rows)
+
+    def _rows(self, dataset: str) -> int:
+        return max(1, int(self.store.record(dataset)["n_rows"]))
+
+
+def _likeness(derivation: Derivation) -> _Likeness:
+    heads = derivation.inputs.get("heads", ())
+    return _Likeness(derivation.kind, Method.FINETUNED.value in heads)
+
+
+@dataclass(slots=True, kw_only=True)
+class Allowance:
+    """The time that a pass may take.
+
+    Attributes
+    ----------
+    costs
+        What derivations are likely to take.
+    seconds
+        The time, s; none where there is no limit.
+    """
+
+    costs: Costs
+    seconds: float | None = None
+    _start: float = field(default_factory=time.monotonic)
+
+    def admits(self, derivation: Derivation) -> bool:
+        """Say whether a derivation is likely to end in time.
+
+        Parameters
+        ----------
+        derivation
+            The derivation.
+
+        Returns
+        -------
+        bool
+            Whether to start it; one of unknown cost is started while there is time.
+        """
+        if self.seconds is None:
+            return True
+        spent = time.monotonic() - self._start
+        return spent + (self.costs.of(derivation) or 0.0) < self.seconds

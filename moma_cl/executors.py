@@ -1,0 +1,212 @@
+"""Executors: where derivations are computed, other than one by one in the process of the pass.
+
+Light: no torch, and no Dask before a cluster is asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from moma_cl.shipping import ExecutorError, Shipment, compute
+from moma_store.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from moma_cl.derive import Derived
+
+
+class ExecutorKind(StrEnum):
+    """Where derivations are computed."""
+
+    IN_PROCESS = "in-process"
+    DASK = "dask"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutorSettings:
+    """Where a pass computes.
+
+    Attributes
+    ----------
+    kind
+        In this process, one by one, or on the workers of a Dask cluster.
+    scheduler
+        Address of the cluster's scheduler; a cluster of processes here if None.
+    workers
+        Processes of a cluster here; one per core if None.
+    """
+
+    kind: ExecutorKind = ExecutorKind.IN_PROCESS
+    scheduler: str | None = None
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind == ExecutorKind.IN_PROCESS and (self.scheduler or self.workers):
+            raise InvalidInputError("a scheduler and workers are Dask's; add --executor dask")
+        if self.scheduler and self.workers:
+            raise InvalidInputError("workers are counted by whoever runs the scheduler; name one")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Computed:
+    """The end of a computation elsewhere.
+
+    Attributes
+    ----------
+    index
+        Place of its shipment among those given.
+    seconds
+        How long it took, s.
+    derived
+        The result.
+    error
+        What went wrong instead.
+    """
+
+    index: int
+    seconds: float = 0.0
+    derived: Derived | None = None
+    error: BaseException | None = None
+
+    def result(self) -> Derived:
+        """Give the result, or raise what went wrong.
+
+        Returns
+        -------
+        Derived
+            The result.
+
+        Raises
+        ------
+        ExecutorError
+            If there is neither.
+        """
+        if self.error is not None:
+            raise self.error
+        if self.derived is None:
+            raise ExecutorError("a worker gave neither a result nor an error")
+        return self.derived
+
+
+class Executor(Protocol):
+    """Computes many derivations at once."""
+
+    def compute(self, shipments: Sequence[Shipment]) -> Iterator[Computed]:
+        """Compute shipments, and give each result as soon as it is there."""
+
+
+def open_executor(settings: ExecutorSettings) -> AbstractContextManager[Executor | None]:
+    """Start what computes.
+
+    Parameters
+    ----------
+    settings
+        Where.
+
+    Returns
+    -------
+    AbstractContextManager[Executor | None]
+        The executor while the block lasts; none for this process.
+
+    Raises
+    ------
+    InvalidInputError
+        If Dask is not installed.
+    ExecutorError
+        If the scheduler does not answer.
+    """
+    if settings.kind == ExecutorKind.IN_PROCESS:
+        return nullcontext()
+    return _dask(settings)
+
+
+@contextmanager
+def _dask(settings: ExecutorSettings) -> Iterator[Executor]:
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise InvalidInputError(
+            "dask.distributed is not installed; `pip install 'moma-cl[dask]'` installs it"
+        ) from error
+    if settings.scheduler is not None:
+        with _connected(Client, settings.scheduler) as client:
+            yield DaskExecutor(client=client)
+        return
+    cluster = LocalCluster(
+        n_workers=settings.workers,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=None,
+        memory_limit=0,
+        silence_logs=logging.CRITICAL,  # what goes wrong is told once, by the pass
+    )
+    with cluster, Client(cluster) as client:
+        yield DaskExecutor(client=client)
+
+
+def _connected(client: Any, address: str) -> Any:
+    try:
+        return client(address, timeout=30)
+    except (OSError, ValueError) as error:
+        raise ExecutorError(f"no Dask scheduler answers at {address}: {error}") from error
+
+
+@dataclass(slots=True, kw_only=True)
+class DaskExecutor:
+    """Computes on the workers of a Dask cluster.
+
+    A worker that dies costs what it was computing once more, which Dask sees to; a derivation that
+    several workers died of fails.
+
+    Attributes
+    ----------
+    client
+        A ``distributed.Client``.
+    """
+
+    client: Any
+
+    def compute(self, shipments: Sequence[Shipment]) -> Iterator[Computed]:
+        """Compute shipments, and give each result as soon as it is there.
+
+        Parameters
+        ----------
+        shipments
+            What to compute.
+
+        Yields
+        ------
+        Computed
+            Results in the order in which they end.
+
+        Raises
+        ------
+        ExecutorError
+            If the cluster is gone.
+        """
+        from distributed import as_completed
+
+        # Not pure: what an earlier pass computed must not stand in for what is asked for now.
+        prefix = f"moma-cl-{uuid.uuid4().hex}"
+        futures = self.client.map(compute, shipments, pure=False, key=prefix)
+        indices = {future.key: index for index, future in enumerate(futures)}
+        completed = as_completed(futures)
+        del futures  # else the workers would keep all results until the last is there
+        for future in completed:
+            yield _ended(indices[future.key], future)
+
+
+def _ended(index: int, future: Any) -> Computed:
+    try:
+        derived, seconds = future.result()
+    except CancelledError as error:
+        raise ExecutorError(f"the Dask cluster went away during a computation: {error}") from error
+    except Exception as error:  # noqa: BLE001  whoever asks for the result gets it
+        return Computed(index=index, error=error)
+    return Computed(index=index, seconds=seconds, derived=derived)

@@ -1,0 +1,182 @@
+"""Failures: which derivations went wrong, how often, and when they are tried again.
+
+A failure is a record under a ref that is named after the derivation's key, so that it survives
+restarts, shows in the history, and frees whatever has other inputs. Passes count, not clocks: a
+derivation is tried in the next pass, then after leaving one out, then not any more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Self
+
+from moma_cl.records import Failure
+
+if TYPE_CHECKING:
+    from moma_cl.reconcile import Reads
+    from moma_store.errors import MomaError
+    from moma_store.store import Store
+    from moma_store.transactions import Transaction
+
+FAILURES = "failures/"
+"""What refs of failures begin with."""
+
+MAX_TRIES = 3
+"""Tries after which a derivation is set aside until its inputs change or the user asks."""
+
+
+def is_set_aside(failure: Failure) -> bool:
+    """Say whether a derivation is not tried any more.
+
+    Parameters
+    ----------
+    failure
+        What is known of it.
+
+    Returns
+    -------
+    bool
+        Whether only the user, or other inputs, bring it back.
+    """
+    return failure.tries >= MAX_TRIES
+
+
+def set_aside(store: Reads, key: str) -> bool:
+    """Say whether the derivation of a key is set aside.
+
+    Parameters
+    ----------
+    store
+        The hub's store, or a snapshot of it.
+    key
+        The derivation's key.
+
+    Returns
+    -------
+    bool
+        Whether it has failed too often.
+    """
+    digest = store.ref(FAILURES + key)
+    return digest is not None and is_set_aside(Failure.from_doc(store.record(digest)))
+
+
+@dataclass(slots=True, kw_only=True)
+class Failures:
+    """The failures of a hub, read once.
+
+    Attributes
+    ----------
+    by_key
+        Failures by the key of their derivation.
+    """
+
+    by_key: dict[str, Failure] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, store: Reads) -> Self:
+        """Read all failures.
+
+        Parameters
+        ----------
+        store
+            The hub's store, or a snapshot of it.
+
+        Returns
+        -------
+        Self
+            What went wrong and has not been mended since.
+        """
+        found = store.refs(FAILURES)
+        return cls(
+            by_key={
+                name.removeprefix(FAILURES): Failure.from_doc(store.record(digest))
+                for name, digest in found.items()
+            }
+        )
+
+    def count(self, store: Store, key: str, task: str, subject: str, error: MomaError) -> Failure:
+        """Remember one more failed try.
+
+        Parameters
+        ----------
+        store
+            The hub's store, open for writing.
+        key
+            The derivation's key.
+        task
+            The task it belongs to.
+        subject
+            What was derived.
+        error
+            What went wrong.
+
+        Returns
+        -------
+        Failure
+            What is known of the derivation now.
+        """
+        before = self.by_key.get(key)
+        tries = 1 if before is None else before.tries + 1
+        failure = Failure(
+            key=key,
+            task=task,
+            subject=subject,
+            tries=tries,
+            wait=0 if tries >= MAX_TRIES else 2 ** (tries - 1) - 1,
+            code=error.code,
+            message=error.message,
+        )
+        self._write(store, failure, {"task": task, "tries": tries, "code": error.code})
+        return failure
+
+    def wait(self, store: Store, key: str) -> None:
+        """Let one pass go by.
+
+        Parameters
+        ----------
+        store
+            The hub's store, open for writing.
+        key
+            Key of a derivation that waits.
+        """
+        failure = replace(self.by_key[key], wait=self.by_key[key].wait - 1)
+        self._write(store, failure, {"task": failure.task, "wait": failure.wait})
+
+    def mended(self, transaction: Transaction, key: str) -> None:
+        """Forget a failure, with the result that mends it.
+
+        Parameters
+        ----------
+        transaction
+            Stores the result.
+        key
+            The derivation's key.
+        """
+        if self.by_key.pop(key, None) is not None:
+            name = FAILURES + key
+            transaction.move_ref(name, None, expected=transaction.ref(name))
+
+    def forget(self, store: Store, keys: set[str], action: str) -> None:
+        """Forget failures: their derivations are tried again, or nobody asks for them any more.
+
+        Parameters
+        ----------
+        store
+            The hub's store, open for writing.
+        keys
+            Keys of derivations.
+        action
+            What the history says of it.
+        """
+        if not keys:
+            return
+        with store.transaction(action, {"failures": len(keys)}) as transaction:
+            for key in sorted(keys):
+                self.mended(transaction, key)
+
+    def _write(self, store: Store, failure: Failure, detail: dict[str, object]) -> None:
+        name = FAILURES + failure.key
+        with store.transaction("fail", detail) as transaction:
+            digest = transaction.put_record(failure.to_doc())
+            transaction.move_ref(name, digest, expected=transaction.ref(name))
+        self.by_key[failure.key] = failure

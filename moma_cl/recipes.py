@@ -1,0 +1,234 @@
+"""Pinned recipes: moving a task from its recipe to another one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moma_cl.finding import existing_task
+from moma_cl.plan import Step, plan_steps
+from moma_cl.progress import Progress, quiet
+from moma_cl.recipe import Recipe
+from moma_cl.reconcile import DEFAULT_RECIPE
+from moma_store.entries import Memo
+from moma_store.errors import InvalidInputError, NotFoundError
+from moma_store.records import digest
+from moma_store.store import Store
+
+if TYPE_CHECKING:
+    from moma_cl.composer import Done
+    from moma_store.catalogue import Snapshot
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeSet:
+    """A task's recipe, moved.
+
+    Attributes
+    ----------
+    task
+        The task's name.
+    before
+        Digest of its recipe before.
+    after
+        Digest of its recipe now, or of what it would be.
+    changes
+        Old and new value of each setting that differs, by its dotted name.
+    steps
+        What the change makes stale.
+    done
+        What the pass that followed did.
+    """
+
+    task: str
+    before: str
+    after: str
+    changes: dict[str, tuple[Any, Any]]
+    steps: tuple[Step, ...]
+    done: tuple[Done, ...]
+
+
+def set_recipe(
+    path: Path,
+    task: str,
+    settings: Settings | None,
+    *,
+    dry_run: bool = False,
+    compose: bool = True,
+    wait: float = 0.0,
+    progress: Progress = quiet,
+) -> RecipeSet:
+    """Pin another recipe to a task.
+
+    Parameters
+    ----------
+    path
+        The hub.
+    task
+        The task's name.
+    settings
+        Sections with the settings that change, the others stay; None for the recipe that a new
+        task of this hub starts with.
+    dry_run
+        Whether only to say what would change.
+    compose
+        Whether a whole pass follows.
+    wait
+        How long to wait for another writer, s.
+    progress
+        Told how far long steps are.
+
+    Returns
+    -------
+    RecipeSet
+        What changed, and what that makes stale.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such task.
+    InvalidInputError
+        If a setting is unknown, has the wrong type, or is not a task's to change.
+    """
+    if dry_run:
+        with Store.open(path) as store, store.snapshot() as view:
+            return _looked_ahead(view, task, settings)[0]
+    with Store.open(path, write=True, wait=wait) as store:
+        with store.snapshot() as view:
+            found, document = _looked_ahead(view, task, settings)
+        if found.after != found.before:
+            detail = {"task": task, "settings": sorted(found.changes)}
+            with store.transaction("set-recipe", detail) as transaction:
+                after = transaction.put_record(document)
+                transaction.move_ref(f"recipes/{task}", after, expected=found.before)
+        done: tuple[Done, ...] = ()
+        if compose and found.after != found.before:
+            from moma_cl.composer import Composer
+
+            done = tuple(Composer(store=store, progress=progress).run(only=[task]))
+        return RecipeSet(
+            task=task,
+            before=found.before,
+            after=found.after,
+            changes=found.changes,
+            steps=found.steps,
+            done=done,
+        )
+
+
+def overlaid(base: Settings, given: Settings) -> dict[str, Any]:
+    """Lay settings over a recipe's document.
+
+    Parameters
+    ----------
+    base
+        The document.
+    given
+        Sections with the settings that differ.
+
+    Returns
+    -------
+    dict[str, Any]
+        A document that is not checked yet.
+    """
+    merged = dict(base)
+    for name, value in given.items():
+        inner = base.get(name)
+        if isinstance(inner, Mapping) and isinstance(value, Mapping):
+            merged[name] = {**inner, **value}
+        else:
+            merged[name] = value
+    return merged
+
+
+def _looked_ahead(
+    view: Snapshot, task: str, settings: Settings | None
+) -> tuple[RecipeSet, dict[str, Any]]:
+    existing_task(view, task)
+    name = f"recipes/{task}"
+    before, default = view.ref(name), view.ref(DEFAULT_RECIPE)
+    if before is None or default is None:
+        raise NotFoundError(f"the hub lacks {name!r} or {DEFAULT_RECIPE!r}; see `moma-cl log`")
+    pinned = view.record(before)
+    document = view.record(default) if settings is None else _repinned(pinned, settings)
+    changes = _changes(pinned, document)
+    if "adapter_width" in changes:
+        raise InvalidInputError(
+            f"recipe setting 'adapter_width' is {document['adapter_width']}, the hub's is"
+            f" {pinned['adapter_width']}; all adapters of a hub are equally wide"
+        )
+    after = digest(document)
+    ahead = _Ahead(view=view, name=name, digest=after, document=document)
+    found = RecipeSet(
+        task=task,
+        before=before,
+        after=after,
+        changes=changes,
+        steps=tuple(plan_steps(ahead, only=[task])),
+        done=(),
+    )
+    return found, document
+
+
+def _repinned(pinned: Settings, given: Settings) -> dict[str, Any]:
+    """Lay settings over a pinned document without adding those that a later release brought."""
+    merged = overlaid(pinned, given)
+    whole = Recipe.from_doc(merged).to_doc()
+    return {
+        name: {key: whole[name][key] for key in value}
+        if isinstance(value, Mapping)
+        else whole[name]
+        for name, value in merged.items()
+    }
+
+
+def _changes(before: Settings, after: Settings) -> dict[str, tuple[Any, Any]]:
+    flat_before, flat_after = _flat(before), _flat(after)
+    names = sorted(flat_before.keys() | flat_after.keys())
+    pairs = {name: (flat_before.get(name), flat_after.get(name)) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _flat(document: Settings) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in document.items():
+        if isinstance(value, Mapping):
+            flat.update({f"{name}.{key}": inner for key, inner in value.items()})
+        else:
+            flat[name] = value
+    return flat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ahead:
+    """A snapshot in which a ref names a record that is not stored yet."""
+
+    view: Snapshot
+    name: str
+    digest: str
+    document: dict[str, Any]
+
+    def record(self, digest: str) -> dict[str, Any]:
+        """Look up a record."""
+        return self.document if digest == self.digest else self.view.record(digest)
+
+    def ref(self, name: str) -> str | None:
+        """Look up a ref."""
+        return self.digest if name == self.name else self.view.ref(name)
+
+    def refs(self, prefix: str = "") -> dict[str, str]:
+        """List refs by name."""
+        found = self.view.refs(prefix)
+        return {name: self.digest if name == self.name else found[name] for name in found}
+
+    def memo(self, key: str) -> Memo | None:
+        """Look up a derivation's result."""
+        return self.view.memo(key)
+
+    def memos(self, prefix: str = "") -> dict[str, Memo]:
+        """List results by key."""
+        return self.view.memos(prefix)

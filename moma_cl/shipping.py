@@ -1,0 +1,234 @@
+"""Shipping: a derivation with all that it takes to compute it in another process.
+
+With it go the documents of the records it reads and the folder of the blobs, which the worker reads
+by path. The worker returns what it computed; it never opens the catalogue. Light until something
+is computed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from moma_cl.derivations import Derivation
+from moma_cl.progress import quiet
+from moma_store.errors import MomaError
+from moma_store.files import Files, network_file_system
+from moma_store.objects import Objects
+from moma_store.records import BlobLink, JsonObject
+
+if TYPE_CHECKING:
+    from moma_cl.derive import Derived
+    from moma_cl.workbench import Workbench
+    from moma_store.bases import AnyArray
+    from moma_store.blob_reader import Blob
+    from moma_store.store import Store
+
+
+class ExecutorError(MomaError):
+    """Nothing can be computed where it should be: no derivation is to blame, the pass ends."""
+
+    code = "executor"
+    exit_code = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shipment:
+    """A derivation with all that it takes to compute it elsewhere.
+
+    Attributes
+    ----------
+    derivation
+        What to compute.
+    records
+        Documents of the records it reads, by digest.
+    objects
+        Folder of the blobs, which the worker must see under the same path.
+    cache
+        The hub's cache.
+    pass_id
+        The same for all shipments of a pass, whose graphs a worker keeps.
+    software
+        Versions by package: others would give other bits.
+    """
+
+    derivation: Derivation
+    records: Mapping[str, JsonObject]
+    objects: str
+    cache: str
+    pass_id: str
+    software: Mapping[str, str]
+
+
+def ship(store: Store, derivation: Derivation, *, pass_id: str = "") -> Shipment:
+    """Make a derivation ready to be computed elsewhere.
+
+    Parameters
+    ----------
+    store
+        The hub's store.
+    derivation
+        The derivation.
+    pass_id
+        The same for all shipments of a pass.
+
+    Returns
+    -------
+    Shipment
+        The derivation, with the records it reads.
+    """
+    from moma_cl.workbench import software
+
+    records: dict[str, JsonObject] = {}
+    ahead = [digest for digests in derivation.reads.values() for digest in digests]
+    while ahead:
+        digest = ahead.pop()
+        if digest not in records:
+            records[digest] = store.record(digest)
+            ahead.extend(_read_with(records[digest]))
+    return Shipment(
+        derivation=derivation,
+        records=records,
+        objects=str(store.objects.folder),
+        cache=str(store.cache_dir),
+        pass_id=pass_id,
+        software=dict(software()),
+    )
+
+
+def _read_with(doc: JsonObject) -> list[str]:
+    """Give what is read along with a record: rows of a dataset, modules of a composition."""
+    followed = {"dataset": "segments", "composition": "modules"}.get(doc["kind"])
+    return [] if followed is None else [link["$record"] for link in doc[followed]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shipped:
+    """What of a hub a worker reads: shipped records, and blobs by path.
+
+    Attributes
+    ----------
+    hub
+        Digest of the record of what all tasks share.
+    records
+        Documents by digest.
+    objects
+        The blobs.
+    cache_dir
+        Folder whose contents may be deleted at any time.
+    """
+
+    hub: str
+    records: dict[str, JsonObject]
+    objects: Objects
+    cache_dir: Path
+
+    def record(self, digest: str) -> JsonObject:
+        """Look up a record."""
+        return self.records[digest]
+
+    def ref(self, name: str) -> str | None:
+        """Look up a ref; the hub's own is the only one a derivation reads."""
+        return self.hub if name == "hub" else None
+
+    def blob(self, link: BlobLink, names: Collection[str] | None = None) -> Blob:
+        """Read a blob, verified."""
+        return self.objects.read(link, names)
+
+    def blob_pieces(self, link: BlobLink, name: str) -> Iterator[AnyArray]:
+        """Read one array of a blob piece by piece."""
+        with self.objects.open(link.digest) as reader:
+            yield from reader.pieces(name)
+
+
+@dataclass(slots=True)
+class _Desk:
+    """The workbench of this worker's process: graphs are loaded once in a pass, not each time."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    _pass_id: str | None = None
+    _shipped: Shipped | None = None
+    _bench: Workbench | None = None
+
+    def bench(self, shipment: Shipment) -> Workbench:
+        from moma_cl.workbench import Workbench
+
+        if self._bench is None or self._shipped is None or self._pass_id != shipment.pass_id:
+            if self._bench is not None:
+                self._bench.close()
+            self._shipped = _unpacked(shipment)
+            self._bench = Workbench(store=self._shipped, progress=quiet)
+            self._pass_id = shipment.pass_id
+        self._shipped.records.update(shipment.records)
+        return self._bench
+
+
+# One per process, since LMDB allows one opening of the caches per process.
+_DESK = _Desk()
+
+
+def compute(shipment: Shipment) -> tuple[Derived, float]:
+    """Compute a shipped derivation; what a worker runs.
+
+    Parameters
+    ----------
+    shipment
+        The derivation and what it reads.
+
+    Returns
+    -------
+    derived
+        The result.
+    seconds
+        How long it took, s.
+
+    Raises
+    ------
+    ExecutorError
+        If the worker lacks the blobs, or has other software.
+    """
+    from moma_cl.derive import derive
+
+    _check_here(shipment)
+    # More threads than the recipe's would round differently.
+    with _DESK.lock:
+        bench = _DESK.bench(shipment)
+        start = time.perf_counter()
+        derived = derive(bench, shipment.derivation)
+        return derived, time.perf_counter() - start
+
+
+def _check_here(shipment: Shipment) -> None:
+    import platform
+
+    from moma_cl.workbench import software
+
+    if not Path(shipment.objects).is_dir():
+        raise ExecutorError(
+            f"the worker on {platform.node()} does not see {shipment.objects}; hub and workers need"
+            " a file system that they share, under the same path"
+        )
+    here = software()
+    other = sorted(name for name in here if here[name] != shipment.software.get(name))
+    if other:
+        expected = shipment.software.get(other[0])
+        raise ExecutorError(
+            f"the worker on {platform.node()} has {other[0]} {here[other[0]]}, expected {expected}:"
+            " results would differ; give workers the environment of this process"
+        )
+
+
+def _unpacked(shipment: Shipment) -> Shipped:
+    import tempfile
+
+    cache = Path(shipment.cache)
+    if not cache.is_dir() or network_file_system(cache) is not None:
+        # LMDB shared over a network corrupts; what is built here is built for this pass only
+        cache = Path(tempfile.mkdtemp(prefix="moma-cl-"))
+    objects = Objects(Path(shipment.objects), cache, Files())
+    hub = shipment.derivation.inputs["hub"]
+    return Shipped(hub=hub, records=dict(shipment.records), objects=objects, cache_dir=cache)

@@ -1,0 +1,181 @@
+"""Derivations computed elsewhere: the same records, and nothing else is read."""
+
+import json
+import os
+import pickle
+import shutil
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from moma_cl import service
+from moma_cl.composer import Composer
+from moma_cl.executors import (
+    Computed,
+    ExecutorKind,
+    ExecutorSettings,
+    open_executor,
+)
+from moma_cl.progress import quiet
+from moma_cl.recipe import EstimateSettings, Recipe, TrainingSettings
+from moma_cl.shipping import ExecutorError, compute
+from moma_store.errors import InvalidInputError
+from moma_store.store import Store
+
+DASK = ExecutorSettings(kind=ExecutorKind.DASK, workers=2)
+
+
+class Elsewhere:
+    """Computes what went through pickle, last shipment first, with a cache of its own."""
+
+    def __init__(self, cache: Path, change=lambda shipment: shipment) -> None:
+        self.cache, self.change, self.batches = cache, change, []
+        cache.mkdir()
+
+    def compute(self, shipments):
+        self.batches.append([shipment.derivation.kind for shipment in shipments])
+        for index in reversed(range(len(shipments))):
+            posted = pickle.loads(pickle.dumps(shipments[index]))
+            try:
+                derived, seconds = compute(self.change(replace(posted, cache=str(self.cache))))
+            except Exception as error:  # noqa: BLE001  as a worker does
+                yield Computed(index=index, error=error)
+            else:
+                yield Computed(index=index, derived=derived, seconds=seconds)
+
+
+@pytest.fixture(scope="module")
+def stale_hub(tmp_path_factory, made_up):
+    """A hub with three tasks, one of them small, of which only the first answers are known."""
+    folder = tmp_path_factory.mktemp("stale")
+    training = TrainingSettings(epochs=1, batch_size=64)
+    recipe = Recipe(
+        finetune=training,
+        module=training,
+        estimate=EstimateSettings(max_candidates=2, sample_rows=30),
+        worth_it=-1.0,
+    )
+    service.init(folder / "hub", backbone="cgcnn", recipe=recipe)
+    for target, n_rows in (("energy", 160), ("gap", 160), ("modulus", 40)):
+        path = folder / f"{target}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in made_up(n_rows)))
+        options = {"target": target, "unit": "1", "compose": False}
+        service.add_task(folder / "hub", target, [path], **options)
+    return folder / "hub"
+
+
+@pytest.fixture
+def hub(stale_hub, tmp_path):
+    return Path(shutil.copytree(stale_hub, tmp_path / "hub"))
+
+
+def derived(hub):
+    with Store.open(hub) as store:
+        return {key: memo.result for key, memo in store.memos().items()}
+
+
+@pytest.fixture(scope="module")
+def in_process(stale_hub, tmp_path_factory):
+    hub = Path(shutil.copytree(stale_hub, tmp_path_factory.mktemp("in-process") / "hub"))
+    done = service.update(hub)
+    return derived(hub), [(entry.task, entry.action, entry.kind) for entry in done]
+
+
+def composed(hub, executor):
+    with Store.open(hub, write=True) as store:
+        return Composer(store=store, progress=quiet, executor=executor).run()
+
+
+def test_what_is_shipped_suffices_and_gives_the_same_records(hub, in_process, tmp_path):
+    executor = Elsewhere(tmp_path / "cache")
+    done = composed(hub, executor)
+    assert derived(hub) == in_process[0]
+    assert sorted((e.task, e.action, e.kind) for e in done) == sorted(in_process[1])
+    assert ["module"] * 3 in executor.batches
+    assert max(map(len, executor.batches)) >= 6  # the estimates of all tasks at once
+    assert service.update(hub) == []
+
+
+def test_a_derivation_that_fails_elsewhere_fails_its_task_only(hub, tmp_path):
+    def broken(shipment):
+        if shipment.derivation.task == "gap":
+            raise ZeroDivisionError("on purpose")
+        return shipment
+
+    done = composed(hub, Elsewhere(tmp_path / "cache", broken))
+    (failure,) = [entry for entry in done if entry.action == "failed"]
+    assert failure.task == "gap"
+    assert "ZeroDivisionError: on purpose" in failure.text
+    with Store.open(hub) as store:
+        assert store.ref("modules/energy") is not None
+        assert store.ref("modules/gap") is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"objects": "/nowhere"}, "does not see /nowhere"),
+        ({"software": {"torch": "0.1"}}, "expected None: results would differ"),
+    ],
+)
+def test_a_worker_that_would_give_other_results_ends_the_pass(hub, tmp_path, change, message):
+    executor = Elsewhere(tmp_path / "cache", lambda shipment: replace(shipment, **change))
+    with pytest.raises(ExecutorError, match=message):
+        composed(hub, executor)
+    with Store.open(hub) as store:
+        assert store.refs("failures/") == {}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"scheduler": "tcp://127.0.0.1:1"},
+        {"workers": 2},
+        {"kind": ExecutorKind.DASK, "scheduler": "tcp://127.0.0.1:1", "workers": 2},
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(settings):
+    with pytest.raises(InvalidInputError):
+        ExecutorSettings(**settings)
+
+
+def test_two_dask_workers_derive_the_same(hub, in_process):
+    pytest.importorskip("distributed")
+    done = service.update(hub, executor=DASK)
+    assert derived(hub) == in_process[0]
+    assert not [entry for entry in done if entry.action == "failed"]
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_one_derivation(hub, in_process, tmp_path, monkeypatch):
+    pytest.importorskip("distributed")
+    begun, killed = tmp_path / "begun", tmp_path / "killed"
+
+    def dying_once(shipment):
+        with begun.open("a") as stream:
+            stream.write(shipment.derivation.key + "\n")
+        if shipment.derivation.kind == "module" and not killed.exists():
+            killed.touch()
+            time.sleep(1.0)  # what the worker computed before has been fetched by then
+            os.kill(os.getpid(), signal.SIGKILL)
+        return compute(shipment)
+
+    before = derived(hub)
+    monkeypatch.setattr("moma_cl.executors.compute", dying_once)
+    service.update(hub, executor=DASK)
+    assert derived(hub) == in_process[0]
+    keys = begun.read_text().split()
+    assert set(keys) == derived(hub).keys() - before.keys()
+    assert len(keys) == len(set(keys)) + 1
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_does_not_answer_is_named():
+    pytest.importorskip("distributed")
+    address = "tcp://127.0.0.1:9"
+    settings = ExecutorSettings(kind=ExecutorKind.DASK, scheduler=address)
+    with pytest.raises(ExecutorError, match=f"answers at {address}"), open_executor(settings):
+        pass

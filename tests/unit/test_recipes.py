@@ -1,0 +1,94 @@
+"""Pinned recipes: moved by hand only, and nothing more is computed than they touch."""
+
+import json
+
+import pytest
+
+from moma_cl import service
+from moma_cl.recipe import Recipe
+from moma_cl.recipes import set_recipe
+from moma_store.errors import InvalidInputError, NotFoundError
+from moma_store.store import Store
+
+
+@pytest.fixture
+def hub(tmp_path, short_recipe, write_rows, made_up):
+    path = tmp_path / "hub"
+    service.init(path, backbone="cgcnn", recipe=short_recipe)
+    service.add_task(path, "energy", [write_rows(made_up(60))], target="energy", unit="1")
+    return path
+
+
+def pinned(hub):
+    with Store.open(hub) as store:
+        return store.ref("recipes/energy")
+
+
+def kinds(found):
+    return {step.kind for step in found.steps if step.status == "stale"}
+
+
+def test_a_dry_run_says_what_would_be_computed_and_changes_nothing(hub):
+    before = pinned(hub)
+    found = set_recipe(hub, "energy", {"kernel": {"ridges": [0.5]}}, dry_run=True)
+    assert found.changes == {"kernel.ridges": (Recipe().to_doc()["kernel"]["ridges"], [0.5])}
+    assert kinds(found) == {"predictor"}
+    assert {step.why for step in found.steps} == {"its recipe changed"}
+    assert pinned(hub) == before == found.before != found.after
+
+
+def test_what_depends_on_the_change_is_computed_and_nothing_else(hub):
+    done = set_recipe(hub, "energy", {"module": {"epochs": 2}}).done
+    assert {entry.kind for entry in done if entry.action == "derived"} == {"module"}
+    assert service.update(hub) == []
+
+
+def test_a_recipe_that_comes_back_computes_nothing(hub):
+    first = pinned(hub)
+    set_recipe(hub, "energy", {"module": {"epochs": 2}})
+    back = set_recipe(hub, "energy", None)  # the task started with the hub's own
+    assert back.after == first
+    assert [entry for entry in back.done if entry.action == "derived"] == []
+    assert {entry.action for entry in back.done} == {"module"}
+
+
+def test_without_an_update_the_plan_has_it(hub):
+    set_recipe(hub, "energy", {"kernel": {"ridges": [0.5]}}, compose=False)
+    assert {step.kind for step in service.plan(hub) if step.status == "stale"} == {"predictor"}
+
+
+def test_settings_of_a_later_release_are_not_added_to_a_pinned_document(hub):
+    with Store.open(hub, write=True) as store, store.transaction("older") as transaction:
+        before = store.ref("recipes/energy")
+        older = json.loads(json.dumps(store.record(before)))
+        del older["kernel"]["cv_folds"]
+        digest = transaction.put_record(older)
+        transaction.move_ref("recipes/energy", digest, expected=before)
+    found = set_recipe(hub, "energy", {"module": {"epochs": 2}}, compose=False)
+    assert list(found.changes) == ["module.epochs"]
+    with Store.open(hub) as store:
+        assert "cv_folds" not in store.record(found.after)["kernel"]
+
+
+def test_the_same_settings_again_change_nothing(hub):
+    found = set_recipe(hub, "energy", {"module": {"epochs": 3}})
+    assert (found.changes, found.done, found.after) == ({}, (), found.before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kernal": {}}, "'kernal' is unknown"),
+        ({"module": {"epochs": 0}}, "at least 1"),
+        ({"module": 3}, "expected a section"),
+        ({"adapter_width": 16}, "the hub's is 8"),
+    ],
+)
+def test_what_cannot_be_set_is_refused(hub, settings, message):
+    with pytest.raises(InvalidInputError, match=message):
+        set_recipe(hub, "energy", settings)
+
+
+def test_a_task_that_is_not_there_is_named(hub):
+    with pytest.raises(NotFoundError, match="did you mean 'energy'"):
+        set_recipe(hub, "enrgy", None)
