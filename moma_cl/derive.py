@@ -14,12 +14,11 @@ from moma_cl.datasets import TRAIN, VALIDATION, LiveRows
 from moma_cl.derivations import Derivation, DerivationKind
 from moma_cl.embedding import embed, last_mean
 from moma_cl.head import Head
-from moma_cl.opinions import HEARING, fit_readout, read_out, standardised
+from moma_cl.opinions import fit_readout
 from moma_cl.properties import Transform, same_or_determines
 from moma_cl.recipe import EstimateSettings, Recipe
 from moma_cl.records import Calibration, Composition, Estimate, Module, Record, Task
 from moma_cl.roles import Roles, roles_of
-from moma_cl.standardisation import centre_and_spread
 from moma_cl.structures.fingerprints import known_in
 from moma_cl.targets import Normaliser
 from moma_cl.training import TrainingSet, predict_graphs, train
@@ -114,10 +113,7 @@ def estimate(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derive
     if not np.all(np.isfinite(features)):
         reason = "its embeddings of this task's structures are not finite"
         return Derived(record=Estimate(**common, blob=None, mae=None, excluded=reason))
-    opinion = _opinion(bench, inputs["module"], embedded, recipe.estimate)
-    predictions = leave_one_out(
-        features, targets, rows.fingerprints[known], recipe.estimate, opinion
-    )
+    predictions = leave_one_out(features, targets, rows.fingerprints[known], recipe.estimate)
     if not np.all(np.isfinite(predictions)):
         reason = "some rows have no neighbour: all others are near-duplicates of them"
         return Derived(record=Estimate(**common, blob=None, mae=None, excluded=reason))
@@ -152,19 +148,6 @@ def _features(
     if settings.readout == "mean":
         return last_mean(embedded, bench.backbone.feature_dim)
     return embedded.astype(np.float64)
-
-
-def _opinion(
-    bench: Workbench,
-    module: str | None,
-    embedded: NDArray[np.float32],
-    settings: EstimateSettings,
-) -> FloatArray | None:
-    readout = None if module is None or settings.version < HEARING else bench.readout(module)
-    if readout is None:
-        return None
-    said = read_out(embedded, readout)[:, None]
-    return standardised(said, *centre_and_spread(said))[:, 0]
 
 
 def compose(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived:

@@ -221,7 +221,7 @@ def _finetuned_answers(
     return _Answers(validation=validation, held_out=held_out, arrays=arrays)
 
 
-def _prior(material: _Material) -> Prior:
+def _prior(material: _Material) -> Prior | None:
     known = material.roles.train
     return Prior.fit(material.opinions[known], material.targets[known])
 

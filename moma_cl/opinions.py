@@ -27,7 +27,8 @@ from moma_cl.workbench import Workbench
 
 FloatArray = NDArray[np.float64]
 
-HEARING = 2  # version of estimate and kernel head from which on opinions are heard
+HEARING = 2  # version of the kernel head from which on opinions are heard
+MOST_REST = 1 / 3  # spread of what a prior leaves over; a worse one only adds its errors
 RIDGES = 10.0 ** np.arange(-8, 3)  # per row, of standardised features
 PRIOR_RIDGE = 1e-2  # per row, of features of variance one
 MIN_WEIGHT = 0.05  # of a module to be heard: each costs an embedding of every structure
@@ -312,7 +313,7 @@ class Prior:
     spread: float
 
     @classmethod
-    def fit(cls, features: FloatArray, targets: FloatArray) -> Self:
+    def fit(cls, features: FloatArray, targets: FloatArray) -> Self | None:
         """Regress the targets on opinions.
 
         Parameters
@@ -324,8 +325,8 @@ class Prior:
 
         Returns
         -------
-        Self
-            The prior.
+        Self | None
+            The prior; none where opinions are not nearly the answer.
         """
         n_rows, n_modules = features.shape
         centre, mean = features.mean(axis=0), float(targets.mean())
@@ -334,7 +335,9 @@ class Prior:
         slope = np.linalg.solve(gram, rows.T @ (targets - mean))
         coefficients = np.append(slope, mean - centre @ slope)
         spread = float((targets - features @ slope).std())
-        return cls(coefficients=coefficients, spread=spread if spread > 0 else 1.0)
+        if not 0.0 < spread <= MOST_REST:
+            return None
+        return cls(coefficients=coefficients, spread=spread)
 
     def said(self, features: FloatArray) -> FloatArray:
         """Say what opinions alone make of structures.

@@ -26,7 +26,7 @@ class EmbeddingSettings:
 class EstimateSettings:
     """How useful a module is: leave-one-out prediction in its embedding space."""
 
-    version: int = 2  # 1: the ridge estimator does not hear the module's opinion
+    version: int = 1
     estimator: str = "ridge"  # "knn" (the paper's) or "ridge" (closed form)
     readout: str = "moments"  # "mean" of the last block (the paper's) or "moments" of all blocks
     k: int = 5  # neighbours, kNN
@@ -52,7 +52,8 @@ class KernelSettings:
     version: int = 2  # 1: no opinions
     length_scales: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # of the median distance
     ridges: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-    opinions: tuple[float, ...] = (0.0, 0.1, 1.0)  # weights of the modules' opinions to try
+    opinions: tuple[float, ...] = (0.1, 1.0)  # weights of the modules' opinions to try
+    opinions_worth: float = 0.02  # share of the leave-one-out error that they must take off
     max_rows: int = 4000  # rows the kernel is built on; beyond it a fixed sample
     cv_folds: int = 10  # grouped cross-validation of small tasks
 
@@ -159,7 +160,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("embedding", "estimate", "weights", "kernel", "finetune", "module"):
-            versions = {1, 2} if name in {"estimate", "kernel"} else {1}
+            versions = {1, 2} if name == "kernel" else {1}
             _check(f"{name}.version", getattr(self, name).version, versions)
         _check("predictor.version", self.predictor.version, {1, 2})
         _check("estimate.estimator", self.estimate.estimator, {"knn", "ridge"})

@@ -68,7 +68,7 @@ def write_rows(tmp_path):
     return write
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def short_recipe() -> Recipe:
     """One thread, and trainings of a second."""
     training = TrainingSettings(epochs=3, batch_size=32, patience=3)

@@ -1,4 +1,4 @@
-"""Turn the table of results into ``docs/results.md`` and its picture: ``python -m benchmarks.paper.report``."""
+"""Turn the results into ``docs/results.md`` and its picture: ``python -m benchmarks.paper.report``."""
 
 from __future__ import annotations
 

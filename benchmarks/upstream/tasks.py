@@ -195,8 +195,8 @@ TASKS = (
         column="cleavage_energy",
         unit="eV/Å²",
         sources=(CLEAVAGE,),
-        epochs=20,
-        max_atoms=60,
+        epochs=8,
+        max_atoms=40,
     ),
     UpstreamTask(
         name="slabs_surface_energy",
@@ -204,8 +204,8 @@ TASKS = (
         column="surface_energy",
         unit="eV/Å²",
         sources=(SURFACES,),
-        epochs=12,
-        max_atoms=60,
+        epochs=6,
+        max_atoms=40,
     ),
     UpstreamTask(
         name="slabs_work_function",
@@ -213,8 +213,8 @@ TASKS = (
         column="work_function",
         unit="eV",
         sources=(SURFACES,),
-        epochs=12,
-        max_atoms=60,
+        epochs=6,
+        max_atoms=40,
     ),
     UpstreamTask(
         name="mp_magnetization",

@@ -1,0 +1,94 @@
+"""The modules that a new hub starts with."""
+
+import pytest
+
+from moma_cl import service, starter
+from moma_cl.listing import modules
+from moma_cl.records import ModuleKind, Predictor
+from moma_cl.transfer import export
+from moma_store.store import Store
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory, made_up, short_recipe):
+    """A folder with an archive of one module of the small backbone."""
+    import json
+
+    folder = tmp_path_factory.mktemp("shipped")
+    rows = folder / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in made_up(200)))
+    hub = folder / "hub"
+    service.init(hub, backbone="cgcnn", recipe=short_recipe, salt="elsewhere")
+    service.add_task(hub, "public_energy", [rows], target="energy", unit="eV/atom")
+    export(hub, folder / "cgcnn.moma", modules=["public_energy"])
+    return folder
+
+
+@pytest.fixture
+def ships(shipped, monkeypatch):
+    monkeypatch.setattr(starter, "HERE", shipped)
+
+
+@pytest.mark.usefixtures("ships")
+def test_a_new_hub_has_the_modules_that_ship(tmp_path):
+    made = service.init(tmp_path / "hub", backbone="cgcnn")
+    assert made.modules == 1
+    assert [module.name for module in modules(tmp_path / "hub")] == ["public_energy"]
+
+
+@pytest.mark.usefixtures("ships")
+def test_a_hub_can_do_without(tmp_path):
+    made = service.init(tmp_path / "hub", backbone="cgcnn", starter=False)
+    assert made.modules == 0
+    assert list(modules(tmp_path / "hub")) == []
+
+
+@pytest.mark.usefixtures("ships")
+def test_modules_of_other_parameters_stay_out(tmp_path, monkeypatch, shipped):
+    (shipped / "chgnet.moma").write_bytes((shipped / "cgcnn.moma").read_bytes())
+    assert service.init(tmp_path / "hub", backbone="chgnet").modules == 0
+
+
+@pytest.mark.usefixtures("ships")
+def test_an_init_that_was_cut_short_is_finished(tmp_path, monkeypatch):
+    import moma_cl.founding as founding
+
+    def killed(store):
+        founding_bring(store)
+        raise KeyboardInterrupt
+
+    founding_bring = founding.bring_starter_modules
+    monkeypatch.setattr(founding, "bring_starter_modules", killed)
+    with pytest.raises(KeyboardInterrupt):
+        service.init(tmp_path / "hub", backbone="cgcnn")
+    monkeypatch.setattr(founding, "bring_starter_modules", founding_bring)
+    assert service.init(tmp_path / "hub", backbone="cgcnn").modules == 1
+
+
+@pytest.mark.usefixtures("ships")
+def test_a_first_task_composes_them_but_not_one_that_has_seen_its_answers(
+    tmp_path, short_recipe, write_rows, made_up
+):
+    hub = tmp_path / "hub"
+    service.init(hub, backbone="cgcnn", recipe=short_recipe)
+    rows = write_rows(made_up(60, first=300))
+    for name, target in (("mine", "modulus"), ("same", "energy")):
+        known = made_up(60) if name == "same" else None
+        service.add_task(
+            hub,
+            name,
+            [write_rows(known) if known else rows],
+            target=target,
+            unit="eV/atom",
+            module=ModuleKind.NONE,
+        )
+    with Store.open(hub) as store:
+        digest = store.ref("modules/public_energy")
+        found = {
+            name: store.record(
+                Predictor.from_doc(store.record(store.ref(f"fitted/{name}"))).composition
+            )
+            for name in ("mine", "same")
+        }
+    assert found["mine"]["n_candidates"] == 2
+    assert digest in found["same"]["excluded"]
