@@ -16,11 +16,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from benchmarks.paper import results
-from benchmarks.paper.results import Result
+from benchmarks.paper.results import Result, Weighed
 from benchmarks.paper.tasks import N_SPLITS, TASKS, PaperTask
 from moma_cl import service
 from moma_cl.recipe import Recipe
-from moma_cl.records import Method, ModuleKind, Predictor
+from moma_cl.records import Composition, Method, ModuleKind, Predictor
 from moma_store.store import Store
 
 BUILD = Path("build/paper")
@@ -70,13 +70,16 @@ def main(arguments: list[str]) -> int:
 
 def _fill(task: PaperTask, split: int, name: str) -> None:
     variant = VARIANTS[name]
-    present = {line.key for line in results.read()}
+    present = {line.key for line in results.read(Result, results.FILE)}
     keys = {(task.name, split, method, _seed()) for method in variant.methods.values()}
     if keys <= present:
         return
     start = time.perf_counter()
-    lines = _fit(task, split, name, variant)
-    results.append(lines)
+    hub = BUILD / f"{name}-{task.name}-{split}"
+    lines = _fit(task, split, hub, variant)
+    results.append(lines, results.FILE)
+    if variant.starter:
+        results.append(weights_of(hub, task.name, split), results.WEIGHTS)
     errors = ", ".join(f"{line.method} {line.mae:.4g}" for line in lines)
     print(
         f"{task.name} {split}: {errors} {task.unit}, {time.perf_counter() - start:.0f} s",
@@ -84,8 +87,7 @@ def _fill(task: PaperTask, split: int, name: str) -> None:
     )
 
 
-def _fit(task: PaperTask, split: int, name: str, variant: Variant) -> list[Result]:
-    hub = BUILD / f"{name}-{task.name}-{split}"
+def _fit(task: PaperTask, split: int, hub: Path, variant: Variant) -> list[Result]:
     if not (hub / "hub.toml").exists():
         service.init(hub, backbone=variant.backbone, starter=variant.starter)
     with Store.open(hub) as store:
@@ -121,6 +123,43 @@ def _fit(task: PaperTask, split: int, name: str, variant: Variant) -> list[Resul
             hardware=results.hardware(),
         )
         for head, method in variant.methods.items()
+    ]
+
+
+def weights_of(hub: Path, task: str, split: int) -> list[Weighed]:
+    """Read which modules a task is composed of.
+
+    Parameters
+    ----------
+    hub
+        Its hub.
+    task, split
+        Which fit.
+
+    Returns
+    -------
+    list[Weighed]
+        A line for each module, and one for the backbone.
+    """
+    with Store.open(hub) as store:
+        names = {digest: ref.partition("/")[2] for ref, digest in store.refs("modules/").items()}
+        digest = store.ref(f"fitted/{task}")
+        assert digest is not None
+        fitted = Predictor.from_doc(store.record(digest))
+        found = Composition.from_doc(store.record(fitted.composition))
+        heard = "opinion_centre" in store.blob(fitted.blob).arrays
+    weights = {names[m]: w for m, w in zip(found.modules, found.weights, strict=True)}
+    return [
+        Weighed(
+            task=task,
+            split=split,
+            module=module,
+            weight=weight,
+            objective=found.objective,
+            backbone_objective=found.backbone_objective or found.objective,
+            heard=int(heard),
+        )
+        for module, weight in {**weights, "backbone": found.backbone_weight}.items()
     ]
 
 

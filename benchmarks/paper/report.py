@@ -1,4 +1,4 @@
-"""Turn the results into ``docs/results.md`` and its picture: ``python -m benchmarks.paper.report``."""
+"""Turn the results into ``docs/results.md`` and pictures: ``python -m benchmarks.paper.report``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from benchmarks.paper import results
-from benchmarks.paper.results import Result
+from benchmarks.paper.results import Result, Weighed
 from benchmarks.paper.tasks import DATA, N_SPLITS, TASKS
+
+mpl.use("svg")
+mpl.rcParams["svg.hashsalt"] = "results"
+from matplotlib import pyplot as plt  # noqa: E402  after the choice of how to draw
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 ALONE = ("kernel", "ft", "mean")
@@ -21,6 +27,8 @@ COMPOSED = ("moma-kernel", "moma-full", "moma-mean")
 OTHERS = ("moma-adapter", "mt", "cgcnn")
 BASELINES = ("CGCNN", "MoE-(18)", "JMP-MT", "UMA", "JMP-FT", "MoMa (Full)")
 N_RESAMPLES = 10_000
+MIN_FITS = 5  # for a rank correlation
+LEAST_SHOWN = 0.02  # of the weights in the picture
 
 _ABOUT = (
     "Mean absolute errors on held-out rows, mean and standard deviation over the splits that are "
@@ -65,12 +73,15 @@ class Gain:
 
 def main() -> int:
     """Write page and picture."""
-    errors = {(line.task, line.split, line.method): line for line in results.read()}
+    lines = results.read(Result, results.FILE)
+    errors = {(line.task, line.split, line.method): line for line in lines}
+    weights = results.read(Weighed, results.WEIGHTS)
     if not errors:
         print("there are no results yet: run `python -m benchmarks.paper`", file=sys.stderr)
         return 1
-    (DOCS / "results.md").write_text(_page(errors))
-    _draw(errors, DOCS / "results.svg")
+    (DOCS / "results.md").write_text(_page(errors, weights))
+    draw_errors(errors, DOCS / "results.svg")
+    draw_weights(weights, DOCS / "weights.svg")
     return 0
 
 
@@ -142,7 +153,7 @@ def gain(errors: Errors, ours: Sequence[str], theirs: Sequence[str]) -> Gain | N
     )
 
 
-def _page(errors: Errors) -> str:
+def _page(errors: Errors, weights: Sequence[Weighed]) -> str:
     published = _published()
     parts = [
         "# Results on nine datasets of the paper\n",
@@ -157,6 +168,9 @@ def _page(errors: Errors) -> str:
         "## Beside the published figures\n",
         _published_table(errors, published),
         _ABOUT_PUBLISHED,
+        "## Weights\n",
+        "![Weights of the modules, mean over the splits](weights.svg)\n",
+        _proxy(errors, weights),
     ]
     missing = _missing(errors)
     if missing:
@@ -223,21 +237,48 @@ def _published_table(errors: Errors, published: Mapping[tuple[str, str], float])
     return _table(["dataset", "composed", *BASELINES], rows)
 
 
+def _proxy(errors: Errors, weights: Sequence[Weighed]) -> str:
+    """Say whether a lower objective of the convex program goes with a lower error."""
+    falls, gains = [], []
+    for line in weights:
+        pair = [chosen(errors, line.task, line.split, group) for group in (COMPOSED, ALONE)]
+        if line.module == "backbone" and pair[0] is not None and pair[1] is not None:
+            falls.append(1.0 - line.objective / line.backbone_objective)
+            gains.append(1.0 - pair[0].mae / pair[1].mae)
+    if len(falls) < MIN_FITS:
+        return ""
+    generator = np.random.default_rng(0)
+    draws = (generator.choice(len(falls), len(falls)) for _ in range(N_RESAMPLES))
+    resampled = [spearmanr(np.array(falls)[d], np.array(gains)[d]).statistic for d in draws]
+    low, high = np.nanquantile(resampled, [0.025, 0.975])
+    return (
+        f"Over {len(falls)} fits, the fall of the convex program's objective against the backbone "
+        f"alone and the gain in held-out error have a rank correlation of "
+        f"{spearmanr(falls, gains).statistic:.2f} (95 % interval {low:.2f} to {high:.2f}).\n"
+    )
+
+
 def _missing(errors: Errors) -> str:
-    lacking = {
-        method: [
-            f"{task.name} {split}"
+    lines = []
+    for method in (*ALONE, *COMPOSED, *OTHERS):
+        lacking = {
+            split: [task.name for task in TASKS if (task.name, split, method) not in errors]
             for split in range(N_SPLITS)
-            for task in TASKS
-            if (task.name, split, method) not in errors
+        }
+        told = [
+            f"split {split}: {'all' if len(names) == len(TASKS) else ', '.join(names)}"
+            for split, names in lacking.items()
+            if names
         ]
-        for method in (*ALONE, *COMPOSED)
-    }
-    return "\n".join(f"- `{method}`: {', '.join(fits)}" for method, fits in lacking.items() if fits)
+        if told:
+            lines.append(f"- `{method}`, {'; '.join(told)}")
+    return "\n".join(lines)
 
 
-def _chosen_maes(errors: Errors, task: str, methods: Sequence[str]) -> list[float]:
-    lines = [chosen(errors, task, split, methods) for split in range(N_SPLITS)]
+def _chosen_maes(
+    errors: Errors, task: str, methods: Sequence[str], splits: Sequence[int] = range(N_SPLITS)
+) -> list[float]:
+    lines = [chosen(errors, task, split, methods) for split in splits]
     return [line.mae for line in lines if line is not None]
 
 
@@ -259,25 +300,28 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def _draw(errors: Errors, path: Path) -> None:
-    import matplotlib as mpl
+def draw_errors(errors: Errors, path: Path) -> None:
+    """Draw each error over the best without modules.
 
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "results"
-    from matplotlib import pyplot as plt
-
+    Parameters
+    ----------
+    errors
+        The table.
+    path
+        The picture.
+    """
     shown = {
         "alone": ALONE,
         "moma-kernel": ("moma-kernel",),
         "moma-full": ("moma-full",),
         "composed": COMPOSED,
     }
+    names = [task.name for task in TASKS if _common(errors, task.name)]
     figure, axes = plt.subplots(figsize=(9, 4), layout="constrained")
-    names = [task.name for task in TASKS if _chosen_maes(errors, task.name, ALONE)]
     for place, (label, methods) in enumerate(shown.items()):
         heights = [
-            np.mean(_chosen_maes(errors, name, methods) or [np.nan])
-            / np.mean(_chosen_maes(errors, name, ALONE))
+            np.mean(_chosen_maes(errors, name, methods, _common(errors, name)))
+            / np.mean(_chosen_maes(errors, name, ALONE, _common(errors, name)))
             for name in names
         ]
         axes.bar(np.arange(len(names)) + 0.2 * place, heights, width=0.18, label=label)
@@ -288,6 +332,45 @@ def _draw(errors: Errors, path: Path) -> None:
     axes.legend(ncols=4, fontsize=8)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
+
+
+def draw_weights(weights: Sequence[Weighed], path: Path) -> None:
+    """Draw the weight of every module in every task, mean over the splits.
+
+    Parameters
+    ----------
+    weights
+        The weights.
+    path
+        The picture.
+    """
+    tasks = [task.name for task in TASKS if any(line.task == task.name for line in weights)]
+    modules = sorted({line.module for line in weights if line.weight > 0})
+    n_splits = {name: len({w.split for w in weights if w.task == name}) for name in tasks}
+    shown = np.zeros((len(tasks), len(modules)))
+    for line in weights:
+        if line.weight > 0:
+            share = line.weight / n_splits[line.task]
+            shown[tasks.index(line.task), modules.index(line.module)] += share
+    figure, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
+    axes.imshow(shown, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (row, column), weight in np.ndenumerate(shown):
+        if weight >= LEAST_SHOWN:
+            colour = "white" if weight > 0.5 else "black"
+            axes.text(column, row, f"{weight:.2f}", ha="center", va="center", color=colour, size=8)
+    axes.set_xticks(range(len(modules)), modules, rotation=30, ha="right", fontsize=8)
+    axes.set_yticks(range(len(tasks)), tasks, fontsize=8)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def _common(errors: Errors, task: str) -> list[int]:
+    """List the splits that have both, with and without modules."""
+    return [
+        k
+        for k in range(N_SPLITS)
+        if chosen(errors, task, k, ALONE) and chosen(errors, task, k, COMPOSED)
+    ]
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ import csv
 import fcntl
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import TypeVar
 
 HERE = Path(__file__).parent
 FILE = HERE / "results.csv"
+WEIGHTS = HERE / "weights.csv"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,48 +45,82 @@ class Result:
         return self.task, self.split, self.method, self.seed
 
 
-def read(path: Path = FILE) -> list[Result]:
-    """Read the table; empty where there is none yet.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """The weight of one module in one composition.
+
+    Attributes
+    ----------
+    module
+        Name of the module; `backbone` for module zero.
+    objective, backbone_objective
+        Of the convex program, and with the backbone alone, in variances of the targets.
+    heard
+        Whether the predictor hears opinions.
+    """
+
+    task: str
+    split: int
+    module: str
+    weight: float
+    objective: float
+    backbone_objective: float
+    heard: int
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """What there is one line of."""
+        return self.task, self.split, self.module
+
+
+Line = TypeVar("Line", Result, Weighed)
+
+
+def read(kind: type[Line], path: Path) -> list[Line]:
+    """Read a table; empty where there is none yet.
 
     Parameters
     ----------
+    kind
+        What its lines are.
     path
         The table.
 
     Returns
     -------
-    list[Result]
+    list[Line]
         Its lines.
     """
     if not path.exists():
         return []
     numbers: dict[str, type] = {
-        f.name: {"int": int, "float": float}.get(str(f.type), str) for f in fields(Result)
+        f.name: {"int": int, "float": float}.get(str(f.type), str) for f in fields(kind)
     }
     with path.open(newline="") as stream:
         return [
-            Result(**{name: numbers[name](value) for name, value in line.items()})
+            kind(**{name: numbers[name](value) for name, value in line.items()})
             for line in csv.DictReader(stream)
         ]
 
 
-def append(results: Iterable[Result], path: Path = FILE) -> None:
-    """Put lines into the table; several processes may do so at once.
+def append(added: Sequence[Line], path: Path) -> None:
+    """Put lines into a table; several processes may do so at once.
 
     Parameters
     ----------
-    results
-        New lines; one that is there already is replaced.
+    added
+        New lines, one at least; one that is there already is replaced.
     path
         The table.
     """
+    kind = type(added[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        lines = {result.key: result for result in [*read(path), *results]}
+        lines = {line.key: line for line in [*read(kind, path), *added]}
         draft = path.with_suffix(".new")
         with draft.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, [f.name for f in fields(Result)], lineterminator="\n")
+            writer = csv.DictWriter(stream, [f.name for f in fields(kind)], lineterminator="\n")
             writer.writeheader()
             writer.writerows(asdict(lines[key]) for key in sorted(lines))
         draft.replace(path)

@@ -64,11 +64,12 @@ def split(folds: Mapping[str, int], grouping: str) -> str:
 
 
 def failed(done: Iterable[Done]) -> list[Problem]:
-    """Give the tasks that a pass could not bring up to date."""
+    """Give the tasks that a pass could not bring up to date, or that wait for another try."""
+    codes = {"failed": "task-failed", "waiting": "task-waiting"}
     return [
-        Problem(code="task-failed", message=f"{entry.task}: {entry.text}")
+        Problem(code=codes[entry.action], message=f"{entry.task}: {entry.text}")
         for entry in done
-        if entry.action == "failed"
+        if entry.action in codes
     ]
 
 

@@ -91,7 +91,7 @@ def gc(
     )
 
 
-@command("migrate", example="moma-cl --hub old-hub migrate new-hub")
+@command("migrate", example="moma-cl migrate new-hub")
 def migrate(
     run: Run,
     target: Annotated[

@@ -41,6 +41,7 @@ def taken(*entries):
         grouping="formula",
         folds={},
         refusals=(),
+        flagged=(),
         done=entries,
     )
 
