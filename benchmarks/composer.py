@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
@@ -57,6 +58,7 @@ KNN_ROWS = (1_000, 5_000, 20_000, 50_000)
 REPEATS = 7
 
 Row = dict[str, Any]
+Features = NDArray[np.float64]
 
 
 def run() -> list[Row]:
@@ -74,32 +76,42 @@ def light() -> list[Row]:
 # neighbours
 
 
-def knn(n_rows: int) -> Iterator[Row]:
+def knn(n_rows: int) -> list[Row]:
     """Compare leave-one-out prediction with scikit-learn's, where all differ and where many tie."""
-    for what, features in _embeddings(n_rows).items():
-        targets = np.random.default_rng(1).normal(size=n_rows)
-        settings = EstimateSettings(estimator="knn", duplicate_distance=-1.0)
-        unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-        search = NearestNeighbors(n_neighbors=settings.k, algorithm="brute", metric="cosine")
-        euclidean = NearestNeighbors(n_neighbors=settings.k, algorithm="brute")
-        repeats = 1 if n_rows > 5_000 else REPEATS
-        ours, found = _cpu(
-            lambda: knn_leave_one_out(features, targets, np.arange(n_rows), settings), repeats
-        )
-        # without an argument the rows themselves are asked for, each without itself
-        theirs, (distances, near) = _cpu(lambda: search.fit(features).kneighbors(), repeats)
-        other, _ = _cpu(lambda: euclidean.fit(unit).kneighbors(), repeats)
+    return [
+        row
+        for what, features in _embeddings(n_rows).items()
+        for row in _compared(f"leave-one-out kNN, {n_rows:,} x {N_FEATURES}, {what}", features)
+    ]
+
+
+def _compared(name: str, features: Features) -> list[Row]:
+    n_rows = len(features)
+    targets = np.random.default_rng(1).normal(size=n_rows)
+    settings = EstimateSettings(estimator="knn", duplicate_distance=-1.0)
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    search = NearestNeighbors(n_neighbors=settings.k, algorithm="brute", metric="cosine")
+    euclidean = NearestNeighbors(n_neighbors=settings.k, algorithm="brute")
+    repeats = 1 if n_rows > 5_000 else REPEATS
+    ours, found = _cpu(
+        lambda: knn_leave_one_out(features, targets, np.arange(n_rows), settings), repeats
+    )
+    # without an argument the rows themselves are asked for, each without itself
+    theirs, (distances, near) = _cpu(lambda: search.fit(features).kneighbors(), repeats)
+    other, _ = _cpu(lambda: euclidean.fit(unit).kneighbors(), repeats)
+    rows = [
+        _row(f"{name}, scikit-learn cosine", (ours, theirs), "s", theirs / ours, (">=", 1.0)),
+        _row(f"{name}, scikit-learn on unit vectors", (ours, other), "s", other / ours),
+    ]
+    if "differ" in name:  # where rows tie, either choice is right
         share = np.exp((1.0 - distances) / settings.temperature)
         expected = (share * targets[near]).sum(axis=1) / share.sum(axis=1)
-        name = f"leave-one-out kNN, {n_rows:,} x {N_FEATURES}, {what}"
-        yield _row(f"{name}, scikit-learn cosine", ours, theirs, "s", theirs / ours, (">=", 1.0))
-        yield _row(f"{name}, scikit-learn on unit vectors", ours, other, "s", other / ours)
-        if what == "all differ":
-            worst = float(np.abs(found - expected).max())
-            yield _row(f"{name}, largest difference", worst, None, "", worst, ("<=", 1e-9))
+        worst = float(np.abs(found - expected).max())
+        rows.append(_row(f"{name}, largest difference", (worst, None), "", worst, ("<=", 1e-9)))
+    return rows
 
 
-def _embeddings(n_rows: int) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+def _embeddings(n_rows: int) -> dict[str, Features]:
     generator = np.random.default_rng(0)
     distinct = generator.normal(size=(n_rows, N_FEATURES))
     tied = distinct[generator.integers(0, max(2, n_rows // 3), size=n_rows)]
@@ -119,7 +131,7 @@ def knn_memory() -> Row:
         tracemalloc.stop()
     growth = max(after / before for before, after in pairwise(peaks))
     name = "kNN memory, 20,000 rows; its growth when rows double"
-    return _row(name, peaks[-1], None, "MB", growth, ("<=", 2.0))
+    return _row(name, (peaks[-1], None), "MB", growth, ("<=", 2.0))
 
 
 def solving(n_modules: int, bar: float) -> Row:
@@ -138,7 +150,7 @@ def solving(n_modules: int, bar: float) -> Row:
 
     seconds, _ = _cpu(solve, REPEATS)
     name = f"weights of {n_modules} modules after the Gram matrix"
-    return _row(name, seconds, None, "s", seconds, ("<=", bar))
+    return _row(name, (seconds, None), "s", seconds, ("<=", bar))
 
 
 # a hub with nothing to do
@@ -156,7 +168,7 @@ def nothing_stale() -> Row:
             bare.append(_wall(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True)))
     more = statistics.median(ours) - statistics.median(bare)
     name = f"update, {N_RECORDS:,} records, nothing stale, more than a bare start"
-    return _row(name, statistics.median(ours), statistics.median(bare), "s", more, ("<=", 1.0))
+    return _row(name, (statistics.median(ours), statistics.median(bare)), "s", more, ("<=", 1.0))
 
 
 def _fill(hub: Path) -> None:
@@ -199,8 +211,8 @@ def arrival() -> list[Row]:
         same = _compositions(step_by_step) == _compositions(at_once)
     name = f"module {N_MODULES + 1} arrives at {len(TASKS)} tasks, against from scratch"
     return [
-        _row(name, incremental, scratch, "s", scratch / incremental, (">=", 10.0)),
-        _row(f"{name}: identical records", float(same), None, "", float(same), (">=", 1.0)),
+        _row(name, (incremental, scratch), "s", scratch / incremental, (">=", 10.0)),
+        _row(f"{name}: identical records", (float(same), None), "", float(same), (">=", 1.0)),
     ]
 
 
@@ -218,15 +230,14 @@ def more_rows() -> list[Row]:
         incremental = _compose(step_by_step, [name])
         scratch = _compose(at_once, [name])
         after = _compositions(step_by_step)
-        untouched = all(
-            after[ref] == others[ref] for ref in others if ref != f"compositions/{name}"
-        )
-        same = after[f"compositions/{name}"] == _compositions(at_once)[f"compositions/{name}"]
+        changed = {ref for ref in others if after[ref] != others[ref]}
+        ref = f"compositions/{name}"
+        same = after[ref] == _compositions(at_once)[ref]
     what = "a tenth more rows for one task, against from scratch"
-    as_it_should = float(untouched and same)
+    as_it_should = float(same and changed <= {ref})
     return [
-        _row(what, incremental, scratch, "s", scratch / incremental, (">=", 5.0)),
-        _row(f"{what}: same record, others untouched", as_it_should, None, "", as_it_should),
+        _row(what, (incremental, scratch), "s", scratch / incremental, (">=", 5.0)),
+        _row(f"{what}: same record, others untouched", (as_it_should, None), "", as_it_should),
     ]
 
 
@@ -348,8 +359,7 @@ def _wall(work: Callable[[], Any]) -> float:
 
 def _row(
     name: str,
-    ours: float,
-    theirs: float | None,
+    measured: tuple[float, float | None],
     unit: str,
     figure: float,
     bar: tuple[str, float] | None = None,
@@ -359,8 +369,8 @@ def _row(
         holds = figure >= bar[1] if bar[0] == ">=" else figure <= bar[1]
     return {
         "name": name,
-        "ours": ours,
-        "theirs": theirs,
+        "ours": measured[0],
+        "theirs": measured[1],
         "unit": unit,
         "ratio": figure,
         "bar": None if bar is None else f"{bar[0]} {bar[1]:g}",

@@ -18,16 +18,12 @@ FloatArray = NDArray[np.float64]
 Groups = NDArray[np.integer]
 
 RIDGES = 10.0 ** np.arange(-6.0, 4.0)
-MORE_STRANDS = 3
-BLOCK_ENTRIES = 4_000_000  # similarities held at once, so that memory is linear in the rows
+MORE = 4  # strands and entries beyond the k that are needed, since some may tie
+BLOCK_ENTRIES = 250_000  # similarities held at once: they fit into a cache
 
 
 def leave_one_out(
-    embeddings: FloatArray,
-    targets: FloatArray,
-    groups: Groups,
-    settings: EstimateSettings,
-    opinion: FloatArray | None = None,
+    embeddings: FloatArray, targets: FloatArray, groups: Groups, settings: EstimateSettings
 ) -> FloatArray:
     """Predict each row from the others with the estimator of the recipe.
 
@@ -42,9 +38,6 @@ def leave_one_out(
         ``(n_rows,)``.
     settings
         The estimator and its numbers.
-    opinion
-        What the module says of its own property, standardised, shape ``(n_rows,)``; the nearest
-        neighbours do not need it, the regression takes it as one feature more.
 
     Returns
     -------
@@ -53,7 +46,7 @@ def leave_one_out(
     """
     if settings.estimator == "knn":
         return knn_leave_one_out(embeddings, targets, groups, settings)
-    return ridge_leave_one_out(embeddings, targets, groups, opinion)
+    return ridge_leave_one_out(embeddings, targets, groups)
 
 
 def knn_leave_one_out(
@@ -129,28 +122,30 @@ def _largest(
         entries[entries > below] = -np.inf
         strands[row, :, strand] = entries
         largest[row, strand] = entries.max(axis=1)
-    # A few strands more than needed, since entries that tie may be in any of them.
-    n_kept = min(n_strands, k + MORE_STRANDS)
+    n_kept = min(n_strands, k + MORE)
     kept = np.argpartition(largest, n_strands - n_kept, axis=1)[:, n_strands - n_kept :]
     columns = (kept[:, :, None] + np.arange(0, width, n_strands)).reshape(n_rows, -1)
     entries = similarity.ravel().take(columns + width * np.arange(n_rows)[:, None])
-    chosen = np.argpartition(entries, -k, axis=1)[:, -k:]
+    n_chosen = min(columns.shape[1], k + MORE)
+    chosen = np.argpartition(entries, -n_chosen, axis=1)[:, -n_chosen:]
     near, nearest = _ordered(_along(entries, chosen), _along(columns, chosen))
-    last = near[:, -1:]
-    tied = np.flatnonzero((entries >= last).sum(axis=1) > k)
-    if len(tied):
-        near[tied], nearest[tied] = _ordered(entries[tied], columns[tied], k)
-    for row in np.flatnonzero((largest >= last).sum(axis=1) > n_kept):
-        found = np.flatnonzero(similarity[row] >= last[row])[None]
-        near[row], nearest[row] = _ordered(similarity[row, found], found, k)
+    last = near[:, k - 1]
+    # where entries that equal the last one may have been left out
+    tied = (near[:, -1] == last) & (n_chosen < width)
+    tied |= (largest >= last[:, None]).sum(axis=1) > n_kept
+    near, nearest = near[:, :k], nearest[:, :k]
+    for index in np.flatnonzero(tied):
+        found = np.flatnonzero(similarity[index] >= last[index])
+        first = np.argsort(-similarity[index, found], kind="stable")[:k]
+        nearest[index], near[index] = found[first], similarity[index, found[first]]
     return nearest, near
 
 
 def _ordered(
-    entries: FloatArray, columns: NDArray[np.int64], k: int | None = None
+    entries: FloatArray, columns: NDArray[np.int64]
 ) -> tuple[FloatArray, NDArray[np.int64]]:
     """Sort each row, the largest first, equal entries in the order of columns."""
-    order = np.lexsort((columns, -entries), axis=1)[:, :k]
+    order = np.lexsort((columns, -entries), axis=1)
     return _along(entries, order), _along(columns, order)
 
 
@@ -161,12 +156,7 @@ def _along(values: NDArray[Any], indices: NDArray[np.int64]) -> NDArray[Any]:
     return taken
 
 
-def ridge_leave_one_out(
-    embeddings: FloatArray,
-    targets: FloatArray,
-    groups: Groups,
-    opinion: FloatArray | None = None,
-) -> FloatArray:
+def ridge_leave_one_out(embeddings: FloatArray, targets: FloatArray, groups: Groups) -> FloatArray:
     """Predict each row by the ridge regression on all others, in closed form.
 
     With the hat matrix ``H`` and the residuals ``r = y - Hy``, those of the rows ``G`` of one
@@ -181,8 +171,6 @@ def ridge_leave_one_out(
         Normalised targets, shape ``(n_rows,)``, dimensionless.
     groups
         Rows of one number are the same structure, shape ``(n_rows,)``.
-    opinion
-        A feature that counts as much as all others together, shape ``(n_rows,)``.
 
     Returns
     -------
@@ -200,10 +188,7 @@ def ridge_leave_one_out(
     spread = features.std(axis=0)
     varies = spread > 1e-6 * max(1.0, float(np.abs(embeddings).max()))
     features = features[:, varies] / spread[varies]
-    features = features / np.sqrt(max(1, features.shape[1]))
-    if opinion is not None:
-        features = np.column_stack([features, opinion - opinion.mean()])
-    vectors, squares = _left_spectrum(features)
+    vectors, squares = _left_spectrum(features / np.sqrt(max(1, features.shape[1])))
     residual_target = targets - targets.mean()
     projected = vectors.T @ residual_target
     together = repeated(groups)
@@ -236,8 +221,10 @@ def repeated(groups: Groups) -> list[NDArray[np.int64]]:
         Row indices, group by group.
     """
     order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.diff(groups[order])) + 1
-    return [rows for rows in np.split(order, starts) if len(rows) > 1]
+    changes = np.flatnonzero(np.diff(groups[order])) + 1
+    bounds = np.concatenate([[0], changes, [len(order)]])
+    several = np.flatnonzero(np.diff(bounds) > 1)
+    return [order[bounds[i] : bounds[i + 1]] for i in several]
 
 
 def _left_spectrum(features: FloatArray) -> tuple[FloatArray, FloatArray]:

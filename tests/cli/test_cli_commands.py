@@ -163,3 +163,21 @@ def test_remove_task_asks_tells_and_removes(own_hub):
     assert own_hub.json("remove-task", "energy", "--yes")["removed"]
     assert [task["name"] for task in own_hub.json("tasks")] == ["gap"]
     assert own_hub.json("modules") == []
+
+
+def test_set_recipe_says_what_it_changes_and_what_that_makes_stale(own_hub, tmp_path):
+    file = tmp_path / "recipe.toml"
+    file.write_text("[kernel]\nridges = [0.5]\n")
+    dry = own_hub.ok("set-recipe", "energy", file, "--dry-run")
+    assert "kernel.ridges: [1e-06," in dry.out
+    assert "its recipe changed" in dry.out
+    assert own_hub("set-recipe", "energy").code == 2
+    assert own_hub("set-recipe", "energy", file, "--default").code == 2
+    own_hub.ok("set-recipe", "energy", file, "--no-update")
+    late = own_hub.ok("update", "--max-seconds", "0")
+    assert (late.out, late.err) == ("", "no time for 1 derivation: energy: predictor\n")
+    drawn = own_hub.ok("plan", "--dot").out
+    assert drawn.startswith("digraph plan {")
+    assert "its recipe changed" in drawn
+    refused = own_hub("update", "--workers", "2")
+    assert (refused.code, "add --executor dask" in refused.err) == (4, True)
