@@ -30,7 +30,7 @@ from benchmarks.chgnet_exactness import DATA, _evenly, crystal_of
 from moma_cl.backbones.chgnet import CHGNetBackbone, CHGNetReadout
 from moma_cl.backbones.chgnet_graph import CHGNetGraph
 from moma_cl.embedding import embed
-from moma_cl.graphs import GraphCache, collate, graphs_of
+from moma_cl.graphs.batching import GraphCache, collate, graphs_of
 from moma_cl.head import Head
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.testing import example_crystals, supercell

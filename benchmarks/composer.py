@@ -28,12 +28,12 @@ from threadpoolctl import threadpool_limits
 from benchmarks.light import _hub as light_hub
 from moma_cl import service
 from moma_cl.backbones.parameters import rounded
-from moma_cl.composer import Composer
 from moma_cl.composition import weights
 from moma_cl.composition.estimate import knn_leave_one_out
-from moma_cl.derivations import Derivation, DerivationKind
 from moma_cl.progress import quiet
 from moma_cl.recipe import EstimateSettings, Recipe
+from moma_cl.reconciling.composer import Composer
+from moma_cl.reconciling.derivations import Derivation, DerivationKind
 from moma_cl.records import Composition, Estimate, Module, ModuleKind
 from moma_cl.workbench import Workbench, hub_of
 from moma_store.store import Store

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moma_cl import service
-from moma_cl.intervals import conformal_quantile
-from moma_cl.prediction import predict
-from moma_cl.predictor import LoadedPredictor, load_predictor
+from moma_cl.predicting.intervals import conformal_quantile
+from moma_cl.predicting.prediction import predict
+from moma_cl.predicting.predictor import LoadedPredictor, load_predictor
 from moma_cl.progress import quiet
 from moma_cl.records import ModuleKind, Task
 from moma_cl.roles import roles_of

@@ -28,7 +28,7 @@ import torch
 
 from benchmarks.chgnet_speed import DATA, _peak, _pymatgen, _reset_peak, _resident
 from moma_cl import service
-from moma_cl.prediction import predict
+from moma_cl.predicting.prediction import predict
 from moma_cl.records import ModuleKind
 
 COUNT = int(os.environ.get("MOMA_CL_BENCH_STRUCTURES", "10000"))
@@ -153,7 +153,7 @@ def _cold(hub: Path, folder: Path) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "moma_cli", "--hub", str(hub), "predict", SOURCE, str(cif)]
     _seconds(command)
     whole = min(_seconds(command) for _ in range(3))
-    modules = "torch, torch_geometric, scipy.spatial.distance, moma_cl.prediction"
+    modules = "torch, torch_geometric, scipy.spatial.distance, moma_cl.predicting.prediction"
     imports = min(_seconds([sys.executable, "-c", f"import {modules}"]) for _ in range(3))
     return [
         _row("predict for one CIF, cold process", whole, None, "s", None, "<= 5 s", whole <= 5),

@@ -19,7 +19,7 @@ from moma_cl.datasets import (
 from moma_cl.folds import assign_folds, choose_grouping, codes_of
 from moma_cl.progress import Progress
 from moma_cl.properties import Transform
-from moma_cl.reconcile import TaskState
+from moma_cl.reconciling.reconcile import TaskState
 from moma_cl.records import Grouping, Segment, SegmentRole, Task
 from moma_cl.structures.columns import Units
 from moma_cl.structures.crystals import Crystal, PackedCrystals
@@ -185,7 +185,7 @@ def begin(
     intake
         Its rows.
     origins
-        Where they came from, as :func:`moma_cl.sources.source_of` says it of each source.
+        Where they came from, as :func:`moma_cl.running.sources.source_of` says it of each source.
 
     Returns
     -------
@@ -220,7 +220,7 @@ def append_rows(store: Store, state: TaskState, intake: Intake, origins: Origins
     intake
         The rows.
     origins
-        Where they came from, as :func:`moma_cl.sources.source_of` says it of each source.
+        Where they came from, as :func:`moma_cl.running.sources.source_of` says it of each source.
 
     Returns
     -------

@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moma_cl import drift, inbox
 from moma_cl.finding import existing_task
 from moma_cl.progress import Progress, quiet
 from moma_cl.properties import Transform, canonical_property, convert, unit_of_task
 from moma_cl.recipe import Recipe
-from moma_cl.reconcile import DEFAULT_RECIPE, task_state
+from moma_cl.reconciling.reconcile import DEFAULT_RECIPE, task_state
 from moma_cl.records import ModuleKind, Task
-from moma_cl.sources import source_of
+from moma_cl.running import drift, inbox
+from moma_cl.running.sources import source_of
 from moma_store.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from moma_store.store import Store
 
 if TYPE_CHECKING:
-    from moma_cl.composer import Done
+    from moma_cl.reconciling.composer import Done
     from moma_cl.row_checks import RowChecks
     from moma_cl.structures.intake import Intake
     from moma_cl.structures.rows import Reading
@@ -309,7 +309,7 @@ def check_task_name(name: str) -> None:
 
 
 def _compose(store: Store, name: str, *, compose: bool, progress: Progress) -> tuple[Done, ...]:
-    from moma_cl.composer import Composer
+    from moma_cl.reconciling.composer import Composer
 
     composer = Composer(store=store, progress=progress)
     if not compose:

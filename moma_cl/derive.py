@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from moma_cl.composition.estimate import leave_one_out, winsorised
 from moma_cl.composition.weights import Weights, solve_weights
 from moma_cl.datasets import TRAIN, VALIDATION, LiveRows
-from moma_cl.derivations import Derivation, DerivationKind
 from moma_cl.embedding import embed, last_mean
 from moma_cl.head import Head
 from moma_cl.opinions import fit_readout
 from moma_cl.properties import Transform, same_or_determines
 from moma_cl.recipe import EstimateSettings, Recipe
+from moma_cl.reconciling.derivations import Derivation, DerivationKind
 from moma_cl.records import Calibration, Composition, Estimate, Module, Record, Task
 from moma_cl.roles import Roles, roles_of
 from moma_cl.structures.fingerprints import known_in

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from moma_cl.backbones.base import Backbone
-from moma_cl.graphs import batches_by_nodes, collate
+from moma_cl.graphs.batching import batches_by_nodes, collate
 from moma_cl.head import mean_and_deviation
 
 N_STATISTICS = 4  # mean, deviation, smallest, largest

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.calibration import Answered, calibrate, learned_rows
-from moma_cl.derivations import Derivation
 from moma_cl.derive import PENDING_BLOB, Derived
 from moma_cl.folds import cv_groups
-from moma_cl.golden import golden_arrays
 from moma_cl.head import Head
 from moma_cl.kernel_head import KernelChoice, KernelHead, fit_kernel_head
 from moma_cl.opinions import HEARING, Hearing, Panel, Prior
-from moma_cl.predictor import head_vector
+from moma_cl.predicting.calibration import Answered, calibrate, learned_rows
+from moma_cl.predicting.golden import golden_arrays
+from moma_cl.predicting.predictor import head_vector
 from moma_cl.properties import Transform
 from moma_cl.recipe import Recipe
+from moma_cl.reconciling.derivations import Derivation
 from moma_cl.records import Calibration, Composition, Grouping, Method, Predictor, Task
 from moma_cl.roles import Roles, roles_of
 from moma_cl.targets import Normaliser
@@ -132,7 +132,7 @@ def _fit_on_folds(material: _Material, vector: NDArray[np.float32], *, finetune:
     heads = {Method.KERNEL: _kernel_answers(material)}
     if finetune:
         hears = "kernel_opinions" in heads[Method.KERNEL].arrays
-        heads[Method.FINETUNED] = _finetuned_answers(material, vector, hears=hears)
+        heads[Method.FINETUNED] = _best_finetuned(material, vector, hears=hears)
         heads[Method.MEAN] = _mean(heads[Method.KERNEL], heads[Method.FINETUNED])
     maes = {m: _mae(material, found.validation, roles.validation) for m, found in heads.items()}
     method = min(maes, key=lambda name: maes[name])
@@ -186,16 +186,31 @@ def _fingerprints(material: _Material) -> NDArray[np.uint64]:
     return material.bench.rows(material.dataset).fingerprints
 
 
+def _best_finetuned(material: _Material, vector: NDArray[np.float32], *, hears: bool) -> _Answers:
+    """Fine-tune the composed encoder, and the backbone beside it; validation chooses.
+
+    Gradients can make more of a start than its frozen features promise, or less: the weights tell
+    which modules are of use to a task, not whether any is a better start than the backbone.
+    """
+    prior = _prior(material) if hears else None
+    tuned = [_finetuned_answers(material, vector, prior)]
+    composition = material.composition
+    if composition.modules and material.recipe.predictor.version > 1:
+        backbone = material.bench.parameters(None, composition.module)
+        tuned.append(_finetuned_answers(material, backbone, None))
+    validation = material.roles.validation
+    return min(tuned, key=lambda one: _mae(material, one.validation, validation))
+
+
 def _finetuned_answers(
-    material: _Material, vector: NDArray[np.float32], *, hears: bool
+    material: _Material, vector: NDArray[np.float32], prior: Prior | None
 ) -> _Answers:
-    """Train on what opinions leave to be explained, where the kernel head has found them useful."""
+    """Train from a start on what a prior leaves to be explained."""
     bench, settings, roles = material.bench, material.recipe.finetune, material.roles
     kind = material.composition.module
     graphs = bench.graphs(bench.rows(material.dataset))
     encoder = bench.encoder(kind, vector)
     head = Head(encoder.feature_dim, encoder.n_blocks, settings.head_width, seed=settings.seed)
-    prior = _prior(material) if hears else None
     said = prior.said(material.opinions) if prior else np.zeros(len(material.targets))
     spread = prior.spread if prior else 1.0
     train(

@@ -15,7 +15,7 @@ from typing import Any
 
 from moma_cl.finding import TASK_REFS, existing_task
 from moma_cl.past import Past
-from moma_cl.reconcile import TaskState, task_names, task_state
+from moma_cl.reconciling.reconcile import TaskState, task_names, task_state
 from moma_cl.records import Composition, Module, Predictor, Segment
 from moma_store.catalogue import Snapshot
 from moma_store.entries import HistoryEntry

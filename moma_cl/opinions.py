@@ -393,8 +393,10 @@ def standardised(opinions: FloatArray, centre: FloatArray, spread: FloatArray) -
     ----------
     opinions
         Shape ``(n_rows, n_modules)``, dimensionless.
-    centre, spread
-        Of the opinions of the training rows, shape ``(n_modules,)``.
+    centre
+        Mean of the opinions of the training rows, shape ``(n_modules,)``.
+    spread
+        Their standard deviation, shape ``(n_modules,)``.
 
     Returns
     -------

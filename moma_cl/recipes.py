@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moma_cl.finding import existing_task
-from moma_cl.plan import Step, plan_steps
 from moma_cl.progress import Progress, quiet
 from moma_cl.recipe import Recipe
-from moma_cl.reconcile import DEFAULT_RECIPE
+from moma_cl.reconciling.plan import Step, plan_steps
+from moma_cl.reconciling.reconcile import DEFAULT_RECIPE
 from moma_store.entries import Memo
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.records import digest
 from moma_store.store import Store
 
 if TYPE_CHECKING:
-    from moma_cl.composer import Done
+    from moma_cl.reconciling.composer import Done
     from moma_store.catalogue import Snapshot
 
 Settings = Mapping[str, Any]
@@ -107,7 +107,7 @@ def set_recipe(
                 transaction.move_ref(f"recipes/{task}", after, expected=found.before)
         done: tuple[Done, ...] = ()
         if compose and found.after != found.before:
-            from moma_cl.composer import Composer
+            from moma_cl.reconciling.composer import Composer
 
             done = tuple(Composer(store=store, progress=progress).run(only=[task]))
         return RecipeSet(

@@ -10,22 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moma_cl import drift, inbox
 from moma_cl.bringing import RowsTaken, add_data, add_task, retract
-from moma_cl.deliveries import take_deliveries, unclaimed
-from moma_cl.executors import ExecutorSettings, open_executor
 from moma_cl.finding import TASK_REFS, champions, existing_task, has_hub, matching
-from moma_cl.last_pass import noted
-from moma_cl.plan import Step, has_failures, is_work, plan_steps
-from moma_cl.plan_graph import to_dot
 from moma_cl.progress import Progress, quiet
 from moma_cl.recipe import Recipe
-from moma_cl.reconcile import task_names
+from moma_cl.reconciling.executors import ExecutorSettings, open_executor
+from moma_cl.reconciling.plan import Step, has_failures, is_work, plan_steps
+from moma_cl.reconciling.plan_graph import to_dot
+from moma_cl.reconciling.reconcile import task_names
+from moma_cl.running import drift, inbox
+from moma_cl.running.deliveries import take_deliveries, unclaimed
+from moma_cl.running.last_pass import noted
 from moma_store.errors import AlreadyExistsError, NotFoundError
 from moma_store.store import Store
 
 if TYPE_CHECKING:
-    from moma_cl.composer import Done
+    from moma_cl.reconciling.composer import Done
 
 __all__ = [
     "HubMade",
@@ -193,7 +193,7 @@ def update(
     with noted(path) as done:
         deliveries = inbox.settled(path, tasks or names, seconds=settle)
         if deliveries or is_work(steps) or (retry and has_failures(steps)):
-            from moma_cl.composer import Composer
+            from moma_cl.reconciling.composer import Composer
 
             with Store.open(path, write=True, wait=wait) as store:
                 inbox.open_for(path, names)

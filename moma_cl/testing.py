@@ -20,7 +20,7 @@ from torch_geometric.data import Batch, Data
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.parameters import load_vector, manifest_of, to_vector
-from moma_cl.graphs import collate
+from moma_cl.graphs.batching import collate
 from moma_cl.records import ModuleKind
 from moma_cl.structures.crystals import Crystal, FloatArray
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from moma_cl.backbones.base import Backbone
-from moma_cl.graphs import collate
+from moma_cl.graphs.batching import collate
 from moma_cl.head import Head
 from moma_cl.recipe import TrainingSettings
 from moma_store.errors import MomaError

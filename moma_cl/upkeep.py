@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from moma_cl.derivations import Derivation, DerivationKind
-from moma_cl.reconcile import Reads, walk
+from moma_cl.reconciling.derivations import Derivation, DerivationKind
+from moma_cl.reconciling.reconcile import Reads, walk
 from moma_store.catalogue import Snapshot
 from moma_store.collection import Collected, collect
 from moma_store.errors import InvalidInputError, MomaError

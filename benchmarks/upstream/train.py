@@ -14,7 +14,7 @@ from benchmarks.upstream.rows import Materials, UpstreamRows, upstream_rows
 from benchmarks.upstream.tasks import UpstreamTask
 from moma_cl.derive import PENDING_BLOB
 from moma_cl.embedding import embed
-from moma_cl.graphs import GraphCache, graphs_of
+from moma_cl.graphs.batching import GraphCache, graphs_of
 from moma_cl.head import Head
 from moma_cl.opinions import fit_readout
 from moma_cl.properties import canonical_property, canonical_unit

@@ -10,8 +10,8 @@ from moma_cli.output import Answer, Problem, figure, jsonable
 from moma_cli.program import Run
 
 if TYPE_CHECKING:
-    from moma_cl.composer import Done
     from moma_cl.listing import TaskListed
+    from moma_cl.reconciling.composer import Done
     from moma_cl.row_checks import RowChecks
     from moma_cl.service import RowsTaken
     from moma_cl.structures.validation import Refusal

@@ -133,7 +133,7 @@ def _recipe(run: Run, file: Path | None) -> Any:
     if file is None:
         return None
     from moma_cl import listing
-    from moma_cl.reconcile import DEFAULT_RECIPE
+    from moma_cl.reconciling.reconcile import DEFAULT_RECIPE
 
     return read_recipe(file, listing.show(run.hub, DEFAULT_RECIPE).document)
 
@@ -141,7 +141,7 @@ def _recipe(run: Run, file: Path | None) -> Any:
 def _rehearsed(
     run: Run, name: str, sources: list[Path], report: Path | None, data: dict[str, Any]
 ) -> Answer:
-    from moma_cl.rehearsal import rehearse
+    from moma_cl.demonstration.rehearsal import rehearse
 
     with run.progress() as progress:
         rehearsed = rehearse(run.hub, name, sources, **data, progress=progress)

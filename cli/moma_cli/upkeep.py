@@ -15,8 +15,8 @@ from moma_cli.parameters import NoUpdate, Settle, TaskName, Wait, read_settings
 from moma_cli.program import Run, command
 
 if TYPE_CHECKING:
-    from moma_cl.composer import Done
-    from moma_cl.plan import Step
+    from moma_cl.reconciling.composer import Done
+    from moma_cl.reconciling.plan import Step
 
 _SHOWN = 3  # postponed derivations that are named
 
@@ -66,7 +66,7 @@ def update(
     Silent on success, for cron. Exits 1 if a task failed, 5 if another process is writing.
     """
     from moma_cl import service
-    from moma_cl.executors import ExecutorKind, ExecutorSettings
+    from moma_cl.reconciling.executors import ExecutorKind, ExecutorSettings
 
     settings = ExecutorSettings(
         kind=ExecutorKind(executor.value), scheduler=scheduler, workers=workers

@@ -19,7 +19,9 @@ Groups = NDArray[np.integer]
 
 RIDGES = 10.0 ** np.arange(-6.0, 4.0)
 MORE = 4  # strands and entries beyond the k that are needed, since some may tie
-BLOCK_ENTRIES = 250_000  # similarities held at once: they fit into a cache
+# Similarities held at once: they fit into a cache, unless that would be too few rows for BLAS.
+BLOCK_ENTRIES = 250_000
+BLOCK_ROWS = 64
 
 
 def leave_one_out(
@@ -85,9 +87,12 @@ def knn_leave_one_out(
     if k < 1:
         return predictions
     together = repeated(groups)
+    group_of = np.full(n_rows, -1)
+    for number, alike in enumerate(together):
+        group_of[alike] = number
     n_strands = max(k, math.isqrt(n_rows * k))
     width = -(-n_rows // n_strands) * n_strands
-    block = max(1, BLOCK_ENTRIES // width)
+    block = max(BLOCK_ROWS, BLOCK_ENTRIES // width)
     buffer = np.empty((min(block, n_rows), width))
     for start in range(0, n_rows, block):
         rows = np.arange(start, min(start + block, n_rows))
@@ -95,9 +100,8 @@ def knn_leave_one_out(
         np.matmul(unit[rows], unit.T, out=similarity[:, :n_rows])
         similarity[:, n_rows:] = -np.inf
         similarity[rows - start, rows] = -np.inf
-        for alike in together:
-            inside = alike[np.searchsorted(alike, start) : np.searchsorted(alike, rows[-1] + 1)]
-            similarity[np.ix_(inside - start, alike)] = -np.inf
+        for row in np.flatnonzero(group_of[rows] >= 0):
+            similarity[row, together[group_of[start + row]]] = -np.inf
         nearest, near = _largest(similarity, k, n_strands, below=1.0 - settings.duplicate_distance)
         weights = _softmax(near / settings.temperature)
         predictions[rows] = (weights * targets[nearest % n_rows]).sum(axis=1)

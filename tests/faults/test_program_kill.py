@@ -18,7 +18,7 @@ from moma_cl import listing, service, transfer, upkeep
 # answer is its exit code, none if it was killed, and how long it took.
 NURSERY = """
 import json, os, select, signal, sys, time
-import moma_cl.fitting, moma_cl.promotion, moma_cl.transfer, moma_cl.bringing, moma_cl.composer
+import moma_cl.fitting, moma_cl.reconciling.promotion, moma_cl.transfer, moma_cl.bringing, moma_cl.reconciling.composer
 from moma_store import blobs, blob_reader, importing, collection
 from moma_cli.app import main
 

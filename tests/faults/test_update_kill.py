@@ -21,9 +21,9 @@ from moma_store.store import Store
 NURSERY = """
 import os, signal, sys, time
 from pathlib import Path
-import moma_cl.fitting, moma_cl.promotion, moma_cl.shipping, moma_cl.drift
+import moma_cl.fitting, moma_cl.reconciling.promotion, moma_cl.reconciling.shipping, moma_cl.running.drift
 from moma_cl import derive, service
-from moma_cl.composer import Composer
+from moma_cl.reconciling.composer import Composer
 
 def work(hub, last, begun):
     events = 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from moma_cl import service
-from moma_cl.prediction import predict
+from moma_cl.predicting.prediction import predict
 from moma_cl.structures.rows import BOXED, ISOLATED, REMARKS
 from moma_store.errors import InvalidInputError
 

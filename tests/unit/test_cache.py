@@ -3,7 +3,7 @@ import shutil
 import lmdb
 import pytest
 
-from moma_cl.cache import ByteCache
+from moma_cl.graphs.cache import ByteCache
 
 VALUES = {b"one": b"first", b"two": b"second" * 100, b"none": b""}
 
@@ -77,7 +77,7 @@ def test_a_corrupted_environment_is_replaced(tmp_path, content):
 
 
 def test_a_full_disk_empties_the_cache_and_no_more(tmp_path, monkeypatch):
-    monkeypatch.setattr("moma_cl.cache._MAP_SIZE", 1 << 16)
+    monkeypatch.setattr("moma_cl.graphs.cache._MAP_SIZE", 1 << 16)
     with ByteCache(tmp_path) as cache:
         cache.put_many(VALUES)
         cache.put_many({b"large": bytes(1 << 17)})

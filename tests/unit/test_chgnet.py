@@ -7,7 +7,7 @@ import torch
 
 from moma_cl.backbones import chgnet_weights
 from moma_cl.backbones.chgnet import CHGNetBackbone, CHGNetReadout
-from moma_cl.graphs import collate
+from moma_cl.graphs.batching import collate
 from moma_cl.structures.crystals import Crystal
 from moma_cl.testing import example_crystals, isolated_atom, supercell
 from moma_store.errors import BackboneError

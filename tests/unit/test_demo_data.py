@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from moma_cl.demo_data import (
+from moma_cl.demonstration.data import (
     MEASURED,
     contradictory,
     crystals_of_elements,

@@ -1,6 +1,6 @@
 """The picture of weights and errors."""
 
-from moma_cl.picture import weights_picture
+from moma_cl.demonstration.picture import weights_picture
 from moma_cl.standing import Gain, Standing
 
 

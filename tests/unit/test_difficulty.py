@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from moma_cl.calibration import Answered, calibrate
-from moma_cl.difficulty import N_NEIGHBOURS, Difficulty, left_out_errors
-from moma_cl.domain import Domain, points_of
-from moma_cl.intervals import conformal_quantile
+from moma_cl.predicting.calibration import Answered, calibrate
+from moma_cl.predicting.difficulty import N_NEIGHBOURS, Difficulty, left_out_errors
+from moma_cl.predicting.domain import Domain, points_of
+from moma_cl.predicting.intervals import conformal_quantile
 from moma_cl.recipe import PredictorSettings
 from moma_cl.records import Calibration
 from moma_cl.roles import Roles
@@ -48,8 +48,8 @@ def test_left_out_errors_are_those_of_fitting_again_without_the_row():
     groups = np.arange(30)
     groups[[4, 9, 17]] = 4
     errors = left_out_errors(embeddings, targets, groups)
-    from moma_cl.difficulty import LENGTH_SCALE, RIDGE
     from moma_cl.kernel_head import distances, matern
+    from moma_cl.predicting.difficulty import LENGTH_SCALE, RIDGE
     from moma_cl.standardisation import centre_and_spread
 
     centre, spread = centre_and_spread(embeddings)

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moma_cl import drift, listing, service
+from moma_cl import listing, service
 from moma_cl.records import Drift
-from moma_cl.status import status
+from moma_cl.running import drift
+from moma_cl.running.status import status
 from moma_store.store import Store
 
 

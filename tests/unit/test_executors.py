@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from moma_cl import service
-from moma_cl.composer import Composer
-from moma_cl.executors import (
+from moma_cl.progress import quiet
+from moma_cl.recipe import EstimateSettings, Recipe, TrainingSettings
+from moma_cl.reconciling.composer import Composer
+from moma_cl.reconciling.executors import (
     Computed,
     ExecutorKind,
     ExecutorSettings,
     open_executor,
 )
-from moma_cl.progress import quiet
-from moma_cl.recipe import EstimateSettings, Recipe, TrainingSettings
-from moma_cl.shipping import ExecutorError, compute
+from moma_cl.reconciling.shipping import ExecutorError, compute
 from moma_store.errors import InvalidInputError
 from moma_store.store import Store
 
@@ -164,7 +164,7 @@ def test_a_worker_that_is_killed_costs_one_derivation(hub, in_process, tmp_path,
         return compute(shipment)
 
     before = derived(hub)
-    monkeypatch.setattr("moma_cl.executors.compute", dying_once)
+    monkeypatch.setattr("moma_cl.reconciling.executors.compute", dying_once)
     service.update(hub, executor=DASK)
     assert derived(hub) == in_process[0]
     keys = begun.read_text().split()

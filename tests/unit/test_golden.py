@@ -6,10 +6,11 @@ import logging
 import numpy as np
 import pytest
 
-from moma_cl import golden, service
-from moma_cl.golden import ChangedAnswersError, golden_check
-from moma_cl.prediction import predict
-from moma_cl.predictor import LoadedPredictor, load_predictor
+from moma_cl import service
+from moma_cl.predicting import golden
+from moma_cl.predicting.golden import ChangedAnswersError, golden_check
+from moma_cl.predicting.prediction import predict
+from moma_cl.predicting.predictor import LoadedPredictor, load_predictor
 from moma_cl.progress import quiet
 from moma_cl.recipe import PredictorSettings
 from moma_cl.records import ModuleKind

@@ -5,11 +5,11 @@ from contextlib import closing
 
 import pytest
 
-from moma_cl import graph_building
 from moma_cl.backbones.cgcnn import CGCNNBackbone
 from moma_cl.backbones.chgnet import CHGNetBackbone
-from moma_cl.graph_building import built
-from moma_cl.graph_worker import entries_of
+from moma_cl.graphs import building as graph_building
+from moma_cl.graphs.building import built
+from moma_cl.graphs.worker import entries_of
 from moma_cl.testing import example_crystals, isolated_atom
 
 CHUNKS = [list(example_crystals().values()), [isolated_atom()], list(example_crystals().values())]

@@ -7,8 +7,8 @@ from torch_geometric.data import Batch, Data
 
 from moma_cl.backbones.cgcnn import CGCNNBackbone
 from moma_cl.backbones.chgnet import CHGNetBackbone
-from moma_cl.graph_codec import encode
-from moma_cl.graphs import GraphCache, batches_by_nodes, collate, graph_key, graphs_of
+from moma_cl.graphs.batching import GraphCache, batches_by_nodes, collate, graph_key, graphs_of
+from moma_cl.graphs.codec import encode
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.testing import example_crystals, isolated_atom
 
@@ -98,7 +98,7 @@ def test_the_cache_outlives_the_process(tmp_path, counted):
 
 
 def test_what_was_written_before_a_failure_is_kept(cache, counted, monkeypatch):
-    monkeypatch.setattr("moma_cl.graphs._AT_ONCE", 2)
+    monkeypatch.setattr("moma_cl.graphs.batching._AT_ONCE", 2)
 
     def interrupt(done):
         if done == 4:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from moma_cl import deliveries, inbox, service
+from moma_cl import service
 from moma_cl.datasets import SegmentRows
 from moma_cl.progress import quiet
 from moma_cl.records import Dataset, Segment
-from moma_cl.sources import content_digest, signature
+from moma_cl.running import deliveries, inbox
+from moma_cl.running.sources import content_digest, signature
 from moma_cl.workbench import Workbench
 from moma_store.errors import StorageError
 from moma_store.store import Store

@@ -8,7 +8,7 @@ import pytest
 from moma_cl import service
 from moma_cl.kernel_head import KernelHead, fit_kernel_head
 from moma_cl.opinions import MOST_DEVIATIONS, Hearing, Prior, fit_readout, read_out
-from moma_cl.prediction import predict
+from moma_cl.predicting.prediction import predict
 from moma_cl.recipe import KernelSettings
 from moma_cl.records import ModuleKind, Predictor
 from moma_store.store import Store

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from moma_cl import service
-from moma_cl.costs import Costs
-from moma_cl.plan import AFTER, STALE
+from moma_cl.reconciling.costs import Costs
+from moma_cl.reconciling.plan import AFTER, STALE
 from moma_store.store import Store
 
 NODE = re.compile(r'  (?P<name>\w+|"[^"]+") \[(?P<attributes>.*)\];')

@@ -14,7 +14,7 @@ from moma_cl.backbones.cgcnn import CGCNNBackbone
 from moma_cl.backbones.chgnet import CHGNetBackbone
 from moma_cl.backbones.chgnet_graph import KINDS, CHGNetGraph, whole_graphs
 from moma_cl.backbones.quotient import TOLERANCE, merge, unmerged
-from moma_cl.graphs import collate
+from moma_cl.graphs.batching import collate
 from moma_cl.head import node_mean
 from moma_cl.structures.crystals import Crystal
 from moma_cl.testing import example_crystals, isolated_atom, supercell

@@ -8,11 +8,11 @@ import pytest
 
 from moma_cl import finding, service
 from moma_cl.backbones.parameters import to_vector
-from moma_cl.composer import Composer
 from moma_cl.progress import quiet
 from moma_cl.properties import Transform
 from moma_cl.recipe import EstimateSettings, KernelSettings, Recipe, TrainingSettings
-from moma_cl.reconcile import training_point
+from moma_cl.reconciling.composer import Composer
+from moma_cl.reconciling.reconcile import training_point
 from moma_cl.records import Composition, Dataset, ModuleKind
 from moma_cl.workbench import Workbench
 from moma_store.errors import (

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from moma_cl.backbones.cgcnn import CGCNNBackbone
-from moma_cl.graphs import graphs_of
+from moma_cl.graphs.batching import graphs_of
 from moma_cl.head import Head
 from moma_cl.recipe import TrainingSettings
 from moma_cl.structures.documents import crystal_from_document

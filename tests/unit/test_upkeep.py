@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from moma_cl import adoption, listing, service, transfer, upkeep
-from moma_cl.prediction import predict
+from moma_cl.predicting.prediction import predict
 from moma_cl.records import Hub
 from moma_store.errors import (
     AlreadyExistsError,

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.calibration import learned_rows
 from moma_cl.past import Past
-from moma_cl.predictor import LoadedPredictor
+from moma_cl.predicting.calibration import learned_rows
+from moma_cl.predicting.predictor import LoadedPredictor
 from moma_cl.records import Composition, Task
 from moma_cl.roles import roles_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from moma_cl.domain import Neighbours
+    from moma_cl.predicting.domain import Neighbours
     from moma_cl.workbench import Workbench
     from moma_store.store import Store
 

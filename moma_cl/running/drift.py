@@ -20,10 +20,10 @@ import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from moma_cl.composer import Done
-from moma_cl.derivations import Derivation, DerivationKind
 from moma_cl.progress import Progress
-from moma_cl.reconcile import TaskState, task_names, task_state
+from moma_cl.reconciling.composer import Done
+from moma_cl.reconciling.derivations import Derivation, DerivationKind
+from moma_cl.reconciling.reconcile import TaskState, task_names, task_state
 from moma_cl.records import Calibration, Drift, Predictor, Task
 from moma_store.errors import BusyError, MomaError, StorageError
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from moma_cl.predictor import LoadedPredictor
+    from moma_cl.predicting.predictor import LoadedPredictor
     from moma_cl.workbench import Workbench
     from moma_store.store import Store
 
@@ -160,7 +160,7 @@ def _derivation(state: TaskState, champion: str) -> Derivation:
 
 
 def _measured(bench: Workbench, derivation: Derivation) -> Drift:
-    from moma_cl.predictor import load_predictor
+    from moma_cl.predicting.predictor import load_predictor
 
     champion, dataset = derivation.inputs["predictor"], derivation.inputs["dataset"]
     record = Predictor.from_doc(bench.store.record(champion))

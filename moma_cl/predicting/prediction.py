@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from moma_cl.backbones.base import CrystalGraph
-from moma_cl.explanation import Explainer, KnownRow
 from moma_cl.finding import champions, existing_task, matching
-from moma_cl.golden import require_golden
-from moma_cl.predictor import Answers, LoadedPredictor, load_predictor
+from moma_cl.predicting.explanation import Explainer, KnownRow
+from moma_cl.predicting.golden import require_golden
+from moma_cl.predicting.predictor import Answers, LoadedPredictor, load_predictor
 from moma_cl.progress import Progress, quiet
 from moma_cl.structures.crystals import Crystal
 from moma_cl.structures.elements import SYMBOLS

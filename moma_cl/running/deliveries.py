@@ -14,15 +14,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moma_cl import inbox
-from moma_cl.composer import Done
 from moma_cl.finding import existing_task
-from moma_cl.inbox import Delivery
 from moma_cl.progress import Progress
-from moma_cl.reconcile import TaskState, task_names
+from moma_cl.reconciling.composer import Done
+from moma_cl.reconciling.reconcile import TaskState, task_names
 from moma_cl.records import Segment
-from moma_cl.sources import signature, source_of
-from moma_cl.state_files import write_state
+from moma_cl.running import inbox
+from moma_cl.running.inbox import Delivery
+from moma_cl.running.sources import signature, source_of
+from moma_cl.running.state_files import write_state
 from moma_store.errors import (
     BusyError,
     InvalidInputError,
@@ -68,7 +68,8 @@ def take_deliveries(
     store
         The hub's store, open for writing.
     deliveries
-        What `moma_cl.inbox.settled` found; those that have changed since wait for the next pass.
+        What `moma_cl.running.inbox.settled` found; those that have changed since wait for the next
+        pass.
     progress
         Told how many rows were read.
 

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from moma_cl.composer import Done
-from moma_cl.demo_data import MEASURED, Elements, Measured
-from moma_cl.domain import Applicability
-from moma_cl.prediction import PredictedRow
+from moma_cl.demonstration.data import MEASURED, Elements, Measured
+from moma_cl.predicting.domain import Applicability
+from moma_cl.predicting.prediction import PredictedRow
+from moma_cl.reconciling.composer import Done
 from moma_cl.service import HubMade, RowsTaken
 from moma_cl.standing import Gain, Standing, three_digits
 

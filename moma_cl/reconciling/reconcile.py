@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
-from moma_cl.derivations import Derivation, DerivationKind
-from moma_cl.failures import set_aside
 from moma_cl.recipe import Recipe, section
+from moma_cl.reconciling.derivations import Derivation, DerivationKind
+from moma_cl.reconciling.failures import set_aside
 from moma_cl.records import (
     Composition,
     Dataset,

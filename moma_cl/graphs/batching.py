@@ -16,9 +16,9 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from moma_cl.backbones.base import Backbone, CrystalGraph
-from moma_cl.cache import ByteCache
-from moma_cl.graph_building import built
-from moma_cl.graph_codec import decode
+from moma_cl.graphs.building import built
+from moma_cl.graphs.cache import ByteCache
+from moma_cl.graphs.codec import decode
 from moma_cl.structures.crystals import Crystal, IntArray, PackedCrystals
 
 # Few enough that a killed run loses seconds, many enough that commits cost nothing.
@@ -31,7 +31,7 @@ class GraphCache:
     Parameters
     ----------
     folder
-        Where the cache lies; see `moma_cl.cache.ByteCache`.
+        Where the cache lies; see `moma_cl.graphs.cache.ByteCache`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -73,7 +73,7 @@ class GraphCache:
         Parameters
         ----------
         entries
-            What `moma_cl.graph_codec.encode` makes of each graph, by its key.
+            What `moma_cl.graphs.codec.encode` makes of each graph, by its key.
         """
         self._bytes.put_many(entries)
 

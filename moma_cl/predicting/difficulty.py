@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moma_cl.composition.estimate import repeated
-from moma_cl.domain import Domain, Neighbours
 from moma_cl.kernel_head import distances as squared_distances
 from moma_cl.kernel_head import matern
+from moma_cl.predicting.domain import Domain, Neighbours
 from moma_cl.standardisation import centre_and_spread
 
 FloatArray = NDArray[np.float64]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from moma_cl.plan import AFTER, FAILED, NOT_WORTH, SET_ASIDE, STALE, WAITING, Step
+from moma_cl.reconciling.plan import AFTER, FAILED, NOT_WORTH, SET_ASIDE, STALE, WAITING, Step
 
 STYLES = {
     STALE: "solid",

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moma_cl.derivations import Derivation
 from moma_cl.progress import quiet
+from moma_cl.reconciling.derivations import Derivation
 from moma_store.errors import MomaError
 from moma_store.files import Files, network_file_system
 from moma_store.objects import Objects

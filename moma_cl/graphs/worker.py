@@ -1,4 +1,4 @@
-"""A process that builds graphs; see `moma_cl.graph_building` for its owner.
+"""A process that builds graphs; see `moma_cl.graphs.building` for its owner.
 
 Messages are a length (eight bytes, big-endian) and as many bytes: crystals in, as `encode` writes
 their four arrays, and one message per graph out, the entry that goes into the cache.
@@ -18,7 +18,7 @@ import torch
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.registry import backbone_class
-from moma_cl.graph_codec import decode, encode
+from moma_cl.graphs.codec import decode, encode
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 
 _LENGTH = struct.Struct(">Q")

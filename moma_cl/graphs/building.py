@@ -17,10 +17,10 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
 
-from moma_cl import graph_worker
 from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.registry import backbone_class, backbone_names
-from moma_cl.graph_worker import entries_of, receive, request_of, send
+from moma_cl.graphs import worker as graph_worker
+from moma_cl.graphs.worker import entries_of, receive, request_of, send
 from moma_cl.structures.crystals import Crystal
 
 # A worker takes seconds to import what it needs: it must have several times as long to work.

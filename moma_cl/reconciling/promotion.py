@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.predictor import load_predictor
+from moma_cl.predicting.predictor import load_predictor
 from moma_cl.properties import Transform
 from moma_cl.records import Calibration, Predictor, Task
 from moma_cl.targets import Normaliser

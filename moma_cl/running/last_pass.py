@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moma_cl.state_files import read_state, write_state
+from moma_cl.running.state_files import read_state, write_state
 from moma_store.errors import BusyError, MomaError, NotFoundError
 
 if TYPE_CHECKING:
-    from moma_cl.composer import Done
+    from moma_cl.reconciling.composer import Done
 
 FILE = "last-pass.json"
 IDLE, WORKED, FAILED = "nothing stale", "done", "failed"

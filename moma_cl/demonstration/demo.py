@@ -15,10 +15,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from moma_cl import demo_text as text
 from moma_cl import service
 from moma_cl.backbones.registry import backbone_class
-from moma_cl.demo_data import (
+from moma_cl.demonstration import text
+from moma_cl.demonstration.data import (
     MEASURED,
     Elements,
     Measured,
@@ -27,8 +27,8 @@ from moma_cl.demo_data import (
     write_compounds,
     write_rows,
 )
-from moma_cl.picture import weights_picture
-from moma_cl.prediction import PredictedRow, predict
+from moma_cl.demonstration.picture import weights_picture
+from moma_cl.predicting.prediction import PredictedRow, predict
 from moma_cl.progress import Progress
 from moma_cl.properties import Transform
 from moma_cl.recipe import Recipe

@@ -12,13 +12,13 @@ from torch import nn
 from torch_geometric.data import Data
 
 from moma_cl.backbones.base import Backbone
-from moma_cl.difficulty import N_NEIGHBOURS, Difficulty
-from moma_cl.domain import Domain, Neighbours, points_of
 from moma_cl.embedding import embed
 from moma_cl.head import Head
-from moma_cl.intervals import conformal_quantile, cross_validation_interval
 from moma_cl.kernel_head import KernelHead
 from moma_cl.opinions import Hearing, Panel, Prior
+from moma_cl.predicting.difficulty import N_NEIGHBOURS, Difficulty
+from moma_cl.predicting.domain import Domain, Neighbours, points_of
+from moma_cl.predicting.intervals import conformal_quantile, cross_validation_interval
 from moma_cl.properties import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records import Calibration, Composition, Method, Predictor, Task

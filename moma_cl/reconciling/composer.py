@@ -10,18 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from moma_cl.costs import Allowance, Costs
-from moma_cl.derivations import Derivation, DerivationKind, comparison_key
-from moma_cl.failures import Failures, is_set_aside
 from moma_cl.progress import Progress
-from moma_cl.reconcile import attempt, first_answer, task_state, walk
+from moma_cl.reconciling.costs import Allowance, Costs
+from moma_cl.reconciling.derivations import Derivation, DerivationKind, comparison_key
+from moma_cl.reconciling.failures import Failures, is_set_aside
+from moma_cl.reconciling.reconcile import attempt, first_answer, task_state, walk
+from moma_cl.reconciling.shipping import ExecutorError, ship
 from moma_cl.records import Composition, Module, Predictor
-from moma_cl.shipping import ExecutorError, ship
 from moma_store.errors import BusyError, MomaError, StorageError
 
 if TYPE_CHECKING:
     from moma_cl.derive import Derived
-    from moma_cl.executors import Executor
+    from moma_cl.reconciling.executors import Executor
     from moma_cl.workbench import Workbench
     from moma_store.store import Store
 
@@ -335,7 +335,7 @@ class Composer:
             return {**figures, "promoted": True, "because": "the first predictor of the task"}
         if champion == predictor:
             return {**figures, "promoted": True, "because": "it is the champion already"}
-        from moma_cl.promotion import compare
+        from moma_cl.reconciling.promotion import compare
 
         unit = task_state(self.store, task).task.unit
         return {**figures, **compare(self._workbench(), champion, fitted, unit)}

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.difficulty import N_NEIGHBOURS, Difficulty, left_out_errors
-from moma_cl.domain import Domain, points_of
-from moma_cl.intervals import conformal_quantile
+from moma_cl.predicting.difficulty import N_NEIGHBOURS, Difficulty, left_out_errors
+from moma_cl.predicting.domain import Domain, points_of
+from moma_cl.predicting.intervals import conformal_quantile
 from moma_cl.recipe import PredictorSettings
 from moma_cl.roles import Roles
 

@@ -1,0 +1,1 @@
+"""Graphs: building, keeping and batching them."""

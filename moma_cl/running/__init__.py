@@ -1,0 +1,1 @@
+"""Running unattended: inbox, schedule, daemon, status and drift."""
