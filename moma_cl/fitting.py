@@ -26,6 +26,9 @@ from moma_cl.targets import Normaliser
 from moma_cl.training import TrainingSet, predict_graphs, train
 from moma_cl.workbench import Workbench, software
 
+FROM_COMPOSITION = "finetuned from composition"  # of errors by start, beside those by method
+FROM_BACKBONE = "finetuned from backbone"
+
 FloatArray = NDArray[np.float64]
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -130,19 +133,26 @@ class _Fitted:
 def _fit_on_folds(material: _Material, vector: NDArray[np.float32], *, finetune: bool) -> _Fitted:
     roles = material.roles
     heads = {Method.KERNEL: _kernel_answers(material)}
+    starts: dict[str, _Answers] = {}
     if finetune:
         hears = "kernel_opinions" in heads[Method.KERNEL].arrays
-        heads[Method.FINETUNED] = _best_finetuned(material, vector, hears=hears)
-        heads[Method.MEAN] = _mean(heads[Method.KERNEL], heads[Method.FINETUNED])
+        starts = _finetuned_by_start(material, vector, hears=hears)
+        best = min(
+            starts.values(), key=lambda one: _mae(material, one.validation, roles.validation)
+        )
+        heads[Method.FINETUNED] = best
+        heads[Method.MEAN] = _mean(heads[Method.KERNEL], best)
     maes = {m: _mae(material, found.validation, roles.validation) for m, found in heads.items()}
     method = min(maes, key=lambda name: maes[name])
+    told = {**{str(name): found for name, found in heads.items()}, **starts}
     return _Fitted(
         method=method,
         answers=heads[method],
-        validation_maes={str(name): mae for name, mae in maes.items()},
+        validation_maes={
+            name: _mae(material, found.validation, roles.validation) for name, found in told.items()
+        },
         held_out_maes={
-            str(name): _mae(material, found.held_out, roles.held_out)
-            for name, found in heads.items()
+            name: _mae(material, found.held_out, roles.held_out) for name, found in told.items()
         },
         decided_on=roles.validation,
     )
@@ -186,20 +196,23 @@ def _fingerprints(material: _Material) -> NDArray[np.uint64]:
     return material.bench.rows(material.dataset).fingerprints
 
 
-def _best_finetuned(material: _Material, vector: NDArray[np.float32], *, hears: bool) -> _Answers:
-    """Fine-tune the composed encoder, and the backbone beside it; validation chooses.
+def _finetuned_by_start(
+    material: _Material, vector: NDArray[np.float32], *, hears: bool
+) -> dict[str, _Answers]:
+    """Fine-tune the composed encoder, and the backbone beside it.
 
     Gradients can make more of a start than its frozen features promise, or less: the weights tell
     which modules are of use to a task, not whether any is a better start than the backbone.
     """
-    prior = _prior(material) if hears else None
-    tuned = [_finetuned_answers(material, vector, prior)]
     composition = material.composition
-    if composition.modules and material.recipe.predictor.version > 1:
-        backbone = material.bench.parameters(None, composition.module)
-        tuned.append(_finetuned_answers(material, backbone, None))
-    validation = material.roles.validation
-    return min(tuned, key=lambda one: _mae(material, one.validation, validation))
+    backbone = material.bench.parameters(None, composition.module)
+    if not composition.modules:
+        return {FROM_BACKBONE: _finetuned_answers(material, backbone, None)}
+    prior = _prior(material) if hears else None
+    tuned = {FROM_COMPOSITION: _finetuned_answers(material, vector, prior)}
+    if material.recipe.predictor.version > 1:
+        tuned[FROM_BACKBONE] = _finetuned_answers(material, backbone, None)
+    return tuned
 
 
 def _finetuned_answers(

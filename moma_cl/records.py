@@ -322,9 +322,9 @@ class Predictor(Record):
     n_train: int
     calibration: Calibration
     validation_mae: float  # of the method that answers, in the task's unit
-    validation_maes: dict[str, float]  # of every head
+    validation_maes: dict[str, float]  # of every head, and of every start of the fine-tuning
     held_out_mae: float | None  # of the method that answers
-    held_out_maes: dict[str, float]  # of every head; they decide nothing
+    held_out_maes: dict[str, float]  # of the same; they decide nothing
     settings: dict[str, Any]  # the sections of the recipe it depends on
     made_by: dict[str, str]
 
