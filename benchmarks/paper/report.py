@@ -38,8 +38,8 @@ _ABOUT = (
 )
 _ABOUT_CHOICES = (
     "*alone* is what validation rows choose among `kernel`, `ft`, `mean`, *composed* what they "
-    "choose among `moma-kernel`, `moma-full`, `moma-mean`, `ft`: a default hub fine-tunes both starts. "
-    "(Its mean is that of `moma-kernel` and the better start; in lines without `moma-default`, of "
+    "choose among `moma-kernel`, `moma-full`, `moma-mean`, `ft`: a default hub fine-tunes both "
+    "starts. (Its mean is that of `moma-kernel` and the better start; in lines without `moma-default`, of "
     "an earlier commit, that of `moma-kernel` and `moma-full`.)\n"
 )
 _ABOUT_PUBLISHED = (
@@ -251,8 +251,9 @@ def _proxy(errors: Errors, weights: Sequence[Weighed]) -> str:
         return ""
     generator = np.random.default_rng(0)
     draws = (generator.choice(len(falls), len(falls)) for _ in range(N_RESAMPLES))
-    resampled = [spearmanr(np.array(falls)[d], np.array(gains)[d]).statistic for d in draws]
-    low, high = np.nanquantile(resampled, [0.025, 0.975])
+    pairs = [(np.array(falls)[d], np.array(gains)[d]) for d in draws]
+    resampled = [spearmanr(f, g).statistic for f, g in pairs if np.ptp(f) > 0 and np.ptp(g) > 0]
+    low, high = np.quantile(resampled, [0.025, 0.975])
     return (
         f"Over {len(falls)} fits, the fall of the convex program's objective against the backbone "
         f"alone and the gain in held-out error have a rank correlation of "

@@ -21,7 +21,7 @@ RIDGES = 10.0 ** np.arange(-6.0, 4.0)
 MORE = 4  # strands and entries beyond the k that are needed, since some may tie
 # Similarities held at once: they fit into a cache, unless that would be too few rows for BLAS.
 BLOCK_ENTRIES = 250_000
-BLOCK_ROWS = 64
+BLOCK_ROWS = 128
 
 
 def leave_one_out(
