@@ -39,8 +39,8 @@ _ABOUT = (
 _ABOUT_CHOICES = (
     "*alone* is what validation rows choose among `kernel`, `ft`, `mean`, *composed* what they "
     "choose among `moma-kernel`, `moma-full`, `moma-mean`, `ft`: a default hub fine-tunes both "
-    "starts. (Its mean is that of `moma-kernel` and the better start; in lines without `moma-default`, of "
-    "an earlier commit, that of `moma-kernel` and `moma-full`.)\n"
+    "starts. (Its mean is that of `moma-kernel` and the better start; in lines without "
+    "`moma-default`, of an earlier commit, that of `moma-kernel` and `moma-full`.)\n"
 )
 _ABOUT_PUBLISHED = (
     "Published figures: MoMa (arXiv 2502.15483), main table; its JMP backbone has 160 million "
