@@ -98,6 +98,8 @@ def test_an_interrupt_ends_with_130_and_says_so(own_hub, as_json):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # a shell that starts the tests in the background has them ignore interrupts
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         _wait_for_the_lock(process.pid)
         process.send_signal(signal.SIGINT)

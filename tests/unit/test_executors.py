@@ -150,6 +150,7 @@ def test_two_dask_workers_derive_the_same(hub, in_process):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3000)
 def test_a_worker_that_is_killed_costs_one_derivation(hub, in_process, tmp_path, monkeypatch):
     pytest.importorskip("distributed")
     begun, killed = tmp_path / "begun", tmp_path / "killed"
