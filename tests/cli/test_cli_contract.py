@@ -88,8 +88,17 @@ def test_a_second_writer_is_told_to_come_back(own_hub):
     assert idle.code == 0  # nothing is stale: there is nobody to wait for
 
 
+@pytest.fixture
+def interruptible():
+    """Handle interrupts, and so have children do: a shell's background jobs ignore them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 @pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_with_130_and_says_so(own_hub, as_json):
     arguments = ["retract", "energy", "row-0", "--wait", "60", *(["--json"] if as_json else [])]
     with Store.open(own_hub.hub, write=True):
@@ -98,8 +107,6 @@ def test_an_interrupt_ends_with_130_and_says_so(own_hub, as_json):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # a shell that starts the tests in the background has them ignore interrupts
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         _wait_for_the_lock(process.pid)
         process.send_signal(signal.SIGINT)

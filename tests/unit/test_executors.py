@@ -142,16 +142,10 @@ def test_settings_that_contradict_each_other_are_refused(settings):
         ExecutorSettings(**settings)
 
 
-def test_two_dask_workers_derive_the_same(hub, in_process):
-    pytest.importorskip("distributed")
-    done = service.update(hub, executor=DASK)
-    assert derived(hub) == in_process[0]
-    assert not [entry for entry in done if entry.action == "failed"]
-
-
-@pytest.mark.slow
 @pytest.mark.timeout(3000)
-def test_a_worker_that_is_killed_costs_one_derivation(hub, in_process, tmp_path, monkeypatch):
+def test_two_dask_workers_of_which_one_is_killed_derive_the_same(
+    hub, in_process, tmp_path, monkeypatch
+):
     pytest.importorskip("distributed")
     begun, killed = tmp_path / "begun", tmp_path / "killed"
 
