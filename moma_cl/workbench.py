@@ -292,6 +292,9 @@ def threads(count: int) -> Iterator[None]:
     None
         While the number holds.
     """
+    # scipy brings its own BLAS; what is loaded later would not be limited, and round otherwise
+    import scipy.linalg  # noqa: F401
+
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -1,0 +1,20 @@
+"""What derivations work with."""
+
+import os
+import subprocess
+import sys
+
+LIMITED = """
+from moma_cl.workbench import threads
+from threadpoolctl import threadpool_info
+with threads(1):
+    import scipy.linalg  # as the first derivation of a process would
+    print(sorted({library["num_threads"] for library in threadpool_info()}))
+"""
+
+
+def test_every_library_keeps_to_the_number_of_threads_also_the_one_that_is_loaded_last():
+    free = {name: value for name, value in os.environ.items() if "NUM_THREADS" not in name}
+    command = [sys.executable, "-c", LIMITED]
+    found = subprocess.run(command, env=free, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[1]"
