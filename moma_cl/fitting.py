@@ -142,17 +142,17 @@ def _fit_on_folds(material: _Material, vector: NDArray[np.float32], *, finetune:
         )
         heads[Method.FINETUNED] = best
         heads[Method.MEAN] = _mean(heads[Method.KERNEL], best)
-    maes = {m: _mae(material, found.validation, roles.validation) for m, found in heads.items()}
-    method = min(maes, key=lambda name: maes[name])
     told = {**{str(name): found for name, found in heads.items()}, **starts}
+    maes = {
+        name: _mae(material, found.validation, roles.validation) for name, found in told.items()
+    }
+    method = min(heads, key=lambda name: maes[name])
     return _Fitted(
         method=method,
         answers=heads[method],
-        validation_maes={
-            name: _mae(material, found.validation, roles.validation) for name, found in told.items()
-        },
+        validation_maes=maes,
         held_out_maes={
-            name: _mae(material, found.held_out, roles.held_out) for name, found in told.items()
+            name: _mae(material, one.held_out, roles.held_out) for name, one in told.items()
         },
         decided_on=roles.validation,
     )
@@ -161,10 +161,10 @@ def _fit_on_folds(material: _Material, vector: NDArray[np.float32], *, finetune:
 def _kernel_answers(material: _Material) -> _Answers:
     """Decide by a head that has not seen the validation rows; answer by one that has."""
     roles = material.roles
-    head, choice = _kernel(material, roles.train, None)
+    head, choice = _kernel(material, roles.train)
     validation = _asked(head, material, roles.validation)[:, 0]
     known = np.sort(np.concatenate([roles.train, roles.validation]))
-    head, _ = _kernel(material, known, choice)
+    head, _ = _kernel(material, known, choice=choice)
     held_out = _asked(head, material, roles.held_out)[:, 0]
     return _Answers(
         validation=validation, held_out=held_out, arrays=_kernel_arrays(head, material.hearing)
@@ -180,20 +180,21 @@ def _kernel_arrays(head: KernelHead, hearing: Hearing) -> Arrays:
 
 
 def _kernel(
-    material: _Material, rows: NDArray[np.int64], choice: KernelChoice | None
+    material: _Material,
+    rows: NDArray[np.int64],
+    *,
+    choice: KernelChoice | None = None,
+    subsets: list[NDArray[np.bool_]] | None = None,
 ) -> tuple[KernelHead, KernelChoice]:
     return fit_kernel_head(
         material.embeddings[rows],
         material.targets[rows],
         material.recipe.kernel,
-        groups=_fingerprints(material)[rows],
+        groups=material.bench.rows(material.dataset).fingerprints[rows],
         choice=choice,
+        subsets=subsets,
         opinions=material.opinions[rows],
     )
-
-
-def _fingerprints(material: _Material) -> NDArray[np.uint64]:
-    return material.bench.rows(material.dataset).fingerprints
 
 
 def _finetuned_by_start(
@@ -276,14 +277,7 @@ def _fit_by_cross_validation(material: _Material) -> _Fitted:
     )
     n_groups = int(groups.max(initial=-1)) + 1
     subsets = [np.ones(len(known), dtype=bool), *(groups != group for group in range(n_groups))]
-    head, _ = fit_kernel_head(
-        material.embeddings[known],
-        material.targets[known],
-        settings,
-        groups=rows.fingerprints[known],
-        subsets=subsets,
-        opinions=material.opinions[known],
-    )
+    head, _ = _kernel(material, known, subsets=subsets)
     answers = _asked(head, material, known)
     left_out = answers[np.arange(len(known)), groups + 1]
     held_out = _asked(head, material, roles.held_out)[:, 0]

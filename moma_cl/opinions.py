@@ -248,7 +248,7 @@ class Hearing:
         return cls(centre=centre, spread=spread, weights=weights)
 
     def features(self, opinions: FloatArray) -> FloatArray:
-        """Bring opinions to one scale, those of heavier modules larger.
+        """Bring opinions to one scale, those of heavier modules larger, and far ones to its edge.
 
         Parameters
         ----------
@@ -260,7 +260,8 @@ class Hearing:
         FloatArray
             Same shape, dimensionless.
         """
-        return standardised(opinions, self.centre, self.spread) * np.sqrt(self.weights)
+        standard = (opinions - self.centre) / self.spread
+        return np.clip(standard, -MOST_DEVIATIONS, MOST_DEVIATIONS) * np.sqrt(self.weights)
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """Give the arrays under which it is stored; the weights are the composition's.
@@ -384,23 +385,3 @@ class Prior:
             coefficients=arrays["prior"].astype(np.float64),
             spread=float(arrays["prior_spread"][0]),
         )
-
-
-def standardised(opinions: FloatArray, centre: FloatArray, spread: FloatArray) -> FloatArray:
-    """Bring opinions to one scale, and what lies far outside it to its edge.
-
-    Parameters
-    ----------
-    opinions
-        Shape ``(n_rows, n_modules)``, dimensionless.
-    centre
-        Mean of the opinions of the training rows, shape ``(n_modules,)``.
-    spread
-        Their standard deviation, shape ``(n_modules,)``.
-
-    Returns
-    -------
-    FloatArray
-        Same shape, dimensionless.
-    """
-    return np.clip((opinions - centre) / spread, -MOST_DEVIATIONS, MOST_DEVIATIONS)

@@ -17,6 +17,7 @@ from moma_cl.embedding import embed
 from moma_cl.graphs.batching import GraphCache, graphs_of
 from moma_cl.head import Head
 from moma_cl.opinions import fit_readout
+from moma_cl.progress import quiet
 from moma_cl.properties import canonical_property, canonical_unit
 from moma_cl.recipe import TrainingSettings
 from moma_cl.records import Module, ModuleKind
@@ -50,7 +51,7 @@ def train_upstream(hub: Path, task: UpstreamTask, kind: ModuleKind, materials: M
     Module
         The record, with the held-out error in its ``source``.
     """
-    with Store.open(hub) as store, Workbench(store=store, progress=_quiet) as bench:
+    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
         rows = upstream_rows(task, bench.backbone.elements, materials)
         record, arrays = _trained(bench, task, kind, rows)
         base = bench.base(kind)
@@ -129,7 +130,3 @@ def _parts(rows: UpstreamRows) -> NDArray[np.int64]:
     keys = rows.formulas if several else map(str, rows.fingerprints)
     numbers = [int(hashlib.sha256(key.encode()).hexdigest(), 16) % HELD_OUT_PARTS for key in keys]
     return np.array([{0: 2, 1: 1}.get(number, 0) for number in numbers])
-
-
-def _quiet(what: str, done: int, total: int) -> None:
-    """Take no notice."""

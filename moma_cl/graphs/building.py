@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import subprocess
-import sys
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
@@ -19,6 +18,7 @@ from typing import Self
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.registry import backbone_class, backbone_names
+from moma_cl.child_processes import start_worker
 from moma_cl.graphs import worker as graph_worker
 from moma_cl.graphs.worker import entries_of, receive, request_of, send
 from moma_cl.structures.crystals import Crystal
@@ -124,19 +124,4 @@ def _answer(process: subprocess.Popen[bytes], chunk: Sequence[Crystal]) -> list[
 
 
 def _started(name: str) -> subprocess.Popen[bytes]:
-    environment = {
-        **os.environ,
-        # the same modules as ours, also when they are not installed
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "OPENBLAS_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-    }
-    command = f"from {graph_worker.__name__} import main; main({name!r})"
-    return subprocess.Popen(
-        [sys.executable, "-P", "-c", command],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-    )
+    return start_worker(f"from {graph_worker.__name__} import main; main({name!r})")

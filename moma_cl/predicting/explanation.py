@@ -14,6 +14,7 @@ from moma_cl.predicting.calibration import learned_rows
 from moma_cl.predicting.predictor import LoadedPredictor
 from moma_cl.records import Composition, Task
 from moma_cl.roles import roles_of
+from moma_cl.standing import BACKBONE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from moma_cl.workbench import Workbench
     from moma_store.store import Store
 
-BACKBONE = "backbone"
 _DIGITS = 12  # of a digest that stands for a module without a name
 
 

@@ -21,6 +21,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from moma_cl.child_processes import start_worker
 from moma_cl.structures import parser_worker
 from moma_cl.structures.crystals import Crystal
 from moma_store.errors import InvalidInputError, StorageError
@@ -185,23 +186,7 @@ class StructureParser:
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Start the process and wait until it has imported what it needs."""
-        environment = {
-            **os.environ,
-            # The same modules as ours, also when they are not installed; -P keeps out the working
-            # directory, which belongs to the user.
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-            # Each thread would take address space.
-            "OPENBLAS_NUM_THREADS": "1",
-            "OMP_NUM_THREADS": "1",
-            "MKL_NUM_THREADS": "1",
-        }
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _COMMAND],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-        )
+        process = start_worker(_COMMAND)
         self._process = process
         settings = {
             "parse_seconds": self.limits.parse_seconds,
