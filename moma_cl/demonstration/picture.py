@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from moma_cl.standing import BACKBONE, Standing, three_digits
 
+OTHERS = "starter_modules"  # all that are no task's, together
+
 _INK, _FAINT, _GRID = "#1b1f24", "#6b7280", "#d8dce2"
 _BETTER, _WORSE, _UNDECIDED = "#1a6fb0", "#b5482b", "#8a9099"
 _DARK = 0.55  # weight from which text on the cell is white
@@ -46,6 +48,8 @@ def weights_picture(rows: Sequence[Standing], path: Path, *, title: str) -> None
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     columns = [BACKBONE, *(row.task for row in rows)]
+    if any(row.weights.keys() - set(columns) for row in rows):
+        columns.append(OTHERS)
     with mpl.rc_context(_STYLE):
         size = (4.4 + 0.95 * len(columns), 2.2 + 0.5 * len(rows))
         layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
@@ -61,10 +65,11 @@ def weights_picture(rows: Sequence[Standing], path: Path, *, title: str) -> None
 
 
 def _draw_weights(axes: Any, rows: Sequence[Standing], columns: Sequence[str]) -> None:
-    axes.imshow(_matrix(rows, columns), cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
+    weights = _matrix(rows, columns)
+    axes.imshow(weights, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
     for place, row in enumerate(rows):
         for column, module in enumerate(columns):
-            _draw_cell(axes, row, module, (column, place))
+            _draw_cell(axes, row, module, float(weights[place, column]), (column, place))
     axes.set_xticks(range(len(columns)), [_column_label(name) for name in columns])
     axes.set_yticks(range(len(rows)), [_row_label(row) for row in rows])
     axes.xaxis.tick_top()
@@ -82,12 +87,16 @@ def _draw_weights(axes: Any, rows: Sequence[Standing], columns: Sequence[str]) -
 
 
 def _matrix(rows: Sequence[Standing], columns: Sequence[str]) -> NDArray[np.float64]:
-    return np.array([[row.weights.get(module, 0.0) for module in columns] for row in rows])
+    shown = np.array([[row.weights.get(module, 0.0) for module in columns] for row in rows])
+    if OTHERS in columns:
+        named = set(columns)
+        rest = [sum(w for name, w in row.weights.items() if name not in named) for row in rows]
+        shown[:, columns.index(OTHERS)] = rest
+    return shown
 
 
-def _draw_cell(axes: Any, row: Standing, module: str, at: tuple[int, int]) -> None:
+def _draw_cell(axes: Any, row: Standing, module: str, weight: float, at: tuple[int, int]) -> None:
     """Write a weight, or why there is none."""
-    weight = row.weights.get(module, 0.0)
     if module == row.task or module in row.excluded:
         from matplotlib.patches import Rectangle
 

@@ -1,6 +1,10 @@
 """The picture of weights and errors."""
 
-from moma_cl.demonstration.picture import weights_picture
+from dataclasses import replace
+
+import numpy as np
+
+from moma_cl.demonstration.picture import OTHERS, _matrix, weights_picture
 from moma_cl.standing import Gain, Standing
 
 
@@ -40,3 +44,13 @@ def test_drawing_leaves_the_settings_of_matplotlib_alone(tmp_path):
     before = dict(mpl.rcParams)
     weights_picture(rows(), tmp_path / "picture.png", title="A title")
     assert dict(mpl.rcParams) == before
+
+
+def test_weights_of_modules_that_are_no_tasks_are_shown_together(tmp_path):
+    first, second = rows()
+    mixed = replace(second, weights={"first": 0.4, "mp_band_gap": 0.35, "slabs": 0.25})
+    shown = _matrix([first, mixed], ["backbone", "first", "second_of_them", OTHERS])
+    assert np.allclose(shown, [[1, 0, 0, 0], [0, 0.4, 0, 0.6]])
+    weights_picture([first, mixed], tmp_path / "wide.png", title="A title")
+    weights_picture([first, second], tmp_path / "narrow.png", title="A title")
+    assert (tmp_path / "wide.png").read_bytes() != (tmp_path / "narrow.png").read_bytes()
