@@ -13,8 +13,8 @@ from moma_cl.composition.weights import Weights, solve_weights
 from moma_cl.datasets import TRAIN, VALIDATION, LiveRows
 from moma_cl.embedding import embed, last_mean
 from moma_cl.head import Head
-from moma_cl.opinions import fit_readout
 from moma_cl.properties import Transform, same_or_determines
+from moma_cl.readout import NETWORKS, fit_readout
 from moma_cl.recipe import EstimateSettings, Recipe
 from moma_cl.reconciling.derivations import Derivation, DerivationKind
 from moma_cl.records import Calibration, Composition, Estimate, Module, Record, Task
@@ -269,12 +269,18 @@ def train_module(bench: Workbench, derivation: Derivation, recipe: Recipe) -> De
     )
     known = np.concatenate([training, validation])
     embedded = embed(encoder, [graphs[row] for row in known], max_nodes=recipe.embedding.max_nodes)
+    readout = fit_readout(
+        embedded,
+        normaliser.forward(rows.targets[known]),
+        len(training),
+        networks=settings.version >= NETWORKS,
+    )
     return Derived(
         record=record,
         arrays={
             "parameters": vector,
             "fingerprints": np.sort(rows.fingerprints[known]),
-            "readout": fit_readout(embedded, normaliser.forward(rows.targets[known])),
+            **readout.to_arrays(),
         },
         base=bench.base(task.module),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from moma_cl.kernel_head import KernelChoice, KernelHead, fit_kernel_head
 from moma_cl.opinions import HEARING, Hearing, Panel, Prior
 from moma_cl.predicting.calibration import Answered, calibrate, learned_rows
 from moma_cl.predicting.golden import golden_arrays
-from moma_cl.predicting.predictor import head_vector
+from moma_cl.predicting.predictor import BESIDE, head_vector
 from moma_cl.properties import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.reconciling.derivations import Derivation
@@ -28,6 +28,7 @@ from moma_cl.workbench import Workbench, software
 
 FROM_COMPOSITION = "finetuned from composition"  # of errors by start, beside those by method
 FROM_BACKBONE = "finetuned from backbone"
+AVERAGED = 3  # version of predictors from which on both starts may answer together
 
 FloatArray = NDArray[np.float64]
 Arrays = dict[str, NDArray[np.generic]]
@@ -137,11 +138,8 @@ def _fit_on_folds(material: _Material, vector: NDArray[np.float32], *, finetune:
     if finetune:
         hears = "kernel_opinions" in heads[Method.KERNEL].arrays
         starts = _finetuned_by_start(material, vector, hears=hears)
-        best = min(
-            starts.values(), key=lambda one: _mae(material, one.validation, roles.validation)
-        )
-        heads[Method.FINETUNED] = best
-        heads[Method.MEAN] = _mean(heads[Method.KERNEL], best)
+        heads[Method.FINETUNED] = _together(material, starts)
+        heads[Method.MEAN] = _mean(heads[Method.KERNEL], heads[Method.FINETUNED])
     told = {**{str(name): found for name, found in heads.items()}, **starts}
     maes = {
         name: _mae(material, found.validation, roles.validation) for name, found in told.items()
@@ -214,6 +212,20 @@ def _finetuned_by_start(
     if material.recipe.predictor.version > 1:
         tuned[FROM_BACKBONE] = _finetuned_answers(material, backbone, None)
     return tuned
+
+
+def _together(material: _Material, starts: Mapping[str, _Answers]) -> _Answers:
+    """Take what came of one start, or the mean of both, whichever errs least on validation.
+
+    Two starts err differently, so that their mean is mostly better than either; not where one of
+    them is far worse.
+    """
+    tried = list(starts.values())
+    if material.recipe.predictor.version >= AVERAGED and len(starts) > 1:
+        beside = starts[FROM_BACKBONE]
+        renamed = {f"{BESIDE}{name}": array for name, array in beside.arrays.items()}
+        tried.append(_mean(starts[FROM_COMPOSITION], replace(beside, arrays=renamed)))
+    return min(tried, key=lambda one: _mae(material, one.validation, material.roles.validation))
 
 
 def _finetuned_answers(

@@ -3,8 +3,8 @@
 Merging modules keeps what they know of structures, but not what they know of answers. A module that
 was trained on many formation energies can say what it takes a crystal's formation energy to be, and
 a task of few rows, of other crystals or by another method, then has only the difference to learn.
-So every module brings a *readout*, a linear map from its embeddings to its own property, and a
-predictor may read the opinions of the modules it is composed of beside the merged embedding.
+So every module brings a *readout* from its embeddings to its own property, and a predictor may read
+the opinions of the modules it is composed of beside the merged embedding.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch_geometric.data import Data
 from moma_cl.backbones.base import Backbone
 from moma_cl.datasets import LiveRows
 from moma_cl.embedding import embed
+from moma_cl.readout import Readout
 from moma_cl.recipe import EmbeddingSettings
 from moma_cl.records import Composition, ModuleKind
 from moma_cl.standardisation import centre_and_spread
@@ -29,66 +30,9 @@ FloatArray = NDArray[np.float64]
 
 HEARING = 2  # version of the kernel head from which on opinions are heard
 MOST_REST = 1 / 3  # spread of what a prior leaves over; a worse one only adds its errors
-RIDGES = 10.0 ** np.arange(-8, 3)  # per row, of standardised features
 PRIOR_RIDGE = 1e-2  # per row, of features of variance one
 MIN_WEIGHT = 0.05  # of a module to be heard: each costs an embedding of every structure
-MOST_DEVIATIONS = 4.0  # an opinion further off than this counts as this far: linear maps run away
-
-
-def fit_readout(embeddings: NDArray[np.float32], targets: FloatArray) -> NDArray[np.float32]:
-    """Fit a module's readout: ridge regression, its ridge chosen by leave-one-out error.
-
-    Parameters
-    ----------
-    embeddings
-        Of the module's rows by its own encoder, shape ``(n_rows, n_features)``.
-    targets
-        Normalised targets of the module's task, shape ``(n_rows,)``, dimensionless.
-
-    Returns
-    -------
-    NDArray[np.float32]
-        A coefficient for each feature, then the intercept, shape ``(n_features + 1,)``.
-
-    References
-    ----------
-    Hastie, Tibshirani, Friedman, *The Elements of Statistical Learning*, equation 7.64.
-    """
-    rows = embeddings.astype(np.float64)
-    centre, spread = centre_and_spread(rows)
-    rows = (rows - centre) / spread
-    mean = float(targets.mean())
-    squares, vectors = np.linalg.eigh(rows.T @ rows)
-    turned = rows @ vectors
-    projected = turned.T @ (targets - mean)
-    best, best_error = np.zeros(len(centre)), np.inf
-    for ridge in RIDGES * len(rows):
-        shrink = 1.0 / (np.maximum(squares, 0.0) + ridge)
-        residual = targets - mean - turned @ (shrink * projected)
-        leverage = (turned**2) @ shrink + 1.0 / len(rows)
-        error = float(np.abs(residual / np.maximum(1.0 - leverage, 1e-9)).mean())
-        if error < best_error:
-            best, best_error = vectors @ (shrink * projected) / spread, error
-    return np.append(best, mean - best @ centre).astype(np.float32)
-
-
-def read_out(embeddings: NDArray[np.float32], readout: NDArray[np.float32]) -> FloatArray:
-    """Give a module's opinion of structures.
-
-    Parameters
-    ----------
-    embeddings
-        By the module's encoder, shape ``(n_rows, n_features)``.
-    readout
-        What `fit_readout` gave.
-
-    Returns
-    -------
-    FloatArray
-        Normalised as the targets of the module's task, shape ``(n_rows,)``, dimensionless.
-    """
-    coefficients = readout.astype(np.float64)
-    return np.asarray(embeddings.astype(np.float64) @ coefficients[:-1] + coefficients[-1])
+MOST_DEVIATIONS = 4.0  # an opinion further off than this counts as this far: readouts run away
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -109,7 +53,7 @@ class Panel:
 
     kind: ModuleKind
     modules: tuple[str, ...]
-    readouts: tuple[NDArray[np.float32], ...]
+    readouts: tuple[Readout, ...]
     weights: FloatArray
 
     @classmethod
@@ -164,7 +108,7 @@ class Panel:
         for digest, readout in zip(self.modules, self.readouts, strict=True):
             vector = bench.parameters(digest, self.kind)
             embedded = bench.embeddings(self.kind, vector, rows, settings)
-            columns.append(read_out(embedded, readout)[:, None])
+            columns.append(readout.of(embedded)[:, None])
         return np.concatenate(columns, axis=1)
 
     def encoders(self, bench: Workbench) -> list[Backbone]:
@@ -206,7 +150,7 @@ class Panel:
         columns = [np.zeros((len(graphs), 0))]
         for encoder, readout in zip(encoders, self.readouts, strict=True):
             embedded = embed(encoder, graphs, max_nodes=max_nodes)
-            columns.append(read_out(embedded, readout)[:, None])
+            columns.append(readout.of(embedded)[:, None])
         return np.concatenate(columns, axis=1)
 
 

@@ -62,7 +62,7 @@ class KernelSettings:
 class TrainingSettings:
     """Gradient training of an encoder with a fresh head."""
 
-    version: int = 1
+    version: int = 1  # of modules: 1, linear readouts; 2, also networks
     epochs: int = 60
     batch_size: int = 16
     encoder_learning_rate: float = 1e-3
@@ -82,7 +82,8 @@ class TrainingSettings:
 class PredictorSettings:
     """What a task's predictor is made of."""
 
-    version: int = 2  # of calibration and domain; 1: intervals of one width for all rows
+    # 1: intervals of one width for all rows; 2: of two fine-tuned encoders, one only
+    version: int = 3
     min_rows_training: int = 150  # fewer: kernel head only, grouped cross-validation
     min_rows_interval: int = 10  # fewer: the interval is the range of the labels
     interval_level: float = 0.9
@@ -118,7 +119,7 @@ class Recipe:
     weights: WeightsSettings = field(default_factory=WeightsSettings)
     kernel: KernelSettings = field(default_factory=KernelSettings)
     finetune: TrainingSettings = field(default_factory=TrainingSettings)
-    module: TrainingSettings = field(default_factory=TrainingSettings)
+    module: TrainingSettings = field(default_factory=lambda: TrainingSettings(version=2))
     predictor: PredictorSettings = field(default_factory=PredictorSettings)
     worth_it: float = 0.02  # share by which the objective must fall for a new predictor
     retrain_factor: float = 1.5  # growth of a task at which its module is trained again
@@ -160,9 +161,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("embedding", "estimate", "weights", "kernel", "finetune", "module"):
-            versions = {1, 2} if name == "kernel" else {1}
+            versions = {1, 2} if name in {"kernel", "module"} else {1}
             _check(f"{name}.version", getattr(self, name).version, versions)
-        _check("predictor.version", self.predictor.version, {1, 2})
+        _check("predictor.version", self.predictor.version, {1, 2, 3})
         _check("estimate.estimator", self.estimate.estimator, {"knn", "ridge"})
         _check("estimate.readout", self.estimate.readout, {"mean", "moments"})
         _check_at_least("threads", self.threads, 1)

@@ -31,6 +31,7 @@ from moma_cl.embedding import embed
 from moma_cl.graphs.batching import GraphCache, graphs_of
 from moma_cl.graphs.cache import ByteCache
 from moma_cl.progress import Progress
+from moma_cl.readout import Readout
 from moma_cl.recipe import EmbeddingSettings
 from moma_cl.records import Composition, Dataset, Hub, Module, ModuleKind, Segment
 from moma_cl.structures.crystals import Crystal
@@ -197,10 +198,9 @@ class Workbench:
     def _parameters_link(self, module_digest: str) -> BlobLink:
         return Module.from_doc(self.store.record(module_digest)).blob
 
-    def readout(self, module_digest: str) -> NDArray[np.float32] | None:
+    def readout(self, module_digest: str) -> Readout | None:
         """Read how a module tells its own property from its embeddings, where it says so."""
-        arrays = self.store.blob(self._parameters_link(module_digest)).arrays
-        return np.asarray(arrays["readout"], np.float32) if "readout" in arrays else None
+        return Readout.from_arrays(self.store.blob(self._parameters_link(module_digest)).arrays)
 
     def merged(self, composition: Composition) -> ParameterVector:
         """Merge a composition's modules, read one after the other in the order of digests."""

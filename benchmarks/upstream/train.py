@@ -16,9 +16,9 @@ from moma_cl.derive import PENDING_BLOB
 from moma_cl.embedding import embed
 from moma_cl.graphs.batching import GraphCache, graphs_of
 from moma_cl.head import Head
-from moma_cl.opinions import fit_readout
 from moma_cl.progress import quiet
 from moma_cl.properties import canonical_property, canonical_unit
+from moma_cl.readout import fit_readout
 from moma_cl.recipe import TrainingSettings
 from moma_cl.records import Module, ModuleKind
 from moma_cl.targets import Normaliser
@@ -28,7 +28,7 @@ from moma_store.store import Store
 
 HELD_OUT_PARTS = 20  # one of them stops the training, one is held out
 SETTINGS = TrainingSettings(
-    batch_size=32, encoder_learning_rate=5e-4, patience=100, max_steps=1_000_000
+    version=2, batch_size=32, encoder_learning_rate=5e-4, patience=100, max_steps=1_000_000
 )
 
 
@@ -117,10 +117,11 @@ def _trained(
     )
     known = np.concatenate([training, validation])
     embedded = embed(encoder, [graphs[row] for row in known], max_nodes=1024)
+    readout = fit_readout(embedded, targets[known], len(training), networks=True)
     return record, {
         "parameters": vector,
         "fingerprints": np.sort(rows.fingerprints[known]),
-        "readout": fit_readout(embedded, targets[known]),
+        **readout.to_arrays(),
     }
 
 

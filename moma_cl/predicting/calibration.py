@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moma_cl.predicting.difficulty import N_NEIGHBOURS, Difficulty, left_out_errors
-from moma_cl.predicting.domain import Domain, points_of
+from moma_cl.predicting.domain import MEASURES, Domain, points_of
 from moma_cl.predicting.intervals import conformal_quantile
 from moma_cl.recipe import PredictorSettings
 from moma_cl.roles import Roles
@@ -89,7 +89,7 @@ def calibrate(answered: Answered, settings: PredictorSettings) -> Arrays:
     Arrays
         Arrays of the predictor's blob.
     """
-    roles, version = answered.roles, settings.version
+    roles, version = answered.roles, min(settings.version, max(MEASURES))
     points = points_of(answered.embeddings, answered.feature_dim, version=version)
     domain = Domain.fit(
         points[answered.learned],

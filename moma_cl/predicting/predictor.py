@@ -21,11 +21,14 @@ from moma_cl.predicting.domain import Domain, Neighbours, points_of
 from moma_cl.predicting.intervals import conformal_quantile, cross_validation_interval
 from moma_cl.properties import Transform
 from moma_cl.recipe import Recipe
-from moma_cl.records import Calibration, Composition, Method, Predictor, Task
+from moma_cl.records import Calibration, Composition, Method, ModuleKind, Predictor, Task
 from moma_cl.targets import Normaliser
 from moma_cl.training import predict_graphs
 from moma_cl.workbench import Workbench, threads
 from moma_store.errors import BackboneError
+
+BESIDE = "backbone_"
+"""Begins the names of what was fine-tuned from the backbone, beside the composed encoder."""
 
 FloatArray = NDArray[np.float64]
 Arrays = dict[str, NDArray[np.generic]]
@@ -94,11 +97,12 @@ class LoadedPredictor:
     composed
         The composed encoder, for kernel head and domain.
     finetuned
-        Fine-tuned encoder and its head, where the predictor has them.
+        Fine-tuned encoders and their heads, which answer together; none where the kernel head
+        answers alone.
     panel
         The modules whose opinions it hears, where it hears any.
     prior
-        What opinions alone say, where the fine-tuned encoder learned the rest.
+        What opinions alone say, where the first fine-tuned encoder learned the rest.
     domain
         The structures it knows.
     kernel
@@ -114,7 +118,7 @@ class LoadedPredictor:
     composed: Backbone
     domain: Domain
     kernel: KernelHead | None
-    finetuned: tuple[Backbone, Head] | None
+    finetuned: list[tuple[Backbone, Head]]
     panel: LoadedPanel | None
     prior: Prior | None
     arrays: Arrays
@@ -149,9 +153,10 @@ class LoadedPredictor:
         opinions = self.panel.features(graphs, self.recipe) if self.panel else None
         by_kernel = self.kernel.predict(features, opinions) if self.kernel is not None else None
         heads = [] if by_kernel is None else [by_kernel[:, 0]]
-        if self.finetuned is not None:
-            rest = predict_graphs(*self.finetuned, graphs)
-            heads.append(_with_prior(rest, self.prior, opinions))
+        tuned = [predict_graphs(*one, graphs) for one in self.finetuned]
+        if tuned:
+            tuned[0] = _with_prior(tuned[0], self.prior, opinions)
+            heads.append(np.mean(tuned, axis=0))
         normalised = np.mean(heads, axis=0)
         version = self.domain.version
         points = points_of(embedded, self.composed.feature_dim, version=version)
@@ -238,13 +243,12 @@ def assembled(bench: Workbench, record: Predictor, arrays: Arrays) -> LoadedPred
     task = Task.from_doc(bench.store.record(record.task))
     composition = Composition.from_doc(bench.store.record(record.composition))
     kind = composition.module
-    finetuned: tuple[Backbone, Head] | None = None
-    if record.method in {Method.FINETUNED, Method.MEAN}:
-        encoder = bench.encoder(kind, np.asarray(arrays["parameters"], dtype=np.float32))
-        width = recipe.finetune.head_width
-        head = Head(encoder.feature_dim, encoder.n_blocks, width, seed=0)
-        load_head_vector(head, np.asarray(arrays["head"], dtype=np.float32))
-        finetuned = (encoder, head)
+    starts = ("", BESIDE) if record.method in {Method.FINETUNED, Method.MEAN} else ()
+    finetuned = [
+        _finetuned(bench, kind, recipe, arrays, start)
+        for start in starts
+        if f"{start}parameters" in arrays
+    ]
     panel: LoadedPanel | None = None
     if "opinion_centre" in arrays:
         called = Panel.of(bench, composition)
@@ -263,6 +267,16 @@ def assembled(bench: Workbench, record: Predictor, arrays: Arrays) -> LoadedPred
         arrays=arrays,
         recipe=recipe,
     )
+
+
+def _finetuned(
+    bench: Workbench, kind: ModuleKind, recipe: Recipe, arrays: Arrays, start: str
+) -> tuple[Backbone, Head]:
+    encoder = bench.encoder(kind, np.asarray(arrays[f"{start}parameters"], dtype=np.float32))
+    width = recipe.finetune.head_width
+    head = Head(encoder.feature_dim, encoder.n_blocks, width, seed=0)
+    load_head_vector(head, np.asarray(arrays[f"{start}head"], dtype=np.float32))
+    return encoder, head
 
 
 def _with_prior(rest: FloatArray, prior: Prior | None, opinions: FloatArray | None) -> FloatArray:

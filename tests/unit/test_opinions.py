@@ -7,7 +7,7 @@ import pytest
 
 from moma_cl import service
 from moma_cl.kernel_head import KernelHead, fit_kernel_head
-from moma_cl.opinions import MOST_DEVIATIONS, Hearing, Prior, fit_readout, read_out
+from moma_cl.opinions import MOST_DEVIATIONS, Hearing, Prior
 from moma_cl.predicting.prediction import predict
 from moma_cl.recipe import KernelSettings
 from moma_cl.records import ModuleKind, Predictor
@@ -19,22 +19,6 @@ SETTINGS = KernelSettings()
 @pytest.fixture
 def generator():
     return np.random.default_rng(0)
-
-
-def test_a_readout_tells_the_property_of_unseen_rows(generator):
-    embeddings = generator.normal(3.0, 2.0, (300, 40)).astype(np.float32)
-    targets = embeddings[:, :3].astype(np.float64) @ [1.0, -2.0, 0.5] + 0.7
-    readout = fit_readout(embeddings[:250], targets[:250])
-    assert readout.shape == (41,)
-    assert readout.dtype == np.float32
-    assert np.abs(read_out(embeddings[250:], readout) - targets[250:]).max() < 1e-3
-
-
-def test_a_readout_of_noise_says_little(generator):
-    embeddings = generator.normal(size=(100, 400)).astype(np.float32)
-    readout = fit_readout(embeddings[:80], generator.normal(size=80))
-    # interpolating the noise would give opinions as large as the noise
-    assert read_out(embeddings[80:], readout).std() < 0.5
 
 
 def test_a_kernel_head_hears_an_opinion_that_helps_and_not_one_that_does_not(generator):

@@ -1,0 +1,235 @@
+"""Readouts: from a module's embeddings to the property it was trained on.
+
+A module's own head reads node features and is thrown away with its training; a readout is fitted
+afterwards, on the embeddings that a hub keeps anyway. Two kinds are tried: ridge regression in
+closed form, and a small network, which reads a well-trained module about twice as exactly but can
+err wildly where rows are few. The one that errs less on the module's validation rows stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from moma_cl.standardisation import centre_and_spread
+
+FloatArray = NDArray[np.float64]
+
+RIDGES = 10.0 ** np.arange(-8, 3)  # per row, of standardised features
+WIDTH = 64
+EPOCHS = 40
+BATCH_SIZE = 64
+LEARNING_RATE = 3e-3
+WEIGHT_DECAY = 1e-2
+NETWORKS = 2  # version of module training from which on networks are tried
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Readout:
+    """Affine layers with SiLU between them; a single layer is a linear readout.
+
+    Attributes
+    ----------
+    centre, spread
+        Of the embeddings that the first layer reads, shape ``(n_features,)``.
+    layers
+        Weights of shape ``(n_out, n_in)`` and biases of shape ``(n_out,)``, in order.
+    """
+
+    centre: FloatArray
+    spread: FloatArray
+    layers: tuple[tuple[FloatArray, FloatArray], ...]
+
+    def of(self, embeddings: NDArray[np.float32]) -> FloatArray:
+        """Give a module's opinion of structures.
+
+        Parameters
+        ----------
+        embeddings
+            By the module's encoder, shape ``(n_rows, n_features)``.
+
+        Returns
+        -------
+        FloatArray
+            Normalised as the targets of the module's task, shape ``(n_rows,)``, dimensionless.
+        """
+        found = (embeddings.astype(np.float64) - self.centre) / self.spread
+        for number, (weight, bias) in enumerate(self.layers):
+            if number > 0:
+                found = found / (1.0 + np.exp(-np.clip(found, -50.0, 50.0)))
+            found = found @ weight.T + bias
+        return np.asarray(found[:, 0])
+
+    def to_arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Give the arrays under which it is stored; the layers of networks in half precision.
+
+        Returns
+        -------
+        dict[str, NDArray[np.generic]]
+            Arrays of the module's blob.
+        """
+        if len(self.layers) == 1:
+            weight, bias = self.layers[0]
+            slope = weight[0] / self.spread
+            return {"readout": np.append(slope, bias - slope @ self.centre).astype(np.float32)}
+        arrays: dict[str, NDArray[np.generic]] = {
+            "readout_scale": np.stack([self.centre, self.spread]).astype(np.float32)
+        }
+        for number, (weight, bias) in enumerate(self.layers):
+            joined = np.concatenate([weight, bias[:, None]], axis=1)
+            arrays[f"readout_layer_{number}"] = joined.astype(np.float16)
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Self | None:
+        """Read what `to_arrays` gave.
+
+        Parameters
+        ----------
+        arrays
+            Arrays of a module's blob.
+
+        Returns
+        -------
+        Self | None
+            The readout; none where the module brought none.
+        """
+        if "readout" in arrays:
+            linear = arrays["readout"].astype(np.float64)
+            nothing, one = np.zeros(len(linear) - 1), np.ones(len(linear) - 1)
+            return cls(centre=nothing, spread=one, layers=((linear[None, :-1], linear[-1:]),))
+        if "readout_scale" not in arrays:
+            return None
+        centre, spread = arrays["readout_scale"].astype(np.float64)
+        names = sorted(name for name in arrays if name.startswith("readout_layer_"))
+        return cls(centre=centre, spread=spread, layers=_split(arrays[name] for name in names))
+
+
+def fit_readout(
+    embeddings: NDArray[np.float32],
+    targets: FloatArray,
+    n_train: int,
+    *,
+    networks: bool,
+) -> Readout:
+    """Fit a module's readout.
+
+    Parameters
+    ----------
+    embeddings
+        Of the module's rows by its own encoder, those of its training first, shape
+        ``(n_rows, n_features)``.
+    targets
+        Normalised targets of the module's task, shape ``(n_rows,)``, dimensionless.
+    n_train
+        Number of rows of the training; the others decide between the two kinds.
+    networks
+        Whether to try a network.
+
+    Returns
+    -------
+    Readout
+        The one with the smaller mean absolute error on the rows that decide.
+    """
+    linear = _linear(embeddings, targets)
+    if not networks or not 0 < n_train < len(targets):
+        return linear
+    known, deciding = slice(0, n_train), slice(n_train, None)
+    tried = (_linear(embeddings[known], targets[known]), _network(embeddings, targets, n_train))
+    errors = [
+        np.abs(readout.of(embeddings[deciding]) - targets[deciding]).mean() for readout in tried
+    ]
+    return tried[1] if errors[1] < errors[0] else linear
+
+
+def _linear(embeddings: NDArray[np.float32], targets: FloatArray) -> Readout:
+    """Ridge regression, its ridge chosen by leave-one-out error.
+
+    References
+    ----------
+    Hastie, Tibshirani, Friedman, *The Elements of Statistical Learning*, equation 7.64.
+    """
+    rows = embeddings.astype(np.float64)
+    centre, spread = centre_and_spread(rows)
+    rows = (rows - centre) / spread
+    mean = float(targets.mean())
+    squares, vectors = np.linalg.eigh(rows.T @ rows)
+    turned = rows @ vectors
+    projected = turned.T @ (targets - mean)
+    best, best_error = np.zeros(len(centre)), np.inf
+    for ridge in RIDGES * len(rows):
+        shrink = 1.0 / (np.maximum(squares, 0.0) + ridge)
+        residual = targets - mean - turned @ (shrink * projected)
+        leverage = (turned**2) @ shrink + 1.0 / len(rows)
+        error = float(np.abs(residual / np.maximum(1.0 - leverage, 1e-9)).mean())
+        if error < best_error:
+            best, best_error = vectors @ (shrink * projected), error
+    return Readout(centre=centre, spread=spread, layers=((best[None, :], np.array([mean])),))
+
+
+def _network(embeddings: NDArray[np.float32], targets: FloatArray, n_train: int) -> Readout:
+    """Two hidden layers, mean absolute error, stopped at the best epoch on the other rows."""
+    rows = embeddings.astype(np.float64)
+    centre, spread = centre_and_spread(rows[:n_train])
+    features = torch.from_numpy(((rows - centre) / spread).astype(np.float32))
+    goal = torch.from_numpy(targets.astype(np.float32))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        sizes = (features.shape[1], WIDTH, WIDTH, 1)
+        layers = [nn.Linear(n_in, n_out) for n_in, n_out in pairwise(sizes)]
+        model = nn.Sequential(layers[0], nn.SiLU(), layers[1], nn.SiLU(), layers[2])
+    joined = _best_epoch(model, features, goal, n_train)
+    return Readout(
+        centre=centre.astype(np.float32).astype(np.float64),
+        spread=spread.astype(np.float32).astype(np.float64),
+        layers=_split(joined),
+    )
+
+
+def _split(
+    joined: Iterable[NDArray[np.generic]],
+) -> tuple[tuple[FloatArray, FloatArray], ...]:
+    layers = [layer.astype(np.float64) for layer in joined]
+    return tuple((layer[:, :-1], layer[:, -1]) for layer in layers)
+
+
+def _best_epoch(
+    model: nn.Sequential, features: Tensor, targets: Tensor, n_train: int
+) -> list[NDArray[np.float16]]:
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
+    )
+    n_steps = EPOCHS * -(-n_train // BATCH_SIZE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, LEARNING_RATE, total_steps=n_steps, pct_start=0.1
+    )
+    best, kept = float("inf"), _joined(model)
+    for epoch in range(EPOCHS):
+        order = torch.from_numpy(np.random.default_rng([0, epoch]).permutation(n_train))
+        for rows in torch.split(order, BATCH_SIZE):
+            loss = (model(features[rows])[:, 0] - targets[rows]).abs().mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        with torch.no_grad():
+            error = float((model(features[n_train:])[:, 0] - targets[n_train:]).abs().mean())
+        if error < best:
+            best, kept = error, _joined(model)
+    return kept
+
+
+def _joined(model: nn.Sequential) -> list[NDArray[np.float16]]:
+    """Weights and bias of each layer side by side, as they are stored."""
+    linear = [layer for layer in model if isinstance(layer, nn.Linear)]
+    return [
+        torch.cat([layer.weight, layer.bias[:, None]], dim=1).detach().numpy().astype(np.float16)
+        for layer in linear
+    ]
