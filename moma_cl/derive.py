@@ -28,6 +28,9 @@ from moma_store.records import BlobLink
 
 FloatArray = NDArray[np.float64]
 
+TOLERANT = 2  # version of estimates from which on a few rows may have been seen
+MOST_SEEN = 0.05  # of the rows that judge: a common crystal must not cost a task its best module
+
 PENDING_BLOB = BlobLink(digest="0" * 64, file="0" * 64, n_bytes=0)
 """Stands for the link to a blob that is not written yet; the store would refuse it."""
 
@@ -102,7 +105,8 @@ def estimate(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derive
     roles = roles_of(rows, task.grouping, recipe.predictor)
     known = _sample(roles.train, recipe.estimate.sample_rows) if inputs["sampled"] else roles.train
     common: dict[str, Any] = {"module": inputs["module"], "dataset": inputs["dataset"]}
-    reason = _exclusion(bench, inputs["module"], task, rows, roles)
+    most_seen = MOST_SEEN if recipe.estimate.version >= TOLERANT else 0.0
+    reason = _exclusion(bench, inputs["module"], task, rows, roles, most_seen=most_seen)
     if reason is None and len(known) < 3:
         reason = f"{len(known)} training rows are too few for leave-one-out prediction"
     if reason is not None:
@@ -287,7 +291,13 @@ def train_module(bench: Workbench, derivation: Derivation, recipe: Recipe) -> De
 
 
 def _exclusion(
-    bench: Workbench, module_digest: str | None, task: Task, rows: LiveRows, roles: Roles
+    bench: Workbench,
+    module_digest: str | None,
+    task: Task,
+    rows: LiveRows,
+    roles: Roles,
+    *,
+    most_seen: float,
 ) -> str | None:
     """Why a module must not be a candidate: it has seen answers that the task is judged by."""
     if module_digest is None:
@@ -305,11 +315,11 @@ def _exclusion(
     by_folds = roles.calibration == Calibration.HELD_OUT
     judged = rows.fingerprints[rows.folds != TRAIN] if by_folds else rows.fingerprints
     n_seen = int(known_in(judged, seen).sum())
-    if n_seen == 0:
+    if n_seen <= most_seen * len(judged):
         return None
     return (
         f"its property {module.property} is or determines {task.property}, and it was trained on "
-        f"{n_seen} structures by which this task is judged"
+        f"{n_seen} of {len(judged)} structures by which this task is judged"
     )
 
 

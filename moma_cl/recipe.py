@@ -26,7 +26,7 @@ class EmbeddingSettings:
 class EstimateSettings:
     """How useful a module is: leave-one-out prediction in its embedding space."""
 
-    version: int = 1
+    version: int = 2  # 1: no candidate has seen a single row by which the task is judged
     estimator: str = "ridge"  # "knn" (the paper's) or "ridge" (closed form)
     readout: str = "moments"  # "mean" of the last block (the paper's) or "moments" of all blocks
     k: int = 5  # neighbours, kNN
@@ -161,7 +161,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("embedding", "estimate", "weights", "kernel", "finetune", "module"):
-            versions = {1, 2} if name in {"kernel", "module"} else {1}
+            versions = {1, 2} if name in {"estimate", "kernel", "module"} else {1}
             _check(f"{name}.version", getattr(self, name).version, versions)
         _check("predictor.version", self.predictor.version, {1, 2, 3})
         _check("estimate.estimator", self.estimate.estimator, {"knn", "ridge"})

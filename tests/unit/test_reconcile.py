@@ -330,6 +330,32 @@ def test_a_module_of_the_same_property_that_saw_held_out_structures_is_no_candid
     assert module not in unrelated["excluded"]
 
 
+@pytest.mark.parametrize(("n_seen", "version"), [(1, 2), (1, 1), (12, 2)])
+def test_a_module_of_the_same_property_may_have_seen_a_few_rows_that_judge(
+    hub, write_rows, made_up, short_recipe, n_seen, version
+):
+    recipe = replace(short_recipe, estimate=replace(short_recipe.estimate, version=version))
+    seen = made_up(60)
+    service.add_task(hub, "a", [write_rows(seen)], target="gap", unit="1")
+    others = made_up(60 - n_seen, first=300)
+    service.add_task(
+        hub,
+        "b",
+        [write_rows([*others, *seen[:n_seen]])],
+        target="gap",
+        unit="1",
+        module=ModuleKind.NONE,
+        recipe=recipe,
+    )
+    with Store.open(hub) as store:
+        excluded = store.record(store.ref("compositions/b"))["excluded"]
+        module = store.ref("modules/a")
+    if (n_seen, version) == (1, 2):
+        assert excluded == {}
+    else:
+        assert "of 60 structures by which" in excluded[module]
+
+
 def test_names_are_unique_and_plain(hub, add):
     add("energy", compose=False)
     with pytest.raises(AlreadyExistsError, match="add-data energy"):
