@@ -13,13 +13,13 @@ from moma_cl.composition.weights import Weights, solve_weights
 from moma_cl.datasets import TRAIN, VALIDATION, LiveRows
 from moma_cl.embedding import embed, last_mean
 from moma_cl.head import Head
-from moma_cl.properties import Transform, same_or_determines
+from moma_cl.properties import Transform
 from moma_cl.readout import NETWORKS, fit_readout
 from moma_cl.recipe import EstimateSettings, Recipe
 from moma_cl.reconciling.derivations import Derivation, DerivationKind
-from moma_cl.records import Calibration, Composition, Estimate, Module, Record, Task
-from moma_cl.roles import Roles, roles_of
-from moma_cl.structures.fingerprints import known_in
+from moma_cl.records import Composition, Estimate, Module, Record, Task
+from moma_cl.roles import roles_of
+from moma_cl.seen import exclusion
 from moma_cl.targets import Normaliser
 from moma_cl.training import TrainingSet, predict_graphs, train
 from moma_cl.workbench import Workbench, software, threads
@@ -27,9 +27,6 @@ from moma_store.errors import IntegrityError
 from moma_store.records import BlobLink
 
 FloatArray = NDArray[np.float64]
-
-TOLERANT = 2  # version of estimates from which on a few rows may have been seen
-MOST_SEEN = 0.05  # of the rows that judge: a common crystal must not cost a task its best module
 
 PENDING_BLOB = BlobLink(digest="0" * 64, file="0" * 64, n_bytes=0)
 """Stands for the link to a blob that is not written yet; the store would refuse it."""
@@ -105,8 +102,9 @@ def estimate(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derive
     roles = roles_of(rows, task.grouping, recipe.predictor)
     known = _sample(roles.train, recipe.estimate.sample_rows) if inputs["sampled"] else roles.train
     common: dict[str, Any] = {"module": inputs["module"], "dataset": inputs["dataset"]}
-    most_seen = MOST_SEEN if recipe.estimate.version >= TOLERANT else 0.0
-    reason = _exclusion(bench, inputs["module"], task, rows, roles, most_seen=most_seen)
+    version, reason = recipe.estimate.version, None
+    if inputs["module"] is not None:
+        reason = exclusion(bench, inputs["module"], task, rows, roles, version=version)
     if reason is None and len(known) < 3:
         reason = f"{len(known)} training rows are too few for leave-one-out prediction"
     if reason is not None:
@@ -287,39 +285,6 @@ def train_module(bench: Workbench, derivation: Derivation, recipe: Recipe) -> De
             **readout.to_arrays(),
         },
         base=bench.base(task.module),
-    )
-
-
-def _exclusion(
-    bench: Workbench,
-    module_digest: str | None,
-    task: Task,
-    rows: LiveRows,
-    roles: Roles,
-    *,
-    most_seen: float,
-) -> str | None:
-    """Why a module must not be a candidate: it has seen answers that the task is judged by."""
-    if module_digest is None:
-        return None
-    module = Module.from_doc(bench.store.record(module_digest))
-    if not same_or_determines(module.property, task.property):
-        return None
-    seen = bench.store.blob(module.blob, ["fingerprints"]).arrays["fingerprints"].astype(np.uint64)
-    if len(seen) == 0:
-        return (
-            f"its property {module.property} is or determines {task.property}, and nobody knows "
-            "on which structures it was trained"
-        )
-    # in a cross-validation every row judges in its turn
-    by_folds = roles.calibration == Calibration.HELD_OUT
-    judged = rows.fingerprints[rows.folds != TRAIN] if by_folds else rows.fingerprints
-    n_seen = int(known_in(judged, seen).sum())
-    if n_seen <= most_seen * len(judged):
-        return None
-    return (
-        f"its property {module.property} is or determines {task.property}, and it was trained on "
-        f"{n_seen} of {len(judged)} structures by which this task is judged"
     )
 
 

@@ -22,6 +22,7 @@ from moma_cl.recipe import Recipe
 from moma_cl.reconciling.derivations import Derivation
 from moma_cl.records import Calibration, Composition, Grouping, Method, Predictor, Task
 from moma_cl.roles import Roles, roles_of
+from moma_cl.seen import UNSEEN_ONLY, judged_by_unseen
 from moma_cl.targets import Normaliser
 from moma_cl.training import TrainingSet, predict_graphs, train
 from moma_cl.workbench import Workbench, software
@@ -95,6 +96,8 @@ def fit_predictor(bench: Workbench, derivation: Derivation, recipe: Recipe) -> D
     composition = Composition.from_doc(bench.store.record(inputs["composition"]))
     rows = bench.rows(inputs["dataset"])
     roles = roles_of(rows, task.grouping, recipe.predictor)
+    if recipe.predictor.version >= UNSEEN_ONLY:
+        roles = judged_by_unseen(bench, composition, task, rows, roles)
     normaliser = Normaliser.fit(rows.targets[roles.train], Transform(task.transform))
     vector = bench.merged(composition)
     embedded = bench.embeddings(composition.module, vector, rows, recipe.embedding)

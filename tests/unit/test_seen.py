@@ -1,0 +1,78 @@
+"""What a module has seen of a task does not judge it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from moma_cl import seen, service
+from moma_cl.progress import quiet
+from moma_cl.recipe import PredictorSettings
+from moma_cl.records import Composition, Module, ModuleKind, Predictor, Task
+from moma_cl.roles import roles_of
+from moma_cl.structures.fingerprints import known_in
+from moma_cl.workbench import Workbench
+from moma_store.store import Store
+
+FOLDS = ("train", "train", "validation", "held-out")
+
+
+@pytest.fixture
+def hub(tmp_path, short_recipe, write_rows, made_up):
+    """One module of 120 rows; a task of the same property with these rows and 120 others."""
+    hub = tmp_path / "hub"
+    service.init(hub, backbone="cgcnn", recipe=short_recipe)
+    rows = [{**row, "fold": FOLDS[i % 4]} for i, row in enumerate(made_up(240))]
+    service.add_task(hub, "a", [write_rows(rows[:120], "a.jsonl")], target="gap", unit="1")
+    service.add_task(
+        hub,
+        "b",
+        [write_rows(rows)],
+        target="gap",
+        unit="1",
+        fold_column="fold",
+        module=ModuleKind.NONE,
+    )
+    return hub
+
+
+@pytest.mark.parametrize(
+    ("least", "version", "named"), [(20, 2, False), (50, 2, True), (20, 1, True)]
+)
+def test_a_module_may_have_seen_many_rows_where_enough_others_judge(
+    hub, monkeypatch, least, version, named
+):
+    monkeypatch.setattr(seen, "MIN_UNSEEN", least)
+    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+        task, rows, roles = _task(store, bench)
+        digest = store.ref("modules/a")
+        reason = seen.exclusion(bench, digest, task, rows, roles, version=version)
+    assert (reason is not None) == named
+
+
+def test_only_rows_that_no_module_has_seen_judge(hub):
+    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+        task, rows, roles = _task(store, bench)
+        digest = store.ref("modules/a")
+        fingerprints = store.blob(Module.from_doc(store.record(digest)).blob).arrays["fingerprints"]
+        fitted = Predictor.from_doc(store.record(store.ref("fitted/b")))
+        found = Composition.from_doc(store.record(fitted.composition))
+        alone = replace(found, modules=(), weights=(), backbone_weight=1.0)
+        composed = replace(found, modules=(digest,), weights=(1.0,), backbone_weight=0.0)
+        left = seen.judged_by_unseen(bench, composed, task, rows, roles)
+        untouched = seen.judged_by_unseen(bench, alone, task, rows, roles)
+    known = known_in(rows.fingerprints, fingerprints)
+    for before, after, same in (
+        (roles.validation, left.validation, untouched.validation),
+        (roles.held_out, left.held_out, untouched.held_out),
+    ):
+        assert after.tolist() == before[~known[before]].tolist()
+        assert 0 < len(after) < len(before)
+        assert np.array_equal(same, before)
+    assert np.array_equal(left.train, roles.train)
+
+
+def _task(store, bench):
+    fitted = Predictor.from_doc(store.record(store.ref("fitted/b")))
+    rows, task = bench.rows(fitted.dataset), Task.from_doc(store.record(fitted.task))
+    return task, rows, roles_of(rows, task.grouping, PredictorSettings())
