@@ -1,21 +1,19 @@
-"""What it costs to bring compositions up to date, against doing everything again.
+"""What the parts of a pass cost: neighbours, weights, and a pass with nothing to do.
 
-``ONLY=composer`` runs all; ``python -c "from benchmarks import composer; composer.light()"`` leaves
-out what embeds structures. Processor time of one thread, so that neighbours do not count; a pass is
-in wall time.
+Processor time of one thread, so that neighbours do not count; `benchmarks.arrivals` has what embeds
+structures.
 """
 
 from __future__ import annotations
 
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,32 +24,12 @@ from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 from benchmarks.light import _hub as light_hub
-from moma_cl import service
-from moma_cl.backbones.parameters import rounded
 from moma_cl.composition import weights
 from moma_cl.composition.estimate import knn_leave_one_out
-from moma_cl.progress import quiet
-from moma_cl.recipe import EstimateSettings, Recipe
-from moma_cl.reconciling.composer import Composer
-from moma_cl.reconciling.derivations import Derivation, DerivationKind
-from moma_cl.records import Composition, Estimate, Module, ModuleKind
-from moma_cl.workbench import Workbench, hub_of
+from moma_cl.recipe import EstimateSettings
+from moma_cl.records import Estimate
 from moma_store.store import Store
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "paper"
-TASKS = {
-    "jarvis_2d_dielectric_opt": "dielectric_constant",
-    "jarvis_2d_eform": "formation_energy",
-    "jarvis_2d_exfoliation": "exfoliation_energy",
-    "mp_elastic_anisotropy": "elastic_anisotropy",
-    "mp_eps_electronic": "log_eps_electronic",
-    "mp_phonons": "log_last_phdos_peak",
-    "mp_poisson_ratio": "poisson_ratio",
-    "mp_poly_electronic": "poly_electronic",
-    "mp_poly_total": "poly_total",
-    "jarvis_2d_eform_again": "formation_energy",
-}
-N_MODULES = 18
 N_RECORDS = 10_000
 N_FEATURES = 64
 KNN_ROWS = (1_000, 5_000, 20_000, 50_000)
@@ -63,11 +41,6 @@ Features = NDArray[np.float64]
 
 def run() -> list[Row]:
     """Measure everything."""
-    return [*light(), *arrival(), *more_rows()]
-
-
-def light() -> list[Row]:
-    """Measure what needs no structures."""
     with threadpool_limits(limits=1):
         rows = [row for n_rows in KNN_ROWS for row in knn(n_rows)]
         return [*rows, knn_memory(), solving(18, 0.005), solving(512, 0.3), nothing_stale()]
@@ -164,8 +137,8 @@ def nothing_stale() -> Row:
         command = [sys.executable, "-m", "moma_cli", "--hub", str(hub), "update"]
         ours, bare = [], []
         for _ in range(REPEATS):
-            ours.append(_wall(lambda: subprocess.run(command, check=True)))
-            bare.append(_wall(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True)))
+            ours.append(_started(command))
+            bare.append(_started([sys.executable, "-c", "pass"]))
     more = statistics.median(ours) - statistics.median(bare)
     name = f"update, {N_RECORDS:,} records, nothing stale, more than a bare start"
     return _row(name, (statistics.median(ours), statistics.median(bare)), "s", more, ("<=", 1.0))
@@ -185,162 +158,6 @@ def _fill(hub: Path) -> None:
                     transaction.put_memo(f"estimate:{digest}", digest, 1.0)
 
 
-# what arrives, against everything again
-
-
-class Composing(Composer):
-    """Makes estimates and compositions only."""
-
-    def derive(self, derivation: Derivation, why: str) -> str | None:
-        """Derive them; everything else is not known."""
-        if derivation.kind in {DerivationKind.ESTIMATE, DerivationKind.COMPOSITION}:
-            return super().derive(derivation, why)
-        return None
-
-
-def arrival() -> list[Row]:
-    """Let module 19 come to ten tasks: only its estimates and what follows from them are due."""
-    with _hubs() as (step_by_step, at_once):
-        for hub in (step_by_step, at_once):
-            _bring_tasks(hub)
-        last = _bring_modules(step_by_step, N_MODULES + 1, hold_back=1)
-        _bring_modules(at_once, N_MODULES + 1)
-        _compose(step_by_step)
-        _move_in(step_by_step, last)
-        incremental, scratch = _compose(step_by_step), _compose(at_once)
-        same = _compositions(step_by_step) == _compositions(at_once)
-    name = f"module {N_MODULES + 1} arrives at {len(TASKS)} tasks, against from scratch"
-    return [
-        _row(name, (incremental, scratch), "s", scratch / incremental, (">=", 10.0)),
-        _row(f"{name}: identical records", (float(same), None), "", float(same), (">=", 1.0)),
-    ]
-
-
-def more_rows() -> list[Row]:
-    """Append a tenth more rows to one task; the others stay as they are."""
-    name = "mp_phonons"
-    with _hubs() as (step_by_step, at_once):
-        for hub in (step_by_step, at_once):
-            _bring_tasks(hub, short=name)
-            _bring_modules(hub, N_MODULES)
-        _compose(step_by_step)
-        others = _compositions(step_by_step)
-        for hub in (step_by_step, at_once):
-            service.add_data(hub, name, [_part(name, last=True)], compose=False)
-        incremental = _compose(step_by_step, [name])
-        scratch = _compose(at_once, [name])
-        after = _compositions(step_by_step)
-        changed = {ref for ref in others if after[ref] != others[ref]}
-        ref = f"compositions/{name}"
-        same = after[ref] == _compositions(at_once)[ref]
-    what = "a tenth more rows for one task, against from scratch"
-    as_it_should = float(same and changed <= {ref})
-    return [
-        _row(what, (incremental, scratch), "s", scratch / incremental, (">=", 5.0)),
-        _row(f"{what}: same record, others untouched", (as_it_should, None), "", as_it_should),
-    ]
-
-
-@contextmanager
-def _hubs() -> Iterator[tuple[Path, Path]]:
-    with tempfile.TemporaryDirectory() as folder:
-        hubs = (Path(folder) / "steps", Path(folder) / "once")
-        for hub in hubs:
-            # module zero is one of the candidates
-            settings = EstimateSettings(max_candidates=N_MODULES + 2)
-            service.init(hub, recipe=replace(Recipe(), estimate=settings))
-        yield hubs
-
-
-def _bring_tasks(hub: Path, short: str | None = None) -> None:
-    for name, target in TASKS.items():
-        source = _part(name) if name == short else DATA / f"{name.removesuffix('_again')}.jsonl.gz"
-        service.add_task(hub, name, [source], target=target, unit="1", compose=False)
-
-
-def _part(name: str, *, last: bool = False) -> Path:
-    """Write the first ten elevenths of a file, or the rest."""
-    import gzip
-
-    lines = gzip.decompress((DATA / f"{name}.jsonl.gz").read_bytes()).splitlines(keepends=True)
-    cut = len(lines) * 10 // 11
-    path = Path(tempfile.gettempdir()) / f"{name}-{'last' if last else 'first'}.jsonl"
-    path.write_bytes(b"".join(lines[cut:] if last else lines[:cut]))
-    return path
-
-
-def _bring_modules(hub: Path, n_modules: int, *, hold_back: int = 0) -> dict[str, str]:
-    """Have just so many modules: those the hub started with, then perturbed backbones."""
-    with Store.open(hub, write=True) as store:
-        present = dict(list(store.refs("modules/").items())[:n_modules])
-        for name, digest in list(store.refs("modules/").items())[n_modules:]:
-            _move(store, name, None, digest)
-        for number in range(len(present), n_modules):
-            name = f"modules/perturbed-{number:02d}"
-            present[name] = _perturbed(store, number)
-            _move(store, name, present[name], None)
-        held = dict(list(present.items())[n_modules - hold_back :])
-        for name, digest in held.items():
-            _move(store, name, None, digest)
-    return held
-
-
-def _move_in(hub: Path, modules: dict[str, str]) -> None:
-    with Store.open(hub, write=True) as store:
-        for name, digest in modules.items():
-            _move(store, name, digest, None)
-
-
-def _move(store: Store, name: str, new: str | None, old: str | None) -> None:
-    with store.transaction("module") as transaction:
-        transaction.move_ref(name, new, expected=old)
-
-
-def _perturbed(store: Store, number: int) -> str:
-    hub = hub_of(store)
-    base = store.blob(hub.parameters).arrays["parameters"]
-    noise = np.random.default_rng(number).normal(size=len(base)).astype("f4")
-    vector = rounded(base * (1 + 0.02 * noise), base, 8)
-    arrays = {"parameters": vector, "fingerprints": np.zeros(0, "u8")}
-    record = Module(
-        hub=store.refs()["hub"],
-        module=ModuleKind.FULL,
-        property=f"perturbation {number}",
-        dataset=None,
-        blob=store.put_blob(arrays, {"kind": "module-arrays", "format": 1}, base=hub.parameters),
-        n_train=0,
-        n_validation=0,
-        validation_mae=0.0,
-        unit="1",
-        epochs=0,
-        settings={},
-        made_by={},
-        source={},
-    )
-    with store.transaction("module") as transaction:
-        digest = transaction.put_record(record.to_doc())
-        transaction.move_ref(f"scratch/{number}", digest, expected=store.ref(f"scratch/{number}"))
-    return digest
-
-
-def _compose(hub: Path, tasks: list[str] | None = None) -> float:
-    """Bring estimates, compositions and merges up to date; seconds."""
-    start = time.perf_counter()
-    with Store.open(hub, write=True) as store:
-        before = store.refs("compositions/")
-        Composing(store=store, progress=quiet).run(only=tasks)
-        with Workbench(store=store, progress=quiet) as bench:
-            for name, digest in store.refs("compositions/").items():
-                if before.get(name) != digest:
-                    bench.merged(Composition.from_doc(store.record(digest)))
-    return time.perf_counter() - start
-
-
-def _compositions(hub: Path) -> dict[str, str]:
-    with Store.open(hub) as store:
-        return store.refs("compositions/")
-
-
 def _cpu(work: Callable[[], Any], repeats: int) -> tuple[float, Any]:
     """Least processor time, and the result."""
     seconds = []
@@ -351,10 +168,12 @@ def _cpu(work: Callable[[], Any], repeats: int) -> tuple[float, Any]:
     return min(seconds), result
 
 
-def _wall(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+def _started(command: list[str]) -> float:
+    """Processor time of a process, s."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def _row(

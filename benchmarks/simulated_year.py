@@ -5,7 +5,7 @@ must agree in every derived record, every row must be in exactly once, and a nig
 depend on how many nights there were before.
 
 ``python -m benchmarks.simulated_year --nights 20 --seed 1`` runs a shorter one, and prints one
-JSON object.
+JSON object; with ``--keep FOLDER`` the hubs stay there, each with the cost of its nights so far.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import os
 import random
+import resource
 import signal
 import sys
 import tempfile
@@ -25,6 +26,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import mean
 from typing import Any
+
+import numpy as np
 
 from moma_cl import service
 from moma_cl.datasets import SegmentRows
@@ -131,7 +134,7 @@ class Year:
     inputs: Path
     disturbed: bool
     draw: random.Random
-    costs: list[dict[str, float]] = field(default_factory=list)
+    costs: list[dict[str, Any]] = field(default_factory=list)
     kills: int = 0
     overlaps: int = 0
     _usual: float = 0.5  # seconds that a pass lately took
@@ -145,7 +148,7 @@ class Year:
             self._live_through(night)
 
     def _live_through(self, night: Night) -> None:
-        start = time.perf_counter()
+        start, processor = time.perf_counter(), _children()
         if night.new_task is not None:
             self._surely(lambda: self._add_task(str(night.new_task)))
             self._surely(lambda: self._update(night))
@@ -157,13 +160,15 @@ class Year:
             self._surely(lambda: self._retract(task, ids))
             self._surely(lambda: self._update(night))
         rows = sum(len(rows) for _, _, rows in night.deliveries)
-        self._count(night, rows, time.perf_counter() - start)
+        self._count(night, rows, time.perf_counter() - start, _children() - processor)
 
-    def _count(self, night: Night, rows: int, seconds: float) -> None:
-        last = json.loads((self.hub / "cost.json").read_text())
+    def _count(self, night: Night, rows: int, seconds: float, processor: float) -> None:
         kind = "new task" if night.new_task else "data" if rows or night.retracted else "idle"
-        self.costs.append({"night": night.number, "rows": rows, "seconds": seconds, **last})
-        self.costs[-1]["kind"] = kind  # type: ignore[assignment]
+        cost = {"night": night.number, "kind": kind, "rows": rows, "seconds": seconds}
+        last = json.loads((self.hub / "cost.json").read_text())
+        self.costs.append({**cost, "processor": processor, **last})
+        with (self.hub.parent / "nights.jsonl").open("a") as file:
+            file.write(json.dumps(self.costs[-1]) + "\n")
 
     def _add_task(self, name: str) -> None:
         file = self.inputs / f"{name}.jsonl"
@@ -251,6 +256,12 @@ class Year:
         return process
 
 
+def _children() -> float:
+    """Processor time of all processes that have ended, s."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def _run(work: Callable[[], object], days: int) -> None:
     """Do the work of one process, by a clock that may be wrong."""
     defaults = Store.open.__func__.__kwdefaults__  # type: ignore[attr-defined]
@@ -291,6 +302,7 @@ def compare(nights: int, seed: int, folder: Path) -> dict[str, Any]:
         "rows_wrong": sum(_rows_wrong(year.hub, ledger) for year in years),
         "left_in_inbox": sum(len(_left(year.hub)) for year in years),
         "seconds": round(sum(sum(c["seconds"] for c in year.costs) for year in years), 1),
+        "linear": _linear(calm.costs),
         "costs": _table(calm.costs),
     }
 
@@ -333,6 +345,24 @@ def _left(hub: Path) -> list[Path]:
     return [file for place in places for file in place.iterdir() if file.is_file()]
 
 
+def _linear(costs: list[dict[str, Any]]) -> dict[str, float]:
+    """Fit a night's processor time by what arrived, and say what it grew by beyond that."""
+    columns = {
+        "s_new_task": [float(cost["kind"] == "new task") for cost in costs],
+        "s_data": [float(cost["kind"] == "data") for cost in costs],
+        "s_row": [float(cost["rows"]) for cost in costs],
+        "s_derivation": [float(cost["derived"]) for cost in costs],
+        "s_nothing": [1.0] * len(costs),
+        "s_more_at_the_end": [cost["night"] / max(1, len(costs) - 1) for cost in costs],
+    }
+    design = np.stack(list(columns.values()), axis=1)
+    target = np.array([cost["processor"] for cost in costs])
+    found = np.linalg.lstsq(design, target)[0]
+    unexplained = np.var(target - design @ found) / np.var(target)
+    named = {name: round(float(value), 4) for name, value in zip(columns, found, strict=True)}
+    return {**named, "explained": round(1.0 - float(unexplained), 3)}
+
+
 def _table(costs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Sum up the costs by quarter of the year and kind of night."""
     quarter = max(1, len(costs) // 4)
@@ -350,6 +380,7 @@ def _table(costs: list[dict[str, Any]]) -> list[dict[str, Any]]:
                     "quarter": number + 1,
                     "nights": len(chosen),
                     "seconds": round(mean(cost["seconds"] for cost in chosen), 3),
+                    "processor": round(mean(cost["processor"] for cost in chosen), 3),
                     "rows": rows,
                     "intake_ms_per_row": round(
                         1e3 * sum(cost["intake"] for cost in chosen) / max(1, rows), 2
@@ -377,7 +408,9 @@ def run() -> list[dict[str, Any]]:
     ]  # fmt: skip
     for cost in found["costs"]:
         name = f"{cost['kind']} night, quarter {cost['quarter']}, {cost['derivations']} derivations"
-        rows.append(_line(name, cost["seconds"], None, "s", None, holds=None))
+        rows.append(_line(name, cost["processor"], cost["seconds"], "s", None, holds=None))
+    for name, value in found["linear"].items():
+        rows.append(_line(f"a night's processor time: {name}", value, None, "", None, holds=None))
     return rows
 
 
@@ -394,6 +427,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--nights", type=int, default=NIGHTS)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        print(json.dumps(compare(given.nights, given.seed, Path(place)), indent=1))
+        home = given.keep or Path(place)
+        home.mkdir(parents=True, exist_ok=True)
+        print(json.dumps(compare(given.nights, given.seed, home), indent=1))

@@ -138,7 +138,7 @@ def _embedded(
         return bench.embeddings(kind, vector, rows, recipe.embedding)[known]
     graphs = bench.graphs(rows)  # screening many modules is worth no cache
     return embed(
-        bench.encoder(kind, vector),
+        bench.embedder(kind, vector),
         [graphs[row] for row in known],
         max_nodes=recipe.embedding.max_nodes,
     )

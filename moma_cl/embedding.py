@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch_geometric.data import Batch, Data
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.graphs.batching import batches_by_nodes, collate
 from moma_cl.head import mean_and_deviation
+from moma_cl.pyg import Batch, Data
 
 N_STATISTICS = 4  # mean, deviation, smallest, largest
 

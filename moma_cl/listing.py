@@ -6,7 +6,6 @@ Light: none of it imports numpy or torch, and no blob is opened.
 from __future__ import annotations
 
 import difflib
-import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from moma_cl.finding import TASK_REFS, existing_task
+from moma_cl.module_listing import weights_by_module
 from moma_cl.past import Past
 from moma_cl.reconciling.reconcile import TaskState, task_names, task_state
-from moma_cl.records import Composition, Module, Predictor, Segment
+from moma_cl.records import Composition, Predictor, Segment
 from moma_store.catalogue import Snapshot
 from moma_store.entries import HistoryEntry
 from moma_store.errors import InvalidInputError, NotFoundError
@@ -88,52 +88,6 @@ class TaskListed:
     module: str | None
     dataset: str
     created: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModuleListed:
-    """A module that tasks may compose.
-
-    Attributes
-    ----------
-    name
-        The module's name, which is its task's.
-    version
-        How often the task's module has changed: 1 for the first.
-    digest
-        Digest of its record.
-    task
-        The task it was trained on.
-    kind
-        ``full`` or ``adapter``.
-    property
-        Canonical name of what that task predicts.
-    bytes
-        Size of the file that holds its parameters.
-    created
-        When it was taken up, UTC, ISO 8601.
-    rows
-        Training rows.
-    validation_mae
-        Mean absolute error on the validation fold at the end of its training, in the unit.
-    unit
-        The task's unit.
-    used_by
-        Its weight in the composition of each task that uses it.
-    """
-
-    name: str
-    version: int
-    digest: str
-    task: str
-    kind: str
-    property: str
-    bytes: int
-    created: str
-    rows: int
-    validation_mae: float
-    unit: str
-    used_by: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,33 +193,6 @@ def task(path: Path, name: str) -> TaskListed:
         return _task_listed(view, Past.of(view), existing_task(view, name))
 
 
-def modules(path: Path) -> list[ModuleListed]:
-    """List the modules of a hub.
-
-    Parameters
-    ----------
-    path
-        The hub.
-
-    Returns
-    -------
-    list[ModuleListed]
-        The present modules by name.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no hub.
-    """
-    with _without_collector(), _reading(path) as view:
-        past = Past.of(view)
-        used = _weights_by_module(view)
-        return [
-            _module_listed(view, past, name, digest, used.get(digest, {}))
-            for name, digest in sorted(view.refs("modules/").items())
-        ]
-
-
 def show(path: Path, name: str) -> Shown:
     """Show a task with all that belongs to it, or a single record.
 
@@ -300,7 +227,7 @@ def show(path: Path, name: str) -> Shown:
             name=name,
             digest=digest,
             refs=Past.of(view).of_refs(ref for ref, target in refs.items() if target == digest),
-            used_by=_weights_by_module(view).get(digest, {}),
+            used_by=weights_by_module(view).get(digest, {}),
             document=document,
         )
 
@@ -332,18 +259,6 @@ def log(path: Path, *, limit: int | None = None, task: str | None = None) -> lis
             return [_logged(entry) for entry in view.history(limit=limit)]
         entries = [_logged(entry) for entry in view.history()]
         return [entry for entry in entries if entry.task == task][:limit]
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Make many small objects without Python's search for cycles, which there are none of."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 @contextmanager
@@ -382,30 +297,6 @@ def _task_listed(view: Snapshot, past: Past, state: TaskState) -> TaskListed:
     )
 
 
-def _module_listed(
-    view: Snapshot, past: Past, ref: str, digest: str, used_by: dict[str, float]
-) -> ModuleListed:
-    # Only what is shown is read: a hub may have ten thousand modules.
-    module = view.record(digest)
-    Module.check_doc(module)
-    moves = past.moves[ref]
-    name = ref.removeprefix("modules/")
-    return ModuleListed(
-        name=name,
-        version=len(moves),
-        digest=digest,
-        task=name,
-        kind=module["module"],
-        property=module["property"],
-        bytes=module["blob"]["bytes"],
-        created=moves[-1].at,
-        rows=module["n_train"],
-        validation_mae=module["validation_mae"],
-        unit=module["unit"],
-        used_by=used_by,
-    )
-
-
 def _weights(past: Past, composition: Composition) -> tuple[Weight, ...]:
     """Name the modules of a composition, heaviest first."""
     pairs = sorted(
@@ -416,16 +307,6 @@ def _weights(past: Past, composition: Composition) -> tuple[Weight, ...]:
         Weight(module=past.module_names.get(digest, digest[:12]), digest=digest, weight=weight)
         for weight, digest in pairs
     )
-
-
-def _weights_by_module(view: Snapshot) -> dict[str, dict[str, float]]:
-    """Give the weight of each module in each task's present composition."""
-    used: dict[str, dict[str, float]] = {}
-    for ref, digest in view.refs("compositions/").items():
-        composition = Composition.from_doc(view.record(digest))
-        for module, weight in zip(composition.modules, composition.weights, strict=True):
-            used.setdefault(module, {})[ref.removeprefix("compositions/")] = weight
-    return used
 
 
 def _task_shown(view: Snapshot, name: str) -> Shown:
@@ -457,7 +338,7 @@ def _task_shown(view: Snapshot, name: str) -> Shown:
         name=name,
         digest=state.task_digest,
         refs=past.of_refs(f"{kind}/{name}" for kind in TASK_REFS),
-        used_by=_weights_by_module(view).get(view.ref(f"modules/{name}") or "", {}),
+        used_by=weights_by_module(view).get(view.ref(f"modules/{name}") or "", {}),
         document=document,
     )
 

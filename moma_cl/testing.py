@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch, Data
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.parameters import load_vector, manifest_of, to_vector
 from moma_cl.graphs.batching import collate
+from moma_cl.pyg import Batch, Data
 from moma_cl.records import ModuleKind
 from moma_cl.structures.crystals import Crystal, FloatArray
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch_geometric.data import Data
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.graphs.batching import collate
 from moma_cl.head import Head
+from moma_cl.pyg import Data
 from moma_cl.recipe import TrainingSettings
 from moma_store.errors import MomaError
 

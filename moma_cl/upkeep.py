@@ -91,7 +91,12 @@ def live_results(view: Snapshot) -> set[str]:
 
 
 def verify(
-    path: Path, *, deep: bool = False, repair: bool = False, wait: float = 0.0
+    path: Path,
+    *,
+    deep: bool = False,
+    repair: bool = False,
+    wait: float = 0.0,
+    catalogue: Path | None = None,
 ) -> Verification:
     """Verify everything in a hub.
 
@@ -105,6 +110,8 @@ def verify(
         Whether to put damaged blobs into quarantine and to restore a damaged catalogue.
     wait
         How long to wait for a writer, s.
+    catalogue
+        The catalogue's folder, for the repair of a ``hub.toml`` that does not tell.
 
     Returns
     -------
@@ -115,10 +122,14 @@ def verify(
     ------
     NotFoundError
         If there is no hub.
+    InvalidInputError
+        If `catalogue` is not this hub's.
     IntegrityError
         If what should be repaired cannot be.
     """
-    return verify_store(path, deep=deep, repair=repair, wait=wait, roots=live_results)
+    return verify_store(
+        path, deep=deep, repair=repair, wait=wait, catalogue=catalogue, roots=live_results
+    )
 
 
 def gc(path: Path, *, dry_run: bool = False, wait: float = 0.0) -> Collected:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -13,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
-from torch_geometric.data import Data
+from threadpoolctl import ThreadpoolController
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.parameters import (
@@ -31,6 +32,7 @@ from moma_cl.embedding import embed
 from moma_cl.graphs.batching import GraphCache, graphs_of
 from moma_cl.graphs.cache import ByteCache
 from moma_cl.progress import Progress
+from moma_cl.pyg import Data
 from moma_cl.readout import Readout
 from moma_cl.recipe import EmbeddingSettings
 from moma_cl.records import Composition, Dataset, Hub, Module, ModuleKind, Segment
@@ -107,6 +109,7 @@ class Workbench:
     _rows: dict[str, LiveRows] = field(init=False, default_factory=dict)
     _segments: dict[str, SegmentRows | frozenset[str]] = field(init=False, default_factory=dict)
     _graphs: dict[str, list[Data]] = field(init=False, default_factory=dict)
+    _embedders: dict[ModuleKind, Backbone] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.hub = hub_of(self.store)
@@ -251,7 +254,7 @@ class Workbench:
             key = self._embedding_key(encoder_digest, digest, settings)
             (stored,) = self._embedding_cache.get_many([key])
             if stored is None:
-                encoder = encoder or self.encoder(kind, vector)
+                encoder = encoder or self.embedder(kind, vector)
                 embedded = self._embed_segment(encoder, digest, settings)
                 self._embedding_cache.put_many({key: embedded.tobytes()})
             else:
@@ -259,6 +262,13 @@ class Workbench:
                 embedded = np.frombuffer(stored, np.float32).reshape(n_rows, -1)
             parts.append(embedded[kept])
         return np.concatenate(parts)
+
+    def embedder(self, kind: ModuleKind, vector: ParameterVector) -> Backbone:
+        """Load parameters into an encoder that is kept, for this call: making one takes 10 ms."""
+        if kind not in self._embedders:
+            self._embedders[kind] = self.encoder(kind, vector)
+        load_vector(self._embedders[kind], vector, self.manifest(kind))
+        return self._embedders[kind]
 
     def _embed_segment(
         self, encoder: Backbone, digest: str, settings: EmbeddingSettings
@@ -298,10 +308,16 @@ def threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
-        with threadpool_limits(limits=count):
+        with _libraries(len(sys.modules)).limit(limits=count):
             yield
     finally:
         torch.set_num_threads(before)
+
+
+@lru_cache(maxsize=1)
+def _libraries(n_modules: int) -> ThreadpoolController:  # noqa: ARG001  it tells old from new
+    """Find the libraries that use threads, anew whenever something was imported."""
+    return ThreadpoolController()
 
 
 def software() -> Mapping[str, str]:

@@ -1,6 +1,7 @@
-"""Small made-up crystals and hubs for all tests."""
+"""Small made-up crystals and hubs for all tests, and the count of the faults they survive."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +74,34 @@ def short_recipe() -> Recipe:
     """One thread, and trainings of a second."""
     training = TrainingSettings(epochs=3, batch_size=32, patience=3)
     return Recipe(threads=1, finetune=training, module=training)
+
+
+_REACHED = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def reached(request):
+    """Call with a line to be printed once the run is over."""
+    lines = request.config.stash.setdefault(_REACHED, [])
+    return lines.append
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for mark in item.iter_markers("fault"):
+            item.user_properties.append(("fault", mark.args[0]))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    lines = list(config.stash.get(_REACHED, []))
+    cases = Counter(
+        fault
+        for report in terminalreporter.stats.get("passed", [])
+        for name, fault in report.user_properties
+        if name == "fault"
+    )
+    lines += [f"{fault}: {number}" for fault, number in sorted(cases.items())]
+    if lines:
+        terminalreporter.section("faults survived")
+        for line in lines:
+            terminalreporter.line(line)

@@ -39,10 +39,10 @@ _ABOUT = (
 )
 _ABOUT_CHOICES = (
     "*alone* is what validation rows choose among `kernel`, `ft`, `mean` without modules. "
-    "`moma-full` is the composed encoder fine-tuned, as in the paper. *composed* is `moma-default`, "
-    "what answers in a hub as it comes: it fine-tunes both starts, and validation rows choose among "
-    "kernel head, composed encoder, backbone, the mean of these two, and its mean with the kernel "
-    "head (`moma-mean`).\n"
+    "`moma-full` is the composed encoder fine-tuned, as in the paper. *composed* is "
+    "`moma-default`, what answers in a hub as it comes: it fine-tunes both starts, and validation "
+    "rows choose among kernel head, composed encoder, backbone, the mean of these two, and its "
+    "mean with the kernel head (`moma-mean`).\n"
 )
 _ABOUT_PUBLISHED = (
     "Published figures: MoMa (arXiv 2502.15483), main table; its JMP backbone has 160 million "

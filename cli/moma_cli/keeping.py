@@ -43,6 +43,13 @@ def verify(
             help="Put damaged blobs into quarantine, restore a damaged catalogue or hub.toml.",
         ),
     ] = False,
+    catalogue: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="With --repair: the catalogue's folder, where a damaged hub.toml cannot tell it.",
+        ),
+    ] = None,
     wait: Wait = 0.0,
 ) -> Answer:
     """Check that everything in the hub is as it was written.
@@ -51,7 +58,7 @@ def verify(
     """
     from moma_cl import upkeep
 
-    found = upkeep.verify(run.hub, deep=deep, repair=repair, wait=wait)
+    found = upkeep.verify(run.hub, deep=deep, repair=repair, wait=wait, catalogue=catalogue)
     problems = [
         Problem(code=f"integrity.{p.kind}", message=_told(p.subject, p.text, p.repaired))
         for p in found.problems

@@ -256,9 +256,10 @@ def _scalar(value: Any) -> str:
 
 
 def _aligned(table: Table, rows: Sequence[Sequence[str]]) -> Iterable[str]:
-    lines = [table.columns, *rows]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    sides = [">" if column in table.numeric else "<" for column in table.columns]
-    line = "  ".join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True))
-    for cells in lines:
-        yield line.format(*cells).rstrip()
+    columns = []
+    for cells in zip(table.columns, *rows, strict=True):
+        width = max(map(len, cells))
+        pad = str.rjust if cells[0] in table.numeric else str.ljust
+        columns.append([pad(cell, width) for cell in cells])
+    for cells in zip(*columns, strict=True):
+        yield "  ".join(cells).rstrip()

@@ -157,12 +157,12 @@ def _rehearsed(
 
 def _going(run: Run, name: str) -> dict[str, Any]:
     """Say what goes with a task: its rows, and its module's part in other tasks."""
-    from moma_cl import listing
+    from moma_cl import listing, module_listing
 
     listed = listing.task(run.hub, name)
     used_by = {
         user: weight
-        for module in listing.modules(run.hub)
+        for module in module_listing.modules(run.hub)
         if module.task == name
         for user, weight in module.used_by.items()
     }

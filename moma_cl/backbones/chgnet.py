@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch_geometric.data import Batch
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.chgnet_graph import ANGLE_CUTOFF, BOND_CUTOFF, CHGNetGraph, chgnet_graphs
@@ -29,6 +28,7 @@ from moma_cl.backbones.chgnet_layers import (
 )
 from moma_cl.backbones.chgnet_weights import encoder_state, readout_state
 from moma_cl.backbones.fused import padded, product
+from moma_cl.pyg import Batch
 from moma_cl.structures.crystals import Crystal
 
 N_ELEMENTS = 94

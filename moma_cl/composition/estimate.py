@@ -90,14 +90,15 @@ def knn_leave_one_out(
     group_of = np.full(n_rows, -1)
     for number, alike in enumerate(together):
         group_of[alike] = number
-    n_strands = max(k, math.isqrt(n_rows * k))
+    # as many strands as the strands that are looked through have entries
+    n_strands = max(k, math.isqrt(n_rows * (k + MORE)))
     width = -(-n_rows // n_strands) * n_strands
     block = max(BLOCK_ROWS, BLOCK_ENTRIES // width)
     buffer = np.empty((min(block, n_rows), width))
     for start in range(0, n_rows, block):
         rows = np.arange(start, min(start + block, n_rows))
         similarity = buffer[: len(rows)]
-        np.matmul(unit[rows], unit.T, out=similarity[:, :n_rows])
+        np.matmul(unit[start : start + block], unit.T, out=similarity[:, :n_rows])
         similarity[:, n_rows:] = -np.inf
         similarity[rows - start, rows] = -np.inf
         for row in np.flatnonzero(group_of[rows] >= 0):
@@ -194,13 +195,13 @@ def ridge_leave_one_out(embeddings: FloatArray, targets: FloatArray, groups: Gro
     features = features[:, varies] / spread[varies]
     vectors, squares = _left_spectrum(features / np.sqrt(max(1, features.shape[1])))
     residual_target = targets - targets.mean()
-    projected = vectors.T @ residual_target
+    projected, squared = vectors.T @ residual_target, vectors**2
     together = repeated(groups)
     best, best_error = np.full(n_rows, np.nan), np.inf
     for ridge in RIDGES * n_rows * 1e-3:
         shrink = squares / (squares + ridge)
         residual = residual_target - vectors @ (shrink * projected)
-        leverage = (vectors**2) @ shrink + 1.0 / n_rows
+        leverage = squared @ shrink + 1.0 / n_rows
         left_out = residual / np.maximum(1.0 - leverage, 1e-9)
         for rows in together:
             hat = (vectors[rows] * shrink) @ vectors[rows].T + 1.0 / n_rows

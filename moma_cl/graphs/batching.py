@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch_geometric.data import Batch, Data
 
 from moma_cl.backbones.base import Backbone, CrystalGraph
 from moma_cl.graphs.building import built
 from moma_cl.graphs.cache import ByteCache
 from moma_cl.graphs.codec import decode
+from moma_cl.pyg import Batch, Data
 from moma_cl.structures.crystals import Crystal, IntArray, PackedCrystals
 
 # Few enough that a killed run loses seconds, many enough that commits cost nothing.
@@ -144,6 +144,25 @@ def graphs_of(
             done += len(chunk)
             if progress is not None:
                 progress(done)
+    return [_graph(backbone.graph_class, tensors) for tensors in found if tensors is not None]
+
+
+def graphs_from(entries: Sequence[bytes], backbone: type[Backbone]) -> list[Data]:
+    """Make graphs of entries of the cache.
+
+    Parameters
+    ----------
+    entries
+        What `moma_cl.graphs.codec.encode` made of each graph.
+    backbone
+        The backbone's class.
+
+    Returns
+    -------
+    list[Data]
+        The graphs, in order.
+    """
+    found = decode(entries)
     return [_graph(backbone.graph_class, tensors) for tensors in found if tensors is not None]
 
 

@@ -49,7 +49,7 @@ def built(chunks: Sequence[Sequence[Crystal]], backbone: type[Backbone]) -> Gene
         yield from (entries_of(chunk, backbone) for chunk in chunks)
         return
     logger.info("building graphs in %d processes", count)
-    with _Workers(backbone, count) as workers, ThreadPoolExecutor(count) as threads:
+    with GraphWorkers(backbone, count) as workers, ThreadPoolExecutor(count) as threads:
         yield from threads.map(workers.entries, chunks)
 
 
@@ -57,20 +57,48 @@ def _n_workers(chunks: Sequence[Sequence[Crystal]], backbone: type[Backbone]) ->
     """Say how many processes are worth starting; one means none."""
     n_atoms = sum(crystal.n_atoms for chunk in chunks for crystal in chunk)
     wanted = n_atoms // _ATOMS_PER_WORKER
-    if wanted < 2 or backbone.name not in backbone_names():
-        return 1
-    # a worker knows a backbone by its name only
-    return min(wanted, _n_cores()) if backbone_class(backbone.name) is backbone else 1
+    return min(wanted, n_cores()) if wanted > 1 and startable(backbone) else 1
 
 
-def _n_cores() -> int:
+def startable(backbone: type[Backbone]) -> bool:
+    """Say whether a worker would find a backbone, which it knows by its name only.
+
+    Parameters
+    ----------
+    backbone
+        The backbone's class.
+
+    Returns
+    -------
+    bool
+        Whether it is installed under its name.
+    """
+    return backbone.name in backbone_names() and backbone_class(backbone.name) is backbone
+
+
+def n_cores() -> int:
+    """Count the cores that this process may run on.
+
+    Returns
+    -------
+    int
+        One at least.
+    """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-class _Workers:
-    """Processes that build graphs; a context manager that ends them."""
+class GraphWorkers:
+    """Processes that build graphs; a context manager that ends them.
+
+    Parameters
+    ----------
+    backbone
+        The backbone's class.
+    count
+        How many processes.
+    """
 
     def __init__(self, backbone: type[Backbone], count: int) -> None:
         self._backbone = backbone
@@ -97,7 +125,18 @@ class _Workers:
             process.wait()
 
     def entries(self, chunk: Sequence[Crystal]) -> list[bytes]:
-        """Have a chunk built; what no worker can do is done here, or fails here."""
+        """Have a chunk built; what no worker can do is done here, or fails here.
+
+        Parameters
+        ----------
+        chunk
+            Some hundreds of structures.
+
+        Returns
+        -------
+        list[bytes]
+            The entry of each graph.
+        """
         process = self._idle.get()
         try:
             entries = _answer(process, chunk)

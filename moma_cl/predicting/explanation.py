@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from moma_cl.datasets import LiveRows
 from moma_cl.past import Past
 from moma_cl.predicting.calibration import learned_rows
 from moma_cl.predicting.predictor import LoadedPredictor
 from moma_cl.records import Composition, Task
 from moma_cl.roles import roles_of
 from moma_cl.standing import BACKBONE
+from moma_cl.structures.crystals import PackedCrystals
+from moma_cl.structures.vacuum import with_vacuum
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,9 +91,7 @@ class Explainer:
             The explainer.
         """
         record = predictor.record
-        rows = bench.rows(record.dataset)
-        grouping = Task.from_doc(store.record(record.task)).grouping
-        learned = learned_rows(roles_of(rows, grouping, predictor.recipe.predictor))
+        rows, learned = _known(bench, predictor)
         return cls(
             ids=tuple(rows.ids[row] for row in learned),
             values=rows.targets[learned],
@@ -123,6 +124,33 @@ class Explainer:
             )
             for row, distance in list(pairs)[: self.count]
         )
+
+
+def known_slabs(bench: Workbench, predictor: LoadedPredictor) -> NDArray[np.bool_]:
+    """Find the known rows whose cell has vacuum.
+
+    Parameters
+    ----------
+    bench
+        Reads the hub.
+    predictor
+        The predictor.
+
+    Returns
+    -------
+    NDArray[np.bool_]
+        Shape ``(n_known,)``, in the order of the domain's points.
+    """
+    rows, learned = _known(bench, predictor)
+    return with_vacuum(PackedCrystals.pack(bench.crystals(rows, learned.tolist())))
+
+
+def _known(bench: Workbench, predictor: LoadedPredictor) -> tuple[LiveRows, NDArray[np.int64]]:
+    """Read a predictor's rows; which of them it knows, in the order of its domain's points."""
+    record = predictor.record
+    rows = bench.rows(record.dataset)
+    grouping = Task.from_doc(bench.store.record(record.task)).grouping
+    return rows, learned_rows(roles_of(rows, grouping, predictor.recipe.predictor))
 
 
 def _modules(store: Store, composition: Composition) -> Mapping[str, float]:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from moma_cl.backbones.base import CrystalGraph
+import numpy as np
+from numpy.typing import NDArray
+
+from moma_cl.backbones.base import Backbone
 from moma_cl.finding import champions, existing_task, matching
-from moma_cl.predicting.explanation import Explainer, KnownRow
+from moma_cl.graphs.ahead import with_graphs
+from moma_cl.predicting.explanation import Explainer, KnownRow, known_slabs
 from moma_cl.predicting.golden import require_golden
 from moma_cl.predicting.predictor import Answers, LoadedPredictor, load_predictor
 from moma_cl.progress import Progress, quiet
-from moma_cl.structures.crystals import Crystal
+from moma_cl.pyg import Data
+from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.structures.elements import SYMBOLS
 from moma_cl.structures.readers import Reading, Row, read_rows
-from moma_cl.structures.rows import ISOLATED, REMARKS
-from moma_cl.structures.validation import check_crystal
+from moma_cl.structures.rows import ISOLATED, REMARKS, SLAB
+from moma_cl.structures.vacuum import with_vacuum
+from moma_cl.structures.validation import RowError, check_crystals
 from moma_cl.workbench import Workbench
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.store import Store
@@ -137,6 +144,29 @@ class _Asked:
     calibration: str
     predictor: str
     explainer: Explainer | None
+    known_slabs: NDArray[np.bool_]  # which known rows have vacuum, shape (n_known,)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Chunk:
+    """Some rows that were looked at.
+
+    Attributes
+    ----------
+    rows
+        The rows.
+    errors
+        What is wrong with each of them.
+    crystals
+        Structures of the others, in order.
+    slabs
+        Which of these have vacuum, shape ``(n_crystals,)``.
+    """
+
+    rows: list[Row]
+    errors: list[RowError | None]
+    crystals: list[Crystal]
+    slabs: NDArray[np.bool_]
 
 
 def predict(
@@ -199,6 +229,7 @@ def predict(
             if digest is None:
                 raise NotFoundError(f"task {name!r} has no predictor yet; run `moma-cl update`")
             predictor = load_predictor(bench, digest)
+            slabs = known_slabs(bench, predictor)
         require_golden(bench, predictor, digest)
         asked = _Asked(
             task=name,
@@ -207,13 +238,17 @@ def predict(
             calibration=str(predictor.record.calibration),
             predictor=digest,
             explainer=Explainer.of(store, bench, predictor) if explain else None,
+            known_slabs=slabs,
         )
         _check_same(earlier, asked)
+        asked_for = _unanswered(read_rows(sources, reading=reading), earlier)
+        chunks = (_checked(rows, bench.backbone) for rows in _chunks(asked_for, CHUNK))
         done = 0
-        for rows in _chunks(_unanswered(read_rows(sources, reading=reading), earlier), CHUNK):
-            yield from _answered(bench, predictor, rows, asked)
-            done += len(rows)
-            progress("predicting", done, 0)
+        with closing(with_graphs(chunks, bench.backbone)) as built:
+            for chunk, graphs in built:
+                yield from _answered(predictor, chunk, graphs, asked)
+                done += len(chunk.rows)
+                progress("predicting", done, 0)
 
 
 def _check_same(earlier: Earlier | None, asked: _Asked) -> None:
@@ -233,31 +268,38 @@ def _unanswered(rows: Iterable[Row], earlier: Earlier | None) -> Iterator[Row]:
     return (row for row in rows if not known or row_key(row.id, row.source) not in known)
 
 
+def _checked(rows: list[Row], backbone: type[Backbone]) -> tuple[_Chunk, list[Crystal]]:
+    """Find out which rows can be answered, and give their structures."""
+    read = [row.crystal for row in rows if row.error is None and row.crystal is not None]
+    found = check_crystals(read, elements=backbone.elements)
+    good = [crystal for crystal, error in zip(read, found, strict=True) if error is None]
+    checked = iter(found)
+    errors = [row.error if row.crystal is None else row.error or next(checked) for row in rows]
+    slabs = with_vacuum(PackedCrystals.pack(good))
+    return _Chunk(rows=rows, errors=errors, crystals=good, slabs=slabs), good
+
+
 def _answered(
-    bench: Workbench, predictor: LoadedPredictor, rows: list[Row], asked: _Asked
+    predictor: LoadedPredictor, chunk: _Chunk, graphs: list[Data], asked: _Asked
 ) -> Iterator[PredictedRow]:
-    problems = {
-        index: problem for index, row in enumerate(rows) if (problem := _problem(bench, row))
-    }
-    good = [index for index in range(len(rows)) if index not in problems]
-    crystals = [crystal for index in good if (crystal := rows[index].crystal) is not None]
-    graphs = bench.backbone.to_graphs(crystals)
     answers = predictor.answer(graphs, level=asked.level) if graphs else None
-    place = {index: position for position, index in enumerate(good)}
-    for index, row in enumerate(rows):
-        if answers is None or index in problems:
-            code, message = problems[index]
-            yield _row(row, asked, status=code, message=message)
-        else:
-            at = place[index]
-            flagged = _flagged(row, graphs[at])
-            yield _good_row(flagged, asked, predictor, answers, crystals[at], at)
+    at = 0
+    for row, error in zip(chunk.rows, chunk.errors, strict=True):
+        if error is not None:
+            yield _row(row, asked, status=error.code, message=error.message)
+        elif answers is not None:
+            near = answers.near.indices[at, : predictor.domain.neighbours]
+            stray = bool(chunk.slabs[at]) and not asked.known_slabs[near].any()
+            flagged = replace(row, flags=_flags(row, graphs[at], stray=stray))
+            yield _good_row(flagged, asked, predictor, answers, chunk.crystals[at], at)
+            at += 1
 
 
-def _flagged(row: Row, graph: CrystalGraph) -> Row:
-    """Flag a row whose graph has no edges."""
-    alone = graph.edge_index.shape[1] == 0
-    return replace(row, flags=(*row.flags, ISOLATED)) if alone else row
+def _flags(row: Row, graph: Data, *, stray: bool) -> tuple[str, ...]:
+    """Say what is unusual about a row; of a molecule, everybody knows that there is vacuum."""
+    if graph.edge_index.shape[1] == 0:
+        return (*row.flags, ISOLATED)
+    return (SLAB,) if stray and not row.flags else row.flags
 
 
 def _good_row(  # noqa: PLR0917  the row, what was asked, and where its answer is
@@ -303,13 +345,6 @@ def _row(
         modules=asked.explainer.modules if asked.explainer else {},
         **{**nothing, **found},
     )
-
-
-def _problem(bench: Workbench, row: Row) -> tuple[str, str] | None:
-    error = row.error
-    if error is None and row.crystal is not None:
-        error = check_crystal(row.crystal, elements=bench.backbone.elements)
-    return None if error is None else (error.code, error.message)
 
 
 def _chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:

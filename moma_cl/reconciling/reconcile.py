@@ -151,6 +151,10 @@ def task_state(store: Reads, name: str) -> TaskState:
     )
 
 
+_KINDS: dict[str, ModuleKind] = {}
+"""Kinds of modules by digest, which names one content for good."""
+
+
 @lru_cache(maxsize=256)
 def _parsed(text: str) -> Recipe:
     """Parse a recipe once: a walk looks at each task several times."""
@@ -398,7 +402,7 @@ def _candidates(store: Reads, worker: Worker, state: TaskState) -> _Candidates |
             digest
             for name, digest in store.refs("modules/").items()
             if name != f"modules/{state.name}"
-            and Module.from_doc(store.record(digest)).module == state.task.module.composed
+            and _kind_of(store, digest) == state.task.module.composed
         }
     )
     limit = state.recipe.estimate.max_candidates - 1  # the backbone is always one
@@ -416,6 +420,13 @@ def _candidates(store: Reads, worker: Worker, state: TaskState) -> _Candidates |
         modules=tuple(sorted(module for _, module in errors[:limit])),
         excluded=tuple(sorted(digest for digest, e in estimates.items() if e.mae is None)),
     )
+
+
+def _kind_of(store: Reads, module: str) -> ModuleKind:
+    """Read the kind of a module once: a walk asks for every task."""
+    if module not in _KINDS:
+        _KINDS[module] = Module.from_doc(store.record(module)).module
+    return _KINDS[module]
 
 
 def _estimate(state: TaskState, module: str | None, *, sampled: bool = False) -> Derivation:

@@ -34,6 +34,9 @@ class Units:
     property: str | None = None
 
 
+_LONGEST = 400  # characters of a header: the expression takes their square
+
+
 @lru_cache(maxsize=1024)
 def split_header(header: str) -> tuple[str, str | None]:
     """Take the unit off a header.
@@ -48,7 +51,7 @@ def split_header(header: str) -> tuple[str, str | None]:
     tuple[str, str | None]
         The name, and the unit if there is one.
     """
-    match = _HEADER.fullmatch(header.strip())
+    match = _HEADER.fullmatch(header.strip()) if len(header) <= _LONGEST else None
     if match is None:
         return header, None
     return match["name"], match["square"] or match["round"]

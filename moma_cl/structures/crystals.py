@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+_STACKED = 256  # which bounds the memory
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Crystal:
@@ -138,3 +140,52 @@ class PackedCrystals:
 
     def __iter__(self) -> Iterator[Crystal]:
         return (self[index] for index in range(len(self)))
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class SameSize:
+    """Crystals with equally many sites, stacked so that all are looked at in one go.
+
+    Attributes
+    ----------
+    places
+        Where each of them stood, shape ``(n_structures,)``.
+    lattices
+        Lattice vectors as rows, shape ``(n_structures, 3, 3)``, Å.
+    atomic_numbers
+        Shape ``(n_structures, n_atoms)``.
+    frac_coords
+        Fractional coordinates, shape ``(n_structures, n_atoms, 3)``.
+    """
+
+    places: IntArray
+    lattices: FloatArray
+    atomic_numbers: IntArray
+    frac_coords: FloatArray
+
+
+def by_size(crystals: PackedCrystals) -> Iterator[SameSize]:
+    """Stack crystals with others of their size.
+
+    Parameters
+    ----------
+    crystals
+        The structures.
+
+    Yields
+    ------
+    SameSize
+        Some hundreds at most of one size, the smallest first; every structure is in one.
+    """
+    sizes = np.diff(crystals.offsets)
+    order = np.argsort(sizes, kind="stable")
+    for alike in np.split(order, np.flatnonzero(np.diff(sizes[order])) + 1):
+        for start in range(0, len(alike), _STACKED):
+            places = alike[start : start + _STACKED]
+            sites = crystals.offsets[places][:, None] + np.arange(sizes[places[0]])
+            yield SameSize(
+                places=places,
+                lattices=crystals.lattices[places],
+                atomic_numbers=crystals.atomic_numbers[sites],
+                frac_coords=crystals.frac_coords[sites],
+            )

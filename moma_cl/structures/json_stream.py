@@ -140,8 +140,7 @@ class JsonStream:
     def _object(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
         made = dict(pairs)
         if len(made) < len(pairs):
-            names = [name for name, _ in pairs]
-            self._repeated.append(next(name for name in names if names.count(name) > 1))
+            self._repeated.append(_first_twice(pairs))
         return made
 
     def _problem(self, length: int) -> InvalidInputError | None:
@@ -190,13 +189,25 @@ def repeated_key(name: str) -> InvalidInputError:
     )
 
 
+def _first_twice(pairs: list[tuple[str, object]]) -> str:
+    """Find the first name that has come before."""
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            return name
+        seen.add(name)
+    raise ValueError("all names differ")
+
+
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """Make an object, refusing what JSON leaves open."""
     made = dict(pairs)
     if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise repeated_key(next(name for name in names if names.count(name) > 1))
+        raise repeated_key(_first_twice(pairs))
     return made
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def load_object(text: str) -> dict[str, object]:
@@ -218,7 +229,7 @@ def load_object(text: str) -> dict[str, object]:
         The text is no JSON, no object, or has a key twice.
     """
     try:
-        loaded = json.loads(text, object_pairs_hook=_unique)
+        loaded = _STRICT.decode(text)
     except (ValueError, RecursionError) as error:
         raise not_json(error) from error
     if not isinstance(loaded, dict):

@@ -35,6 +35,24 @@ def heights(lattice: FloatArray) -> FloatArray:
     return np.array([volume / area for area in areas])
 
 
+def heights_of_many(lattices: FloatArray) -> FloatArray:
+    """Distances between opposite faces of many cells, up to rounding those of `heights`.
+
+    Parameters
+    ----------
+    lattices
+        Lattice vectors as rows, shape ``(n_structures, 3, 3)``, Å; linearly independent.
+
+    Returns
+    -------
+    FloatArray
+        Height of each cell along each lattice vector, shape ``(n_structures, 3)``, Å.
+    """
+    faces = np.cross(lattices[:, [1, 2, 0]], lattices[:, [2, 0, 1]])
+    volumes = np.abs(np.einsum("ij,ij->i", lattices[:, 0], faces[:, 0]))
+    return np.asarray(volumes[:, None] / np.linalg.norm(faces, axis=2))
+
+
 def reduced_basis(lattice: FloatArray) -> FloatArray:
     """Find three short vectors that span the same lattice (Semaev's form of Minkowski reduction).
 

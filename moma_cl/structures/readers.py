@@ -39,7 +39,8 @@ from moma_store.errors import InvalidInputError, MomaError, NotFoundError
 __all__ = ["InputFormat", "Limits", "Reader", "Reading", "Row", "RowError", "read_rows"]
 
 _TABLE = "id_prop.csv"
-_CIF_MARK = re.compile(r"^\s*(data_|_cell_|loop_)", re.IGNORECASE | re.MULTILINE)
+# Blanks without line breaks: a text of nothing but these would be searched anew from each.
+_CIF_MARK = re.compile(r"^[^\S\n]*(data_|_cell_|loop_)", re.IGNORECASE | re.MULTILINE)
 _BY_SUFFIX = {
     ".jsonl": InputFormat.JSONL,
     ".ndjson": InputFormat.JSONL,

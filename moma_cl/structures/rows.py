@@ -11,6 +11,7 @@ from moma_cl.structures.crystals import Crystal
 from moma_cl.structures.documents import is_structure
 from moma_cl.structures.molecules import VACUUM, Molecule
 from moma_cl.structures.places import Place
+from moma_cl.structures.vacuum import LEAST_VACUUM
 from moma_cl.structures.validation import RowError
 from moma_store.errors import InvalidInputError, MomaError
 
@@ -20,10 +21,15 @@ BOXED = "boxed-molecule"
 ISOLATED = "isolated-atoms"
 """Flag of a row whose atoms have no neighbours."""
 
+SLAB = "slab"
+"""Flag of a row whose cell has vacuum, while no known structure near it has any."""
+
 REMARKS: Mapping[str, str] = MappingProxyType(
     {
         BOXED: f"without a whole cell: answered in a box with {VACUUM:g} Å of vacuum",
         ISOLATED: "no atom has a neighbour within the cutoff",
+        SLAB: f"a slab, layer or molecule with at least {LEAST_VACUUM:g} Å of vacuum; the nearest "
+        "known structures have none",
     }
 )
 """What flags mean; a row with one is outside of what any predictor knows."""

@@ -50,6 +50,7 @@ def table(place: Place, limits: Limits, reading: Reading) -> Iterator[Found]:
     tabs = reading.format is InputFormat.TSV or ".tsv" in place.name.lower()
     number = 0
     names: tuple[str, ...] | None = None
+    identity: str | None = None
     column, lost = "", False
     try:
         with place.stream() as stream:
@@ -60,11 +61,12 @@ def table(place: Place, limits: Limits, reading: Reading) -> Iterator[Found]:
                 number = record.line
                 if names is None:
                     names, column = _header(place, record, second, reading)
+                    identity = reading.id_column or _identity(names)
                     continue
                 # What follows a malformed record and has too few cells is the rest of it.
                 lost = record.error is not None or (lost and len(record.cells) < len(names))
                 if record.error is not None or not lost:
-                    yield _record(place, record, names, column, reading)
+                    yield _record(place, record, names, column, identity)
     except READ_ERRORS as error:
         yield cut_off(place, number, error)
 
@@ -98,12 +100,19 @@ def _header(
     )
 
 
+def _identity(names: tuple[str, ...]) -> str | None:
+    """Find the column with the ids."""
+    lowered = {name.lower(): name for name in reversed(names)}
+    known = first_of(ID_NAMES, lowered)
+    return None if known is None else lowered[known]
+
+
 def _holds_structure(cell: str) -> bool:
     return looks_like_path(cell) or "\n" in cell.strip()
 
 
 def _record(
-    place: Place, record: Record, names: tuple[str, ...], column: str, reading: Reading
+    place: Place, record: Record, names: tuple[str, ...], column: str, identity: str | None
 ) -> Found:
     """Read one record."""
     source, fallback = f"{place.label}:{record.line}", f"{place.stem}:{record.line}"
@@ -118,9 +127,6 @@ def _record(
         return Found(source=source, fallback=fallback, error=error)
     cells = dict(zip(names, record.cells, strict=False))
     text = cells.pop(column, "")
-    identity = reading.id_column or next(
-        (name for wanted in ID_NAMES for name in names if name.lower() == wanted), None
-    )
     given_id = cells.pop(identity, "").strip() if identity is not None else None
     values = {name: cell_value(cell) for name, cell in cells.items()}
     try:

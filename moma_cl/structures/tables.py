@@ -2,7 +2,8 @@
 
 A quoted cell may hold line breaks, which is how the text of a CIF file gets into one. The standard
 library's reader is not used: a quote that is never closed would make it swallow the whole file,
-and the length of its cells is a setting of the process.
+and the length of its cells is a setting of the process. No line is copied once for each of its
+cells: a line may have many megabytes.
 """
 
 from __future__ import annotations
@@ -59,31 +60,29 @@ class _Unfinished:
     def finished(self, line: str) -> tuple[str, ...] | None:
         """Take one more line; the cells, if the record ends with it."""
         self.size += len(line)
+        bare = line.rstrip("\r\n")
         place, ended = 0, False
         while not ended:
             if self._quoted is None:
-                place, ended = self._open(line, place)
+                place, ended = self._open(bare, place)
             if self._quoted is not None:
-                closed = self._close(line, place)
+                closed = self._close(line, bare, place)
                 if closed is None:
                     return None
                 place, ended = closed
         return tuple(self._cells)
 
-    def _open(self, line: str, place: int) -> tuple[int, bool]:
+    def _open(self, bare: str, place: int) -> tuple[int, bool]:
         """Read a cell without quotes, or the quote of one with them."""
-        start = place
-        while line[start : start + 1] == " ":
-            start += 1
-        if line[start : start + 1] == '"':
+        start = _after_spaces(bare, place)
+        if bare[start : start + 1] == '"':
             self._quoted = []
             return start + 1, False
-        bare = line.rstrip("\r\n")
         stop = bare.find(self._delimiter, place)
         self._cells.append(bare[place : len(bare) if stop < 0 else stop].strip(" "))
         return stop + 1, stop < 0
 
-    def _close(self, line: str, place: int) -> tuple[int, bool] | None:
+    def _close(self, line: str, bare: str, place: int) -> tuple[int, bool] | None:
         """Read on in a quoted cell; none if it goes on in the next line."""
         quoted = self._quoted = self._quoted if self._quoted is not None else []
         while True:
@@ -98,16 +97,22 @@ class _Unfinished:
                 break
         self._cells.append("".join(quoted))
         self._quoted = None
-        after = line[place:].lstrip(" ")
-        if not after.rstrip("\r\n"):
+        after = _after_spaces(line, place)
+        if after >= len(bare):
             return len(line), True
-        if not after.startswith(self._delimiter):
+        if not bare.startswith(self._delimiter, after):
             raise InvalidInputError(
-                f"{after[:20]!r} follows a closing quote; expected {self._delimiter!r} or the end "
-                "of the line: double the quotes inside cells",
+                f"{line[after : after + 20]!r} follows a closing quote; expected "
+                f"{self._delimiter!r} or the end of the line: double the quotes inside cells",
                 code="invalid-input.malformed-table",
             )
-        return len(line) - len(after) + 1, False
+        return after + 1, False
+
+
+def _after_spaces(text: str, place: int) -> int:
+    while text.startswith(" ", place):
+        place += 1
+    return place
 
 
 def records(stream: BinaryIO, limit: int, *, tabs: bool = False) -> Iterator[Record]:

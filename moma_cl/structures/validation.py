@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moma_cl.properties import Transform
-from moma_cl.structures.crystals import Crystal, FloatArray
+from moma_cl.structures.crystals import Crystal, FloatArray, PackedCrystals, SameSize, by_size
 from moma_cl.structures.elements import NUMBERS, named
-from moma_cl.structures.lattices import heights, reduced_basis
+from moma_cl.structures.lattices import heights, heights_of_many, reduced_basis
 from moma_store.errors import InvalidInputError
 
 MAX_ATOMS = 1000
@@ -34,6 +35,8 @@ MAX_FRACTIONAL = 1e6
 
 _ELEMENTS = frozenset(NUMBERS.values())
 _BLOCK = 1 << 18  # pairs of atoms looked at together, which bounds the memory
+_FEW_ATOMS = 40  # structures of up to so many are checked many at once
+_PLAINLY = 1.01  # farther from a limit than rounding reaches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +183,54 @@ def check_crystal(
         or _check_elements(crystal, elements)
         or _check_distances(crystal.lattice, crystal.frac_coords)
     )
+
+
+def check_crystals(
+    crystals: Sequence[Crystal], *, elements: frozenset[int] | None = None
+) -> list[RowError | None]:
+    """Check many structures, several times faster than one after the other.
+
+    Parameters
+    ----------
+    crystals
+        The structures.
+    elements
+        Atomic numbers the backbone knows; any element when ``None``.
+
+    Returns
+    -------
+    list[RowError | None]
+        What `check_crystal` says of each.
+    """
+    passed = np.zeros(len(crystals), dtype=bool)
+    known = np.array(sorted(_ELEMENTS if elements is None else elements))
+    for stack in by_size(PackedCrystals.pack(crystals)):
+        if 0 < stack.frac_coords.shape[1] <= _FEW_ATOMS:
+            passed[stack.places] = _plainly_good(stack, known)
+    return [
+        None if good else check_crystal(crystal, elements=elements)
+        for crystal, good in zip(crystals, passed.tolist(), strict=True)
+    ]
+
+
+def _plainly_good(stack: SameSize, known: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Say which structures are far from every limit; of the others nothing is said."""
+    lattices, coordinates = stack.lattices, stack.frac_coords
+    n_atoms = coordinates.shape[1]
+    with np.errstate(all="ignore"):  # what is not finite compares as not good
+        volumes = np.abs(np.linalg.det(lattices))
+        good = np.abs(lattices).max(axis=(1, 2)) * _PLAINLY < MAX_LENGTH
+        good &= volumes * _PLAINLY < MAX_VOLUME
+        good &= volumes > _PLAINLY * MIN_VOLUME_PER_ATOM * n_atoms
+        good &= np.abs(coordinates).max(axis=(1, 2)) * _PLAINLY < MAX_FRACTIONAL
+        good &= np.isin(stack.atomic_numbers, known).all(axis=1)
+        # in a cell thicker than twice the distance, the nearest image is found by rounding
+        good &= heights_of_many(lattices).min(axis=1) > _PLAINLY * 2 * MIN_DISTANCE
+        first, second = np.triu_indices(n_atoms, k=1)
+        apart = coordinates[:, first] - coordinates[:, second]
+        apart = (apart - np.rint(apart)) @ lattices
+        squared = np.einsum("ijk,ijk->ij", apart, apart).min(axis=1, initial=np.inf)
+        return np.asarray(good & (squared > (_PLAINLY * MIN_DISTANCE) ** 2))
 
 
 def _check_cell(crystal: Crystal) -> RowError | None:

@@ -17,10 +17,11 @@ from moma_cl.structures.elements import SYMBOLS, atomic_number
 from moma_cl.structures.molecules import Molecule, structure_of
 from moma_store.errors import InvalidInputError
 
-# key, then a value in quotes or braces, or up to the next space; a key alone is true
+# Key, then a value in quotes or braces, or up to the next space; a key alone is true. What is
+# never closed goes up to the end, else its end would be searched anew from every key.
 _PAIR = re.compile(
-    r"""(?P<key>[^\s='"{}]+)(?:\s*=\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'"""
-    r"""|\{(?P<braced>[^}]*)\}|(?P<bare>[^\s'"{}]\S*)))?"""
+    r"""(?P<key>[^\s='"{}]+)(?:\s*=\s*(?:"(?P<double>[^"]*)"?|'(?P<single>[^']*)'?"""
+    r"""|\{(?P<braced>[^}]*)\}?|(?P<bare>[^\s'"{}]\S*)))?"""
 )
 _PLAIN = (("species", "S", 1), ("pos", "R", 3))
 _MAX_COLUMNS = 1000

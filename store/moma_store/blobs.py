@@ -19,9 +19,9 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numcodecs.zstd import Zstd  # type: ignore[import-untyped]  # it ships no types
@@ -33,7 +33,19 @@ from moma_store.errors import InvalidInputError
 from moma_store.manifest import ITEM_BYTES, ArraySpec, Manifest
 from moma_store.zarr_layout import DIFFERENCE_CHUNK, METADATA, ZSTD_LEVEL
 
+_T = TypeVar("_T")
+
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that zip can express
+
+
+class AtOnce(Executor):
+    """Does at once what a thread would be asked to do."""
+
+    def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
+        """Call a function."""
+        done: Future[_T] = Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
 
 
 def describe(
@@ -96,7 +108,6 @@ def encode(
     base: Base | None,
     *,
     beside: Executor,
-    named: Callable[[str], None],
 ) -> tuple[Manifest, memoryview]:
     """Make a small blob file in memory, hashing arrays while they are compressed.
 
@@ -109,9 +120,7 @@ def encode(
     base
         As for `describe`.
     beside
-        A thread for the hashing.
-    named
-        Called there with the blob's name as soon as it is known.
+        What does the hashing: a thread, or `AtOnce`.
 
     Returns
     -------
@@ -126,13 +135,7 @@ def encode(
         If the base turns out to be damaged.
     """
     planned = _planned(arrays, header, base)
-
-    def name() -> Manifest:
-        manifest = _digested(planned, arrays)
-        named(manifest.digest)
-        return manifest
-
-    naming = beside.submit(name)
+    naming = beside.submit(_digested, planned, arrays)
     members = {name: list(_members(arrays[name], planned, name, base)) for name in planned.arrays}
     manifest = naming.result()
     whole = io.BytesIO()

@@ -38,7 +38,6 @@ from moma_store.entries import (
 from moma_store.environment import DATA_FILE, Environment
 from moma_store.errors import FormatError, IntegrityError, NotFoundError, StorageError
 from moma_store.hub_file import HubFile
-from moma_store.pages import check_metas
 from moma_store.records import JsonObject
 
 FORMAT = 1
@@ -387,6 +386,8 @@ class Catalogue:
         catalogue = cls(Environment.share(path, map_size=map_size))
         try:
             if writing:
+                from moma_store.pages import check_metas  # readers do without
+
                 check_metas(path / DATA_FILE)
             catalogue._check_meta(path, hub)
         except BaseException:
@@ -477,7 +478,7 @@ class Catalogue:
         if meta["id"] != hub.hub_id:
             raise IntegrityError(
                 f"the catalogue {path} belongs to hub {meta['id']}, expected hub {hub.hub_id};"
-                " correct the path in hub.toml"
+                " run `moma-cl verify --repair --catalogue PATH` with the folder of its own"
             )
         if meta.get("backbone", hub.backbone) != hub.backbone:
             raise IntegrityError(

@@ -1,8 +1,8 @@
 """The file system as the store uses it: every blob file passes through `Files`.
 
-A blob becomes visible in steps, each durable before the next: its folder is made where it is not
-there, the bytes are written to a new file and forced to disk, and the file is renamed to its final
-name, which is forced to disk. Fault injection overrides the primitives, one method per system call.
+A blob becomes visible in three steps, each durable before the next: the bytes are written to a new
+file and forced to disk, the file is renamed to its final name, and the folders that gained a name
+are forced to disk. Fault injection overrides the primitives, one method per system call.
 """
 
 from __future__ import annotations
@@ -106,25 +106,7 @@ class Files:
             self._discard(path)
             raise
 
-    def prepare_folder(self, folder: Path) -> None:
-        """Make a folder, unless it is there, and its name durable.
-
-        Parameters
-        ----------
-        folder
-            The folder; the one above must exist.
-
-        Raises
-        ------
-        StorageError
-            If either fails.
-        """
-        with reported("make", folder):
-            self.make_folder(folder)
-        # Also where it was there: whoever made it may have been killed before this.
-        self.sync_path(folder.parent)
-
-    def publish(self, source: Path, target: Path, *, prepared: bool = False) -> None:
+    def publish(self, source: Path, target: Path) -> None:
         """Move a finished file of the same file system to its final name, durably.
 
         Parameters
@@ -133,24 +115,19 @@ class Files:
             A file that `write_new` has finished.
         target
             The final name. Its folder is made where needed; the folder above must exist.
-        prepared
-            Whether `prepare_folder` was called for its folder.
 
         Raises
         ------
         StorageError
             If any step fails; `target` is then as before, or complete but perhaps not durable.
         """
-        if not prepared:
-            self.prepare_folder(target.parent)
         with reported("publish", target):
+            self.make_folder(target.parent)
             self.rename(source, target)
-        self.sync_path(target.parent)
+        self.settle(target)
 
     @contextmanager
-    def write_published(
-        self, temporary: Path, target: Path, *, prepared: bool = False
-    ) -> Iterator[BinaryIO]:
+    def write_published(self, temporary: Path, target: Path) -> Iterator[BinaryIO]:
         """Write a file that appears under its final name, complete and durable, or not at all.
 
         Parameters
@@ -159,8 +136,6 @@ class Files:
             Where it is written first; nothing is left there.
         target
             The final name, as in `publish`.
-        prepared
-            As in `publish`.
 
         Yields
         ------
@@ -175,7 +150,7 @@ class Files:
         with self.write_new(temporary) as stream:
             yield stream
         try:
-            self.publish(temporary, target, prepared=prepared)
+            self.publish(temporary, target)
         except BaseException:
             self._discard(temporary)
             raise

@@ -50,7 +50,7 @@ class HubFile:
             If a value is not text that UTF-8 can encode.
         """
         lines = [
-            "# Written by `moma-cl init`; moma-cl never changes it.",
+            "# Written by `moma-cl init`; only a repair ever changes it.",
             f"format = {FORMAT}",
             f"needs = {_quoted(NEEDS)}",
             f"id = {_quoted(self.hub_id)}",
@@ -94,11 +94,12 @@ class HubFile:
             with reported("read", path):
                 text = path.read_bytes() if path.is_file() else None
             if text is None:
-                raise NotFoundError(f"there is no hub at {hub}; make one with `moma-cl init {hub}`")
+                raise NotFoundError(f"there is no hub at {hub}; {_advice(hub)}")
             return cls._from_toml(path, tomllib.loads(text.decode()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(
-                f"{path} is damaged: {error}; run `moma-cl verify --repair`"
+                f"{path} is damaged: {error}; run `moma-cl verify --repair`, with --catalogue PATH"
+                " if its catalogue is in another folder"
             ) from error
 
     @classmethod
@@ -119,6 +120,16 @@ class HubFile:
             backbone=dict(doc["backbone"]),
             catalogue=None if catalogue is None else Path(catalogue),
         )
+
+
+def _advice(hub: Path) -> str:
+    if not (hub / "objects").is_dir():
+        return f"make one with `moma-cl init {hub}`"
+    return (
+        f"if one was being made, `moma-cl init {hub}` finishes it; if its {NAME} was lost,"
+        " `moma-cl verify --repair` makes that anew, with --catalogue PATH if its catalogue is in"
+        " another folder"
+    )
 
 
 def _quoted(text: str) -> str:

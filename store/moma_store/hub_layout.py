@@ -60,7 +60,7 @@ def make_hub(
         If the disk refuses.
     """
     home = catalogue or path / CATALOGUE
-    _refuse_network(home)
+    refuse_network(home)
     _refuse_taken(path)
     if catalogue is not None:
         _refuse_taken(catalogue)
@@ -84,30 +84,19 @@ def make_hub(
     files.remove(marker)
 
 
-def list_backups(path: Path) -> list[Path]:
-    """List the copies of a hub's catalogue, oldest first.
+def refuse_network(catalogue: Path) -> None:
+    """Refuse a place for a catalogue where LMDB is not safe.
 
     Parameters
     ----------
-    path
-        The hub's folder.
-
-    Returns
-    -------
-    list[Path]
-        LMDB data files.
+    catalogue
+        The folder, which need not exist.
 
     Raises
     ------
-    StorageError
-        If the folder cannot be read.
+    InvalidInputError
+        If it is on a network file system.
     """
-    folder = path / BACKUPS
-    with reported("list", folder):
-        return sorted(entry for entry in folder.iterdir() if entry.match("catalogue-*.mdb"))
-
-
-def _refuse_network(catalogue: Path) -> None:
     kind = network_file_system(catalogue)
     if kind is not None:
         raise InvalidInputError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import socket
 import sys
 import time
 from contextlib import suppress
@@ -126,7 +125,7 @@ def _locked(descriptor: int) -> bool:
 def _sign(descriptor: int, now: datetime) -> None:
     holder = {
         "pid": os.getpid(),
-        "host": socket.gethostname(),
+        "host": os.uname().nodename,
         "command": " ".join(sys.argv)[:200],
         "since": now.isoformat(timespec="seconds"),
     }

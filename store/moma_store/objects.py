@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from moma_store import records
 from moma_store.errors import IntegrityError
@@ -19,15 +18,15 @@ from moma_store.files import Files, reported
 from moma_store.records import BlobLink
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from moma_store.bases import AnyArray, Base
     from moma_store.blob_reader import Blob, BlobReader
     from moma_store.manifest import Manifest
 
-_T = TypeVar("_T")
-
 SUFFIX = ".zarr.zip"
 _NAME = re.compile(r"([0-9a-f]{64})\.zarr\.zip")
-_WORTH_A_THREAD = 1 << 18  # bytes that take longer to hash than a thread to start
+_WORTH_A_THREAD = 1 << 18  # bytes that take longer to hash than to ask a thread for it
 _LARGEST_KEPT = 1 << 24  # bytes of a base, or of a file being made, that may be held in memory
 
 
@@ -50,16 +49,6 @@ class ObjectFile:
     n_bytes: int
 
 
-class _Here(Executor):
-    """Does at once what a thread would be asked to do."""
-
-    def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
-        """Call a function."""
-        done: Future[_T] = Future()
-        done.set_result(fn(*args, **kwargs))
-        return done
-
-
 class Objects:
     """The blobs of a hub.
 
@@ -78,6 +67,7 @@ class Objects:
         self._tmp = tmp
         self._files = files
         self._kept: tuple[Any, Base] | None = None
+        self._thread: tuple[int, Executor] | None = None
 
     def path(self, digest: str) -> Path:
         """Give the path of a blob's file, whether or not it is there.
@@ -170,13 +160,21 @@ class Objects:
         self, arrays: Mapping[str, AnyArray], header: Mapping[str, Any], base: BlobLink | None
     ) -> BlobLink:
         """Store a blob durably; see `Store.put_blob`."""
+        from moma_store import blobs
+
         with ExitStack() as opened:
             whole = None if base is None else opened.enter_context(self.open_base(base.digest))
             n_bytes = sum(array.nbytes for array in arrays.values())
             if n_bytes > _LARGEST_KEPT:
                 return self._put_large(arrays, header, whole)
-            beside = ThreadPoolExecutor(1) if n_bytes > _WORTH_A_THREAD else _Here()
-            return self._put_small(arrays, header, whole, opened.enter_context(beside))
+            beside = self._helper() if n_bytes > _WORTH_A_THREAD else blobs.AtOnce()
+            return self._put_small(arrays, header, whole, beside)
+
+    def close(self) -> None:
+        """End the thread that helps to store blobs, if there is one."""
+        thread, self._thread = self._thread, None
+        if thread is not None and thread[0] == os.getpid():
+            thread[1].shutdown()
 
     def adopt(self, source: Path, link: BlobLink) -> None:
         """Publish a finished blob file, verified by the caller, from the folder for drafts.
@@ -232,18 +230,26 @@ class Objects:
     ) -> BlobLink:
         from moma_store import blobs
 
-        # The folder is made while the arrays are still being compressed.
-        manifest, data = blobs.encode(arrays, header, base, beside=beside, named=self._prepare)
+        manifest, data = blobs.encode(arrays, header, base, beside=beside)
         stored = self._settled(manifest)
         if stored is not None:
             return stored
-        # While the disk is waited for there is time to hash the file.
-        hashing = beside.submit(sha256, data)
         target = self.path(manifest.digest)
-        with self._files.write_published(self.draft(), target, prepared=True) as stream:
+        with self._files.write_published(self.draft(), target) as stream:
             stream.write(data)
+            # While the disk is waited for there is time to hash the file.
+            hashing = beside.submit(sha256, data)
         file = hashing.result().hexdigest()
         return BlobLink(digest=manifest.digest, file=file, n_bytes=len(data), base=manifest.base)
+
+    def _helper(self) -> Executor:
+        """Give a thread, kept for the next blob: to start one takes an eighth of a commit."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        # A fork has none of its parent's threads.
+        if self._thread is None or self._thread[0] != os.getpid():
+            self._thread = (os.getpid(), ThreadPoolExecutor(1))
+        return self._thread[1]
 
     def _put_large(
         self, arrays: Mapping[str, AnyArray], header: Mapping[str, Any], base: Base | None
@@ -258,9 +264,6 @@ class Objects:
         with self._files.write_published(self.draft(), target) as stream:
             blobs.write(stream, arrays, manifest, base)
         return self._link(manifest)
-
-    def _prepare(self, digest: str) -> None:
-        self._files.prepare_folder(self.path(digest).parent)
 
     def _settled(self, manifest: Manifest) -> BlobLink | None:
         """Make a blob durable that is there and whole, if it is."""

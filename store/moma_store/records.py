@@ -20,6 +20,7 @@ from moma_store.errors import IntegrityError, InvalidInputError
 JsonObject = dict[str, Any]
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_CONTAINERS = (dict, list, tuple)  # what JSON is written from
 _DECODER = json.JSONDecoder()
 
 
@@ -158,10 +159,10 @@ def canonical_json(doc: object) -> bytes:
         If the document holds something JSON has no form for, NaN and infinity included.
     """
     try:
-        _check_keys(doc)
         text = json.dumps(
             doc, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
         )
+        _check_keys(doc)  # afterwards, when it is known that nothing contains itself
         return text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"the document cannot be stored as JSON: {error}") from error
@@ -282,7 +283,15 @@ def _objects(doc: object) -> Iterator[Mapping[str, Any]]:
 
 def _check_keys(doc: object) -> None:
     # json.dumps would turn 1, True and None into strings, so that unlike documents coincide.
-    for value in _objects(doc):
-        for key in value:
+    if not isinstance(doc, _CONTAINERS):
+        return
+    inner: Iterable[object] = doc
+    if isinstance(doc, dict):
+        for key in doc:
             if not isinstance(key, str):
                 raise InvalidInputError(f"the document has the key {key!r}; keys must be strings")
+        inner = doc.values()
+    for value in inner:
+        # Most values hold nothing; a call for each would take most of the time.
+        if isinstance(value, _CONTAINERS):
+            _check_keys(value)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from moma_store import hub_file, hub_layout, records
+from moma_store.backups import list_backups
 from moma_store.catalogue import Catalogue, Snapshot
 from moma_store.entries import HistoryEntry, Memo, unseal
 from moma_store.environment import DATA_FILE, DATABASES, Environment
@@ -22,6 +23,7 @@ from moma_store.errors import IntegrityError, MomaError
 from moma_store.files import Files, reported
 from moma_store.hub_file import HubFile
 from moma_store.pages import check_pages
+from moma_store.records import JsonObject
 from moma_store.scan import replay
 
 
@@ -86,7 +88,7 @@ def restore_catalogue(path: Path, hub: HubFile, *, files: Files, map_size: int) 
     home = hub.catalogue or path / hub_layout.CATALOGUE
     draft = home / "restored"
     salvage = _Salvage()
-    candidates = (home / DATA_FILE, *reversed(hub_layout.list_backups(path)))
+    candidates = (home / DATA_FILE, *reversed(list_backups(path)))
     sources = [file.name for file in candidates if _salvaged(file, draft, hub, salvage, map_size)]
     if not sources:
         raise IntegrityError(
@@ -104,13 +106,15 @@ def restore_catalogue(path: Path, hub: HubFile, *, files: Files, map_size: int) 
     return f"made anew from {' and '.join(sources)}, {entries} history entries"
 
 
-def hub_in_catalogue(path: Path, *, map_size: int) -> HubFile | None:
+def hub_in_catalogue(path: Path, home: Path | None, *, map_size: int) -> HubFile | None:
     """Read from a catalogue what its hub is: unlike ``hub.toml`` it carries a checksum.
 
     Parameters
     ----------
     path
-        The hub's folder, with the catalogue inside it.
+        The hub's folder.
+    home
+        The catalogue's folder, None if it is in the hub.
     map_size
         Bytes of address space for the catalogue.
 
@@ -119,24 +123,42 @@ def hub_in_catalogue(path: Path, *, map_size: int) -> HubFile | None:
     HubFile | None
         What ``hub.toml`` should say; None where there is no catalogue that is whole.
     """
-    home = path / hub_layout.CATALOGUE
-    if not (home / DATA_FILE).is_file():
-        return None
-    try:
-        check_pages(home / DATA_FILE, databases=DATABASES)
-        environment = Environment.share(home, map_size=map_size)
-    except MomaError:
-        return None
-    try:
-        with environment.begin(write=False) as handles:
-            meta = Snapshot(*handles).meta() or {}
-    except MomaError:
-        return None
-    finally:
-        environment.leave()
+    meta = _meta(home or path / hub_layout.CATALOGUE, map_size)
     if "backbone" not in meta:
         return None
-    return HubFile(hub_id=meta["id"], backbone=meta["backbone"], catalogue=None)
+    return HubFile(hub_id=meta["id"], backbone=meta["backbone"], catalogue=home)
+
+
+def hub_in_copies(path: Path, *, map_size: int) -> str | None:
+    """Read from the copies of the catalogue which hub they are of.
+
+    Parameters
+    ----------
+    path
+        The hub's folder; its writer lock must be held.
+    map_size
+        Bytes of address space for a catalogue.
+
+    Returns
+    -------
+    str | None
+        The hub's id; None where no copy is whole.
+
+    Raises
+    ------
+    StorageError
+        If the disk refuses.
+    """
+    draft = path / hub_layout.TMP / "copy"
+    for backup in reversed(list_backups(path)):
+        _empty(draft)
+        with reported("copy", backup):
+            shutil.copyfile(backup, draft / DATA_FILE)
+        meta = _meta(draft, map_size)
+        shutil.rmtree(draft, ignore_errors=True)
+        if "id" in meta:
+            return str(meta["id"])
+    return None
 
 
 def restore_hub_file(path: Path, hub: HubFile, *, files: Files) -> str:
@@ -208,6 +230,24 @@ def quarantine(source: Path, hub: Path, *, files: Files, keep: bool = False) -> 
     with files.write_published(draft, target) as stream, files.open(source) as damaged:
         shutil.copyfileobj(damaged, stream)
     return target
+
+
+def _meta(home: Path, map_size: int) -> JsonObject:
+    """Read what a catalogue says of its hub; nothing, if it is not whole."""
+    if not (home / DATA_FILE).is_file():
+        return {}
+    try:
+        check_pages(home / DATA_FILE, databases=DATABASES)
+        environment = Environment.share(home, map_size=map_size)
+    except MomaError:
+        return {}
+    try:
+        with environment.begin(write=False) as handles:
+            return Snapshot(*handles).meta() or {}
+    except MomaError:
+        return {}
+    finally:
+        environment.leave()
 
 
 def _salvaged(source: Path, draft: Path, hub: HubFile, salvage: _Salvage, map_size: int) -> bool:

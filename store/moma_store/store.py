@@ -10,12 +10,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from moma_store import hub_layout
+from moma_store.backups import list_backups, write_backup
 from moma_store.catalogue import MAP_SIZE, Catalogue, Snapshot, Writer
 from moma_store.entries import HistoryEntry, Memo
 from moma_store.errors import InvalidInputError
 from moma_store.files import Files
 from moma_store.hub_file import HubFile
-from moma_store.hub_layout import list_backups, make_hub
+from moma_store.hub_layout import make_hub
 from moma_store.locking import WriterLock
 from moma_store.objects import Objects
 from moma_store.records import BlobLink, JsonObject
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from moma_store.blob_reader import Blob
 
 Clock = Callable[[], datetime]
-
-_BACKUPS_KEPT = 2
 
 
 def utc_now() -> datetime:
@@ -437,16 +436,9 @@ class Store:
             If it cannot be written; earlier ones are then kept.
         """
         self._require_writer()
-        kept = self.backups()
-        # Numbered, since clocks err.
-        number = int(kept[-1].stem.removeprefix("catalogue-")) + 1 if kept else 0
-        target = self.path / hub_layout.BACKUPS / f"catalogue-{number:09d}.mdb"
-        with self.files.write_published(self.objects.draft(), target) as stream:
-            self._catalogue.copy(stream.fileno())
+        copy = write_backup(self.path, self._catalogue, self.objects.draft(), files=self.files)
         self._wrote = False
-        for old in kept[: 1 - _BACKUPS_KEPT]:
-            self.files.remove(old)
-        return target
+        return copy
 
     def backups(self) -> list[Path]:
         """List the copies of the catalogue, oldest first."""
@@ -497,6 +489,7 @@ class Store:
                 self.backup()
         finally:
             self._catalogue.close()
+            self.objects.close()
             lock, self._lock = self._lock, None
             if lock is not None:
                 lock.release()

@@ -13,9 +13,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from moma_store import hub_file, hub_layout
+from moma_store.backups import list_backups
 from moma_store.catalogue import MAP_SIZE, Catalogue, Snapshot
 from moma_store.environment import DATA_FILE, DATABASES
-from moma_store.errors import FormatError, IntegrityError, MomaError, NotFoundError
+from moma_store.errors import (
+    FormatError,
+    IntegrityError,
+    InvalidInputError,
+    MomaError,
+    NotFoundError,
+)
 from moma_store.files import Files
 from moma_store.hub_file import HubFile
 from moma_store.locking import WriterLock
@@ -24,6 +31,7 @@ from moma_store.pages import check_pages
 from moma_store.records import BlobLink
 from moma_store.restoration import (
     hub_in_catalogue,
+    hub_in_copies,
     quarantine,
     restore_catalogue,
     restore_hub_file,
@@ -81,6 +89,7 @@ def verify(
     deep: bool = False,
     repair: bool = False,
     wait: float = 0.0,
+    catalogue: Path | None = None,
     roots: Roots | None = None,
     files: Files | None = None,
     map_size: int = MAP_SIZE,
@@ -98,6 +107,9 @@ def verify(
         is whole of it and of its copies, and a damaged ``hub.toml`` from the catalogue.
     wait
         How long to wait for a writer, s; nobody may write meanwhile.
+    catalogue
+        With `repair`: where the catalogue is, if it is not in the hub, and ``hub.toml``, which
+        names its folder, is damaged or no longer right.
     roots
         Gives further records that `gc` would keep.
     files
@@ -116,16 +128,23 @@ def verify(
         If there is no hub.
     BusyError
         If another process is writing to it.
+    InvalidInputError
+        If `catalogue` is given without `repair`, is another hub's, or is on a network file system.
     IntegrityError
-        If ``hub.toml`` is damaged, unless it can be repaired from a catalogue in the hub, or if a
-        catalogue that should be repaired cannot be.
+        If ``hub.toml`` is damaged, unless it can be repaired from the catalogue, or if a catalogue
+        that should be repaired cannot be.
     StorageError
         If the disk refuses.
     """
     path, files = Path(path).absolute(), files or Files()
     problems = []
-    if repair and (mended := _repair_hub_file(path, wait=wait, files=files, map_size=map_size)):
-        problems.append(mended)
+    if catalogue is not None and not repair:
+        raise InvalidInputError(
+            "where the catalogue is matters only to a repair; give --repair, too"
+        )
+    if repair:
+        home = None if catalogue is None else Path(catalogue).absolute()
+        problems += _repair_hub_file(path, home, wait=wait, files=files, map_size=map_size)
     check = _Check(
         path=path,
         hub=HubFile.read(path),
@@ -148,25 +167,42 @@ def verify(
     return replace(found, problems=tuple(check.problems))
 
 
-def _repair_hub_file(path: Path, *, wait: float, files: Files, map_size: int) -> Problem | None:
-    """Make ``hub.toml`` say what the catalogue in the hub says, if it does not."""
+def _repair_hub_file(
+    path: Path, home: Path | None, *, wait: float, files: Files, map_size: int
+) -> list[Problem]:
+    """Make ``hub.toml`` say what the catalogue says, if it does not; tell what was wrong."""
     wrong = None
     try:
         hub = HubFile.read(path)
     except (NotFoundError, IntegrityError) as error:
         hub, wrong = None, error.message
-    if hub is not None and hub.catalogue is not None:
-        return None
-    said = hub_in_catalogue(path, map_size=map_size)
+    if hub is not None and hub.catalogue is not None and home is None:
+        return []
+    said = hub_in_catalogue(path, home, map_size=map_size)
+    if said is None and home is not None:
+        raise InvalidInputError(f"{home} holds no catalogue that is whole; name its folder")
     if said is None or said == hub:
-        return None
+        return []
     lock = WriterLock.acquire(path / hub_layout.WRITER_LOCK, wait=wait, now=utc_now())
     try:
+        if home is not None:
+            _check_home(path, home, said, map_size=map_size)
         done = restore_hub_file(path, said, files=files)
     finally:
         lock.release()
-    wrong = wrong or f"it names hub {hub and hub.hub_id}, the catalogue hub {said.hub_id}"
-    return Problem(kind="hub-file", subject=hub_file.NAME, text=wrong, repaired=done)
+    wrong = wrong or f"it does not say what the catalogue says, that of hub {said.hub_id}"
+    return [Problem(kind="hub-file", subject=hub_file.NAME, text=wrong, repaired=done)]
+
+
+def _check_home(path: Path, home: Path, said: HubFile, *, map_size: int) -> None:
+    """Refuse a catalogue that somebody named by mistake."""
+    hub_layout.refuse_network(home)
+    known = hub_in_copies(path, map_size=map_size)
+    if known not in (None, said.hub_id):
+        raise InvalidInputError(
+            f"the catalogue {home} belongs to hub {said.hub_id}, expected hub {known}, of which"
+            f" {path / hub_layout.BACKUPS} has copies; name the folder of its catalogue"
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -228,7 +264,7 @@ class _Check:
         )
 
     def _backups(self) -> None:
-        for backup in hub_layout.list_backups(self.path):
+        for backup in list_backups(self.path):
             try:
                 check_pages(backup, databases=DATABASES)
             except IntegrityError as error:

@@ -130,6 +130,20 @@ def test_predict_writes_a_file_in_the_layout_of_its_suffix(hub, inputs, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
 
 
+def test_a_run_is_not_resumed_with_another_level(hub, inputs, tmp_path):
+    output = tmp_path / "rows.jsonl"
+    ask = ("predict", "energy", inputs / "ask.jsonl")
+    hub.ok(*ask, "--output", output, "--level", "0.5")
+    before = output.read_bytes()
+    for level in ((), ("--level", "0.8")):
+        ended = hub(*ask, "--resume", output, *level, "--json")
+        assert ended.code == 4
+        assert ended.envelope["errors"][0]["code"] == "invalid-input.cannot-resume"
+        assert "level 0.5" in ended.envelope["errors"][0]["message"]
+    hub.ok(*ask, "--resume", output, "--level", "0.5")
+    assert output.read_bytes() == before
+
+
 def test_data_comes_and_goes_and_a_champion_comes_back(own_hub, inputs):
     added = own_hub.json("add-data", "energy", inputs / "more.jsonl")
     assert (added["rows"]["added"], added["rows"]["rows"]) == (8, 68)

@@ -41,6 +41,16 @@ def test_damage_exits_with_6_until_it_is_repaired(own_hub):
     assert "[integrity.missing-blob]" in own_hub("verify").err
 
 
+def test_a_hub_is_told_where_its_catalogue_was_moved(own_hub, tmp_path):
+    home, tasks = tmp_path / "local", own_hub.json("tasks")
+    (own_hub.hub / "catalogue.lmdb").rename(home)
+    assert own_hub("tasks").code == 6
+    assert own_hub("verify", "--catalogue", home).code == 4
+    assert own_hub("verify", "--repair", "--catalogue", tmp_path).code == 4
+    assert own_hub("verify", "--repair", "--catalogue", home).code == 0
+    assert own_hub.json("tasks") == tasks
+
+
 def test_a_pin_is_set_and_taken_back(own_hub):
     champion = own_hub.json("tasks")[0]["champion"]
     assert own_hub.ok("pin", "energy").out == f"predictor {champion[:12]} pinned\n"

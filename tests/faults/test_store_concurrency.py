@@ -191,6 +191,7 @@ def test_a_reader_sees_one_state_for_many_rounds(hub, reached):
     read_meanwhile(hub, 1000, reached)
 
 
+@pytest.mark.fault("a lock or a reader whose process is dead")
 def test_the_lock_of_a_dead_process_is_free(hub):
     code = (
         "import os, signal, sys; from pathlib import Path; from moma_store.store import Store\n"
@@ -202,6 +203,7 @@ def test_the_lock_of_a_dead_process_is_free(hub):
     Store.open(hub, write=True).close()
 
 
+@pytest.mark.fault("a lock or a reader whose process is dead")
 def test_a_lock_is_not_broken_by_age(hub):
     with Store.open(hub, write=True):
         os.utime(hub / "writer.lock", (0, 0))
@@ -209,6 +211,7 @@ def test_a_lock_is_not_broken_by_age(hub):
             Store.open(hub, write=True)
 
 
+@pytest.mark.fault("a lock or a reader whose process is dead")
 def test_a_reader_that_was_killed_holds_nothing_back(hub):
     with Store.open(hub, write=True) as store:
         move_all(store, 0)
@@ -251,6 +254,7 @@ def attempt(hub, write):
 """
 
 
+@pytest.mark.fault("no right to write")
 def test_a_folder_without_the_right_to_write_is_refused_clearly(tmp_path):
     # Under /tmp, since pytest's own folders are closed to others.
     import tempfile
@@ -273,6 +277,7 @@ def test_a_folder_without_the_right_to_write_is_refused_clearly(tmp_path):
             path.chmod(0o755 if path.is_dir() else 0o644)
 
 
+@pytest.mark.fault("no right to write")
 def test_a_file_system_that_is_mounted_for_reading_serves_readers(hub, tmp_path):
     with Store.open(hub, write=True) as store:
         move_all(store, 5)
@@ -359,10 +364,12 @@ print(collected.blobs)
 """
 
 
+@pytest.mark.fault("gc on a full disk")
 def test_gc_works_on_a_full_disk(tmp_path):
     assert int(full_disk(tmp_path, FULL)) > 20
 
 
+@pytest.mark.fault("a second open, a fork, a spawned process")
 def test_two_opens_of_one_hub_in_one_process_share_it(hub):
     with Store.open(hub) as one, Store.open(hub.parent / "." / "hub") as two:
         assert one._catalogue._environment is two._catalogue._environment
@@ -374,6 +381,7 @@ def test_two_opens_of_one_hub_in_one_process_share_it(hub):
         Store.open(link, write=True)
 
 
+@pytest.mark.fault("a second open, a fork, a spawned process")
 def test_a_store_sent_to_a_spawned_process_is_refused(hub):
     import pickle
 

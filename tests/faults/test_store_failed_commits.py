@@ -63,7 +63,7 @@ def fail_each(tmp_path, call: str, error: str, whens: range) -> int:
 def test_a_commit_whose_system_call_fails(tmp_path, call, error, reached):
     hit = fail_each(tmp_path, call, error, range(1, 4))
     assert hit > 0
-    reached(f"{call} failing with {error}: {hit} commits refused, nothing half-written")
+    reached(f"{call} failing with {error}, {hit} of 3 commits refused: nothing half-written")
 
 
 @pytest.mark.slow
@@ -71,4 +71,4 @@ def test_a_commit_whose_system_call_fails(tmp_path, call, error, reached):
 @pytest.mark.parametrize("call", ["pwrite64", "writev", "fdatasync", "lseek"])
 def test_a_commit_whose_system_call_fails_at_any_time(tmp_path, call, error, reached):
     hit = fail_each(tmp_path, call, error, range(1, 15))
-    reached(f"{call} failing with {error}: {hit} commits refused, nothing half-written")
+    reached(f"{call} failing with {error}, {hit} of 14 commits refused: nothing half-written")

@@ -47,12 +47,12 @@ def test_calls_come_in_the_order_that_survives_a_power_cut(hub):
         store.put_blob(ARRAYS, {})
     operations = files.changes
     assert operations == [
-        "make_folder",
-        "fsync",
         "create",
         *["write"] * operations.count("write"),
         "fsync",
+        "make_folder",
         "rename",
+        "fsync",
         "fsync",
     ]
     assert operations.count("write") > 0
@@ -70,7 +70,7 @@ def refused(action: Callable[[], object]) -> StorageError | None:
 @pytest.mark.parametrize(
     "number", [errno.ENOSPC, errno.EIO, errno.EMFILE], ids=["ENOSPC", "EIO", "EMFILE"]
 )
-def test_storing_a_blob_with_any_one_call_refused(hub, number):
+def test_storing_a_blob_with_any_one_call_refused(hub, number, reached):
     files = FaultyFiles(errno=number)
     with Store.open(hub, write=True, files=files) as store:
         at = add(store, n=0)
@@ -90,13 +90,16 @@ def test_storing_a_blob_with_any_one_call_refused(hub, number):
         files.arm()
         assert len(store.history()) == call + 2
         assert len(objects(store)) == call + 2
+    reached(
+        f"{errno.errorcode[number]} at each of the {call} file calls of a commit: nothing visible"
+    )
 
 
 def make(path: Path, files: FaultyFiles) -> None:
     Store.create(path, backbone=BACKBONE, files=files).close()
 
 
-def test_making_a_hub_with_any_one_call_refused(tmp_path):
+def test_making_a_hub_with_any_one_call_refused(tmp_path, reached):
     files = FaultyFiles(errno=errno.ENOSPC)
     for call in count():
         path = tmp_path / str(call)
@@ -111,9 +114,10 @@ def test_making_a_hub_with_any_one_call_refused(tmp_path):
         else:
             Store.create(path, backbone=BACKBONE).close()
     assert call == len(files.trace) > 8
+    reached(f"ENOSPC at each of the {call} file calls of making a hub: made at the next attempt")
 
 
-def test_backup_with_any_one_call_refused(hub):
+def test_backup_with_any_one_call_refused(hub, reached):
     files = FaultyFiles(errno=errno.ENOSPC)
     with Store.open(hub, write=True, files=files) as store:
         add(store)
@@ -126,6 +130,7 @@ def test_backup_with_any_one_call_refused(hub):
             assert not list(store.tmp_dir.iterdir())
         files.arm()
         assert call > 4
+        reached(f"a backup refused at each of its {call} file calls: earlier ones kept")
         assert len(list(first.parent.iterdir())) <= 3
         store.backup()
         assert len(list(first.parent.iterdir())) == 2

@@ -133,7 +133,7 @@ def test_many_bits_flipped_in_the_catalogue_are_found_or_harmless(tmp_path, reac
     flip_in_catalogue(tmp_path, 2000, reached)
 
 
-def test_a_flip_is_repaired_from_the_backup(tmp_path):
+def test_a_flip_is_repaired_from_the_backup(tmp_path, reached):
     hub = tmp_path / "hub"
     make(hub)
     with Store.open(hub) as store:
@@ -152,6 +152,7 @@ def test_a_flip_is_repaired_from_the_backup(tmp_path):
     with Store.open(hub) as store:
         assert (store.refs(), store.history()) == whole
     assert repaired > 4
+    reached(f"40 flips in the catalogue, {repaired} found and repaired")
 
 
 def flip_in_blobs(tmp_path: Path, flips: int, reached) -> None:

@@ -239,7 +239,9 @@ class StoreMachine(RuleBasedStateMachine):
             self.refs[name] = new
 
 
-TestStoreAgainstDict = StoreMachine.TestCase
+TestStoreAgainstDict = pytest.mark.fault("any 20 operations and faults, 12 times")(
+    StoreMachine.TestCase
+)
 TestStoreAgainstDict.settings = settings(
     max_examples=12,
     stateful_step_count=20,
@@ -250,6 +252,7 @@ TestStoreAgainstDict.settings = settings(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+@pytest.mark.fault("any 40 operations and faults, 200 times")
 class TestStoreAgainstDictForLong(StoreMachine.TestCase):
     settings = settings(
         max_examples=200,

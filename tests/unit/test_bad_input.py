@@ -9,7 +9,7 @@ import pytest
 
 from moma_cl import service
 from moma_cl.predicting.prediction import predict
-from moma_cl.structures.rows import BOXED, ISOLATED, REMARKS
+from moma_cl.structures.rows import BOXED, ISOLATED, REMARKS, SLAB
 from moma_store.errors import InvalidInputError
 
 TESTS = Path(__file__).parents[1]
@@ -38,6 +38,8 @@ SHOWN = {
     ],
     "one-atom cell, no neighbours, slab, molecule without a cell": [
         "unit/test_bad_input.py::test_what_is_no_bulk_crystal_is_answered_and_flagged",
+        "unit/test_bad_input.py::test_a_slab_is_judged_by_its_distance_where_known_rows_near_it_are_slabs",
+        "unit/test_vacuum.py::test_slabs_chains_and_molecules_have_vacuum_and_bulk_crystals_have_none",
         "unit/test_input_formats.py::test_a_molecule_is_put_into_a_box",
     ],
     "zero or near-zero volume, overlapping atoms, NaN coordinates": [
@@ -51,6 +53,7 @@ SHOWN = {
         "unit/test_readers.py::test_a_text_that_hangs_the_parser_costs_its_row_only",
         "unit/test_readers.py::test_a_folder_of_files_gives_a_row_for_each",
         "unit/test_input_fuzz.py::test_mutated_files_never_end_the_run",
+        "unit/test_hostile_inputs.py::test_a_text_made_to_take_long_does_not",
     ],
     "archive with .., absolute paths, links, devices, case clashes, 1000:1 compression": [
         "unit/test_input_formats.py::test_archives_with_unsafe_names_are_refused_whole",
@@ -100,9 +103,23 @@ def test_what_is_no_bulk_crystal_is_answered_and_flagged(hub, tmp_path, made_up)
     answers = list(predict(hub, "gap", [path]))
     assert [answer.status for answer in answers] == ["ok"] * 4
     assert all(np.isfinite([a.value, a.lower, a.upper]).all() for a in answers)
-    # A layer is what many tasks consist of: where it lies, its distance to known rows decides.
-    assert [answers[place].applicability for place in (0, 1, 3)] == ["outside"] * 3
-    assert [answer.message for answer in answers] == [REMARKS[ISOLATED], "", "", REMARKS[BOXED]]
+    assert [answer.applicability for answer in answers] == ["outside"] * 4
+    remarks = [REMARKS[ISOLATED], "", REMARKS[SLAB], REMARKS[BOXED]]
+    assert [answer.message for answer in answers] == remarks
+
+
+def test_a_slab_is_judged_by_its_distance_where_known_rows_near_it_are_slabs(tmp_path, made_up):
+    rows = made_up(40)
+    for row in rows:
+        first, second, third = row["structure"]["lattice"]
+        row["structure"] = {**row["structure"], "lattice": [first, second, [9 * x for x in third]]}
+    service.init(tmp_path / "hub", backbone="cgcnn")
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    service.add_task(tmp_path / "hub", "gap", [path], target="gap", unit="eV", compose=False)
+    answers = list(predict(tmp_path / "hub", "gap", [path]))
+    assert {answer.message for answer in answers} == {""}
+    assert "inside" in {answer.applicability for answer in answers}
 
 
 def test_a_handful_of_rows_is_answered(tmp_path, made_up):

@@ -142,6 +142,7 @@ def test_settings_that_contradict_each_other_are_refused(settings):
         ExecutorSettings(**settings)
 
 
+@pytest.mark.fault("a Dask worker that dies")
 @pytest.mark.timeout(3000)
 def test_two_dask_workers_of_which_one_is_killed_derive_the_same(
     hub, in_process, tmp_path, monkeypatch

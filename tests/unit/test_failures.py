@@ -11,6 +11,8 @@ from moma_cl.reconciling.plan import SET_ASIDE, WAITING
 from moma_store.errors import StorageError
 from moma_store.store import Store
 
+pytestmark = pytest.mark.fault("a derivation that keeps failing")
+
 
 @pytest.fixture
 def hub(tmp_path, short_recipe, write_rows, made_up):

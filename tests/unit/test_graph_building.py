@@ -28,7 +28,7 @@ def started(monkeypatch):
 
     monkeypatch.setattr(graph_building, "_started", start)
     monkeypatch.setattr(graph_building, "_ATOMS_PER_WORKER", 1)
-    monkeypatch.setattr(graph_building, "_n_cores", lambda: 2)
+    monkeypatch.setattr(graph_building, "n_cores", lambda: 2)
     return processes
 
 
@@ -77,6 +77,6 @@ def test_cores_the_process_may_not_use_are_left_alone():
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})
     try:
-        assert graph_building._n_cores() == 1
+        assert graph_building.n_cores() == 1
     finally:
         os.sched_setaffinity(0, before)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from moma_cl import listing
+from moma_cl import listing, module_listing
 from moma_cl.recipe import Recipe
 from moma_cl.records import (
     Calibration,
@@ -158,7 +158,7 @@ def test_a_composition_names_its_modules_heaviest_first_and_also_replaced_ones(h
     assert [(part.module, part.weight) for part in task.composition] == [("b", 0.5), ("a", 0.25)]
     assert task.backbone_weight == 0.25
     assert (task.method, task.validation_mae, task.calibration) == ("mean", 0.25, "range")
-    listed = {module.name: module for module in listing.modules(hub.path)}
+    listed = {module.name: module for module in module_listing.modules(hub.path)}
     assert (listed["a"].version, listed["a"].digest, listed["a"].used_by) == (2, new, {})
     assert (listed["b"].version, listed["b"].used_by) == (1, {"gap": 0.5})
     assert listed["b"].bytes == hub.blob.n_bytes
@@ -170,10 +170,10 @@ def test_a_task_that_is_removed_and_added_again_begins_anew(hub):
     hub.train("a", epochs=2)
     hub.move("remove-task", "a", tasks=None, datasets=None, recipes=None, modules=None)
     assert listing.tasks(hub.path) == []
-    assert listing.modules(hub.path) == []
+    assert module_listing.modules(hub.path) == []
     hub.add_task("a")
     hub.train("a", epochs=3)
-    (module,) = listing.modules(hub.path)
+    (module,) = module_listing.modules(hub.path)
     assert module.version == 1
     newest = next(entry for entry in listing.log(hub.path) if entry.action == "add-task")
     assert listing.task(hub.path, "a").created == newest.at
@@ -228,9 +228,10 @@ def test_log_filters_before_it_limits(hub):
 def test_listing_imports_nothing_heavy(hub):
     hub.add_task("a")
     code = (
-        "import sys, pathlib; from moma_cl import listing\n"
+        "import sys, pathlib; from moma_cl import listing, module_listing\n"
         f"path = pathlib.Path({str(hub.path)!r})\n"
-        "listing.tasks(path), listing.modules(path), listing.log(path), listing.show(path, 'a')\n"
+        "listing.tasks(path), listing.log(path), listing.show(path, 'a')\n"
+        "module_listing.modules(path)\n"
         "assert not {'numpy', 'torch', 'zarr', 'scipy', 'pymatgen'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -161,6 +161,7 @@ def test_a_new_reader_keeps_nothing_from_going(store):
         assert collect(store).blobs == 1
 
 
+@pytest.mark.fault("a clock wrong by ten years")
 @pytest.mark.parametrize("year", [2016, 2036])
 def test_a_clock_that_is_wrong_by_ten_years_changes_nothing(tmp_path, year):
     def clock() -> datetime:

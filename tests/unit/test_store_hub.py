@@ -109,6 +109,7 @@ def test_catalogue_of_another_hub_is_refused(hub, tmp_path):
         Store.open(hub)
 
 
+@pytest.mark.fault("a catalogue on a network file system")
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "lustre", "fuse.sshfs"])
 def test_catalogue_on_a_network_file_system_is_refused(tmp_path, monkeypatch, kind):
     mounts = tmp_path / "mounts"
@@ -135,6 +136,7 @@ def test_damaged_hub_file_is_an_integrity_error(hub, text):
         Store.open(hub)
 
 
+@pytest.mark.fault("something of a newer version")
 def test_hub_of_a_newer_version_is_left_alone(hub):
     text = (
         (hub / "hub.toml").read_text().replace("format = 1", "format = 2").replace("0.1.0", "3.1.4")
@@ -146,6 +148,7 @@ def test_hub_of_a_newer_version_is_left_alone(hub):
     assert (hub / "tmp" / "leftover").exists()
 
 
+@pytest.mark.fault("something of a newer version")
 def test_catalogue_of_a_newer_version_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(catalogue_module, "FORMAT", 2)
     Store.create(tmp_path / "hub", backbone=BACKBONE).close()
@@ -279,6 +282,7 @@ def test_session_whose_backup_fails_says_so_and_lets_go(hub):
         assert store.ref("tasks/x") == digest
 
 
+@pytest.mark.fault("a second open, a fork, a spawned process")
 def test_fork_is_told_to_spawn_and_leaves_the_parent_alone(hub):
     code = f"""
 import os
@@ -341,6 +345,7 @@ def test_changed_value_in_the_catalogue_is_found(hub, database):
         store.refs(), store.memos(), store.history(), store.record(digest)
 
 
+@pytest.mark.fault("a clock wrong by ten years")
 def test_history_is_ordered_by_its_counter_whatever_the_clock_says(hub):
     start = datetime(2030, 1, 1, tzinfo=UTC)
     times = iter([start - timedelta(days=3650 * n) for n in range(20)])

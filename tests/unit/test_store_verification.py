@@ -8,7 +8,7 @@ import lmdb
 import numpy as np
 import pytest
 
-from moma_store.errors import BusyError, IntegrityError, MomaError, NotFoundError
+from moma_store.errors import BusyError, IntegrityError, InvalidInputError, MomaError, NotFoundError
 from moma_store.hub_file import HubFile
 from moma_store.records import BlobLink
 from moma_store.store import Store
@@ -71,6 +71,7 @@ def test_what_gc_would_take_is_counted_and_no_problem(hub):
     assert found.strays == ("objects/notes.txt",)
 
 
+@pytest.mark.fault("a blob flipped, truncated or deleted")
 @pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
 @pytest.mark.parametrize("which", ["module", "base"])
 def test_a_damaged_blob_is_named_and_put_into_quarantine(hub, damage, which):
@@ -121,6 +122,7 @@ def bent(value: bytes) -> bytes:
     return value[:-2] + bytes([value[-2] ^ 1]) + value[-1:]
 
 
+@pytest.mark.fault("a damaged catalogue")
 @pytest.mark.parametrize("database", ["records", "refs", "memo", "history"])
 @pytest.mark.parametrize("change", [bent, lambda _: None], ids=["bent", "gone"])
 def test_damage_to_the_catalogue_is_found_and_made_good_from_the_backup(hub, database, change):
@@ -154,6 +156,7 @@ def test_what_was_committed_after_the_backup_is_kept_when_it_is_whole(hub):
     assert state(hub) == whole
 
 
+@pytest.mark.fault("a damaged catalogue")
 def test_without_any_backup_a_catalogue_of_whole_pages_is_made_anew(hub):
     whole = state(hub)
     shutil.rmtree(hub / "backups")
@@ -163,6 +166,7 @@ def test_without_any_backup_a_catalogue_of_whole_pages_is_made_anew(hub):
     assert state(hub) == whole
 
 
+@pytest.mark.fault("a damaged catalogue")
 @pytest.mark.parametrize("damage", ["missing", "empty", "garbage", "page"])
 def test_a_catalogue_that_lmdb_cannot_read_is_restored(hub, damage):
     whole = state(hub)
@@ -195,6 +199,7 @@ def test_a_catalogue_that_cannot_be_restored_is_left_as_it_is(hub):
     assert data.read_bytes() == b"garbage" * 5000
 
 
+@pytest.mark.fault("a damaged catalogue")
 def test_a_damaged_backup_is_named_and_replaced(hub):
     (backup,) = (hub / "backups").iterdir()
     truncate(backup, 5000)
@@ -228,6 +233,7 @@ def damage_hub_file(hub, how: str) -> None:
         file.write_text(text.replace('id = "', 'id = "f'))
 
 
+@pytest.mark.fault("hub.toml damaged, missing, another hub's or out of date")
 @pytest.mark.parametrize("how", ["missing", "torn", "of another hub"])
 def test_a_damaged_hub_file_is_made_anew_from_the_catalogue(hub, how):
     before = HubFile.read(hub)
@@ -239,6 +245,60 @@ def test_a_damaged_hub_file_is_made_anew_from_the_catalogue(hub, how):
     assert not found.damaged
     assert HubFile.read(hub) == before
     assert verify(hub).problems == ()
+
+
+@pytest.fixture
+def divided(tmp_path):
+    """A hub whose catalogue is in another folder, and that folder."""
+    path, home = tmp_path / "divided", tmp_path / "local"
+    backbone = {"name": "b", "digest": "d"}
+    store = Store.create(path, backbone=backbone, catalogue=home)
+    with store, store.transaction("add") as tx:
+        tx.move_ref("modules/a", tx.put_record({"kind": "x", "format": 1}), expected=None)
+    return path, home
+
+
+@pytest.mark.fault("hub.toml damaged, missing, another hub's or out of date")
+@pytest.mark.parametrize("how", ["missing", "torn", "of another hub"])
+def test_a_hub_file_is_made_anew_from_a_catalogue_elsewhere(divided, how):
+    path, home = divided
+    before = HubFile.read(path)
+    damage_hub_file(path, how)
+    with pytest.raises(MomaError, match="--catalogue PATH"):
+        Store.open(path)
+    found = verify(path, repair=True, catalogue=home)
+    assert kinds(found) == [("hub-file", "hub.toml")]
+    assert not found.damaged
+    assert HubFile.read(path) == before
+    assert verify(path).problems == ()
+
+
+@pytest.mark.fault("hub.toml damaged, missing, another hub's or out of date")
+def test_a_hub_is_told_where_its_catalogue_was_moved(divided, tmp_path):
+    path, home = divided
+    home.rename(tmp_path / "moved")
+    assert verify(path, repair=True, catalogue=tmp_path / "moved").refs == 1
+    assert HubFile.read(path).catalogue == tmp_path / "moved"
+    again = verify(path, repair=True, catalogue=tmp_path / "moved")
+    assert again.problems == ()
+
+
+def test_a_catalogue_named_by_mistake_is_refused(hub, divided, tmp_path):
+    path, home = divided
+    before = HubFile.read(path)
+    (path / "hub.toml").unlink()
+    (tmp_path / "empty").mkdir()
+    for wrong, reason in (
+        (hub / "catalogue.lmdb", "belongs to hub"),
+        (tmp_path / "empty", "whole"),
+    ):
+        with pytest.raises(InvalidInputError, match=reason):
+            verify(path, repair=True, catalogue=wrong)
+    with pytest.raises(InvalidInputError, match="--repair"):
+        verify(path, catalogue=home)
+    assert not (path / "hub.toml").exists()
+    verify(path, repair=True, catalogue=home)
+    assert HubFile.read(path) == before
 
 
 def test_a_hub_file_is_not_made_up(hub, tmp_path):

@@ -1,0 +1,290 @@
+"""What an arrival costs, against doing everything again: a module comes, or a tenth more rows.
+
+Ten tasks with all their rows, the modules that a CHGNet hub starts with, and mixes of them. What
+is timed is estimates, weights and merges, in processor time of one thread, so that neighbours do
+not count; graphs and the backbone's own embeddings are there on both sides, since a task's first
+answer needs them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import tempfile
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from benchmarks.paper.tasks import DATA, TASKS, PaperTask
+from moma_cl import service
+from moma_cl.adoption import Weights, add_module
+from moma_cl.backbones.parameters import ParameterManifest
+from moma_cl.progress import quiet
+from moma_cl.recipe import EstimateSettings, Recipe
+from moma_cl.reconciling.composer import Composer
+from moma_cl.reconciling.derivations import Derivation, DerivationKind
+from moma_cl.records import Composition, ModuleKind
+from moma_cl.workbench import Workbench
+from moma_store.store import Store
+
+N_MODULES = 18
+TENTH = PaperTask(name="bulk_modulus", target="log10_bulk_modulus_vrh", unit="log10(GPa)")
+TENTH_ROWS = 900
+GROWING = "mp_phonons"
+ALL = (*TASKS, TENTH)
+
+Row = dict[str, Any]
+
+
+def run() -> list[Row]:
+    """Measure both arrivals, the second in the hub that the first one left."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        mixes = mixed_modules(place / "mixes", N_MODULES + 1, seed=0)
+        steps = _hub(place / "steps", mixes[:-1])
+        compose(steps)
+        rows, everything = _module_arrives(place, steps, mixes)
+        return [*rows, *_rows_arrive(place, steps, mixes, everything)]
+
+
+def _module_arrives(place: Path, steps: Path, mixes: list[Path]) -> tuple[list[Row], float]:
+    """Let module 19 come to ten tasks: only its estimates and what follows from them are due."""
+    bring(steps, mixes[-1:])
+    arrival = compose(steps)
+    at_once = _hub(place / "once", mixes)
+    scratch = compose(at_once)
+    same = compositions(steps) == compositions(at_once)
+    name = f"module {N_MODULES + 1} arrives at {len(ALL)} tasks, against from scratch"
+    rows = [*_compared(name, arrival, scratch, 10.0), _whether(f"{name}: identical records", same)]
+    return rows, scratch["all"]
+
+
+def _rows_arrive(place: Path, steps: Path, mixes: list[Path], everything: float) -> list[Row]:
+    """Append a tenth more rows to one task; the others stay as they are."""
+    before = compositions(steps)
+    at_once = _hub(place / "one", mixes, only=(GROWING,))
+    for hub in (steps, at_once):
+        service.add_data(hub, GROWING, [_part(place, last=True)], compose=False)
+    arrival, scratch = compose(steps), compose(at_once)
+    after = compositions(steps)
+    ref = f"compositions/{GROWING}"
+    changed = {name for name in before if after[name] != before[name]}
+    same = after[ref] == compositions(at_once)[ref]
+    name = "a tenth more rows for one task, against from scratch"
+    return [
+        *_compared(name, arrival, scratch, 5.0),
+        _row(f"{name} of all tasks", arrival["all"], everything),
+        _whether(f"{name}: same record, other tasks untouched", same and changed <= {ref}),
+    ]
+
+
+# hubs of many modules
+
+
+def _hub(path: Path, mixes: list[Path], *, only: Collection[str] | None = None) -> Path:
+    # module zero is one of the candidates
+    settings = EstimateSettings(max_candidates=N_MODULES + 2)
+    service.init(path, recipe=replace(Recipe(), estimate=settings))
+    for task in ALL:
+        if only is None or task.name in only:
+            source = _source(path.parent, task)
+            service.add_task(
+                path, task.name, [source], target=task.target, unit=task.unit,
+                module=ModuleKind.FULL, compose=False,
+            )  # fmt: skip
+    bring(path, mixes)
+    return path
+
+
+def _source(place: Path, task: PaperTask) -> Path:
+    if task.name == GROWING:
+        return _part(place)
+    return _tenth(place) if task == TENTH else task.file
+
+
+def _part(place: Path, *, last: bool = False) -> Path:
+    """Write the first ten elevenths of a file, or the rest."""
+    lines = gzip.decompress((DATA / f"{GROWING}.jsonl.gz").read_bytes()).splitlines(keepends=True)
+    cut = len(lines) * 10 // 11
+    path = place / f"{GROWING}-{'last' if last else 'first'}.jsonl"
+    path.write_bytes(b"".join(lines[cut:] if last else lines[:cut]))
+    return path
+
+
+def _tenth(place: Path) -> Path:
+    file = DATA.parent / "upstream" / "mp_elastic_3k.jsonl.gz"
+    lines = gzip.decompress(file.read_bytes()).splitlines(keepends=True)
+    path = place / f"{TENTH.name}.jsonl"
+    path.write_bytes(b"".join(lines[:: len(lines) // TENTH_ROWS][:TENTH_ROWS]))
+    return path
+
+
+def mixed_modules(place: Path, n_modules: int, *, seed: int, noise: float = 0.0) -> list[Path]:
+    """Mix the modules that a hub starts with, three each, until there are so many in all.
+
+    Parameters
+    ----------
+    place
+        Folder for the files.
+    n_modules
+        Starter modules and mixes.
+    seed
+        Of the draw.
+    noise
+        Largest perturbation of a mix, in the deviation of the starter modules from their mean.
+
+    Returns
+    -------
+    list[Path]
+        Files of the mixes.
+    """
+    place.mkdir()
+    service.init(place / "hub", recipe=Recipe())
+    with (
+        Store.open(place / "hub") as store,
+        Workbench(store=store, progress=quiet) as bench,
+    ):
+        starters = [
+            bench.parameters(digest, ModuleKind.FULL)
+            for _, digest in sorted(store.refs("modules/").items())
+        ]
+        manifest = bench.manifest(ModuleKind.FULL)
+    draw, spread = np.random.default_rng(seed), np.std(starters, axis=0)
+    files = []
+    for number in range(n_modules - len(starters)):
+        chosen, shares = draw.choice(len(starters), 3, replace=False), draw.dirichlet(np.ones(3))
+        vector = sum(share * starters[i] for i, share in zip(chosen, shares, strict=True))
+        if noise:
+            vector += noise * draw.random() * spread * draw.normal(size=len(spread))
+        files.append(place / f"mix_{number:03d}.safetensors")
+        save_file(_tensors(np.asarray(vector, np.float32), manifest), files[-1])
+    return files
+
+
+def _tensors(vector: np.ndarray, manifest: ParameterManifest) -> dict[str, np.ndarray]:
+    parts = np.split(vector, manifest.offsets[1:-1])
+    return {
+        name: np.ascontiguousarray(part.reshape(shape))
+        for name, shape, part in zip(manifest.names, manifest.shapes, parts, strict=True)
+    }
+
+
+def bring(hub: Path, mixes: list[Path]) -> None:
+    """Add modules from files, each of a property of its own.
+
+    Parameters
+    ----------
+    hub
+        The hub.
+    mixes
+        Their files.
+    """
+    for file in mixes:
+        weights = Weights(
+            file=file, property=f"property of {file.stem}", unit="1", validation_mae=1.0
+        )
+        add_module(hub, file.stem, weights)
+
+
+# what is timed
+
+
+@dataclass(slots=True, kw_only=True)
+class Composing(Composer):
+    """Makes estimates and compositions only, and sees what each kind takes."""
+
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(
+            (str(DerivationKind.ESTIMATE), str(DerivationKind.COMPOSITION)), 0.0
+        )
+    )
+
+    def derive(self, derivation: Derivation, why: str) -> str | None:
+        """Derive them; everything else is not known."""
+        if derivation.kind not in self.seconds:
+            return None
+        start = time.process_time()
+        digest = Composer.derive(self, derivation, why)
+        self.seconds[derivation.kind] += time.process_time() - start
+        return digest
+
+
+def compose(hub: Path) -> dict[str, float]:
+    """Bring estimates, compositions and merges up to date.
+
+    Parameters
+    ----------
+    hub
+        The hub.
+
+    Returns
+    -------
+    dict[str, float]
+        Seconds of each, and of all with what is between.
+    """
+    start = time.process_time()
+    with Store.open(hub, write=True) as store:
+        before = store.refs("compositions/")
+        composing = Composing(store=store, progress=quiet)
+        composing.run()
+        merging = time.process_time()
+        with Workbench(store=store, progress=quiet) as bench:
+            for name, digest in store.refs("compositions/").items():
+                if before.get(name) != digest:
+                    bench.merged(Composition.from_doc(store.record(digest)))
+        end = time.process_time()
+    return {**composing.seconds, "merges": end - merging, "all": end - start}
+
+
+def compositions(hub: Path) -> dict[str, str]:
+    """List the present compositions of a hub.
+
+    Parameters
+    ----------
+    hub
+        The hub.
+
+    Returns
+    -------
+    dict[str, str]
+        Digest by ref.
+    """
+    with Store.open(hub) as store:
+        return store.refs("compositions/")
+
+
+def _compared(
+    name: str, arrival: dict[str, float], scratch: dict[str, float], bar: float
+) -> list[Row]:
+    ratio = scratch["all"] / arrival["all"]
+    rows = [_row(name, arrival["all"], scratch["all"], bar=f">= {bar:g}", holds=ratio >= bar)]
+    parts = (DerivationKind.ESTIMATE, DerivationKind.COMPOSITION, "merges")
+    return rows + [_row(f"{name}: {part}", arrival[part], scratch[part]) for part in parts]
+
+
+def _whether(name: str, holds: bool) -> Row:
+    return _row(name, float(holds), None, unit="", bar="1", holds=holds)
+
+
+def _row(
+    name: str,
+    ours: float,
+    theirs: float | None,
+    *,
+    unit: str = "s",
+    bar: str | None = None,
+    holds: bool | None = None,
+) -> Row:
+    return {
+        "name": name,
+        "ours": ours,
+        "theirs": theirs,
+        "unit": unit,
+        "ratio": None if theirs is None else theirs / max(ours, 1e-9),
+        "bar": bar,
+        "holds": holds,
+    }

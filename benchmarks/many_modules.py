@@ -1,0 +1,180 @@
+"""A hub of hundreds of modules: how long the screening takes, and what it costs in error.
+
+Modules are those that a CHGNet hub starts with and seeded, perturbed mixes of them. ``python -m
+benchmarks many_modules`` lets one task come to 500 of them. ``python -m benchmarks.many_modules
+--modules 100 --out FILE`` compares the kernel head on a composition of screened candidates with the
+one on a composition of all, task by task; that takes hours with 500.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.arrivals import Composing, bring, mixed_modules
+from benchmarks.paper.tasks import TASKS, PaperTask
+from moma_cl import service
+from moma_cl.derive import derive
+from moma_cl.progress import quiet
+from moma_cl.recipes import set_recipe
+from moma_cl.reconciling import reconcile
+from moma_cl.reconciling.executors import ExecutorKind, ExecutorSettings, open_executor
+from moma_cl.records import Composition, Method, ModuleKind, Predictor
+from moma_cl.workbench import Workbench
+from moma_store.store import Store
+
+N_MODULES = 500
+N_ROWS = 900
+ARRIVING = "mp_phonons"
+NOISE = 1.0
+WITHIN = 1.01  # times the error without screening
+
+Row = dict[str, Any]
+
+
+def run() -> list[Row]:
+    """Let one task come to a hub of 500 modules."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        mixes = mixed_modules(place / "mixes", N_MODULES, seed=0, noise=NOISE)
+        task = next(task for task in TASKS if task.name == ARRIVING)
+        return [
+            _arrives(place / "one", task, mixes, ExecutorSettings()),
+            _arrives(
+                place / "two", task, mixes, ExecutorSettings(kind=ExecutorKind.DASK, workers=2)
+            ),
+        ]
+
+
+def _arrives(hub: Path, task: PaperTask, mixes: list[Path], executor: ExecutorSettings) -> Row:
+    service.init(hub)
+    bring(hub, mixes)
+    _add(hub, task, _first_rows(hub.parent, task))
+    start, processor = time.perf_counter(), time.process_time()
+    with Store.open(hub, write=True) as store, open_executor(executor) as running:
+        Composing(store=store, progress=quiet, executor=running).run()
+        composition = _composition(store, task.name)
+    seconds, processor = time.perf_counter() - start, time.process_time() - processor
+    where = "two dask workers" if running else f"one process, {processor:.0f} s of processor time"
+    return {
+        "name": f"{N_ROWS} rows come to {N_MODULES} modules ({composition.n_candidates} candidates"
+        f" left), {where}",
+        "ours": seconds,
+        "theirs": None,
+        "unit": "s",
+        "ratio": None,
+        "bar": "<= 180 s",
+        "holds": seconds <= 180.0,
+    }
+
+
+def _first_rows(place: Path, task: PaperTask) -> Path:
+    lines = gzip.decompress(task.file.read_bytes()).splitlines(keepends=True)
+    path = place / f"{task.name}.jsonl"
+    path.write_bytes(b"".join(lines[:N_ROWS]))
+    return path
+
+
+def _add(hub: Path, task: PaperTask, source: Path) -> None:
+    service.add_task(
+        hub, task.name, [source], target=task.target, unit=task.unit, module=ModuleKind.FULL,
+        fold_column="fold_0", compose=False,
+    )  # fmt: skip
+
+
+def _composition(store: Store, task: str) -> Composition:
+    digest = store.ref(f"compositions/{task}")
+    assert digest is not None
+    return Composition.from_doc(store.record(digest))
+
+
+# what screening costs in error
+
+
+def compare(task: PaperTask, mixes: list[Path], hub: Path) -> Row:
+    """Compose a task of screened modules, then of all, and fit the kernel head on either.
+
+    Parameters
+    ----------
+    task
+        The task.
+    mixes
+        Files of the modules besides those that the hub starts with.
+    hub
+        Where to make the hub.
+
+    Returns
+    -------
+    Row
+        Held-out errors in the task's unit, and what else there is to see.
+    """
+    service.init(hub)
+    bring(hub, mixes)
+    _add(hub, task, task.file)
+    screened = _fitted(hub, task)
+    with Store.open(hub) as store:
+        n_modules = len(store.refs("modules/"))
+    every = {"estimate": {"max_candidates": n_modules + 1}}
+    set_recipe(hub, task.name, every, compose=False)
+    without = _fitted(hub, task)
+    ratio = screened["held_out"] / without["held_out"]
+    return {
+        "name": f"{task.name}: held-out error, screened, against all {n_modules} modules",
+        "ours": screened["held_out"],
+        "theirs": without["held_out"],
+        "unit": task.unit,
+        "ratio": ratio,
+        "bar": f"<= {WITHIN:g}",
+        "holds": ratio <= WITHIN,
+        "screened": screened,
+        "without": without,
+    }
+
+
+def _fitted(hub: Path, task: PaperTask) -> dict[str, float]:
+    start = time.process_time()
+    with Store.open(hub, write=True) as store:
+        Composing(store=store, progress=quiet).run()
+        composed = time.process_time() - start
+        composition = _composition(store, task.name)
+        fit = reconcile._predictor(
+            reconcile.task_state(store, task.name),
+            str(store.ref(f"compositions/{task.name}")),
+            [Method.KERNEL],
+        )
+        with Workbench(store=store, progress=quiet) as bench:
+            record = derive(bench, fit).record
+    assert isinstance(record, Predictor)
+    return {
+        "held_out": record.held_out_maes[Method.KERNEL],
+        "validation": record.validation_maes[Method.KERNEL],
+        "objective": composition.objective,
+        "modules": len(composition.modules),
+        "seconds": round(composed, 1),
+    }
+
+
+def main() -> None:
+    """Compare task by task, and write each line as soon as it is there."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.many_modules")
+    parser.add_argument("--modules", type=int, default=N_MODULES)
+    parser.add_argument("--tasks", default=",".join(task.name for task in TASKS))
+    parser.add_argument("--out", type=Path, default=Path("screening_of_modules.jsonl"))
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        mixes = mixed_modules(place / "mixes", given.modules, seed=0, noise=NOISE)
+        for task in (task for task in TASKS if task.name in given.tasks.split(",")):
+            line = json.dumps(compare(task, mixes, place / task.name))
+            print(line, flush=True)
+            with given.out.open("a") as file:
+                file.write(line + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Building the next graphs in a second process while the model works on the last ones.
+
+For streams, whose length nobody knows; what is known beforehand is built by
+`moma_cl.graphs.building`. Graphs, their order and the chunks are the same as with one process.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+from moma_cl.backbones.base import Backbone
+from moma_cl.graphs.batching import graphs_from
+from moma_cl.graphs.building import GraphWorkers, n_cores, startable
+from moma_cl.pyg import Data
+from moma_cl.structures.crystals import Crystal
+
+_ALONE = 4  # chunks after which a stream is taken for a long one
+_AHEAD = 2  # chunks that are built or wait, which bounds the memory
+
+Chunk = TypeVar("Chunk")
+Crystals = Sequence[Crystal]
+
+
+def with_graphs(
+    chunks: Iterable[tuple[Chunk, Crystals]], backbone: type[Backbone]
+) -> Generator[tuple[Chunk, list[Data]]]:
+    """Build the graphs of a stream of structures; close the iterator to stop early.
+
+    Parameters
+    ----------
+    chunks
+        Some hundreds of structures each, with whatever shall come with their graphs.
+    backbone
+        The backbone's class.
+
+    Yields
+    ------
+    tuple[Chunk, list[Data]]
+        What came with a chunk, and its graphs, in the order of the chunks.
+    """
+    stream = iter(chunks)
+    yield from _built_here(islice(stream, _ALONE), backbone)
+    first = next(stream, None)
+    if first is None:
+        return
+    yield from _built_here([first], backbone)
+    if n_cores() < 2 or not startable(backbone):
+        yield from _built_here(stream, backbone)
+        return
+    with GraphWorkers(backbone, 1) as workers, ThreadPoolExecutor(1) as thread:
+        # it takes seconds to import what it needs: until it has answered, we go on here
+        started = thread.submit(workers.entries, first[1][:1])
+        yield from _built_here(_until(started, stream), backbone)
+        yield from _built_there(
+            stream, backbone, lambda crystals: thread.submit(workers.entries, crystals)
+        )
+
+
+def _until(
+    started: Future[list[bytes]], chunks: Iterator[tuple[Chunk, Crystals]]
+) -> Iterator[tuple[Chunk, Crystals]]:
+    while not started.done() and (chunk := next(chunks, None)) is not None:
+        yield chunk
+
+
+def _built_here(
+    chunks: Iterable[tuple[Chunk, Crystals]], backbone: type[Backbone]
+) -> Iterator[tuple[Chunk, list[Data]]]:
+    return ((chunk, list(backbone.to_graphs(crystals))) for chunk, crystals in chunks)
+
+
+def _built_there(
+    chunks: Iterable[tuple[Chunk, Crystals]],
+    backbone: type[Backbone],
+    build: Callable[[Crystals], Future[list[bytes]]],
+) -> Iterator[tuple[Chunk, list[Data]]]:
+    waiting: deque[tuple[Chunk, Future[list[bytes]]]] = deque()
+    try:
+        for chunk, crystals in chunks:
+            waiting.append((chunk, build(crystals)))
+            if len(waiting) > _AHEAD:
+                yield _taken(waiting, backbone)
+        while waiting:
+            yield _taken(waiting, backbone)
+    finally:
+        for _, entries in waiting:
+            entries.cancel()
+
+
+def _taken(
+    waiting: deque[tuple[Chunk, Future[list[bytes]]]], backbone: type[Backbone]
+) -> tuple[Chunk, list[Data]]:
+    chunk, entries = waiting.popleft()
+    return chunk, graphs_from(entries.result(), backbone)
