@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from moma_cl import service
-from moma_cl.recipe import KernelSettings, Recipe, TrainingSettings
+from moma_cl.recipe import KernelSettings, ModuleSettings, Recipe, TrainingSettings
 
 N_TASKS = 20
 N_ROWS = 40
@@ -126,7 +126,10 @@ def _hub(folder: Path) -> Path:
     """Make a hub with many small tasks, each with a module, and bring it up to date."""
     training = TrainingSettings(epochs=1)
     recipe = Recipe(
-        threads=1, finetune=training, module=training, kernel=KernelSettings(ridges=(1e-2,))
+        threads=1,
+        finetune=training,
+        module=ModuleSettings(epochs=1),
+        kernel=KernelSettings(ridges=(1e-2,)),
     )
     hub = folder / "hub"
     service.init(hub, backbone="cgcnn", recipe=recipe)

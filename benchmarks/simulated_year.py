@@ -32,7 +32,7 @@ import numpy as np
 from moma_cl import service
 from moma_cl.datasets import SegmentRows
 from moma_cl.progress import quiet
-from moma_cl.recipe import Recipe, TrainingSettings
+from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings
 from moma_cl.records import Dataset, ModuleKind
 from moma_cl.workbench import Workbench
 from moma_store.errors import AlreadyExistsError, BusyError, NotFoundError
@@ -142,7 +142,9 @@ class Year:
     def live(self, nights: list[Night]) -> None:
         """Go through all nights."""
         training = TrainingSettings(epochs=1, batch_size=64)
-        recipe = Recipe(threads=1, finetune=training, module=training)
+        recipe = Recipe(
+            threads=1, finetune=training, module=ModuleSettings(epochs=1, batch_size=64)
+        )
         self._child(lambda: service.init(self.hub, backbone="cgcnn", recipe=recipe))
         for night in nights:
             self._live_through(night)

@@ -62,7 +62,7 @@ class KernelSettings:
 class TrainingSettings:
     """Gradient training of an encoder with a fresh head."""
 
-    version: int = 1  # of modules: 1, linear readouts; 2, also networks
+    version: int = 1
     epochs: int = 60
     batch_size: int = 16
     encoder_learning_rate: float = 1e-3
@@ -76,6 +76,13 @@ class TrainingSettings:
     max_steps: int = 20000  # fewer epochs on large datasets
     rounded_bits: int = 8  # last places of the parameters that are not worth storing
     seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleSettings(TrainingSettings):
+    """Training of a task's module."""
+
+    version: int = 2  # 1: linear readouts only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +126,7 @@ class Recipe:
     weights: WeightsSettings = field(default_factory=WeightsSettings)
     kernel: KernelSettings = field(default_factory=KernelSettings)
     finetune: TrainingSettings = field(default_factory=TrainingSettings)
-    module: TrainingSettings = field(default_factory=lambda: TrainingSettings(version=2))
+    module: ModuleSettings = field(default_factory=ModuleSettings)
     predictor: PredictorSettings = field(default_factory=PredictorSettings)
     worth_it: float = 0.02  # share by which the objective must fall for a new predictor
     retrain_factor: float = 1.5  # growth of a task at which its module is trained again

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moma_cl.recipe import Recipe, TrainingSettings
+from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings
 
 ALKALI = ("Li", "Na", "K", "Rb", "Cs")
 ALKALINE = ("Mg", "Ca", "Sr", "Ba")
@@ -73,7 +73,9 @@ def write_rows(tmp_path):
 def short_recipe() -> Recipe:
     """One thread, and trainings of a second."""
     training = TrainingSettings(epochs=3, batch_size=32, patience=3)
-    return Recipe(threads=1, finetune=training, module=training)
+    return Recipe(
+        threads=1, finetune=training, module=ModuleSettings(epochs=3, batch_size=32, patience=3)
+    )
 
 
 _REACHED = pytest.StashKey[list[str]]()

@@ -19,7 +19,7 @@ from moma_cl.head import Head
 from moma_cl.progress import quiet
 from moma_cl.properties import canonical_property, canonical_unit
 from moma_cl.readout import fit_readout
-from moma_cl.recipe import TrainingSettings
+from moma_cl.recipe import ModuleSettings
 from moma_cl.records import Module, ModuleKind
 from moma_cl.targets import Normaliser
 from moma_cl.training import TrainingSet, predict_graphs, train
@@ -27,8 +27,8 @@ from moma_cl.workbench import Workbench, software
 from moma_store.store import Store
 
 HELD_OUT_PARTS = 20  # one of them stops the training, one is held out
-SETTINGS = TrainingSettings(
-    version=2, batch_size=32, encoder_learning_rate=5e-4, patience=100, max_steps=1_000_000
+SETTINGS = ModuleSettings(
+    batch_size=32, encoder_learning_rate=5e-4, patience=100, max_steps=1_000_000
 )
 
 
@@ -68,7 +68,7 @@ def train_upstream(hub: Path, task: UpstreamTask, kind: ModuleKind, materials: M
 def _trained(
     bench: Workbench, task: UpstreamTask, kind: ModuleKind, rows: UpstreamRows
 ) -> tuple[Module, dict[str, NDArray[Any]]]:
-    settings = TrainingSettings(**{**asdict(SETTINGS), "epochs": task.epochs})
+    settings = ModuleSettings(**{**asdict(SETTINGS), "epochs": task.epochs})
     parts = _parts(rows)
     training, validation, held_out = (np.flatnonzero(parts == part) for part in range(3))
     normaliser = Normaliser.fit(rows.values[training], task.transform)

@@ -88,11 +88,13 @@ def nursery():
 
 @pytest.fixture(scope="module")
 def material(nursery, tmp_path_factory, made_up) -> Material:
-    from moma_cl.recipe import Recipe, TrainingSettings
+    from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings
 
     folder = tmp_path_factory.mktemp("program")
     training = TrainingSettings(epochs=1, batch_size=32, patience=1)
-    recipe = Recipe(threads=1, finetune=training, module=training)
+    recipe = Recipe(
+        threads=1, finetune=training, module=ModuleSettings(epochs=1, batch_size=32, patience=1)
+    )
     for name, rows in (("first", made_up(40)), ("more", made_up(8, first=40))):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name in ("new", "other"):

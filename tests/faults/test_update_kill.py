@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from moma_cl import service, upkeep
-from moma_cl.recipe import Recipe, TrainingSettings
+from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings
 from moma_store.store import Store
 
 # Forks an update for each line "HUB KIND VALUE": "event N" kills itself at the N-th step of its
@@ -80,7 +80,9 @@ def stale_hub(tmp_path_factory, made_up):
     """A hub with two tasks of which only the first answers are known."""
     folder = tmp_path_factory.mktemp("stale")
     training = TrainingSettings(epochs=1, batch_size=64)
-    recipe = Recipe(threads=1, finetune=training, module=training, worth_it=-1.0)
+    recipe = Recipe(
+        threads=1, finetune=training, module=ModuleSettings(epochs=1, batch_size=64), worth_it=-1.0
+    )
     service.init(folder / "hub", backbone="cgcnn", recipe=recipe)
     rows = folder / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in made_up(160)))

@@ -13,7 +13,7 @@ import pytest
 
 from moma_cl import service
 from moma_cl.progress import quiet
-from moma_cl.recipe import EstimateSettings, Recipe, TrainingSettings
+from moma_cl.recipe import EstimateSettings, ModuleSettings, Recipe, TrainingSettings
 from moma_cl.reconciling.composer import Composer
 from moma_cl.reconciling.executors import (
     Computed,
@@ -54,7 +54,7 @@ def stale_hub(tmp_path_factory, made_up):
     training = TrainingSettings(epochs=1, batch_size=64)
     recipe = Recipe(
         finetune=training,
-        module=training,
+        module=ModuleSettings(epochs=1, batch_size=64),
         estimate=EstimateSettings(max_candidates=2, sample_rows=30),
         worth_it=-1.0,
     )

@@ -10,7 +10,13 @@ from moma_cl import finding, service
 from moma_cl.backbones.parameters import to_vector
 from moma_cl.progress import quiet
 from moma_cl.properties import Transform
-from moma_cl.recipe import EstimateSettings, KernelSettings, Recipe, TrainingSettings
+from moma_cl.recipe import (
+    EstimateSettings,
+    KernelSettings,
+    ModuleSettings,
+    Recipe,
+    TrainingSettings,
+)
 from moma_cl.reconciling.composer import Composer
 from moma_cl.reconciling.reconcile import training_point
 from moma_cl.records import Composition, Dataset, ModuleKind
@@ -110,7 +116,9 @@ def test_a_new_module_costs_each_task_one_estimate_and_one_composition(hub, add)
 
 def test_incremental_and_from_scratch_derive_the_same(tmp_path, write_rows, made_up):
     training = TrainingSettings(epochs=2, batch_size=32)
-    recipe = Recipe(threads=1, finetune=training, module=training, worth_it=-1.0)
+    recipe = Recipe(
+        threads=1, finetune=training, module=ModuleSettings(epochs=2, batch_size=32), worth_it=-1.0
+    )
     step_by_step, at_once = tmp_path / "steps", tmp_path / "once"
     results = []
     for path, compose in ((step_by_step, True), (at_once, False)):

@@ -29,11 +29,13 @@ def made(tmp_path_factory, made_up):
     """A hub with two tasks that has been brought up to date."""
     import json
 
-    from moma_cl.recipe import Recipe, TrainingSettings
+    from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings
 
     folder = tmp_path_factory.mktemp("upkeep")
     training = TrainingSettings(epochs=1, batch_size=32, patience=1)
-    recipe = Recipe(threads=1, finetune=training, module=training)
+    recipe = Recipe(
+        threads=1, finetune=training, module=ModuleSettings(epochs=1, batch_size=32, patience=1)
+    )
     rows = folder / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in made_up(60)))
     hub = folder / "hub"
