@@ -142,7 +142,7 @@ def _dask(settings: ExecutorSettings) -> Iterator[Executor]:
         n_workers=settings.workers,
         threads_per_worker=1,
         processes=True,
-        dashboard_address=None,
+        dashboard_address="localhost:0",  # any port: another pass may have the usual one
         memory_limit=0,
         silence_logs=logging.CRITICAL,  # what goes wrong is told once, by the pass
     )
