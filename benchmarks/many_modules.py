@@ -68,8 +68,8 @@ def _arrives(hub: Path, task: PaperTask, mixes: list[Path], executor: ExecutorSe
         "theirs": None,
         "unit": "s",
         "ratio": None,
-        "bar": "<= 180 s",
-        "holds": seconds <= 180.0,
+        "bar": None if running else "<= 180 s",
+        "holds": None if running else seconds <= 180.0,
     }
 
 
