@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from moma_cl.derive import Derived
 
 
+WORKER_ENVIRONMENT = "distributed.nanny.pre-spawn-environ"
+
+
 class ExecutorKind(StrEnum):
     """Where derivations are computed."""
 
@@ -129,6 +132,7 @@ def open_executor(settings: ExecutorSettings) -> AbstractContextManager[Executor
 @contextmanager
 def _dask(settings: ExecutorSettings) -> Iterator[Executor]:
     try:
+        import dask
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise InvalidInputError(
@@ -138,14 +142,19 @@ def _dask(settings: ExecutorSettings) -> Iterator[Executor]:
         with _connected(Client, settings.scheduler) as client:
             yield DaskExecutor(client=client)
         return
-    cluster = LocalCluster(
-        n_workers=settings.workers,
-        threads_per_worker=1,
-        processes=True,
-        dashboard_address="localhost:0",  # any port: another pass may have the usual one
-        memory_limit=0,
-        silence_logs=logging.CRITICAL,  # what goes wrong is told once, by the pass
-    )
+    # With Dask's settings workers give memory back after each array, to take it again page by page,
+    # which makes them 2.3 times slower.
+    environment = dask.config.get(WORKER_ENVIRONMENT).items()
+    kept = {name: value for name, value in environment if not name.startswith("MALLOC_")}
+    with dask.config.set({WORKER_ENVIRONMENT: kept}):
+        cluster = LocalCluster(
+            n_workers=settings.workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address="localhost:0",  # any port: another pass may have the usual one
+            memory_limit=0,
+            silence_logs=logging.CRITICAL,  # what goes wrong is told once, by the pass
+        )
     with cluster, Client(cluster) as client:
         yield DaskExecutor(client=client)
 
