@@ -32,6 +32,7 @@ from moma_cl.backbones.chgnet_graph import CHGNetGraph
 from moma_cl.embedding import embed
 from moma_cl.graphs.batching import GraphCache, collate, graphs_of
 from moma_cl.head import Head
+from moma_cl.recipe import EmbeddingSettings
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.testing import example_crystals, supercell
 
@@ -326,15 +327,15 @@ def print_embedding(count: int) -> None:
     crystals = [crystal_of(one) for one in _shuffled(SETS[0][0], 1000)]
     graphs = CHGNetBackbone.to_graphs(crystals)
     encoder = CHGNetBackbone.pretrained()
-    embed(encoder, graphs[:8], max_nodes=512)
+    embed(encoder, graphs[:8], EmbeddingSettings())
     chosen = [graph for graph, _ in zip(cycle(graphs), range(count), strict=False)]
     _reset_peak()
     before = _resident()
-    rows = embed(encoder, chosen, max_nodes=512)
+    rows = embed(encoder, chosen, EmbeddingSettings())
     grown = _peak() - before - rows.nbytes
     # once more: the first time, kernels for all sizes of batches are compiled
     start = time.perf_counter()
-    embed(encoder, chosen, max_nodes=512)
+    embed(encoder, chosen, EmbeddingSettings())
     seconds = time.perf_counter() - start
     print(1e3 * seconds / count, grown / 1e6)
 

@@ -140,7 +140,7 @@ def _embedded(
     return embed(
         bench.embedder(kind, vector),
         [graphs[row] for row in known],
-        max_nodes=recipe.embedding.max_nodes,
+        recipe.embedding,
     )
 
 
@@ -270,7 +270,7 @@ def train_module(bench: Workbench, derivation: Derivation, recipe: Recipe) -> De
         source={},
     )
     known = np.concatenate([training, validation])
-    embedded = embed(encoder, [graphs[row] for row in known], max_nodes=recipe.embedding.max_nodes)
+    embedded = embed(encoder, [graphs[row] for row in known], recipe.embedding)
     readout = fit_readout(
         embedded,
         normaliser.forward(rows.targets[known]),

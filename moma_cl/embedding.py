@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moma_cl.backbones.base import Backbone
-from moma_cl.graphs.batching import batches_by_nodes, collate
+from moma_cl.graphs.batching import batches_by_size, collate
 from moma_cl.head import mean_and_deviation
 from moma_cl.pyg import Batch, Data
+from moma_cl.recipe import EmbeddingSettings
 
 N_STATISTICS = 4  # mean, deviation, smallest, largest
+BY_NODES = 1  # version of the settings
 
 Embeddings = NDArray[np.float32]
 
@@ -22,8 +24,8 @@ Embeddings = NDArray[np.float32]
 def embed(
     encoder: Backbone,
     graphs: Sequence[Data],
+    settings: EmbeddingSettings,
     *,
-    max_nodes: int,
     progress: Callable[[int], None] | None = None,
 ) -> Embeddings:
     """Embed structures: four statistics over the atoms, of every block.
@@ -34,8 +36,8 @@ def embed(
         The encoder.
     graphs
         One graph per structure.
-    max_nodes
-        Nodes in one batch.
+    settings
+        How large a batch is.
     progress
         Called with the number of structures done.
 
@@ -47,10 +49,7 @@ def embed(
     """
     width = encoder.n_blocks * N_STATISTICS * encoder.feature_dim
     rows = np.zeros((len(graphs), width), dtype=np.float32)
-    parts = batches_by_nodes([graph.num_nodes for graph in graphs], max_nodes)
-    n_edges = np.array([graph.num_edges for graph in graphs])
-    # the largest first, so that what it leaves behind has room for all others
-    parts.sort(key=lambda part: int(n_edges[part].sum()), reverse=True)
+    parts = _batches(graphs, settings)
     encoder.eval()
     done = 0
     with torch.no_grad():
@@ -117,6 +116,16 @@ def last_extremes(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray
         Shape ``(n_structures, 2 * feature_dim)``.
     """
     return embeddings[:, embeddings.shape[1] - 2 * feature_dim :].astype(np.float64)
+
+
+def _batches(graphs: Sequence[Data], settings: EmbeddingSettings) -> list[NDArray[np.int64]]:
+    n_edges = np.array([graph.num_edges for graph in graphs], dtype=np.int64)
+    if settings.version == BY_NODES:
+        parts = batches_by_size([graph.num_nodes for graph in graphs], settings.max_nodes)
+    else:
+        parts = batches_by_size(n_edges, settings.max_edges)
+    # the largest first, so that what it leaves behind has room for all others
+    return sorted(parts, key=lambda part: int(n_edges[part].sum()), reverse=True)
 
 
 def _statistics(features: Tensor, batch: Batch) -> Tensor:

@@ -129,7 +129,7 @@ class Panel:
         ]
 
     def of_graphs(
-        self, encoders: Sequence[Backbone], graphs: Sequence[Data], *, max_nodes: int
+        self, encoders: Sequence[Backbone], graphs: Sequence[Data], settings: EmbeddingSettings
     ) -> FloatArray:
         """Hear the modules on structures.
 
@@ -139,8 +139,8 @@ class Panel:
             What `encoders` gave.
         graphs
             One graph per structure.
-        max_nodes
-            Nodes in one batch.
+        settings
+            How large a batch is.
 
         Returns
         -------
@@ -149,7 +149,7 @@ class Panel:
         """
         columns = [np.zeros((len(graphs), 0))]
         for encoder, readout in zip(encoders, self.readouts, strict=True):
-            embedded = embed(encoder, graphs, max_nodes=max_nodes)
+            embedded = embed(encoder, graphs, settings)
             columns.append(readout.of(embedded)[:, None])
         return np.concatenate(columns, axis=1)
 

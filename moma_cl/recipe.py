@@ -18,8 +18,9 @@ from moma_store.errors import InvalidInputError
 class EmbeddingSettings:
     """How structures become embeddings."""
 
-    version: int = 1
-    max_nodes: int = 1024  # nodes in one batch; part of the recipe because sums round by order
+    version: int = 2  # 1: batches by nodes, whose memory grows with the edges
+    max_nodes: int = 1024  # in one batch, version 1; part of the recipe: sums round by order
+    max_edges: int = 16384  # in one batch, version 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,7 @@ class TrainingSettings:
     epochs: int = 60
     batch_size: int = 16
     encoder_learning_rate: float = 1e-3
+    adapter_learning_rate: float = 5e-3
     head_learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     warmup: float = 0.1  # share of all steps
@@ -130,7 +132,7 @@ class Recipe:
     predictor: PredictorSettings = field(default_factory=PredictorSettings)
     worth_it: float = 0.02  # share by which the objective must fall for a new predictor
     retrain_factor: float = 1.5  # growth of a task at which its module is trained again
-    adapter_width: int = 8  # of a new hub's adapters; a task's recipe cannot change it
+    adapter_width: int = 32  # of a new hub's adapters; a task's recipe cannot change it
     # One, so that all machines round alike, and because two beside another job are far slower.
     threads: int = 1
 
@@ -168,7 +170,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("embedding", "estimate", "weights", "kernel", "finetune", "module"):
-            versions = {1, 2} if name in {"estimate", "kernel", "module"} else {1}
+            versions = {1} if name in {"weights", "finetune"} else {1, 2}
             _check(f"{name}.version", getattr(self, name).version, versions)
         _check("predictor.version", self.predictor.version, {1, 2, 3})
         _check("estimate.estimator", self.estimate.estimator, {"knn", "ridge"})

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from moma_cl.backbones.base import Backbone
-from moma_cl.graphs.batching import collate
+from moma_cl.graphs.batching import batches_by_size, collate
 from moma_cl.head import Head
 from moma_cl.pyg import Data
 from moma_cl.recipe import TrainingSettings
 from moma_store.errors import MomaError
 
-EVALUATION_BATCH = 64
+EVALUATION_EDGES = 16384  # in a batch
 
 Progress = Callable[[int, int], None]
 
@@ -157,14 +157,14 @@ def predict_graphs(encoder: Backbone, head: Head, graphs: Sequence[Data]) -> NDA
     NDArray[np.float64]
         Normalised predictions, shape ``(n_rows,)``, dimensionless.
     """
-    answers = [np.zeros(0)]
+    answers = np.zeros(len(graphs))
     encoder.eval()
     head.eval()
     with torch.no_grad():
-        for start in range(0, len(graphs), EVALUATION_BATCH):
-            batch = collate(graphs[start : start + EVALUATION_BATCH])
-            answers.append(head(encoder(batch), batch).double().numpy())
-    return np.concatenate(answers)
+        for part in batches_by_size([graph.num_edges for graph in graphs], EVALUATION_EDGES):
+            batch = collate([graphs[index] for index in part])
+            answers[part] = head(encoder(batch), batch).double().numpy()
+    return answers
 
 
 class _Run:
@@ -186,7 +186,7 @@ class _Run:
         self.average = [parameter.detach().clone() for parameter in self.trained]
         self.optimizer = torch.optim.AdamW(
             [
-                {"params": encoder_parameters, "lr": settings.encoder_learning_rate},
+                {"params": encoder_parameters, "lr": _encoder_rate(encoder, settings)},
                 {"params": head_parameters, "lr": settings.head_learning_rate},
             ],
             weight_decay=settings.weight_decay,
@@ -232,6 +232,12 @@ class _Run:
         rows = self.data.validation
         answers = predict_graphs(self.encoder, self.head, [self.data.graphs[row] for row in rows])
         return float(np.abs(answers - self.data.targets[rows]).mean())
+
+
+def _encoder_rate(encoder: Backbone, settings: TrainingSettings) -> float:
+    if encoder.adapters is not None:
+        return settings.adapter_learning_rate
+    return settings.encoder_learning_rate
 
 
 def _learning_rate(step: int, warmup: int, total: int) -> float:

@@ -277,7 +277,7 @@ class Workbench:
         return embed(
             encoder,
             graphs,
-            max_nodes=settings.max_nodes,
+            settings,
             progress=lambda done: self.progress("embedding", done, len(graphs)),
         )
 

@@ -19,7 +19,7 @@ from moma_cl.head import Head
 from moma_cl.progress import quiet
 from moma_cl.properties import canonical_property, canonical_unit
 from moma_cl.readout import fit_readout
-from moma_cl.recipe import ModuleSettings
+from moma_cl.recipe import EmbeddingSettings, ModuleSettings
 from moma_cl.records import Module, ModuleKind
 from moma_cl.targets import Normaliser
 from moma_cl.training import TrainingSet, predict_graphs, train
@@ -116,7 +116,7 @@ def _trained(
         },
     )
     known = np.concatenate([training, validation])
-    embedded = embed(encoder, [graphs[row] for row in known], max_nodes=1024)
+    embedded = embed(encoder, [graphs[row] for row in known], EmbeddingSettings())
     readout = fit_readout(embedded, targets[known], len(training), networks=True)
     return record, {
         "parameters": vector,

@@ -201,7 +201,7 @@ def collate(graphs: Sequence[Data]) -> Batch:
     return batch
 
 
-def batches_by_nodes(sizes: Sequence[int] | NDArray[np.integer], max_nodes: int) -> list[IntArray]:
+def batches_by_size(sizes: Sequence[int] | NDArray[np.integer], most: int) -> list[IntArray]:
     """Divide structures into batches of similar sizes within a budget.
 
     Depends on the sizes alone, so that the same data gives the same batches everywhere.
@@ -209,9 +209,9 @@ def batches_by_nodes(sizes: Sequence[int] | NDArray[np.integer], max_nodes: int)
     Parameters
     ----------
     sizes
-        Nodes (or edges) of each structure, shape ``(n_structures,)``.
-    max_nodes
-        Most nodes (or edges) of a batch; a structure larger than that is a batch by itself.
+        Nodes or edges of each structure, shape ``(n_structures,)``.
+    most
+        Of them in a batch; a structure with more is a batch by itself.
 
     Returns
     -------
@@ -220,9 +220,9 @@ def batches_by_nodes(sizes: Sequence[int] | NDArray[np.integer], max_nodes: int)
     """
     counts = np.asarray(sizes, dtype=np.int64)
     order = np.argsort(counts, kind="stable")
-    starts, filled = [], max_nodes + 1
+    starts, filled = [], most + 1
     for position, size in enumerate(counts[order].tolist()):
-        if filled + size > max_nodes:
+        if filled + size > most:
             starts.append(position)
             filled = 0
         filled += size

@@ -73,14 +73,14 @@ class LoadedPanel:
         graphs
             One graph per structure.
         recipe
-            How many nodes there are in a batch.
+            How large a batch is.
 
         Returns
         -------
         FloatArray
             Features, shape ``(n_structures, n_modules)``, dimensionless.
         """
-        opinions = self.panel.of_graphs(self.encoders, graphs, max_nodes=recipe.embedding.max_nodes)
+        opinions = self.panel.of_graphs(self.encoders, graphs, recipe.embedding)
         return self.hearing.features(opinions)
 
 
@@ -148,7 +148,7 @@ class LoadedPredictor:
             return self._answer(graphs, level)
 
     def _answer(self, graphs: Sequence[Data], level: float) -> Answers:
-        embedded = embed(self.composed, graphs, max_nodes=self.recipe.embedding.max_nodes)
+        embedded = embed(self.composed, graphs, self.recipe.embedding)
         features = embedded.astype(np.float64)
         opinions = self.panel.features(graphs, self.recipe) if self.panel else None
         by_kernel = self.kernel.predict(features, opinions) if self.kernel is not None else None

@@ -7,7 +7,7 @@ from torch_geometric.data import Batch, Data
 
 from moma_cl.backbones.cgcnn import CGCNNBackbone
 from moma_cl.backbones.chgnet import CHGNetBackbone
-from moma_cl.graphs.batching import GraphCache, batches_by_nodes, collate, graph_key, graphs_of
+from moma_cl.graphs.batching import GraphCache, batches_by_size, collate, graph_key, graphs_of
 from moma_cl.graphs.codec import encode
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.testing import example_crystals, isolated_atom
@@ -153,7 +153,7 @@ def test_graphs_of_a_plug_in_are_collated_too():
 
 @given(st.lists(st.integers(1, 50), max_size=60), st.integers(1, 120))
 def test_batches_hold_every_structure_once_within_the_budget(sizes, budget):
-    batches = batches_by_nodes(sizes, budget)
+    batches = batches_by_size(sizes, budget)
     assert sorted(np.concatenate([*batches, []]).tolist()) == list(range(len(sizes)))
     for batch in batches:
         assert len(batch) == 1 or sum(sizes[i] for i in batch) <= budget
@@ -161,5 +161,5 @@ def test_batches_hold_every_structure_once_within_the_budget(sizes, budget):
 
 def test_batches_hold_similar_sizes_and_do_not_depend_on_chance():
     sizes = np.array([9, 1, 5, 1, 9, 5])
-    batches = batches_by_nodes(sizes, 10)
+    batches = batches_by_size(sizes, 10)
     assert [batch.tolist() for batch in batches] == [[1, 3, 2], [5], [0], [4]]

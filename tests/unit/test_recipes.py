@@ -81,7 +81,7 @@ def test_the_same_settings_again_change_nothing(hub):
         ({"kernal": {}}, "'kernal' is unknown"),
         ({"module": {"epochs": 0}}, "at least 1"),
         ({"module": 3}, "expected a section"),
-        ({"adapter_width": 16}, "the hub's is 8"),
+        ({"adapter_width": 16}, "the hub's is 32"),
     ],
 )
 def test_what_cannot_be_set_is_refused(hub, settings, message):
