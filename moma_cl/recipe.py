@@ -20,7 +20,7 @@ class EmbeddingSettings:
 
     version: int = 2  # 1: batches by nodes, whose memory grows with the edges
     max_nodes: int = 1024  # in one batch, version 1; part of the recipe: sums round by order
-    max_edges: int = 16384  # in one batch, version 2
+    max_edges: int = 8192  # in one batch, version 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

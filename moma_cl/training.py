@@ -19,7 +19,7 @@ from moma_cl.pyg import Data
 from moma_cl.recipe import TrainingSettings
 from moma_store.errors import MomaError
 
-EVALUATION_EDGES = 16384  # in a batch
+EVALUATION_EDGES = 8192  # in a batch
 
 Progress = Callable[[int, int], None]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.structures.crystals import PackedCrystals, SameSize, by_size
+from moma_cl.structures.crystals import PackedCrystals, by_size
 from moma_cl.structures.lattices import heights_of_many
 
 LEAST_VACUUM = 8.0
@@ -26,15 +26,15 @@ def with_vacuum(crystals: PackedCrystals) -> NDArray[np.bool_]:
     NDArray[np.bool_]
         Shape ``(n_structures,)``.
     """
-    found = np.zeros(len(crystals), dtype=bool)
+    gaps = np.zeros((len(crystals), 3))
     for stack in by_size(crystals):
-        found[stack.places] = _widest_gaps(stack) >= LEAST_VACUUM
-    return found
+        gaps[stack.places] = _widest_gaps(stack.frac_coords)
+    widest = gaps * heights_of_many(crystals.lattices)
+    return np.asarray(widest.max(axis=1) >= LEAST_VACUUM)
 
 
-def _widest_gaps(stack: SameSize) -> NDArray[np.float64]:
-    """Widest slices without atoms along any lattice vector, shape ``(n_structures,)``, Å."""
-    wrapped = np.sort(stack.frac_coords - np.floor(stack.frac_coords), axis=1)
+def _widest_gaps(frac_coords: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Widest slices without atoms as shares of each lattice vector, ``(n_structures, 3)``."""
+    wrapped = np.sort(frac_coords - np.floor(frac_coords), axis=1)
     around = wrapped[:, :1] + 1.0  # the first atom once more, in the next cell
-    gaps = np.diff(np.concatenate([wrapped, around], axis=1), axis=1).max(axis=1)
-    return np.asarray((gaps * heights_of_many(stack.lattices)).max(axis=1))
+    return np.asarray(np.diff(np.concatenate([wrapped, around], axis=1), axis=1).max(axis=1))

@@ -202,35 +202,43 @@ def check_crystals(
     list[RowError | None]
         What `check_crystal` says of each.
     """
-    passed = np.zeros(len(crystals), dtype=bool)
-    known = np.array(sorted(_ELEMENTS if elements is None else elements))
-    for stack in by_size(PackedCrystals.pack(crystals)):
-        if 0 < stack.frac_coords.shape[1] <= _FEW_ATOMS:
-            passed[stack.places] = _plainly_good(stack, known)
+    packed = PackedCrystals.pack(crystals)
+    passed = _plain_cells(packed, np.array(sorted(_ELEMENTS if elements is None else elements)))
+    for stack in by_size(packed):
+        few = 0 < stack.frac_coords.shape[1] <= _FEW_ATOMS
+        passed[stack.places] &= _plainly_apart(stack) if few else False
     return [
         None if good else check_crystal(crystal, elements=elements)
         for crystal, good in zip(crystals, passed.tolist(), strict=True)
     ]
 
 
-def _plainly_good(stack: SameSize, known: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Say which structures are far from every limit; of the others nothing is said."""
-    lattices, coordinates = stack.lattices, stack.frac_coords
-    n_atoms = coordinates.shape[1]
-    with np.errstate(all="ignore"):  # what is not finite compares as not good
+# Both say which structures are far from every limit; of the others nothing is said.
+# What is not finite compares as not good.
+
+
+def _plain_cells(crystals: PackedCrystals, known: NDArray[np.int64]) -> NDArray[np.bool_]:
+    lattices, n_atoms = crystals.lattices, np.diff(crystals.offsets)
+    with np.errstate(all="ignore"):
         volumes = np.abs(np.linalg.det(lattices))
         good = np.abs(lattices).max(axis=(1, 2)) * _PLAINLY < MAX_LENGTH
         good &= volumes * _PLAINLY < MAX_VOLUME
         good &= volumes > _PLAINLY * MIN_VOLUME_PER_ATOM * n_atoms
-        good &= np.abs(coordinates).max(axis=(1, 2)) * _PLAINLY < MAX_FRACTIONAL
-        good &= np.isin(stack.atomic_numbers, known).all(axis=1)
         # in a cell thicker than twice the distance, the nearest image is found by rounding
         good &= heights_of_many(lattices).min(axis=1) > _PLAINLY * 2 * MIN_DISTANCE
-        first, second = np.triu_indices(n_atoms, k=1)
-        apart = coordinates[:, first] - coordinates[:, second]
-        apart = (apart - np.rint(apart)) @ lattices
+        plain = np.abs(crystals.frac_coords).max(axis=1) * _PLAINLY < MAX_FRACTIONAL
+    plain &= np.isin(crystals.atomic_numbers, known)
+    good[np.repeat(np.arange(len(crystals)), n_atoms)[~plain]] = False
+    return np.asarray(good)
+
+
+def _plainly_apart(stack: SameSize) -> NDArray[np.bool_]:
+    first, second = np.triu_indices(stack.frac_coords.shape[1], k=1)
+    with np.errstate(all="ignore"):
+        apart = stack.frac_coords[:, first] - stack.frac_coords[:, second]
+        apart = (apart - np.rint(apart)) @ stack.lattices
         squared = np.einsum("ijk,ijk->ij", apart, apart).min(axis=1, initial=np.inf)
-        return np.asarray(good & (squared > (_PLAINLY * MIN_DISTANCE) ** 2))
+        return np.asarray(squared > (_PLAINLY * MIN_DISTANCE) ** 2)
 
 
 def _check_cell(crystal: Crystal) -> RowError | None:
