@@ -11,18 +11,24 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from unittest.mock import patch
 
 from benchmarks.paper import results
 from benchmarks.paper.fits import kept_fits
 from benchmarks.paper.results import Result, Weighed
 from benchmarks.paper.tasks import N_SPLITS, TASKS, PaperTask
+from benchmarks.upstream.__main__ import BUILD as UPSTREAM
+from benchmarks.upstream.multitask import multitask_backbone
 from moma_cl import service
-from moma_cl.fitting import FROM_COMPOSITION
-from moma_cl.recipe import Recipe
+from moma_cl.backbones.chgnet import CHGNetBackbone
+from moma_cl.fitting import FROM_BACKBONE, FROM_COMPOSITION
+from moma_cl.recipe import ModuleSettings, Recipe
 from moma_cl.records import Composition, Method, ModuleKind, Predictor
+from moma_cl.transfer import export, import_archive
 from moma_store.store import Store
 
 BUILD = Path("build/paper")
@@ -32,11 +38,27 @@ ANSWERING = "what answers"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """One way to set a hub up, and the head that stands behind each method of the table."""
+    """One way to set a hub up, and the head that stands behind each method of the table.
+
+    Attributes
+    ----------
+    methods
+        The head of each method.
+    backbone
+        Name of the hub's backbone.
+    starter
+        Whether the hub has the modules that ship with the package.
+    module
+        Kind of the modules that are composed.
+    multitask
+        Whether the backbone is the one trained on all upstream tasks together.
+    """
 
     methods: Mapping[str, str]
     backbone: str = "chgnet"
     starter: bool = False
+    module: ModuleKind = ModuleKind.NONE
+    multitask: bool = False
 
 
 VARIANTS: Mapping[str, Variant] = MappingProxyType(
@@ -53,6 +75,11 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
         "alone": Variant(
             methods={"kernel": Method.KERNEL, "ft": Method.FINETUNED, "mean": Method.MEAN}
         ),
+        "adapter": Variant(
+            methods={"moma-adapter": FROM_COMPOSITION, "ft-adapter": FROM_BACKBONE},
+            module=ModuleKind.ADAPTER,
+        ),
+        "mt": Variant(methods={"mt": Method.FINETUNED}, multitask=True),
         "cgcnn": Variant(methods={"cgcnn": Method.FINETUNED}, backbone="cgcnn"),
     }
 )
@@ -94,7 +121,7 @@ def _fill(task: PaperTask, split: int, name: str) -> None:
 
 def _fit(task: PaperTask, split: int, hub: Path, variant: Variant) -> list[Result]:
     if not (hub / "hub.toml").exists():
-        service.init(hub, backbone=variant.backbone, starter=variant.starter)
+        _make(hub, variant)
     with Store.open(hub) as store:
         begun = store.ref(f"tasks/{task.name}") is not None
     if not begun:
@@ -104,7 +131,7 @@ def _fit(task: PaperTask, split: int, hub: Path, variant: Variant) -> list[Resul
             [task.file],
             target=task.target,
             unit=task.unit,
-            module=ModuleKind.NONE,
+            module=variant.module,
             fold_column=f"fold_{split}",
             compose=False,
         )
@@ -130,6 +157,21 @@ def _fit(task: PaperTask, split: int, hub: Path, variant: Variant) -> list[Resul
         )
         for method, head in variant.methods.items()
     ]
+
+
+def _make(hub: Path, variant: Variant) -> None:
+    # the task's own module is composed by nobody: one epoch of it is enough
+    recipe = Recipe(module=ModuleSettings(max_steps=1))
+    loader = patch.object(CHGNetBackbone, "pretrained", multitask_backbone)
+    with loader if variant.multitask else nullcontext():
+        service.init(hub, backbone=variant.backbone, starter=variant.starter, recipe=recipe)
+    if variant.module == ModuleKind.ADAPTER:
+        archive = BUILD / "adapters.moma"
+        if not archive.exists():
+            with Store.open(UPSTREAM / "adapter") as store:
+                names = [ref.partition("/")[2] for ref in store.refs("modules/")]
+            export(UPSTREAM / "adapter", archive, modules=names)
+        import_archive(hub, archive)
 
 
 def _head(fitted: Predictor, head: str) -> str:

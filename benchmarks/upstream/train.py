@@ -69,7 +69,7 @@ def _trained(
     bench: Workbench, task: UpstreamTask, kind: ModuleKind, rows: UpstreamRows
 ) -> tuple[Module, dict[str, NDArray[Any]]]:
     settings = ModuleSettings(**{**asdict(SETTINGS), "epochs": task.epochs})
-    parts = _parts(rows)
+    parts = parts_of(rows)
     training, validation, held_out = (np.flatnonzero(parts == part) for part in range(3))
     normaliser = Normaliser.fit(rows.values[training], task.transform)
     encoder = bench.encoder(kind, bench.parameters(None, kind))
@@ -125,8 +125,19 @@ def _trained(
     }
 
 
-def _parts(rows: UpstreamRows) -> NDArray[np.int64]:
-    """Train 0, validation 1, held-out 2: by formula; by structure where there is one formula."""
+def parts_of(rows: UpstreamRows) -> NDArray[np.int64]:
+    """Divide rows by formula, or by structure where there is one formula.
+
+    Parameters
+    ----------
+    rows
+        The rows.
+
+    Returns
+    -------
+    NDArray[np.int64]
+        Train 0, validation 1, held-out 2, shape ``(n_rows,)``.
+    """
     several = len(set(rows.formulas)) > HELD_OUT_PARTS
     keys = rows.formulas if several else map(str, rows.fingerprints)
     numbers = [int(hashlib.sha256(key.encode()).hexdigest(), 16) % HELD_OUT_PARTS for key in keys]
