@@ -160,7 +160,7 @@ def compose(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived
     bench
         What it reads.
     derivation
-        Names the estimates, the backbone's first, and the dataset.
+        Names the estimates, the backbone's first, the dataset, and whether it is of a sample.
     recipe
         The settings.
 
@@ -178,6 +178,8 @@ def compose(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived
     if usable:
         rows = bench.rows(inputs["dataset"])
         known = roles_of(rows, task.grouping, recipe.predictor).train
+        if inputs.get("sampled"):
+            known = _sample(known, recipe.estimate.sample_rows)
         targets = _estimate_targets(rows.targets[known], task, recipe.estimate)
         columns = np.stack([_predictions(bench, found) for found in usable], axis=1)
         weights = solve_weights(columns, targets, prune=recipe.weights.prune)

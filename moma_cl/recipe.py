@@ -27,7 +27,9 @@ class EmbeddingSettings:
 class EstimateSettings:
     """How useful a module is: leave-one-out prediction in its embedding space."""
 
-    version: int = 2  # 1: no candidate has seen a single row by which the task is judged
+    # 1: no candidate has seen a single row by which the task is judged; 2: of very many modules,
+    # those with the smallest errors on the sample are candidates
+    version: int = 3
     estimator: str = "ridge"  # "knn" (the paper's) or "ridge" (closed form)
     readout: str = "moments"  # "mean" of the last block (the paper's) or "moments" of all blocks
     k: int = 5  # neighbours, kNN
@@ -35,7 +37,7 @@ class EstimateSettings:
     duplicate_distance: float = 1e-5  # cosine distance below which a row is no neighbour
     winsorise: float = 0.01  # share of targets pulled in at each end, so that outliers do not rule
     max_candidates: int = 32  # embedded in full; more are screened on a sample first
-    sample_rows: int = 256  # rows of that sample
+    sample_rows: int = 384  # rows of that sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +121,17 @@ class PredictorSettings:
         return enough and min(n_train, n_validation) > 0 and n_held_out >= self.min_rows_interval
 
 
+_LATEST = {
+    "embedding": 2,
+    "estimate": 3,
+    "weights": 1,
+    "kernel": 2,
+    "finetune": 1,
+    "module": 2,
+    "predictor": 3,
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """All settings of a task, pinned."""
@@ -169,10 +182,8 @@ class Recipe:
         return cls(**{name: _read(cls, name, value, prefix="") for name, value in given.items()})
 
     def __post_init__(self) -> None:
-        for name in ("embedding", "estimate", "weights", "kernel", "finetune", "module"):
-            versions = {1} if name in {"weights", "finetune"} else {1, 2}
-            _check(f"{name}.version", getattr(self, name).version, versions)
-        _check("predictor.version", self.predictor.version, {1, 2, 3})
+        for name, latest in _LATEST.items():
+            _check(f"{name}.version", getattr(self, name).version, set(range(1, latest + 1)))
         _check("estimate.estimator", self.estimate.estimator, {"knn", "ridge"})
         _check("estimate.readout", self.estimate.readout, {"mean", "moments"})
         _check_at_least("threads", self.threads, 1)

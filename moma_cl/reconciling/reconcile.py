@@ -151,6 +151,7 @@ def task_state(store: Reads, name: str) -> TaskState:
     )
 
 
+BY_WEIGHT = 3  # version of estimates from which on screening asks the convex program
 _KINDS: dict[str, ModuleKind] = {}
 """Kinds of modules by digest, which names one content for good."""
 
@@ -396,7 +397,11 @@ class _Candidates:
 
 
 def _candidates(store: Reads, worker: Worker, state: TaskState) -> _Candidates | None:
-    """List the modules a task may compose; the best on a sample where there are very many."""
+    """List the modules a task may compose, chosen on a sample where there are very many.
+
+    Those come first that the convex program weights there: what is best beside others is not always
+    good alone. The rest are those with the smallest errors.
+    """
     modules = sorted(
         {
             digest
@@ -409,17 +414,32 @@ def _candidates(store: Reads, worker: Worker, state: TaskState) -> _Candidates |
     if len(modules) <= limit:
         return _Candidates(modules=tuple(modules))
     why = "there are more modules than candidates"
-    wanted = [_estimate(state, module, sampled=True) for module in modules]
+    by_weight = state.recipe.estimate.version >= BY_WEIGHT
+    first = (None,) if by_weight else ()
+    wanted = [_estimate(state, module, sampled=True) for module in (*first, *modules)]
     known, waiting = _derived(store, worker, wanted, why)
-    if waiting:
+    screened = None
+    if by_weight and not waiting:
+        screened = worker.derive(_composition(state, known, sampled=True), why)
+    if waiting or (by_weight and screened is None):
         worker.leave(state.name, DerivationKind.COMPOSITION, "after the screening of all modules")
         return None
     estimates = {digest: Estimate.from_doc(store.record(digest)) for digest in known}
     errors = sorted((e.mae, e.module) for e in estimates.values() if e.mae is not None and e.module)
+    ranked = dict.fromkeys([*_weighted(store, screened), *(module for _, module in errors)])
     return _Candidates(
-        modules=tuple(sorted(module for _, module in errors[:limit])),
-        excluded=tuple(sorted(digest for digest, e in estimates.items() if e.mae is None)),
+        modules=tuple(sorted(list(ranked)[:limit])),
+        excluded=tuple(sorted(d for d, e in estimates.items() if e.mae is None and e.module)),
     )
+
+
+def _weighted(store: Reads, composition: str | None) -> list[str]:
+    """List the modules of a composition, the largest weight first."""
+    if composition is None:
+        return []
+    found = Composition.from_doc(store.record(composition))
+    ranked = sorted(zip(found.weights, found.modules, strict=True), reverse=True)
+    return [module for _, module in ranked]
 
 
 def _kind_of(store: Reads, module: str) -> ModuleKind:
@@ -445,7 +465,9 @@ def _estimate(state: TaskState, module: str | None, *, sampled: bool = False) ->
     )
 
 
-def _composition(state: TaskState, estimates: Iterable[str]) -> Derivation:
+def _composition(
+    state: TaskState, estimates: Iterable[str], *, sampled: bool = False
+) -> Derivation:
     listed = list(estimates)
     return Derivation(
         kind=DerivationKind.COMPOSITION,
@@ -456,6 +478,7 @@ def _composition(state: TaskState, estimates: Iterable[str]) -> Derivation:
             "task": state.task_digest,
             "dataset": state.dataset_digest,
             "estimates": listed,
+            **({"sampled": True} if sampled else {}),
         },
         settings=state.settings("estimate", "weights", "predictor"),
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moma_cl import finding, service
+from moma_cl import derive, finding, service
 from moma_cl.backbones.parameters import to_vector
 from moma_cl.progress import quiet
 from moma_cl.properties import Transform
@@ -19,7 +19,7 @@ from moma_cl.recipe import (
 )
 from moma_cl.reconciling.composer import Composer
 from moma_cl.reconciling.reconcile import training_point
-from moma_cl.records import Composition, Dataset, ModuleKind
+from moma_cl.records import Composition, Dataset, Estimate, ModuleKind
 from moma_cl.workbench import Workbench
 from moma_store.errors import (
     AlreadyExistsError,
@@ -515,6 +515,39 @@ def test_very_many_modules_are_screened_on_a_sample(hub, add, write_rows, made_u
         ]
     assert composition["n_candidates"] == 2
     assert len(sampled) >= 2
+
+
+def test_screening_asks_the_convex_program_and_then_the_errors(hub, add, short_recipe, monkeypatch):
+    for target in TARGETS:
+        add(target)
+    add("modulus2", n_rows=120, target="modulus")
+    weighed = derive.solve_weights
+    monkeypatch.setattr(derive, "solve_weights", lambda c, t, **o: last_alone(weighed(c, t, **o)))
+    few = replace(short_recipe, estimate=EstimateSettings(max_candidates=3, sample_rows=30))
+    add("energy2", n_rows=150, recipe=few, module=ModuleKind.NONE, target="energy")
+    with Store.open(hub) as store:
+        dataset = store.ref("datasets/energy2")
+        errors, candidates = {}, set()
+        for memo in store.memos("estimate:").values():
+            found = Estimate.from_doc(store.record(memo.result))
+            if found.dataset == dataset and found.module and found.blob:
+                sampled = len(store.blob(found.blob).arrays["predictions"]) == 30
+                errors.update({found.module: found.mae} if sampled else {})
+                candidates.update(() if sampled else {found.module})
+        (screened,) = [
+            found
+            for memo in store.memos("composition:").values()
+            if (found := Composition.from_doc(store.record(memo.result))).dataset == dataset
+            and found.n_candidates == 1 + len(errors)
+        ]
+    assert len(errors) > 2
+    others = sorted(set(errors) - set(screened.modules), key=lambda module: errors[module])
+    assert candidates == {*screened.modules, others[0]}
+
+
+def last_alone(weights):
+    """Give all weight to the last candidate."""
+    return replace(weights, values=np.eye(len(weights.values))[-1])
 
 
 def test_a_changed_recipe_fits_a_new_predictor(hub, add, short_recipe):
