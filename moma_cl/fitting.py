@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moma_cl.backbones.base import Backbone
 from moma_cl.derive import PENDING_BLOB, Derived
 from moma_cl.folds import cv_groups
 from moma_cl.head import Head
@@ -16,11 +18,11 @@ from moma_cl.kernel_head import KernelChoice, KernelHead, fit_kernel_head
 from moma_cl.opinions import HEARING, Hearing, Panel, Prior
 from moma_cl.predicting.calibration import Answered, calibrate, learned_rows
 from moma_cl.predicting.golden import golden_arrays
-from moma_cl.predicting.predictor import BESIDE, head_vector
+from moma_cl.predicting.predictor import ADAPTERS, BESIDE, head_vector
 from moma_cl.properties import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.reconciling.derivations import Derivation
-from moma_cl.records import Calibration, Composition, Grouping, Method, Predictor, Task
+from moma_cl.records import Calibration, Composition, Grouping, Method, ModuleKind, Predictor, Task
 from moma_cl.roles import Roles, roles_of
 from moma_cl.seen import UNSEEN_ONLY, judged_by_unseen
 from moma_cl.targets import Normaliser
@@ -29,7 +31,10 @@ from moma_cl.workbench import Workbench, software
 
 FROM_COMPOSITION = "finetuned from composition"  # of errors by start, beside those by method
 FROM_BACKBONE = "finetuned from backbone"
-AVERAGED = 3  # version of predictors from which on both starts may answer together
+ADAPTED_COMPOSITION = "adapted composition"
+ADAPTED_BACKBONE = "adapted backbone"
+AVERAGED = 3  # version of predictors from which on several starts may answer together
+ADAPTED = 4  # and from which on adapters of either are trained as well
 
 FloatArray = NDArray[np.float64]
 Arrays = dict[str, NDArray[np.generic]]
@@ -201,44 +206,63 @@ def _kernel(
 def _finetuned_by_start(
     material: _Material, vector: NDArray[np.float32], *, hears: bool
 ) -> dict[str, _Answers]:
-    """Fine-tune the composed encoder, and the backbone beside it.
+    """Fine-tune the composed encoder and the backbone beside it, and adapters of both.
 
     Gradients can make more of a start than its frozen features promise, or less: the weights tell
     which modules are of use to a task, not whether any is a better start than the backbone.
+    Adapters keep more of what is there already.
     """
-    composition = material.composition
-    backbone = material.bench.parameters(None, composition.module)
-    if not composition.modules:
-        return {FROM_BACKBONE: _finetuned_answers(material, backbone, None)}
+    bench, composition = material.bench, material.composition
+    version = material.recipe.predictor.version
+    kind = composition.module
+    backbone = bench.parameters(None, kind)
     prior = _prior(material) if hears else None
-    tuned = {FROM_COMPOSITION: _finetuned_answers(material, vector, prior)}
-    if material.recipe.predictor.version > 1:
-        tuned[FROM_BACKBONE] = _finetuned_answers(material, backbone, None)
+    tuned: dict[str, _Answers] = {}
+    if composition.modules:
+        tuned[FROM_COMPOSITION] = _finetuned_answers(material, bench.encoder(kind, vector), prior)
+    if version > 1 or not composition.modules:
+        tuned[FROM_BACKBONE] = _finetuned_answers(material, bench.encoder(kind, backbone), None)
+    if version < ADAPTED or kind != ModuleKind.FULL:
+        return tuned
+    if composition.modules:
+        adapted = _finetuned_answers(material, bench.adaptable(vector), prior)
+        tuned[ADAPTED_COMPOSITION] = _renamed(adapted, ADAPTERS)
+    adapted = _finetuned_answers(material, bench.adaptable(backbone), None)
+    tuned[ADAPTED_BACKBONE] = _renamed(adapted, f"{BESIDE}{ADAPTERS}")
     return tuned
 
 
-def _together(material: _Material, starts: Mapping[str, _Answers]) -> _Answers:
-    """Take what came of one start, or the mean of both, whichever errs least on validation.
+def _renamed(answers: _Answers, prefix: str) -> _Answers:
+    names = {"parameters": f"{prefix}parameters", "head": f"{prefix}head"}
+    renamed = {names.get(name, name): array for name, array in answers.arrays.items()}
+    return replace(answers, arrays=renamed)
 
-    Two starts err differently, so that their mean is mostly better than either; not where one of
-    them is far worse.
+
+def _together(material: _Material, starts: Mapping[str, _Answers]) -> _Answers:
+    """Take what came of one start, or the mean of several, whichever errs least on validation.
+
+    Starts err differently, so that their mean is mostly better than each; not where one of them is
+    far worse.
     """
-    tried = list(starts.values())
-    if material.recipe.predictor.version >= AVERAGED and len(starts) > 1:
-        beside = starts[FROM_BACKBONE]
-        renamed = {f"{BESIDE}{name}": array for name, array in beside.arrays.items()}
-        tried.append(_mean(starts[FROM_COMPOSITION], replace(beside, arrays=renamed)))
+    most = len(starts) if material.recipe.predictor.version >= AVERAGED else 1
+    tried = [
+        _joined({name: starts[name] for name in names})
+        for size in range(1, most + 1)
+        for names in combinations(starts, size)
+    ]
     return min(tried, key=lambda one: _mae(material, one.validation, material.roles.validation))
 
 
-def _finetuned_answers(
-    material: _Material, vector: NDArray[np.float32], prior: Prior | None
-) -> _Answers:
-    """Train from a start on what a prior leaves to be explained."""
+def _joined(starts: Mapping[str, _Answers]) -> _Answers:
+    if len(starts) > 1 and FROM_BACKBONE in starts:
+        starts = {**starts, FROM_BACKBONE: _renamed(starts[FROM_BACKBONE], BESIDE)}
+    return _mean(*starts.values())
+
+
+def _finetuned_answers(material: _Material, encoder: Backbone, prior: Prior | None) -> _Answers:
+    """Train an encoder on what a prior leaves to be explained."""
     bench, settings, roles = material.bench, material.recipe.finetune, material.roles
-    kind = material.composition.module
     graphs = bench.graphs(bench.rows(material.dataset))
-    encoder = bench.encoder(kind, vector)
     head = Head(encoder.feature_dim, encoder.n_blocks, settings.head_width, seed=settings.seed)
     said = prior.said(material.opinions) if prior else np.zeros(len(material.targets))
     spread = prior.spread if prior else 1.0
@@ -254,6 +278,8 @@ def _finetuned_answers(
         settings,
         progress=lambda done, total: bench.progress(f"predictor {material.task.name}", done, total),
     )
+    adapted = encoder.adapters is not None and material.composition.module == ModuleKind.FULL
+    kind = ModuleKind.ADAPTER if adapted else material.composition.module
     trained = bench.round_parameters(encoder, kind, settings.rounded_bits)
     validation, held_out = (
         predict_graphs(encoder, head, [graphs[row] for row in rows]) * spread + said[rows]
@@ -270,11 +296,11 @@ def _prior(material: _Material) -> Prior | None:
     return Prior.fit(material.opinions[known], material.targets[known])
 
 
-def _mean(first: _Answers, second: _Answers) -> _Answers:
+def _mean(*answers: _Answers) -> _Answers:
     return _Answers(
-        validation=(first.validation + second.validation) / 2,
-        held_out=(first.held_out + second.held_out) / 2,
-        arrays={**first.arrays, **second.arrays},
+        validation=np.mean([one.validation for one in answers], axis=0),
+        held_out=np.mean([one.held_out for one in answers], axis=0),
+        arrays={name: array for one in answers for name, array in one.arrays.items()},
     )
 
 

@@ -93,8 +93,9 @@ class ModuleSettings(TrainingSettings):
 class PredictorSettings:
     """What a task's predictor is made of."""
 
-    # 1: intervals of one width for all rows; 2: of two fine-tuned encoders, one only
-    version: int = 3
+    # 1: intervals of one width for all rows; 2: of several fine-tuned encoders, one only;
+    # 3: none of them with adapters
+    version: int = 4
     min_rows_training: int = 150  # fewer: kernel head only, grouped cross-validation
     min_rows_interval: int = 10  # fewer: the interval is the range of the labels
     interval_level: float = 0.9
@@ -128,7 +129,7 @@ _LATEST = {
     "kernel": 2,
     "finetune": 1,
     "module": 2,
-    "predictor": 3,
+    "predictor": 4,
 }
 
 

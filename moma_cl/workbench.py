@@ -225,6 +225,12 @@ class Workbench:
         load_vector(encoder, vector, self.manifest(kind))
         return encoder
 
+    def adaptable(self, vector: ParameterVector) -> Backbone:
+        """Make a full encoder with these parameters, frozen, with adapters that change nothing."""
+        encoder = self.encoder(ModuleKind.FULL, vector)
+        encoder.add_adapters(self.hub.adapter_width)
+        return encoder
+
     def round_parameters(self, encoder: Backbone, kind: ModuleKind, bits: int) -> ParameterVector:
         """Round an encoder's trained parameters in place to what is stored, and give them."""
         manifest = self.manifest(kind)

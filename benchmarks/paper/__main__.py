@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from unittest.mock import patch
@@ -25,8 +25,14 @@ from benchmarks.upstream.__main__ import BUILD as UPSTREAM
 from benchmarks.upstream.multitask import multitask_backbone
 from moma_cl import service
 from moma_cl.backbones.chgnet import CHGNetBackbone
-from moma_cl.fitting import FROM_BACKBONE, FROM_COMPOSITION
-from moma_cl.recipe import ModuleSettings, Recipe
+from moma_cl.fitting import (
+    ADAPTED,
+    ADAPTED_BACKBONE,
+    ADAPTED_COMPOSITION,
+    FROM_BACKBONE,
+    FROM_COMPOSITION,
+)
+from moma_cl.recipe import ModuleSettings, PredictorSettings, Recipe
 from moma_cl.records import Composition, Method, ModuleKind, Predictor
 from moma_cl.transfer import export, import_archive
 from moma_store.store import Store
@@ -34,6 +40,8 @@ from moma_store.store import Store
 BUILD = Path("build/paper")
 FITS = BUILD / "fits"
 ANSWERING = "what answers"
+# without modules the whole backbone is then all that is fine-tuned, as in the paper
+ONE_START = replace(Recipe(), predictor=PredictorSettings(version=ADAPTED - 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +60,8 @@ class Variant:
         Kind of the modules that are composed.
     multitask
         Whether the backbone is the one trained on all upstream tasks together.
+    recipe
+        What the task is added with.
     """
 
     methods: Mapping[str, str]
@@ -59,6 +69,7 @@ class Variant:
     starter: bool = False
     module: ModuleKind = ModuleKind.NONE
     multitask: bool = False
+    recipe: Recipe = field(default_factory=Recipe)
 
 
 VARIANTS: Mapping[str, Variant] = MappingProxyType(
@@ -67,20 +78,25 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
             methods={
                 "moma-kernel": Method.KERNEL,
                 "moma-full": FROM_COMPOSITION,
+                "moma-adapted": ADAPTED_COMPOSITION,
                 "moma-mean": Method.MEAN,
                 "moma-default": ANSWERING,
             },
             starter=True,
         ),
         "alone": Variant(
-            methods={"kernel": Method.KERNEL, "ft": Method.FINETUNED, "mean": Method.MEAN}
+            methods={"kernel": Method.KERNEL, "ft": Method.FINETUNED, "mean": Method.MEAN},
+            recipe=ONE_START,
+        ),
+        "without": Variant(
+            methods={"ft-adapted": ADAPTED_BACKBONE, "alone-default": ANSWERING},
         ),
         "adapter": Variant(
             methods={"moma-adapter": FROM_COMPOSITION, "ft-adapter": FROM_BACKBONE},
             module=ModuleKind.ADAPTER,
         ),
-        "mt": Variant(methods={"mt": Method.FINETUNED}, multitask=True),
-        "cgcnn": Variant(methods={"cgcnn": Method.FINETUNED}, backbone="cgcnn"),
+        "mt": Variant(methods={"mt": Method.FINETUNED}, multitask=True, recipe=ONE_START),
+        "cgcnn": Variant(methods={"cgcnn": Method.FINETUNED}, backbone="cgcnn", recipe=ONE_START),
     }
 )
 
@@ -161,7 +177,7 @@ def _fit(task: PaperTask, split: int, hub: Path, variant: Variant) -> list[Resul
 
 def _make(hub: Path, variant: Variant) -> None:
     # the task's own module is composed by nobody: one epoch of it is enough
-    recipe = Recipe(module=ModuleSettings(max_steps=1))
+    recipe = replace(variant.recipe, module=ModuleSettings(max_steps=1))
     loader = patch.object(CHGNetBackbone, "pretrained", multitask_backbone)
     with loader if variant.multitask else nullcontext():
         service.init(hub, backbone=variant.backbone, starter=variant.starter, recipe=recipe)

@@ -90,7 +90,10 @@ def fit_key(encoder: Backbone, head: Head, data: TrainingSet, settings: Training
     str
         A digest, hexadecimal.
     """
-    digest = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode())
+    numbers = asdict(settings)
+    if encoder.adapters is None:
+        del numbers["adapter_learning_rate"]
+    digest = hashlib.sha256(json.dumps(numbers, sort_keys=True).encode())
     for module in (encoder, head):
         digest.update(_vector(module).tobytes())
     for array in (data.targets, data.train, data.validation):

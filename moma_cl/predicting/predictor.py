@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import nn
 from torch_geometric.data import Data
 
 from moma_cl.backbones.base import Backbone
+from moma_cl.backbones.parameters import ParameterVector, load_vector
 from moma_cl.embedding import embed
 from moma_cl.head import Head
 from moma_cl.kernel_head import KernelHead
@@ -28,7 +29,9 @@ from moma_cl.workbench import Workbench, threads
 from moma_store.errors import BackboneError
 
 BESIDE = "backbone_"
-"""Begins the names of what was fine-tuned from the backbone, beside the composed encoder."""
+"""Begins the names of what was fine-tuned from the backbone, beside another start."""
+ADAPTERS = "adapters_"
+"""Begins the names of adapters and their head; after `BESIDE`, of adapters of the backbone."""
 
 FloatArray = NDArray[np.float64]
 Arrays = dict[str, NDArray[np.generic]]
@@ -85,6 +88,43 @@ class LoadedPanel:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Tuned:
+    """A fine-tuned encoder with its head, ready to answer.
+
+    Attributes
+    ----------
+    encoder, head
+        Both of them.
+    prior
+        What opinions alone say, where it learned the rest.
+    """
+
+    encoder: Backbone
+    head: Head
+    prior: Prior | None
+
+    def answer(self, graphs: Sequence[Data], opinions: FloatArray | None) -> FloatArray:
+        """Predict.
+
+        Parameters
+        ----------
+        graphs
+            One graph per structure.
+        opinions
+            Features, shape ``(n_structures, n_modules)``, where any are heard.
+
+        Returns
+        -------
+        FloatArray
+            Normalised predictions, shape ``(n_structures,)``, dimensionless.
+        """
+        rest = predict_graphs(self.encoder, self.head, graphs)
+        if self.prior is None or opinions is None:
+            return rest
+        return rest * self.prior.spread + self.prior.said(opinions)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LoadedPredictor:
     """Encoders and heads of one predictor.
 
@@ -97,12 +137,9 @@ class LoadedPredictor:
     composed
         The composed encoder, for kernel head and domain.
     finetuned
-        Fine-tuned encoders and their heads, which answer together; none where the kernel head
-        answers alone.
+        What answers together; nothing where the kernel head answers alone.
     panel
         The modules whose opinions it hears, where it hears any.
-    prior
-        What opinions alone say, where the first fine-tuned encoder learned the rest.
     domain
         The structures it knows.
     kernel
@@ -118,9 +155,8 @@ class LoadedPredictor:
     composed: Backbone
     domain: Domain
     kernel: KernelHead | None
-    finetuned: list[tuple[Backbone, Head]]
+    finetuned: list[Tuned]
     panel: LoadedPanel | None
-    prior: Prior | None
     arrays: Arrays
     recipe: Recipe
 
@@ -153,9 +189,8 @@ class LoadedPredictor:
         opinions = self.panel.features(graphs, self.recipe) if self.panel else None
         by_kernel = self.kernel.predict(features, opinions) if self.kernel is not None else None
         heads = [] if by_kernel is None else [by_kernel[:, 0]]
-        tuned = [predict_graphs(*one, graphs) for one in self.finetuned]
-        if tuned:
-            tuned[0] = _with_prior(tuned[0], self.prior, opinions)
+        if self.finetuned:
+            tuned = [one.answer(graphs, opinions) for one in self.finetuned]
             heads.append(np.mean(tuned, axis=0))
         normalised = np.mean(heads, axis=0)
         version = self.domain.version
@@ -243,12 +278,7 @@ def assembled(bench: Workbench, record: Predictor, arrays: Arrays) -> LoadedPred
     task = Task.from_doc(bench.store.record(record.task))
     composition = Composition.from_doc(bench.store.record(record.composition))
     kind = composition.module
-    starts = ("", BESIDE) if record.method in {Method.FINETUNED, Method.MEAN} else ()
-    finetuned = [
-        _finetuned(bench, kind, recipe, arrays, start)
-        for start in starts
-        if f"{start}parameters" in arrays
-    ]
+    vector = bench.merged(composition)
     panel: LoadedPanel | None = None
     if "opinion_centre" in arrays:
         called = Panel.of(bench, composition)
@@ -258,31 +288,36 @@ def assembled(bench: Workbench, record: Predictor, arrays: Arrays) -> LoadedPred
     return LoadedPredictor(
         record=record,
         normaliser=Normaliser.from_arrays(arrays, Transform(task.transform)),
-        composed=bench.encoder(kind, bench.merged(composition)),
+        composed=bench.encoder(kind, vector),
         domain=Domain.from_arrays(arrays),
         kernel=KernelHead.from_arrays(arrays, "kernel_") if has_kernel else None,
-        finetuned=finetuned,
+        finetuned=list(_finetuned(bench, kind, recipe, vector, arrays)),
         panel=panel,
-        prior=Prior.from_arrays(arrays),
         arrays=arrays,
         recipe=recipe,
     )
 
 
 def _finetuned(
-    bench: Workbench, kind: ModuleKind, recipe: Recipe, arrays: Arrays, start: str
-) -> tuple[Backbone, Head]:
-    encoder = bench.encoder(kind, np.asarray(arrays[f"{start}parameters"], dtype=np.float32))
-    width = recipe.finetune.head_width
-    head = Head(encoder.feature_dim, encoder.n_blocks, width, seed=0)
-    load_head_vector(head, np.asarray(arrays[f"{start}head"], dtype=np.float32))
-    return encoder, head
-
-
-def _with_prior(rest: FloatArray, prior: Prior | None, opinions: FloatArray | None) -> FloatArray:
-    if prior is None or opinions is None:
-        return rest
-    return rest * prior.spread + prior.said(opinions)
+    bench: Workbench, kind: ModuleKind, recipe: Recipe, composed: ParameterVector, arrays: Arrays
+) -> Iterator[Tuned]:
+    """Load what was fine-tuned; what a kernel head answers by has none of these arrays."""
+    prior = Prior.from_arrays(arrays)
+    for start in ("", BESIDE, ADAPTERS, f"{BESIDE}{ADAPTERS}"):
+        if f"{start}parameters" not in arrays:
+            continue
+        parameters = np.asarray(arrays[f"{start}parameters"], dtype=np.float32)
+        if start.endswith(ADAPTERS):
+            beside = start.startswith(BESIDE)
+            frozen = bench.parameters(None, kind) if beside else composed
+            encoder = bench.adaptable(frozen)
+            load_vector(encoder, parameters, bench.manifest(ModuleKind.ADAPTER))
+        else:
+            encoder = bench.encoder(kind, parameters)
+        head = Head(encoder.feature_dim, encoder.n_blocks, recipe.finetune.head_width, seed=0)
+        load_head_vector(head, np.asarray(arrays[f"{start}head"], dtype=np.float32))
+        # beside another start, the backbone learned the targets themselves
+        yield Tuned(encoder=encoder, head=head, prior=None if start.startswith(BESIDE) else prior)
 
 
 def head_vector(head: Head) -> NDArray[np.float32]:

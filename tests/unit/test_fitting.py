@@ -1,22 +1,35 @@
 """Fitting a predictor: which starts of the fine-tuning answer."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
 
 from moma_cl import fitting, service
+from moma_cl.predicting.predictor import load_predictor
+from moma_cl.progress import quiet
 from moma_cl.records import ModuleKind, Predictor
+from moma_cl.workbench import Workbench
 from moma_store.store import Store
 
 
 @pytest.mark.parametrize(
-    ("errors", "averaged"),
-    [((0.1, 5.0), False), ((1.0, -1.0), True)],
-    ids=["one far worse", "errors that cancel"],
+    ("errors", "stored"),
+    [
+        ((0.1, 5.0, 5.0, 5.0), {""}),
+        ((5.0, 0.1, 5.0, 5.0), {""}),
+        ((5.0, 5.0, 0.1, 5.0), {"adapters_"}),
+        ((5.0, 5.0, 5.0, 0.1), {"backbone_adapters_"}),
+        ((1.0, -1.0, 5.0, 5.0), {"", "backbone_"}),
+        ((5.0, 1.0, -1.0, 5.0), {"backbone_", "adapters_"}),
+        ((1.0, 5.0, 5.0, -1.0), {"", "backbone_adapters_"}),
+        ((1.0, 1.0, 1.0, -3.0), {"", "backbone_", "adapters_", "backbone_adapters_"}),
+    ],
+    ids=["composition", "backbone", "adapted", "beside", "two", "two", "two", "all"],
 )
-def test_of_two_starts_and_their_mean_the_best_on_validation_answers(
-    tmp_path, short_recipe, write_rows, made_up, monkeypatch, errors, averaged
+def test_of_the_starts_and_their_means_the_best_on_validation_answers(
+    tmp_path, short_recipe, write_rows, made_up, monkeypatch, errors, stored
 ):
     hub, rows = tmp_path / "hub", write_rows(made_up(200))
     service.init(hub, backbone="cgcnn", recipe=short_recipe)
@@ -24,8 +37,8 @@ def test_of_two_starts_and_their_mean_the_best_on_validation_answers(
     tuned = fitting._finetuned_answers
     found = []
 
-    def noted(material, vector, prior):
-        answers = tuned(material, vector, prior)
+    def noted(material, encoder, prior):
+        answers = tuned(material, encoder, prior)
         targets = material.targets[material.roles.validation]
         answers = replace(answers, validation=targets + errors[len(found)])
         found.append((material, answers))
@@ -33,14 +46,25 @@ def test_of_two_starts_and_their_mean_the_best_on_validation_answers(
 
     monkeypatch.setattr(fitting, "_finetuned_answers", noted)
     service.add_task(hub, "modulus", [rows], target="modulus", unit="GPa", module=ModuleKind.NONE)
-    with Store.open(hub) as store:
-        fitted = Predictor.from_doc(store.record(store.ref("fitted/modulus")))
+    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+        digest = store.ref("fitted/modulus")
+        fitted = Predictor.from_doc(store.record(digest))
         assert store.record(fitted.composition)["modules"]
         arrays = store.blob(fitted.blob).arrays
-    (material, first), (_, second) = found
-    validation = material.roles.validation
-    single = [fitting._mae(material, one.validation, validation) for one in (first, second)]
-    mean = fitting._mae(material, (first.validation + second.validation) / 2, validation)
-    assert np.isclose(fitted.validation_maes["finetuned"], min(*single, mean), rtol=1e-12)
-    assert (mean < min(single)) == averaged
-    assert ("backbone_parameters" in arrays) == averaged
+        predictor = load_predictor(bench, digest)
+        material = found[0][0]
+        graphs = bench.graphs(bench.rows(fitted.dataset))
+        held_out = material.roles.held_out
+        answers = predictor.answer([graphs[row] for row in held_out], level=0.9)
+    tried = [
+        np.mean([one.validation for _, one in chosen], axis=0)
+        for size in (1, 2, 3, 4)
+        for chosen in combinations(found, size)
+    ]
+    least = min(fitting._mae(material, one, material.roles.validation) for one in tried)
+    assert np.isclose(fitted.validation_maes["finetuned"], least, rtol=1e-9, atol=1e-12)
+    assert {name for name in arrays if name.endswith("parameters")} == {
+        f"{start}parameters" for start in stored
+    }
+    residuals = np.abs(predictor.normaliser.forward(answers.values) - material.targets[held_out])
+    assert np.allclose(np.sort(residuals), arrays["held_out_residuals"], rtol=1e-4, atol=1e-5)
