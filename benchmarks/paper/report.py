@@ -23,9 +23,10 @@ from matplotlib import pyplot as plt  # noqa: E402  after the choice of how to d
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 ALONE = ("kernel", "ft", "mean")
-HEADS = ("moma-kernel", "moma-full", "moma-mean")
+ALONE_DEFAULT = ("alone-default",)
+HEADS = ("ft-adapted", "moma-kernel", "moma-full", "moma-adapted", "moma-mean")
 COMPOSED = ("moma-default",)
-OTHERS = ("moma-adapter", "mt", "cgcnn")
+OTHERS = ("ft-adapter", "moma-adapter", "mt", "cgcnn")
 BASELINES = ("CGCNN", "MoE-(18)", "JMP-MT", "UMA", "JMP-FT", "MoMa (Full)")
 N_RESAMPLES = 10_000
 MIN_FITS = 5  # for a rank correlation
@@ -39,10 +40,14 @@ _ABOUT = (
 )
 _ABOUT_CHOICES = (
     "*alone* is what validation rows choose among `kernel`, `ft`, `mean` without modules. "
-    "`moma-full` is the composed encoder fine-tuned, as in the paper. *composed* is "
-    "`moma-default`, what answers in a hub as it comes: it fine-tunes both starts, and validation "
-    "rows choose among kernel head, composed encoder, backbone, the mean of these two, and its "
-    "mean with the kernel head (`moma-mean`).\n"
+    "`moma-full` is the composed encoder fine-tuned, as in the paper; `ft-adapted` and "
+    "`moma-adapted` train adapters of the frozen backbone and of the frozen composed encoder. "
+    "*composed* is `moma-default`, what answers in a hub as it comes: it trains all four, and "
+    "validation rows choose among the kernel head, the mean of some of the four, and the mean of "
+    "both (`moma-mean`). *same without modules* is what answers in a hub without any, "
+    "`alone-default`: kernel head, `ft`, `ft-adapted` and their means. "
+    "`moma-adapter` composes adapter modules and trains the merged adapters, `ft-adapter` new "
+    "ones; `mt` fine-tunes one backbone trained on all upstream tasks.\n"
 )
 _ABOUT_PUBLISHED = (
     "Published figures: MoMa (arXiv 2502.15483), main table; its JMP backbone has 160 million "
@@ -60,11 +65,14 @@ class Gain:
     ----------
     by_task
         Mean over the splits of each task.
+    n_fits
+        Number of pairs.
     low, high
         Bounds of the 95 % interval of the mean over tasks, tasks and splits resampled.
     """
 
     by_task: Mapping[str, float]
+    n_fits: int
     mean: float
     low: float
     high: float
@@ -151,6 +159,7 @@ def gain(errors: Errors, ours: Sequence[str], theirs: Sequence[str]) -> Gain | N
     by_task = {name: float(values.mean()) for name, values in shares.items()}
     return Gain(
         by_task=by_task,
+        n_fits=sum(map(len, shares.values())),
         mean=float(np.mean(list(by_task.values()))),
         low=float(low),
         high=float(high),
@@ -184,7 +193,8 @@ def _page(errors: Errors, weights: Sequence[Weighed]) -> str:
 
 def _errors_table(errors: Errors) -> str:
     methods = [m for m in (*ALONE, *HEADS, *OTHERS) if any(key[2] == m for key in errors)]
-    head = ["dataset (unit)", "splits", *methods, "alone", "composed"]
+    groups = {"alone": ALONE, "same without modules": ALONE_DEFAULT, "composed": COMPOSED}
+    head = ["dataset (unit)", "splits", *methods, *groups]
     rows = []
     for task in TASKS:
         splits = sorted({key[1] for key in errors if key[0] == task.name})
@@ -192,7 +202,7 @@ def _errors_table(errors: Errors) -> str:
             _spread([errors[key].mae for k in splits if (key := (task.name, k, m)) in errors])
             for m in methods
         ]
-        cells += [_spread(_chosen_maes(errors, task.name, group)) for group in (ALONE, COMPOSED)]
+        cells += [_spread(_chosen_maes(errors, task.name, group)) for group in groups.values()]
         rows.append([f"{task.name} ({task.unit})", str(len(splits)), *cells])
     return _table(head, rows)
 
@@ -200,10 +210,14 @@ def _errors_table(errors: Errors) -> str:
 def _gains_table(errors: Errors) -> str:
     compared = {
         "composed against alone": (COMPOSED, ALONE),
+        "composed against alone and `mt`": (COMPOSED, (*ALONE, "mt")),
+        "composed against the same without modules": (COMPOSED, ALONE_DEFAULT),
         "`moma-kernel` against `kernel`": (("moma-kernel",), ("kernel",)),
         "`moma-full` against `ft`": (("moma-full",), ("ft",)),
+        "`moma-adapted` against `ft-adapted`": (("moma-adapted",), ("ft-adapted",)),
         "`moma-mean` against `mean`": (("moma-mean",), ("mean",)),
         "`moma-adapter` against `ft`": (("moma-adapter",), ("ft",)),
+        "`moma-adapter` against `ft-adapter`": (("moma-adapter",), ("ft-adapter",)),
     }
     gains = {name: gain(errors, *sets) for name, sets in compared.items()}
     rows = [
@@ -212,6 +226,7 @@ def _gains_table(errors: Errors) -> str:
             f"{found.mean:.1%}",
             f"{found.low:.1%} to {found.high:.1%}",
             f"{found.n_better} of {len(found.by_task)}",
+            str(found.n_fits),
         ]
         for name, found in gains.items()
         if found is not None
@@ -222,7 +237,7 @@ def _gains_table(errors: Errors) -> str:
         if first is None
         else _table(list(first.by_task), [[f"{share:.1%}" for share in first.by_task.values()]])
     )
-    return _table(["", "mean gain", "95 % interval", "tasks better"], rows) + "\n" + by_task
+    return _table(["", "mean gain", "95 % interval", "tasks better", "fits"], rows) + "\n" + by_task
 
 
 def _published_table(errors: Errors, published: Mapping[tuple[str, str], float]) -> str:
@@ -265,7 +280,7 @@ def _proxy(errors: Errors, weights: Sequence[Weighed]) -> str:
 
 def _missing(errors: Errors) -> str:
     lines = []
-    for method in (*ALONE, *HEADS, *COMPOSED, *OTHERS):
+    for method in (*ALONE, *ALONE_DEFAULT, *HEADS, *COMPOSED, *OTHERS):
         lacking = {
             split: [task.name for task in TASKS if (task.name, split, method) not in errors]
             for split in range(N_SPLITS)
