@@ -239,18 +239,29 @@ def _renamed(answers: _Answers, prefix: str) -> _Answers:
 
 
 def _together(material: _Material, starts: Mapping[str, _Answers]) -> _Answers:
-    """Take what came of one start, or the mean of several, whichever errs least on validation.
+    """Take the mean of all starts, unless validation rows speak against it.
 
     Starts err differently, so that their mean is mostly better than each; not where one of them is
-    far worse.
+    far worse. Something else answers if it errs less by more than one standard error of the
+    difference: few rows, some with large targets, cannot tell more.
+
+    References
+    ----------
+    Hastie, Tibshirani, Friedman, *The Elements of Statistical Learning*, section 7.10 (the
+    one-standard-error rule).
     """
-    most = len(starts) if material.recipe.predictor.version >= AVERAGED else 1
+    version = material.recipe.predictor.version
+    most = len(starts) if version >= AVERAGED else 1
     tried = [
         _joined({name: starts[name] for name in names})
         for size in range(1, most + 1)
         for names in combinations(starts, size)
     ]
-    return min(tried, key=lambda one: _mae(material, one.validation, material.roles.validation))
+    errors = [_errors(material, one.validation, material.roles.validation) for one in tried]
+    best = min(range(len(tried)), key=lambda index: float(errors[index].mean()))
+    excess = errors[-1] - errors[best]  # of the mean of all
+    telling = np.std(excess) / np.sqrt(max(1, len(excess) - 1))
+    return tried[-1] if version >= ADAPTED and excess.mean() <= telling else tried[best]
 
 
 def _joined(starts: Mapping[str, _Answers]) -> _Answers:
@@ -393,5 +404,10 @@ def _described(
 
 def _mae(material: _Material, normalised: FloatArray, rows: NDArray[np.int64]) -> float:
     """Mean absolute error in the task's unit."""
+    return float(_errors(material, normalised, rows).mean())
+
+
+def _errors(material: _Material, normalised: FloatArray, rows: NDArray[np.int64]) -> FloatArray:
+    """Absolute errors in the task's unit, shape ``(n_rows,)``."""
     targets = material.bench.rows(material.dataset).targets[rows]
-    return float(np.abs(material.normaliser.inverse(normalised) - targets).mean())
+    return np.asarray(np.abs(material.normaliser.inverse(normalised) - targets))

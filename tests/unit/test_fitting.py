@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import combinations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from moma_cl import fitting, service
 from moma_cl.predicting.predictor import load_predictor
 from moma_cl.progress import quiet
+from moma_cl.recipe import Recipe
 from moma_cl.records import ModuleKind, Predictor
 from moma_cl.workbench import Workbench
 from moma_store.store import Store
@@ -68,3 +70,31 @@ def test_of_the_starts_and_their_means_the_best_on_validation_answers(
     }
     residuals = np.abs(predictor.normaliser.forward(answers.values) - material.targets[held_out])
     assert np.allclose(np.sort(residuals), arrays["held_out_residuals"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("better_by", "alone"), [(0.01, False), (0.3, True)])
+def test_less_than_a_standard_error_does_not_speak_against_the_mean_of_all(better_by, alone):
+    rows = np.arange(40)
+    generator = np.random.default_rng(0)
+    noise = 0.2 * generator.normal(size=(4, len(rows)))
+    errors = 1.0 + noise - noise.mean(axis=1, keepdims=True)
+    errors[2] -= better_by
+    material = SimpleNamespace(
+        recipe=Recipe(),
+        roles=SimpleNamespace(validation=rows),
+        dataset="",
+        bench=SimpleNamespace(rows=lambda _: SimpleNamespace(targets=np.zeros(len(rows)))),
+        normaliser=SimpleNamespace(inverse=lambda values: values),
+    )
+    names = (
+        fitting.FROM_COMPOSITION,
+        fitting.FROM_BACKBONE,
+        fitting.ADAPTED_COMPOSITION,
+        fitting.ADAPTED_BACKBONE,
+    )
+    starts = {
+        name: fitting._Answers(validation=error, held_out=np.zeros(0), arrays={})
+        for name, error in zip(names, errors, strict=True)
+    }
+    chosen = fitting._together(material, starts).validation
+    assert np.allclose(chosen, errors[2] if alone else errors.mean(axis=0))
