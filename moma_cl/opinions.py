@@ -15,11 +15,11 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from torch_geometric.data import Data
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.datasets import LiveRows
 from moma_cl.embedding import embed
+from moma_cl.pyg import Data
 from moma_cl.readout import Readout
 from moma_cl.recipe import EmbeddingSettings
 from moma_cl.records import Composition, ModuleKind

@@ -78,6 +78,22 @@ def short_recipe() -> Recipe:
     )
 
 
+@pytest.fixture
+def graph_processes(monkeypatch):
+    """The processes that are started to build graphs."""
+    from moma_cl.graphs import building
+
+    processes = []
+    original = building._started
+
+    def start(name):
+        processes.append(original(name))
+        return processes[-1]
+
+    monkeypatch.setattr(building, "_started", start)
+    return processes
+
+
 _REACHED = pytest.StashKey[list[str]]()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,6 @@ from moma_cl.backbones.chgnet import CHGNetBackbone
 from moma_cl.graphs.batching import GraphCache, graphs_of
 from moma_cl.head import Head
 from moma_cl.pyg import Batch, Data
-from moma_cl.recipe import ModuleSettings
 from moma_cl.targets import Normaliser
 from moma_cl.training import TrainingSet, train
 
@@ -91,7 +90,7 @@ def main() -> int:
     start = time.perf_counter()
     tasks = [task for task in TASKS if task.name in SHIPPED]
     data = _joined(tasks)
-    settings = ModuleSettings(**asdict(replace(SETTINGS, epochs=EPOCHS)))
+    settings = replace(SETTINGS, epochs=EPOCHS)
     encoder = CHGNetBackbone.pretrained()
     sizes = (encoder.feature_dim, encoder.n_blocks, settings.head_width)
     heads = Heads([Head(*sizes, seed=seed) for seed in range(len(tasks))])

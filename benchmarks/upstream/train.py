@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def train_upstream(hub: Path, task: UpstreamTask, kind: ModuleKind, materials: M
 def _trained(
     bench: Workbench, task: UpstreamTask, kind: ModuleKind, rows: UpstreamRows
 ) -> tuple[Module, dict[str, NDArray[Any]]]:
-    settings = ModuleSettings(**{**asdict(SETTINGS), "epochs": task.epochs})
+    settings = replace(SETTINGS, epochs=task.epochs)
     parts = parts_of(rows)
     training, validation, held_out = (np.flatnonzero(parts == part) for part in range(3))
     normaliser = Normaliser.fit(rows.values[training], task.transform)

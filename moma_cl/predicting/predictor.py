@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch_geometric.data import Data
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.parameters import ParameterVector, load_vector
@@ -21,6 +20,7 @@ from moma_cl.predicting.difficulty import N_NEIGHBOURS, Difficulty
 from moma_cl.predicting.domain import Domain, Neighbours, points_of
 from moma_cl.predicting.intervals import conformal_quantile, cross_validation_interval
 from moma_cl.properties import Transform
+from moma_cl.pyg import Data
 from moma_cl.recipe import Recipe
 from moma_cl.records import Calibration, Composition, Method, ModuleKind, Predictor, Task
 from moma_cl.targets import Normaliser

@@ -17,19 +17,11 @@ EXPECTED = [entries_of(chunk, CHGNetBackbone) for chunk in CHUNKS]
 
 
 @pytest.fixture
-def started(monkeypatch):
+def started(graph_processes, monkeypatch):
     """Two cores and work enough for both, with the processes that are started."""
-    processes = []
-    original = graph_building._started
-
-    def start(name):
-        processes.append(original(name))
-        return processes[-1]
-
-    monkeypatch.setattr(graph_building, "_started", start)
     monkeypatch.setattr(graph_building, "_ATOMS_PER_WORKER", 1)
     monkeypatch.setattr(graph_building, "n_cores", lambda: 2)
-    return processes
+    return graph_processes
 
 
 def ended(name):

@@ -22,19 +22,11 @@ EXPECTED = [
 
 
 @pytest.fixture
-def started(monkeypatch):
+def started(graph_processes, monkeypatch):
     """Two cores and a stream that is taken for long at once, with the processes that are started."""
-    processes = []
-    original = graph_building._started
-
-    def start(name):
-        processes.append(original(name))
-        return processes[-1]
-
-    monkeypatch.setattr(graph_building, "_started", start)
     monkeypatch.setattr(ahead, "n_cores", lambda: 2)
     monkeypatch.setattr(ahead, "_ALONE", 1)
-    return processes
+    return graph_processes
 
 
 @pytest.fixture
