@@ -19,6 +19,7 @@ from torch.nn import functional
 _ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")
 _MIN_ROWS = 256
 # It keeps 1,024 compiled kernels of 0.4 MB each, most of which never come again; read on first use.
+# Parts of them it keeps for good, so that it must not see ever new numbers of rows.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
 
 
@@ -69,9 +70,13 @@ def padded(values: Tensor, fill: float = 0.0) -> Tensor:
     n_rows = len(values)
     if n_rows < _MIN_ROWS:
         return values
-    grain = (1 << (n_rows.bit_length() - 1)) // 8
-    spare = -n_rows % grain
+    spare = -n_rows % _grain(n_rows)
     return torch.cat([values, values.new_full((spare,), fill)]) if spare else values
+
+
+def _grain(n_rows: int) -> int:
+    """Between an eighth and a sixteenth of a number of rows, the same for many numbers."""
+    return (1 << (n_rows.bit_length() - 1)) // 8
 
 
 def gathered_sum(table: Tensor, index: Tensor, start: Tensor | None = None) -> Tensor:
@@ -273,8 +278,10 @@ def _without_mean(parameter: Tensor, width: int) -> Tensor:
 
 
 def _multiply(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    fast = rows.dtype == torch.float32 and rows.device.type == "cpu" and len(rows) >= _MIN_ROWS
-    if not (_ONEDNN and fast):
+    n_rows = len(rows)
+    comes_again = n_rows >= _MIN_ROWS and n_rows % _grain(n_rows) == 0
+    fits = rows.dtype == torch.float32 and rows.device.type == "cpu"
+    if not (_ONEDNN and fits and comes_again):
         return functional.linear(rows, weight, bias)
     result: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
     return result
