@@ -219,7 +219,10 @@ def matern(squared_distances: FloatArray, length: float) -> FloatArray:
     Rasmussen, Williams, *Gaussian Processes for Machine Learning*, equation 4.17.
     """
     scaled = np.sqrt(squared_distances * (5.0 / length**2))
-    return np.asarray((1.0 + scaled + scaled**2 / 3.0) * np.exp(-scaled))
+    kernel = 1.0 + scaled
+    kernel += scaled**2 / 3.0
+    kernel *= np.exp(np.negative(scaled, out=scaled))
+    return np.asarray(kernel)
 
 
 def distances(first: FloatArray, second: FloatArray) -> FloatArray:
@@ -239,8 +242,9 @@ def distances(first: FloatArray, second: FloatArray) -> FloatArray:
     """
     # one product instead of a difference per pair: ten times faster, exact enough in float64
     products = first @ second.T
-    squares = _squares(first)[:, None] + _squares(second) - 2.0 * products
-    return np.asarray(np.maximum(squares, 0.0))
+    squares = _squares(first)[:, None] + _squares(second)
+    squares -= np.multiply(products, 2.0, out=products)
+    return np.maximum(squares, 0.0, out=squares)
 
 
 def _squares(rows: FloatArray) -> FloatArray:

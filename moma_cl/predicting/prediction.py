@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -290,8 +290,8 @@ def _answered(
         elif answers is not None:
             near = answers.near.indices[at, : predictor.domain.neighbours]
             stray = bool(chunk.slabs[at]) and not asked.known_slabs[near].any()
-            flagged = replace(row, flags=_flags(row, graphs[at], stray=stray))
-            yield _good_row(flagged, asked, predictor, answers, chunk.crystals[at], at)
+            flags = _flags(row, graphs[at], stray=stray)
+            yield _good_row(row, flags, asked, predictor, answers, chunk.crystals[at], at)
             at += 1
 
 
@@ -304,6 +304,7 @@ def _flags(row: Row, graph: Data, *, stray: bool) -> tuple[str, ...]:
 
 def _good_row(  # noqa: PLR0917  the row, what was asked, and where its answer is
     row: Row,
+    flags: Sequence[str],
     asked: _Asked,
     predictor: LoadedPredictor,
     answers: Answers,
@@ -316,12 +317,12 @@ def _good_row(  # noqa: PLR0917  the row, what was asked, and where its answer i
     return _row(
         row,
         asked,
-        message="; ".join(REMARKS[flag] for flag in row.flags),
+        message="; ".join(REMARKS[flag] for flag in flags),
         value=float(answers.values[at]),
         lower=float(answers.lower[at]),
         upper=float(answers.upper[at]),
         distance=distance,
-        applicability=str(domain.applicability(distance, strangers=bool(strangers or row.flags))),
+        applicability=str(domain.applicability(distance, strangers=bool(strangers or flags))),
         unseen_elements=tuple(SYMBOLS[number] for number in strangers),
         neighbours=explainer.neighbours(answers.near, at) if explainer else (),
     )
