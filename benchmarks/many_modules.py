@@ -96,25 +96,21 @@ def _composition(store: Store, task: str) -> Composition:
 # what screening costs in error
 
 
-def compare(task: PaperTask, mixes: list[Path], hub: Path) -> Row:
+def compare(task: PaperTask, hub: Path) -> Row:
     """Compose a task of screened modules, then of all, and fit the kernel head on either.
 
     Parameters
     ----------
     task
         The task.
-    mixes
-        Files of the modules besides those that the hub starts with.
     hub
-        Where to make the hub.
+        A hub with the modules; tasks of the same structures share their embeddings there.
 
     Returns
     -------
     Row
         Held-out errors in the task's unit, and what else there is to see.
     """
-    service.init(hub)
-    bring(hub, mixes)
     _add(hub, task, task.file)
     screened = _fitted(hub, task)
     with Store.open(hub) as store:
@@ -168,9 +164,11 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        mixes = mixed_modules(place / "mixes", given.modules, seed=0, noise=NOISE)
+        hub = place / "hub"
+        service.init(hub)
+        bring(hub, mixed_modules(place / "mixes", given.modules, seed=0, noise=NOISE))
         for task in (task for task in TASKS if task.name in given.tasks.split(",")):
-            line = json.dumps(compare(task, mixes, place / task.name))
+            line = json.dumps(compare(task, hub))
             print(line, flush=True)
             with given.out.open("a") as file:
                 file.write(line + "\n")
