@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moma_cl.backbones.base import Backbone
+from moma_cl.denormals import without_denormals
 from moma_cl.graphs.batching import batches_by_size, collate
 from moma_cl.head import mean_and_deviation
 from moma_cl.pyg import Batch, Data
@@ -21,6 +22,7 @@ BY_NODES = 1  # version of the settings
 Embeddings = NDArray[np.float32]
 
 
+@without_denormals()
 def embed(
     encoder: Backbone,
     graphs: Sequence[Data],

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from moma_cl.backbones.base import Backbone
+from moma_cl.denormals import without_denormals
 from moma_cl.graphs.batching import batches_by_size, collate
 from moma_cl.head import Head
 from moma_cl.pyg import Data
@@ -72,6 +73,7 @@ class TrainingReport:
     epochs: int
 
 
+@without_denormals()
 def train(
     encoder: Backbone,
     head: Head,
@@ -140,6 +142,7 @@ def train(
     return TrainingReport(validation_mae=best, best_epoch=best_epoch, epochs=epoch)
 
 
+@without_denormals()
 def predict_graphs(encoder: Backbone, head: Head, graphs: Sequence[Data]) -> NDArray[np.float64]:
     """Predict without gradients.
 
