@@ -354,8 +354,11 @@ def _checks(store: Store, name: str) -> RowChecks | None:
 
 def _check_name_free(store: Store, name: str) -> None:
     if store.ref(f"tasks/{name}") is not None:
+        answered = store.ref(f"predictors/{name}") is not None
+        more = f"`moma-cl add-data {name}` adds rows to it"
+        begun = "its rows are in but nothing answers yet: `moma-cl update` goes on with it"
         raise AlreadyExistsError(
-            f"task {name!r} exists in hub {store.path}; `moma-cl add-data {name}` adds rows to it"
+            f"task {name!r} exists in hub {store.path}; {more if answered else begun}"
         )
     if store.ref(f"modules/{name}") is not None:
         raise AlreadyExistsError(

@@ -201,8 +201,8 @@ def show(path: Path, name: str) -> Shown:
     path
         The hub.
     name
-        A task; a ref, such as ``modules/mp_gvrh``; or the digest of a record, of which six
-        digits do if no other record has them.
+        A task; a module; a ref, such as ``hub/recipe``; or the digest of a record, of which
+        six digits do if no other record has them.
 
     Returns
     -------
@@ -220,7 +220,8 @@ def show(path: Path, name: str) -> Shown:
         if name in task_names(view):
             return _task_shown(view, name)
         refs = view.refs()
-        digest = refs.get(name) or _record_named(view, name, refs)
+        ref = name if name in refs else f"modules/{name}"
+        digest = refs.get(ref) or _record_named(view, name, refs)
         document = view.record(digest)
         return Shown(
             kind=document["kind"],

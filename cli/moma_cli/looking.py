@@ -78,7 +78,7 @@ def show(
         str,
         typer.Argument(
             metavar="NAME",
-            help="A task; a ref, such as modules/bulk_modulus; or six or more digits of a digest.",
+            help="A task; a module; a ref, such as hub/recipe; or six or more digits of a digest.",
             show_default=False,
         ),
     ],

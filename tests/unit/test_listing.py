@@ -203,6 +203,15 @@ def test_show_finds_a_record_by_ref_and_by_the_beginning_of_its_digest(hub):
     assert list(by_digest.refs) == ["modules/a"]
 
 
+def test_show_finds_a_module_that_is_no_task_by_its_name(hub):
+    hub.add_task("a")
+    digest = hub.train("a", epochs=1)
+    with hub.store.transaction("add-module") as transaction:
+        transaction.move_ref("modules/adopted", digest, expected=None)
+    shown = listing.show(hub.path, "adopted")
+    assert (shown.kind, shown.digest) == ("module", digest)
+
+
 def test_show_refuses_what_is_ambiguous_and_guesses_what_is_mistyped(hub, monkeypatch):
     hub.add_task("formation_energy")
     with pytest.raises(NotFoundError, match="did you mean 'formation_energy'"):

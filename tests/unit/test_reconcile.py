@@ -364,6 +364,19 @@ def test_a_module_of_the_same_property_may_have_seen_a_few_rows_that_judge(
         assert "of 60 structures by which" in excluded[module]
 
 
+def test_who_repeats_an_interrupted_add_task_is_sent_on(add, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("moma_cl.bringing._compose", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            add("energy")
+    with pytest.raises(AlreadyExistsError, match="moma-cl update"):
+        add("energy")
+
+
+def _interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
 def test_names_are_unique_and_plain(hub, add):
     add("energy", compose=False)
     with pytest.raises(AlreadyExistsError, match="add-data energy"):
