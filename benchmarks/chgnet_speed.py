@@ -21,6 +21,7 @@ from functools import cache, partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ from moma_cl.backbones.chgnet import CHGNetBackbone, CHGNetReadout
 from moma_cl.backbones.chgnet_graph import CHGNetGraph
 from moma_cl.denormals import without_denormals
 from moma_cl.embedding import embed
+from moma_cl.graphs import building
 from moma_cl.graphs.batching import GraphCache, collate, graphs_of
 from moma_cl.head import Head
 from moma_cl.recipe import EmbeddingSettings
@@ -43,6 +45,7 @@ ROUNDS = 5
 # name, structures, bar of a training step and of an embedding
 SETS = (("paper/mp_phonons", 256, 7.0), ("paper/jarvis_2d_eform", 256, 4.0))
 LARGE = ("upstream/mp_36k", 96, 4.0)
+MANY = 15_000
 
 Step = Callable[[], object]
 
@@ -56,7 +59,7 @@ def run() -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for name, count, bar in (*SETS, LARGE):
         rows += _against_package(name, count, bar)
-    rows += _building()
+    rows += [*_building(), _building_on_all_cores()]
     rows += _larger_batches()
     rows += [_low_symmetry(), _adapters(), _single()]
     rows += [_memory(), _supercells(), *_many_structures(), _determinism()]
@@ -195,6 +198,26 @@ def _building() -> list[dict[str, Any]]:
         )
     torch.set_num_threads(THREADS)
     return rows
+
+
+def _building_on_all_cores() -> dict[str, Any]:
+    """Build many graphs into a cache, on all cores and in one process."""
+    crystals = PackedCrystals.pack([crystal_of(one) for one in _shuffled(LARGE[0], MANY)])
+
+    def seconds(count: int) -> float:
+        with (
+            patch.object(building, "n_cores", lambda: count),
+            tempfile.TemporaryDirectory() as folder,
+            GraphCache(Path(folder)) as kept,
+        ):
+            start = time.perf_counter()
+            graphs_of(crystals, CHGNetBackbone, kept)
+            return time.perf_counter() - start
+
+    count = building.n_cores()
+    several, one = seconds(count), seconds(1)
+    label = f"graphs of {MANY} structures of {LARGE[0]} into the cache, {count} processes, and one"
+    return _row(label, several, one, "s", one / several, None)
 
 
 def _larger_batches() -> list[dict[str, Any]]:
