@@ -24,7 +24,7 @@ from moma_cl.graphs.worker import entries_of, receive, request_of, send
 from moma_cl.structures.crystals import Crystal
 
 # A worker takes seconds to import what it needs: it must have several times as long to work.
-_ATOMS_PER_WORKER = 200_000
+_ATOMS_PER_WORKER = 100_000
 
 logger = logging.getLogger(__name__)
 
