@@ -20,6 +20,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from benchmarks.paper.tasks import DATA, TASKS, PaperTask
+from benchmarks.upstream import multitask
 from moma_cl import service
 from moma_cl.adoption import Weights, add_module
 from moma_cl.backbones.parameters import ParameterManifest
@@ -150,7 +151,8 @@ def mixed_modules(place: Path, n_modules: int, *, seed: int, noise: float = 0.0)
     ):
         starters = [
             bench.parameters(digest, ModuleKind.FULL)
-            for _, digest in sorted(store.refs("modules/").items())
+            for name, digest in sorted(store.refs("modules/").items())
+            if name != f"modules/{multitask.NAME}"
         ]
         manifest = bench.manifest(ModuleKind.FULL)
     draw, spread = np.random.default_rng(seed), np.std(starters, axis=0)

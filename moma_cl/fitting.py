@@ -24,13 +24,14 @@ from moma_cl.recipe import Recipe
 from moma_cl.reconciling.derivations import Derivation
 from moma_cl.records import Calibration, Composition, Grouping, Method, ModuleKind, Predictor, Task
 from moma_cl.roles import Roles, roles_of
-from moma_cl.seen import UNSEEN_ONLY, judged_by_unseen
+from moma_cl.seen import UNSEEN_ONLY, judged_by_unseen, unseen_beside
 from moma_cl.targets import Normaliser
 from moma_cl.training import TrainingSet, predict_graphs, train
 from moma_cl.workbench import Workbench, software
 
 FROM_COMPOSITION = "finetuned from composition"  # of errors by start, beside those by method
 FROM_BACKBONE = "finetuned from backbone"
+FROM_MULTITASK = "finetuned from multitask"  # in its place, where the hub has such a module
 ADAPTED_COMPOSITION = "adapted composition"
 ADAPTED_BACKBONE = "adapted backbone"
 AVERAGED = 3  # version of predictors from which on several starts may answer together
@@ -62,6 +63,7 @@ class _Material:
     settings: Mapping[str, Any]
     dataset: str
     composition: Composition
+    multitask: str | None
     roles: Roles
     normaliser: Normaliser
     embeddings: FloatArray
@@ -103,6 +105,7 @@ def fit_predictor(bench: Workbench, derivation: Derivation, recipe: Recipe) -> D
     roles = roles_of(rows, task.grouping, recipe.predictor)
     if recipe.predictor.version >= UNSEEN_ONLY:
         roles = judged_by_unseen(bench, composition, task, rows, roles)
+    multitask, roles = unseen_beside(bench, inputs.get("multitask"), task, rows, roles)
     normaliser = Normaliser.fit(rows.targets[roles.train], Transform(task.transform))
     vector = bench.merged(composition)
     embedded = bench.embeddings(composition.module, vector, rows, recipe.embedding)
@@ -116,6 +119,7 @@ def fit_predictor(bench: Workbench, derivation: Derivation, recipe: Recipe) -> D
         settings=derivation.settings,
         dataset=inputs["dataset"],
         composition=composition,
+        multitask=multitask,
         roles=roles,
         normaliser=normaliser,
         embeddings=embedded.astype(np.float64),
@@ -206,7 +210,7 @@ def _kernel(
 def _finetuned_by_start(
     material: _Material, vector: NDArray[np.float32], *, hears: bool
 ) -> dict[str, _Answers]:
-    """Fine-tune the composed encoder and the backbone beside it, and adapters of both.
+    """Fine-tune the composed encoder and another beside it, and adapters of it and the backbone.
 
     Gradients can make more of a start than its frozen features promise, or less: the weights tell
     which modules are of use to a task, not whether any is a better start than the backbone.
@@ -221,7 +225,9 @@ def _finetuned_by_start(
     if composition.modules:
         tuned[FROM_COMPOSITION] = _finetuned_answers(material, bench.encoder(kind, vector), prior)
     if version > 1 or not composition.modules:
-        tuned[FROM_BACKBONE] = _finetuned_answers(material, bench.encoder(kind, backbone), None)
+        name = FROM_MULTITASK if material.multitask else FROM_BACKBONE
+        start = bench.parameters(material.multitask, kind)
+        tuned[name] = _finetuned_answers(material, bench.encoder(kind, start), None)
     if version < ADAPTED or kind != ModuleKind.FULL:
         return tuned
     if composition.modules:
@@ -265,8 +271,9 @@ def _together(material: _Material, starts: Mapping[str, _Answers]) -> _Answers:
 
 
 def _joined(starts: Mapping[str, _Answers]) -> _Answers:
-    if len(starts) > 1 and FROM_BACKBONE in starts:
-        starts = {**starts, FROM_BACKBONE: _renamed(starts[FROM_BACKBONE], BESIDE)}
+    if len(starts) > 1:
+        beside = {FROM_BACKBONE, FROM_MULTITASK} & starts.keys()
+        starts = {**starts, **{name: _renamed(starts[name], BESIDE) for name in beside}}
     return _mean(*starts.values())
 
 
@@ -395,6 +402,7 @@ def _described(
         held_out_maes=fitted.held_out_maes,
         settings=dict(material.settings),
         made_by=dict(software()),
+        multitask=material.multitask,
     )
     if material.recipe.predictor.version > 1:
         arrays |= golden_arrays(bench, record, arrays)

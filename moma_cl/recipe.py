@@ -94,8 +94,8 @@ class PredictorSettings:
     """What a task's predictor is made of."""
 
     # 1: intervals of one width for all rows; 2: of several fine-tuned encoders, one only;
-    # 3: none of them with adapters
-    version: int = 4
+    # 3: none of them with adapters; 4: always the backbone beside the composed encoder
+    version: int = 5
     min_rows_training: int = 150  # fewer: kernel head only, grouped cross-validation
     min_rows_interval: int = 10  # fewer: the interval is the range of the labels
     interval_level: float = 0.9
@@ -129,7 +129,7 @@ _LATEST = {
     "kernel": 2,
     "finetune": 1,
     "module": 2,
-    "predictor": 4,
+    "predictor": 5,
 }
 
 

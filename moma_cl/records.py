@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
@@ -19,6 +19,7 @@ class ModuleKind(StrEnum):
 
     FULL = "full"  # every parameter
     ADAPTER = "adapter"  # a bottleneck after each block, the backbone frozen
+    MULTITASK = "multitask"  # every parameter, on several properties at once; never composed
     NONE = "none"  # the task trains no module
 
     @property
@@ -100,7 +101,7 @@ class Record:
             If a field is missing.
         """
         cls.check_doc(doc)
-        return cls(**{name: cls._read(name, doc[name]) for name in _names(cls)})
+        return cls(**{name: cls._read(name, doc[name]) for name in _names(cls)[0] & doc.keys()})
 
     @classmethod
     def check_doc(cls, doc: Mapping[str, Any]) -> None:
@@ -116,7 +117,7 @@ class Record:
         FormatError
             If a field is missing.
         """
-        missing = sorted(_names(cls) - doc.keys())
+        missing = sorted(_names(cls)[1] - doc.keys())
         if missing:
             raise FormatError(
                 f"a record of kind {cls.kind!r} lacks {missing[0]!r}: another version of moma-cl "
@@ -172,13 +173,16 @@ class Record:
         return tuple(value) if isinstance(value, list) else value
 
 
-_NAMES: dict[type[Record], frozenset[str]] = {}
+_NAMES: dict[type[Record], tuple[frozenset[str], frozenset[str]]] = {}
 
 
-def _names(kind: type[Record]) -> frozenset[str]:
-    """Name the fields of a kind of record, worked out once."""
+def _names(kind: type[Record]) -> tuple[frozenset[str], frozenset[str]]:
+    """Name all fields of a kind of record, and those without a default, worked out once."""
     if kind not in _NAMES:
-        _NAMES[kind] = frozenset(entry.name for entry in fields(kind))
+        every = fields(kind)
+        # a field that came later has a default, since earlier documents lack it
+        needed = frozenset(entry.name for entry in every if entry.default is MISSING)
+        _NAMES[kind] = frozenset(entry.name for entry in every), needed
     return _NAMES[kind]
 
 
@@ -311,7 +315,9 @@ class Predictor(Record):
 
     kind: ClassVar[str] = "predictor"
     words = MappingProxyType({"method": Method, "calibration": Calibration})
-    record_fields: ClassVar[frozenset[str]] = frozenset({"task", "dataset", "composition"})
+    record_fields: ClassVar[frozenset[str]] = frozenset(
+        {"task", "dataset", "composition", "multitask"}
+    )
     blob_fields: ClassVar[frozenset[str]] = frozenset({"blob"})
 
     task: str
@@ -327,6 +333,7 @@ class Predictor(Record):
     held_out_maes: dict[str, float]  # of the same; they decide nothing
     settings: dict[str, Any]  # the sections of the recipe it depends on
     made_by: dict[str, str]
+    multitask: str | None = None  # module fine-tuned beside the composition; none: the backbone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 
 from moma_cl.datasets import LiveRows
 from moma_cl.properties import same_or_determines
-from moma_cl.records import Calibration, Composition, Module, Task
+from moma_cl.records import Calibration, Composition, Module, ModuleKind, Task
 from moma_cl.roles import Roles
 from moma_cl.structures.fingerprints import known_in
 from moma_cl.workbench import Workbench
-
-BoolArray = NDArray[np.bool_]
 
 TOLERANT = 2  # version of estimates from which on a module may have seen some rows that judge
 UNSEEN_ONLY = 3  # version of predictors from which on only the others judge
@@ -106,15 +104,71 @@ def judged_by_unseen(
     Roles
         The roles; rows that were seen have none.
     """
-    if roles.calibration != Calibration.HELD_OUT:
-        return roles
-    seen: BoolArray = np.zeros(len(rows.ids), dtype=bool)
     for digest in composition.modules:
-        module = Module.from_doc(bench.store.record(digest))
-        if same_or_determines(module.property, task.property):
-            seen |= known_in(rows.fingerprints, _fingerprints(bench, module))
+        roles = _without_seen(bench, digest, task, rows, roles)
+    return roles
+
+
+def unseen_beside(
+    bench: Workbench, multitask: str | None, task: Task, rows: LiveRows, roles: Roles
+) -> tuple[str | None, Roles]:
+    """Leave to the deciding and calibrating folds only what a multitask module has not seen.
+
+    Parameters
+    ----------
+    bench
+        Reads the hub.
+    multitask
+        The module that would be fine-tuned beside the composed encoder.
+    task
+        The task.
+    rows
+        Its rows.
+    roles
+        What each row is used for.
+
+    Returns
+    -------
+    multitask
+        The module; none where too few rows would be left to judge it.
+    roles
+        The roles; rows that it has seen have none.
+    """
+    if multitask is None:
+        return None, roles
+    left = _without_seen(bench, multitask, task, rows, roles)
+    for before, after in ((roles.validation, left.validation), (roles.held_out, left.held_out)):
+        if len(after) < min(len(before), MIN_UNSEEN):
+            return None, roles
+    return multitask, left
+
+
+def _without_seen(bench: Workbench, digest: str, task: Task, rows: LiveRows, roles: Roles) -> Roles:
+    module = Module.from_doc(bench.store.record(digest))
+    known = any(same_or_determines(name, task.property) for name in properties_of(module))
+    if not known or roles.calibration != Calibration.HELD_OUT:
+        return roles
+    seen = known_in(rows.fingerprints, _fingerprints(bench, module))
     validation, held_out = (fold[~seen[fold]] for fold in (roles.validation, roles.held_out))
     return replace(roles, validation=validation, held_out=held_out)
+
+
+def properties_of(module: Module) -> tuple[str, ...]:
+    """Name what a module was trained to predict.
+
+    Parameters
+    ----------
+    module
+        The module.
+
+    Returns
+    -------
+    tuple[str, ...]
+        Canonical names of properties: one, or those of a multitask module.
+    """
+    if module.module == ModuleKind.MULTITASK:
+        return tuple(module.source["properties"])
+    return (module.property,)
 
 
 def _fingerprints(bench: Workbench, module: Module) -> NDArray[np.uint64]:

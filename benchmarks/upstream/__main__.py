@@ -1,8 +1,9 @@
 """Train the modules that ship with the package: ``python -m benchmarks.upstream [NAME ...]``.
 
 A module that is there already is left alone, so a run that was cut short goes on where it was, and
-several processes can share the work by names. ``--kind adapter`` trains adapters; ``--ship`` writes
-what is there into the package.
+several processes can share the work by names. The one of all tasks at once comes last, where no
+names are given. ``--kind adapter`` trains adapters; ``--ship`` writes what is there into the
+package.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.upstream import multitask
 from benchmarks.upstream.rows import benchmark_materials
-from benchmarks.upstream.ship import ship
+from benchmarks.upstream.ship import ship, shipping
 from benchmarks.upstream.tasks import TASKS
 from benchmarks.upstream.train import train_upstream
 from moma_cl import service
@@ -48,6 +50,9 @@ def main(arguments: list[str]) -> int:
             f"{time.perf_counter() - start:.0f} s",
             flush=True,
         )
+    if given.kind == "full" and not given.names and not _is_there(hub, multitask.NAME):
+        module = multitask.train_multitask(hub, shipping(hub), materials)
+        print(f"{multitask.NAME}: {module.n_train} rows, error {module.validation_mae:.4g}")
     if given.ship:
         print(f"shipped: {', '.join(ship(hub))}")
     return 0

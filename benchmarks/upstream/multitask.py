@@ -1,37 +1,40 @@
-"""One backbone for all upstream tasks at once, the usual alternative to a module for each.
+"""One encoder for all upstream tasks at once: the usual alternative to a module for each.
 
-``python -m benchmarks.upstream.multitask`` trains it, on the rows of the modules and with as many
-visits of each row, a head for every task.
+It ships as a module too, which is fine-tuned beside a task's composed encoder. It is trained on the
+rows of the modules that ship, with as many visits of each row, and a head for every task.
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
-import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from benchmarks.upstream.rows import benchmark_materials, upstream_rows
-from benchmarks.upstream.tasks import TASKS, UpstreamTask
-from benchmarks.upstream.train import SETTINGS, parts_of
+from benchmarks.upstream.rows import Materials, upstream_rows
+from benchmarks.upstream.tasks import UpstreamTask
+from benchmarks.upstream.train import GRAPHS, SETTINGS, parts_of
 from moma_cl import service
-from moma_cl.backbones.chgnet import CHGNetBackbone
+from moma_cl.backbones.base import Backbone
+from moma_cl.derive import PENDING_BLOB
 from moma_cl.graphs.batching import GraphCache, graphs_of
 from moma_cl.head import Head
+from moma_cl.progress import quiet
+from moma_cl.properties import canonical_property
 from moma_cl.pyg import Batch, Data
+from moma_cl.records import Module, ModuleKind
 from moma_cl.targets import Normaliser
-from moma_cl.training import TrainingSet, train
+from moma_cl.training import TrainingReport, TrainingSet, train
+from moma_cl.workbench import Workbench, software
 from moma_store.store import Store
 
-FILE = Path("build/upstream/multitask.safetensors")
+NAME = "multitask"
 EPOCHS = 8  # of the largest tasks; rows of the others come several times in each
 
 
@@ -68,75 +71,128 @@ class Heads(nn.Module):
         return own
 
 
-def multitask_backbone() -> CHGNetBackbone:
-    """Load what the training left.
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Rows:
+    """The rows of all tasks, one after the other."""
+
+    data: TrainingSet
+    fingerprints: NDArray[np.uint64]  # of those trained on or validated by, each once
+    n_train: int
+
+
+def multitask_backbone() -> Backbone:
+    """Load the encoder that ships with the package.
 
     Returns
     -------
-    CHGNetBackbone
-        The encoder, in evaluation mode.
+    Backbone
+        In evaluation mode.
     """
-    backbone = CHGNetBackbone.empty()
-    backbone.load_state_dict(load_file(FILE))
-    return backbone
-
-
-def main() -> int:
-    """Train it and keep its parameters."""
-    torch.set_num_threads(1)
-    start = time.perf_counter()
-    shipped = _shipped()
-    tasks = [task for task in TASKS if task.name in shipped]
-    data = _joined(tasks)
-    settings = replace(SETTINGS, epochs=EPOCHS)
-    encoder = CHGNetBackbone.pretrained()
-    sizes = (encoder.feature_dim, encoder.n_blocks, settings.head_width)
-    heads = Heads([Head(*sizes, seed=seed) for seed in range(len(tasks))])
-    print(f"{len(data.train)} visits an epoch", flush=True)
-    report = train(
-        encoder,
-        heads,
-        data,
-        settings,
-        progress=lambda done, total: print(
-            f"epoch {done} of {total}, {time.perf_counter() - start:.0f} s", flush=True
-        ),
-    )
-    save_file(encoder.state_dict(), FILE)
-    print(f"validation error {report.validation_mae:.4g}, {time.perf_counter() - start:.0f} s")
-    return 0
-
-
-def _shipped() -> set[str]:
-    """Name the modules that a new hub starts with."""
     with tempfile.TemporaryDirectory() as folder:
         service.init(Path(folder) / "hub")
-        with Store.open(Path(folder) / "hub") as store:
-            return {ref.removeprefix("modules/") for ref in store.refs("modules/")}
+        with (
+            Store.open(Path(folder) / "hub") as store,
+            Workbench(store=store, progress=quiet) as bench,
+        ):
+            digest = store.ref(f"modules/{NAME}")
+            return bench.encoder(ModuleKind.FULL, bench.parameters(digest, ModuleKind.FULL))
 
 
-def _joined(tasks: Sequence[UpstreamTask]) -> TrainingSet:
-    """Put the rows of all tasks one after the other."""
-    materials = benchmark_materials()
+def train_multitask(hub: Path, tasks: Sequence[UpstreamTask], materials: Materials) -> Module:
+    """Train it and put it into a hub.
+
+    Parameters
+    ----------
+    hub
+        The hub that the modules are shipped from.
+    tasks
+        What to train on.
+    materials
+        What it must not see.
+
+    Returns
+    -------
+    Module
+        The record.
+    """
+    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+        rows = _joined(tasks, bench.backbone, materials)
+        encoder = bench.encoder(ModuleKind.FULL, bench.parameters(None, ModuleKind.FULL))
+        report = _train(encoder, len(tasks), rows.data)
+        vector = bench.round_parameters(encoder, ModuleKind.FULL, SETTINGS.rounded_bits)
+        base = bench.base(ModuleKind.FULL)
+        hub_digest = store.ref("hub")
+    assert hub_digest is not None
+    record = _record(hub_digest, tasks, rows, report)
+    with Store.open(hub, write=True, wait=3600.0) as store:
+        header = {"kind": "module-arrays", "format": 1}
+        arrays: dict[str, NDArray[Any]] = {"parameters": vector, "fingerprints": rows.fingerprints}
+        record = record.with_blob(store.put_blob(arrays, header, base=base))
+        with store.transaction("module", {"module": NAME}) as transaction:
+            digest = transaction.put_record(record.to_doc())
+            name = f"modules/{NAME}"
+            transaction.move_ref(name, digest, expected=transaction.ref(name))
+    return record
+
+
+def _train(encoder: Backbone, n_tasks: int, data: TrainingSet) -> TrainingReport:
+    settings = replace(SETTINGS, epochs=EPOCHS)
+    sizes = (encoder.feature_dim, encoder.n_blocks, settings.head_width)
+    return train(
+        encoder,
+        Heads([Head(*sizes, seed=seed) for seed in range(n_tasks)]),
+        data,
+        settings,
+        progress=lambda done, total: print(f"  {NAME}: epoch {done} of {total}", flush=True),
+    )
+
+
+def _record(hub: str, tasks: Sequence[UpstreamTask], rows: _Rows, report: TrainingReport) -> Module:
+    return Module(
+        hub=hub,
+        module=ModuleKind.MULTITASK,
+        property="several",
+        dataset=None,
+        blob=PENDING_BLOB,
+        n_train=rows.n_train,
+        n_validation=len(rows.data.validation),
+        validation_mae=report.validation_mae,
+        unit="1",  # in deviations of each task's targets
+        epochs=report.epochs,
+        settings={"module": asdict(replace(SETTINGS, epochs=EPOCHS)), "threads": 1},
+        made_by=dict(software()),
+        source={
+            "data": sorted({source for task in tasks for source in task.sources}),
+            "tasks": [task.name for task in tasks],
+            "properties": sorted({canonical_property(task.column) for task in tasks}),
+        },
+    )
+
+
+def _joined(tasks: Sequence[UpstreamTask], backbone: type[Backbone], materials: Materials) -> _Rows:
     graphs: list[Data] = []
-    targets, training, validation = [], [], []
+    targets, training, validation, fingerprints = [], [], [], []
+    n_train = 0
     for number, task in enumerate(tasks):
-        rows = upstream_rows(task, CHGNetBackbone.elements, materials)
+        rows = upstream_rows(task, backbone.elements, materials)
         parts = parts_of(rows)
         normaliser = Normaliser.fit(rows.values[parts == 0], task.transform)
         first = len(graphs)
-        with GraphCache(Path("build/upstream/graphs")) as cache:
-            own = graphs_of(rows.crystals, CHGNetBackbone, cache)
+        with GraphCache(GRAPHS) as cache:
+            own = graphs_of(rows.crystals, backbone, cache)
         graphs += [_of_task(graph, number) for graph in own]
         targets.append(normaliser.forward(rows.values))
         training.append(_repeated(first + np.flatnonzero(parts == 0), task.epochs / EPOCHS))
         validation.append(first + np.flatnonzero(parts == 1))
-    return TrainingSet(
+        fingerprints.append(rows.fingerprints[parts < 2])
+        n_train += int((parts == 0).sum())
+    data = TrainingSet(
         graphs=graphs,
         targets=np.concatenate(targets),
         train=np.concatenate(training),
         validation=np.concatenate(validation),
     )
+    return _Rows(data=data, fingerprints=np.unique(np.concatenate(fingerprints)), n_train=n_train)
 
 
 def _of_task(graph: Data, number: int) -> Data:
@@ -148,7 +204,3 @@ def _repeated(rows: NDArray[np.int64], times: float) -> NDArray[np.int64]:
     """Repeat rows, some of them once more where the number is no integer."""
     order = np.random.default_rng(0).permutation(rows)
     return np.resize(order, round(times * len(rows)))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.upstream import multitask
 from benchmarks.upstream.tasks import TASKS, UpstreamTask
 from moma_cl import starter
 from moma_cl.records import Module
@@ -26,6 +27,12 @@ Errors are mean absolute errors on held-out formulas; beside them, the error of 
 median. `make modules` trains them anew from the datasets.
 
 """
+_ABOUT_MULTITASK = """
+One more, `multitask`, is one encoder trained on all of these tasks at once, with as many visits of
+each row and a head for every task. It is no candidate for compositions: it is fine-tuned beside the
+composed encoder ([learning.md](learning.md)). Materials of the benchmarks were left out of its
+training too.
+"""
 _COLUMNS = ("module", "property", "unit", "rows", "held-out", "error", "of the median", "data")
 
 
@@ -42,28 +49,50 @@ def ship(hub: Path) -> list[str]:
     list[str]
         Names of the modules that ship.
     """
+    modules = _modules(hub)
+    tasks = shipping(hub)
+    shipped = [*(task.name for task in tasks), *({multitask.NAME} & modules.keys())]
     with Store.open(hub) as store:
-        refs = store.refs("modules/")
-        modules = {
-            task.name: Module.from_doc(store.record(refs[f"modules/{task.name}"]))
-            for task in TASKS
-            if f"modules/{task.name}" in refs
-        }
-        backbone = store.backbone["name"]
-    shipped = [name for name, module in modules.items() if _has_learned(module)]
-    archive = starter.archive_of(backbone)
+        archive = starter.archive_of(store.backbone["name"])
     archive.unlink(missing_ok=True)
     export(hub, archive, modules=shipped)
-    rows = [_row(task, modules[task.name]) for task in TASKS if task.name in shipped]
+    rows = [_row(task, modules[task.name]) for task in tasks]
     table = [_COLUMNS, ("---",) * len(_COLUMNS), *rows]
-    sources = sorted({source for task in TASKS if task.name in shipped for source in task.sources})
+    sources = sorted({source for task in tasks for source in task.sources})
     PAGE.write_text(
         _ABOUT
         + "".join("| " + " | ".join(line) + " |\n" for line in table)
+        + (_ABOUT_MULTITASK if multitask.NAME in modules else "")
         + "\n## Data\n\nThe data is not part of the package. Its sources and their licences:\n\n"
         + "".join(f"- {source}\n" for source in sources)
     )
     return shipped
+
+
+def shipping(hub: Path) -> list[UpstreamTask]:
+    """Choose the tasks whose modules have learned something.
+
+    Parameters
+    ----------
+    hub
+        Where they were trained.
+
+    Returns
+    -------
+    list[UpstreamTask]
+        In the order of the table.
+    """
+    modules = _modules(hub)
+    return [task for task in TASKS if task.name in modules and _has_learned(modules[task.name])]
+
+
+def _modules(hub: Path) -> dict[str, Module]:
+    with Store.open(hub) as store:
+        refs = store.refs("modules/")
+        return {
+            name.removeprefix("modules/"): Module.from_doc(store.record(digest))
+            for name, digest in refs.items()
+        }
 
 
 def _has_learned(module: Module) -> bool:

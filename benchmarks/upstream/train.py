@@ -26,6 +26,7 @@ from moma_cl.training import TrainingSet, predict_graphs, train
 from moma_cl.workbench import Workbench, software
 from moma_store.store import Store
 
+GRAPHS = Path("build/upstream/graphs")
 HELD_OUT_PARTS = 20  # one of them stops the training, one is held out
 SETTINGS = ModuleSettings(
     batch_size=32, encoder_learning_rate=5e-4, patience=100, max_steps=1_000_000
@@ -74,7 +75,7 @@ def _trained(
     normaliser = Normaliser.fit(rows.values[training], task.transform)
     encoder = bench.encoder(kind, bench.parameters(None, kind))
     head = Head(encoder.feature_dim, encoder.n_blocks, settings.head_width, seed=settings.seed)
-    with GraphCache(Path("build/upstream/graphs")) as cache:
+    with GraphCache(GRAPHS) as cache:
         graphs = graphs_of(rows.crystals, bench.backbone, cache)
     targets = normaliser.forward(rows.values)
     report = train(

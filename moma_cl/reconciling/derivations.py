@@ -12,7 +12,7 @@ from typing import Any
 
 from moma_store.records import digest
 
-RECORD_INPUTS = ("hub", "task", "dataset", "module", "composition", "estimates")
+RECORD_INPUTS = ("hub", "task", "dataset", "module", "composition", "estimates", "multitask")
 """Inputs of derivations that are records."""
 
 

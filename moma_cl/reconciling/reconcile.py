@@ -152,6 +152,7 @@ def task_state(store: Reads, name: str) -> TaskState:
 
 
 BY_WEIGHT = 3  # version of estimates from which on screening asks the convex program
+BESIDE_MULTITASK = 5  # version of predictors from which on a multitask module stands beside
 _KINDS: dict[str, ModuleKind] = {}
 """Kinds of modules by digest, which names one content for good."""
 
@@ -312,7 +313,8 @@ def _fit(store: Reads, worker: Worker, state: TaskState, composition: str) -> No
         worker.leave(state.name, DerivationKind.PREDICTOR, why)
         return
     heads = [Method.KERNEL, Method.FINETUNED] if state.trains else [Method.KERNEL]
-    predictor = worker.derive(_predictor(state, composition, heads), why)
+    beside = _multitask(store, state) if state.trains else None
+    predictor = worker.derive(_predictor(state, composition, heads, multitask=beside), why)
     if predictor is not None:
         worker.adopt_predictor(state.name, predictor, first=False)
 
@@ -442,6 +444,15 @@ def _weighted(store: Reads, composition: str | None) -> list[str]:
     return [module for _, module in ranked]
 
 
+def _multitask(store: Reads, state: TaskState) -> str | None:
+    """Find the module of several properties that is fine-tuned beside the composed encoder."""
+    if state.recipe.predictor.version < BESIDE_MULTITASK or state.task.module == ModuleKind.ADAPTER:
+        return None
+    modules = store.refs("modules/").values()
+    found = (digest for digest in modules if _kind_of(store, digest) == ModuleKind.MULTITASK)
+    return min(found, default=None)
+
+
 def _kind_of(store: Reads, module: str) -> ModuleKind:
     """Read the kind of a module once: a walk asks for every task."""
     if module not in _KINDS:
@@ -484,7 +495,9 @@ def _composition(
     )
 
 
-def _predictor(state: TaskState, composition: str, heads: list[Method]) -> Derivation:
+def _predictor(
+    state: TaskState, composition: str, heads: list[Method], *, multitask: str | None = None
+) -> Derivation:
     return Derivation(
         kind=DerivationKind.PREDICTOR,
         task=state.name,
@@ -495,6 +508,7 @@ def _predictor(state: TaskState, composition: str, heads: list[Method]) -> Deriv
             "dataset": state.dataset_digest,
             "composition": composition,
             "heads": [head.value for head in heads],
+            **({"multitask": multitask} if multitask else {}),
         },
         settings=state.settings(*PREDICTOR_SECTIONS),
     )

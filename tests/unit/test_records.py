@@ -73,3 +73,13 @@ def test_a_document_without_a_field_is_of_another_version():
     del document["unit"]
     with pytest.raises(FormatError, match="'task' lacks 'unit'"):
         Task.from_doc(document)
+
+
+def test_a_document_from_before_a_field_takes_its_default():
+    doc = RECORDS[0].to_doc() | {"later": 1}
+    assert Task.from_doc(doc) == RECORDS[0]
+    predictor = {name: None for name in Predictor.__dataclass_fields__ if name != "multitask"}
+    doc = predictor | {"kind": "predictor", "format": 1}
+    assert Predictor.from_doc(doc).multitask is None
+    with pytest.raises(FormatError, match="'dataset'"):
+        Predictor.from_doc({name: value for name, value in doc.items() if name != "dataset"})

@@ -1,0 +1,132 @@
+"""A module trained on several properties at once is fine-tuned beside the composed encoder."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from moma_cl import fitting, seen, service
+from moma_cl.predicting.predictor import load_predictor
+from moma_cl.progress import quiet
+from moma_cl.recipe import PredictorSettings
+from moma_cl.records import Composition, Module, ModuleKind, Predictor
+from moma_cl.workbench import Workbench
+from moma_store.records import record_link
+from moma_store.store import Store
+
+
+@pytest.fixture
+def hub(tmp_path, short_recipe, write_rows, made_up):
+    """A module of energies, one of several properties that has seen 40 structures, and no task."""
+    hub = tmp_path / "hub"
+    service.init(hub, backbone="cgcnn", recipe=short_recipe)
+    rows = [write_rows(made_up(200), "energies.jsonl")]
+    service.add_task(hub, "energy", rows, target="energy", unit="eV/atom")
+    _add_multitask(hub, n_seen=40)
+    return hub
+
+
+def _add_multitask(hub, n_seen):
+    """Declare the module of energies to be one of several properties, with other parameters."""
+    with Store.open(hub, write=True) as store, Workbench(store=store, progress=quiet) as bench:
+        record = Module.from_doc(store.record(store.ref("modules/energy")))
+        arrays = dict(store.blob(record.blob).arrays)
+        prints = arrays["fingerprints"][:n_seen]
+        kept = {"parameters": arrays["parameters"] + np.float32(1e-3), "fingerprints": prints}
+        header = {"kind": "module-arrays", "format": 1}
+        record = replace(
+            record,
+            module=ModuleKind.MULTITASK,
+            property="several",
+            blob=store.put_blob(kept, header, base=bench.base(ModuleKind.FULL)),
+            source={"properties": ["gap", "hardness"]},
+        )
+        with store.transaction("module", {"module": "multitask"}) as transaction:
+            digest = transaction.put_record(record.to_doc())
+            transaction.move_ref("modules/multitask", digest, expected=None)
+
+
+def _add(hub, rows, target, recipe=None, module=ModuleKind.NONE):
+    service.add_task(hub, target, [rows], target=target, unit="1", module=module, recipe=recipe)
+    with Store.open(hub) as store:
+        return Predictor.from_doc(store.record(store.ref(f"fitted/{target}")))
+
+
+def test_it_is_fine_tuned_in_place_of_the_backbone_and_composed_by_nobody(
+    hub, write_rows, made_up, monkeypatch
+):
+    starts = []
+    tuned = fitting._finetuned_answers
+
+    def noted(material, encoder, prior):
+        starts.append(encoder)
+        targets = material.targets[material.roles.validation]
+        answers = tuned(material, encoder, prior)
+        return replace(answers, validation=targets + (0.0 if len(starts) == 2 else 5.0))
+
+    monkeypatch.setattr(fitting, "_finetuned_answers", noted)
+    fitted = _add(hub, write_rows(made_up(200)), "modulus")
+    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+        multitask = store.ref("modules/multitask")
+        composition = store.record(fitted.composition)
+        predictor = load_predictor(bench, store.ref("fitted/modulus"))
+        rows = bench.rows(fitted.dataset)
+        answers = predictor.answer(bench.graphs(rows), level=0.9)
+        arrays = store.blob(fitted.blob).arrays
+    assert fitted.multitask == multitask
+    assert record_link(multitask) not in composition["modules"]
+    assert fitting.FROM_MULTITASK in fitted.held_out_maes
+    assert fitting.FROM_BACKBONE not in fitted.held_out_maes
+    assert {name for name in arrays if name.endswith("parameters")} == {"parameters"}
+    residuals = np.abs(
+        predictor.normaliser.forward(answers.values) - predictor.normaliser.forward(rows.targets)
+    )
+    assert np.isin(np.round(arrays["held_out_residuals"], 4), np.round(residuals, 4)).all()
+
+
+@pytest.mark.parametrize("stands", ["recipe", "adapter"])
+def test_an_older_recipe_and_adapters_start_from_the_backbone(
+    hub, short_recipe, write_rows, made_up, stands
+):
+    older = replace(short_recipe, predictor=PredictorSettings(version=4))
+    recipe = older if stands == "recipe" else short_recipe
+    module = ModuleKind.ADAPTER if stands == "adapter" else ModuleKind.NONE
+    fitted = _add(hub, write_rows(made_up(200)), "modulus", recipe=recipe, module=module)
+    assert fitted.multitask is None
+    assert fitting.FROM_BACKBONE in fitted.held_out_maes or stands == "adapter"
+
+
+@pytest.mark.parametrize(("least", "used"), [(5, True), (50, False)])
+def test_what_it_has_seen_of_the_property_does_not_judge(
+    hub, write_rows, made_up, monkeypatch, least, used
+):
+    monkeypatch.setattr(seen, "MIN_UNSEEN", least)
+    judged = []
+    monkeypatch.setattr(
+        fitting,
+        "_fit_on_folds",
+        lambda material, *arguments, _fit=fitting._fit_on_folds, **named: (
+            judged.append(material) or _fit(material, *arguments, **named)
+        ),
+    )
+    fitted = _add(hub, write_rows(made_up(200)), "gap")
+    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+        digest = store.ref("modules/multitask")
+        prints = store.blob(Module.from_doc(store.record(digest)).blob).arrays["fingerprints"]
+        rows = bench.rows(fitted.dataset)
+        composition = Composition.from_doc(store.record(fitted.composition))
+    material = judged[-1]
+    known = set(prints.tolist())
+    judges = np.concatenate([material.roles.validation, material.roles.held_out])
+    assert not composition.modules or digest not in composition.modules
+    assert (fitted.multitask == digest) == used
+    assert known.isdisjoint(rows.fingerprints[judges].tolist()) == used
+
+
+def test_the_pass_keeps_what_it_was_fitted_from(hub, write_rows, made_up):
+    _add(hub, write_rows(made_up(200)), "modulus")
+    assert not service.plan(hub)
+    with Store.open(hub) as store:
+        digest = store.ref("modules/multitask")
+        links = store.record(store.ref("fitted/modulus"))["multitask"]
+    assert links == record_link(digest)
