@@ -11,7 +11,6 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -178,8 +177,8 @@ def _fit(task: PaperTask, split: int, hub: Path, variant: Variant) -> list[Resul
 def _make(hub: Path, variant: Variant) -> None:
     # the task's own module is composed by nobody: one epoch of it is enough
     recipe = replace(variant.recipe, module=ModuleSettings(max_steps=1))
-    loader = patch.object(CHGNetBackbone, "pretrained", multitask_backbone)
-    with loader if variant.multitask else nullcontext():
+    backbone = multitask_backbone() if variant.multitask else CHGNetBackbone.pretrained()
+    with patch.object(CHGNetBackbone, "pretrained", lambda: backbone):
         service.init(hub, backbone=variant.backbone, starter=variant.starter, recipe=recipe)
     if variant.module == ModuleKind.ADAPTER:
         archive = BUILD / "adapters.moma"
