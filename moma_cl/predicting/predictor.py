@@ -29,7 +29,7 @@ from moma_cl.workbench import Workbench, threads
 from moma_store.errors import BackboneError
 
 BESIDE = "backbone_"
-"""Begins the names of what was fine-tuned from the backbone, beside another start."""
+"""Begins the names of what was fine-tuned beside the composed encoder, from anything else."""
 ADAPTERS = "adapters_"
 """Begins the names of adapters and their head; after `BESIDE`, of adapters of the backbone."""
 
@@ -316,7 +316,7 @@ def _finetuned(
             encoder = bench.encoder(kind, parameters)
         head = Head(encoder.feature_dim, encoder.n_blocks, recipe.finetune.head_width, seed=0)
         load_head_vector(head, np.asarray(arrays[f"{start}head"], dtype=np.float32))
-        # beside another start, the backbone learned the targets themselves
+        # beside another start, one learned the targets themselves
         yield Tuned(encoder=encoder, head=head, prior=None if start.startswith(BESIDE) else prior)
 
 
