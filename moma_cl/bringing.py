@@ -108,7 +108,7 @@ def add_task(
     transform
         Of the target before learning.
     module
-        What the task's own module specialises.
+        What the task's own module specialises; one of `ModuleKind.of_tasks`.
     fold_column
         Column that assigns folds; by default a hash does.
     reading
@@ -132,9 +132,10 @@ def add_task(
     AlreadyExistsError
         If there is a task of this name.
     InvalidInputError
-        If name, unit or data cannot be used.
+        If name, unit, kind of module or data cannot be used.
     """
     check_task_name(name)
+    _check_module(name, module)
     unit = unit_of_task(unit, property_name or target)
     with Store.open(path, write=True, wait=wait) as store:
         _check_name_free(store, name)
@@ -305,6 +306,14 @@ def check_task_name(name: str) -> None:
         raise InvalidInputError(
             f"task name {name!r} cannot be used; expected up to 100 letters, digits, '_', '-', "
             "'.', the first no dot"
+        )
+
+
+def _check_module(name: str, module: ModuleKind) -> None:
+    if module not in ModuleKind.of_tasks():
+        kinds = ", ".join(ModuleKind.of_tasks())
+        raise InvalidInputError(
+            f"task {name!r} cannot train a {module} module; expected one of {kinds}"
         )
 
 

@@ -22,6 +22,11 @@ class ModuleKind(StrEnum):
     MULTITASK = "multitask"  # every parameter, on several properties at once; never composed
     NONE = "none"  # the task trains no module
 
+    @classmethod
+    def of_tasks(cls) -> tuple[ModuleKind, ...]:
+        """Name the kinds that a task may ask for; a multitask module comes with an archive."""
+        return (cls.FULL, cls.ADAPTER, cls.NONE)
+
     @property
     def composed(self) -> ModuleKind:
         """The kind that a task composes: full where it trains none itself."""

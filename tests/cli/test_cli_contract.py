@@ -184,7 +184,7 @@ def test_control_characters_do_not_reach_the_terminal(capsys):
 
 def test_choices_are_those_of_the_library():
     assert get_args(tasks.TransformChoice) == tuple(Transform)
-    assert get_args(tasks.ModuleChoice) == tuple(ModuleKind)
+    assert get_args(tasks.ModuleChoice) == ModuleKind.of_tasks()
 
 
 def test_every_command_has_help_with_an_example_and_a_place_in_the_list(capsys):

@@ -387,6 +387,11 @@ def test_names_are_unique_and_plain(hub, add):
         service.add_task(hub, "a/b", [], target="x", unit="1")
 
 
+def test_a_task_trains_no_multitask_module(hub):
+    with pytest.raises(InvalidInputError, match="expected one of full, adapter, none"):
+        service.add_task(hub, "all", [], target="x", unit="1", module=ModuleKind.MULTITASK)
+
+
 def test_progress_labels_say_what_is_going_on(hub, write_rows, made_up):
     labels = set()
     service.add_task(
