@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -42,6 +42,7 @@ LONGEST_PAUSE = 3600.0
 _STARTS_WITHIN = 1.0  # s; somebody may be looking whether the lock is held
 _TERMINATED_WITHIN = 2.0  # s, before a pass is killed
 _POLL = 0.1  # s, while a pass runs
+_PIPE = 2**16  # bytes, more than a pipe holds
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 Look = list[Delivery]
@@ -97,8 +98,8 @@ class Daemon:
     command: Sequence[str]
     interval: float = INTERVAL
     _since: str = ""
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _wake: threading.Event = field(default_factory=threading.Event)
+    _stopping: bool = False
+    _woken: int = -1  # descriptor of a pipe: a byte for each signal
     _passes: int = 0
     _exit_code: int | None = None
     _failures: int = 0
@@ -120,13 +121,12 @@ class Daemon:
         self._since = _now()
         with _only_one(self.hub), self._signals():
             logger.info("watching %s every %g s", self.hub, self.interval)
-            while not self._stop.is_set():
-                self._wake.clear()
+            while not self._stopping:
                 found = self._due()
                 if found is not None:
                     self._pass(found)
                 self._beat(self._resting)
-                self._wake.wait(self.interval)
+                self._wait(self.interval)
             self._beat("stopped")
             logger.info("stopped after %d passes", self._passes)
 
@@ -158,7 +158,7 @@ class Daemon:
         """Let a pass be made. What it changes itself makes for one more, which finds nothing."""
         self._seen = found
         exit_code = self._made()
-        if self._stop.is_set():  # cut short, which says nothing of it
+        if self._stopping:  # cut short, which says nothing of it
             return
         self._exit_code = exit_code
         self._passes += 1
@@ -177,11 +177,11 @@ class Daemon:
         process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, start_new_session=True)
         beat = 0.0
         try:
-            while process.poll() is None and not self._stop.is_set():
+            while process.poll() is None and not self._stopping:
                 if time.monotonic() >= beat:
                     self._beat("passing")
                     beat = time.monotonic() + self.interval
-                self._stop.wait(_POLL)
+                time.sleep(_POLL)
         finally:
             _end(process)
         return process.returncode
@@ -217,23 +217,31 @@ class Daemon:
     @contextmanager
     def _signals(self) -> Iterator[None]:
         """Stop on SIGTERM and SIGINT; SIGHUP only makes it look at once."""
+        # Handlers take no lock: they may interrupt who holds it. A pipe ends the wait instead.
+        self._woken, waking = os.pipe()
+        os.set_blocking(waking, False)
+        fd_before = signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
         handlers = dict.fromkeys(_STOP_SIGNALS, self._on_stop)
-        handlers[signal.SIGHUP] = self._on_wake
+        handlers[signal.SIGHUP] = _on_wake
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            signal.set_wakeup_fd(fd_before)
+            os.close(waking)
+            os.close(self._woken)
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
         del number, frame
-        self._stop.set()
-        self._wake.set()
+        self._stopping = True
 
-    def _on_wake(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        self._wake.set()
+    def _wait(self, seconds: float) -> None:
+        """Wait, less long if a signal has come since the last wait or comes now."""
+        ready, _, _ = select.select([self._woken], [], [], seconds)
+        if ready:
+            os.read(self._woken, _PIPE)
 
 
 def heartbeat(hub: Path) -> Heartbeat | None:
@@ -298,6 +306,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
+
+
+def _on_wake(number: int, frame: FrameType | None) -> None:
+    del number, frame
 
 
 def _now() -> str:

@@ -169,6 +169,16 @@ def test_the_hangup_signal_is_harmless(hub, start, passes):
     assert process.returncode == 0
 
 
+def test_it_stops_after_a_storm_of_signals(hub, start, passes):
+    process = start(interval=0.001)
+    until(lambda: passes() == 1)
+    for _ in range(2000):  # some come while it begins or ends a wait
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.0005)
+    stop(process)
+    assert process.returncode == 0
+
+
 def test_a_pass_that_fails_is_made_again_after_a_pause_that_grows(hub, start, passes):
     process = start("raise SystemExit(1)")
     until(lambda: passes() == 3)
