@@ -99,6 +99,9 @@ class WeightedCGConv(CGConv):  # type: ignore[misc]  # torch_geometric is untype
         updated: Tensor = features.index_add(0, centers, messages)
         return updated
 
+    # torch_geometric would write one, to a file that every process leaves in the temporary folder
+    propagate = forward
+
 
 class CGCNNBackbone(Backbone):
     """Crystal graph convolutional network, initialised from a fixed seed.

@@ -1,4 +1,7 @@
 import hashlib
+import os
+import subprocess
+import sys
 
 import numpy as np
 import torch
@@ -38,3 +41,10 @@ def test_parameters_depend_on_nothing_but_the_seed():
     assert hashlib.sha256(vector.tobytes()).hexdigest() == (
         "d9f8f07eca5f6463d8370821a1f7f29aa9e13fba62516d3e69cfdce95754c172"
     )
+
+
+def test_it_leaves_nothing_in_the_temporary_folder(tmp_path):
+    script = "from moma_cl.backbones.cgcnn import CGCNNBackbone; CGCNNBackbone.pretrained()"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+    assert list(tmp_path.iterdir()) == []
