@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib import import_module
 from itertools import combinations
+from threading import Event, Lock
 from typing import Any
 
 import numpy as np
@@ -19,14 +22,16 @@ from moma_cl.opinions import HEARING, Hearing, Panel, Prior
 from moma_cl.predicting.calibration import Answered, calibrate, learned_rows
 from moma_cl.predicting.golden import golden_arrays
 from moma_cl.predicting.predictor import ADAPTERS, BESIDE, head_vector
+from moma_cl.progress import Progress
 from moma_cl.properties import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.reconciling.derivations import Derivation
 from moma_cl.records import Calibration, Composition, Grouping, Method, ModuleKind, Predictor, Task
 from moma_cl.roles import Roles, roles_of
 from moma_cl.seen import UNSEEN_ONLY, judged_by_unseen, unseen_beside
+from moma_cl.side_by_side import side_by_side
 from moma_cl.targets import Normaliser
-from moma_cl.training import TrainingSet, predict_graphs, train
+from moma_cl.training import TrainingError, TrainingSet, predict_graphs, train
 from moma_cl.workbench import Workbench, software
 
 FROM_COMPOSITION = "finetuned from composition"  # of errors by start, beside those by method
@@ -207,6 +212,25 @@ def _kernel(
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Start:
+    """What a fine-tuning begins with, and becomes.
+
+    Attributes
+    ----------
+    prior
+        Of what only the rest is learned; none: the targets themselves.
+    prefix
+        Of the names of its arrays.
+    """
+
+    name: str
+    encoder: Backbone
+    head: Head
+    prior: Prior | None
+    prefix: str = ""
+
+
 def _finetuned_by_start(
     material: _Material, vector: NDArray[np.float32], *, hears: bool
 ) -> dict[str, _Answers]:
@@ -216,26 +240,94 @@ def _finetuned_by_start(
     which modules are of use to a task, not whether any is a better start than the backbone.
     Adapters keep more of what is there already.
     """
+    starts = list(_starts(material, vector, _prior(material) if hears else None))
+    _train_all(material, starts)
+    return {start.name: _finetuned_answers(material, start) for start in starts}
+
+
+def _starts(
+    material: _Material, vector: NDArray[np.float32], prior: Prior | None
+) -> Iterator[_Start]:
     bench, composition = material.bench, material.composition
     version = material.recipe.predictor.version
     kind = composition.module
-    backbone = bench.parameters(None, kind)
-    prior = _prior(material) if hears else None
-    tuned: dict[str, _Answers] = {}
-    if composition.modules:
-        tuned[FROM_COMPOSITION] = _finetuned_answers(material, bench.encoder(kind, vector), prior)
-    if version > 1 or not composition.modules:
+    composed = bool(composition.modules)
+    if composed:
+        yield _start(material, FROM_COMPOSITION, bench.encoder(kind, vector), prior)
+    if version > 1 or not composed:
         name = FROM_MULTITASK if material.multitask else FROM_BACKBONE
-        start = bench.parameters(material.multitask, kind)
-        tuned[name] = _finetuned_answers(material, bench.encoder(kind, start), None)
+        beside = bench.encoder(kind, bench.parameters(material.multitask, kind))
+        yield _start(material, name, beside)
     if version < ADAPTED or kind != ModuleKind.FULL:
-        return tuned
-    if composition.modules:
-        adapted = _finetuned_answers(material, bench.adaptable(vector), prior)
-        tuned[ADAPTED_COMPOSITION] = _renamed(adapted, ADAPTERS)
-    adapted = _finetuned_answers(material, bench.adaptable(backbone), None)
-    tuned[ADAPTED_BACKBONE] = _renamed(adapted, f"{BESIDE}{ADAPTERS}")
-    return tuned
+        return
+    if composed:
+        adaptable = bench.adaptable(vector)
+        yield _start(material, ADAPTED_COMPOSITION, adaptable, prior, prefix=ADAPTERS)
+    adaptable = bench.adaptable(bench.parameters(None, kind))
+    yield _start(material, ADAPTED_BACKBONE, adaptable, prefix=f"{BESIDE}{ADAPTERS}")
+
+
+def _start(
+    material: _Material,
+    name: str,
+    encoder: Backbone,
+    prior: Prior | None = None,
+    *,
+    prefix: str = "",
+) -> _Start:
+    settings = material.recipe.finetune
+    head = Head(encoder.feature_dim, encoder.n_blocks, settings.head_width, seed=settings.seed)
+    return _Start(name=name, encoder=encoder, head=head, prior=prior, prefix=prefix)
+
+
+def _train_all(material: _Material, starts: Sequence[_Start]) -> None:
+    """Train every start, as many at once as there are cores."""
+    bench, roles, settings = material.bench, material.roles, material.recipe.finetune
+    graphs = bench.graphs(bench.rows(material.dataset))
+    steps = _Steps(label=f"predictor {material.task.name}", told=bench.progress)
+
+    def fit(start: _Start) -> None:
+        said, spread = _said(material, start)
+        data = TrainingSet(
+            graphs=graphs,
+            targets=(material.targets - said) / spread,
+            train=roles.train,
+            validation=roles.validation,
+        )
+        train(start.encoder, start.head, data, settings, progress=partial(steps.tell, start.name))
+
+    # an optimiser imports it when first made; two at once would each see half of it
+    import_module("torch._dynamo")
+    try:
+        side_by_side([partial(fit, start) for start in starts])
+    finally:
+        steps.unwanted.set()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Steps:
+    """Adds up how far trainings are that run at once; ends what still runs of them if one fails."""
+
+    label: str
+    told: Progress
+    unwanted: Event = field(default_factory=Event)
+    _done: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def tell(self, name: str, done: int, total: int) -> None:
+        """Count the steps of one training."""
+        if self.unwanted.is_set():
+            raise TrainingError("the training was given up: another one failed, or was interrupted")
+        with self._lock:
+            self._done[name] = done, total
+            self.told(self.label, *np.sum(list(self._done.values()), axis=0).tolist())
+
+
+def _said(material: _Material, start: _Start) -> tuple[FloatArray, float]:
+    """Give what the prior of a start says of every row, and the spread of the rest."""
+    if start.prior is None:
+        return np.zeros(len(material.targets)), 1.0
+    return start.prior.said(material.opinions), start.prior.spread
 
 
 def _renamed(answers: _Answers, prefix: str) -> _Answers:
@@ -277,36 +369,24 @@ def _joined(starts: Mapping[str, _Answers]) -> _Answers:
     return _mean(*starts.values())
 
 
-def _finetuned_answers(material: _Material, encoder: Backbone, prior: Prior | None) -> _Answers:
-    """Train an encoder on what a prior leaves to be explained."""
+def _finetuned_answers(material: _Material, start: _Start) -> _Answers:
+    """Round what a training left, and let it answer."""
     bench, settings, roles = material.bench, material.recipe.finetune, material.roles
-    graphs = bench.graphs(bench.rows(material.dataset))
-    head = Head(encoder.feature_dim, encoder.n_blocks, settings.head_width, seed=settings.seed)
-    said = prior.said(material.opinions) if prior else np.zeros(len(material.targets))
-    spread = prior.spread if prior else 1.0
-    train(
-        encoder,
-        head,
-        TrainingSet(
-            graphs=graphs,
-            targets=(material.targets - said) / spread,
-            train=roles.train,
-            validation=roles.validation,
-        ),
-        settings,
-        progress=lambda done, total: bench.progress(f"predictor {material.task.name}", done, total),
-    )
+    encoder, head = start.encoder, start.head
     adapted = encoder.adapters is not None and material.composition.module == ModuleKind.FULL
     kind = ModuleKind.ADAPTER if adapted else material.composition.module
     trained = bench.round_parameters(encoder, kind, settings.rounded_bits)
+    graphs = bench.graphs(bench.rows(material.dataset))
+    said, spread = _said(material, start)
     validation, held_out = (
         predict_graphs(encoder, head, [graphs[row] for row in rows]) * spread + said[rows]
         for rows in (roles.validation, roles.held_out)
     )
     arrays: Arrays = {"parameters": trained, "head": head_vector(head)}
-    if prior:
-        arrays |= {**prior.to_arrays(), **material.hearing.to_arrays()}
-    return _Answers(validation=validation, held_out=held_out, arrays=arrays)
+    if start.prior:
+        arrays |= {**start.prior.to_arrays(), **material.hearing.to_arrays()}
+    answers = _Answers(validation=validation, held_out=held_out, arrays=arrays)
+    return _renamed(answers, start.prefix)
 
 
 def _prior(material: _Material) -> Prior | None:

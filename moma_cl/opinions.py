@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.datasets import LiveRows
-from moma_cl.embedding import embed
-from moma_cl.pyg import Data
+from moma_cl.embedding import Embeddings
 from moma_cl.readout import Readout
 from moma_cl.recipe import EmbeddingSettings
 from moma_cl.records import Composition, ModuleKind
@@ -128,30 +127,21 @@ class Panel:
             bench.encoder(self.kind, bench.parameters(digest, self.kind)) for digest in self.modules
         ]
 
-    def of_graphs(
-        self, encoders: Sequence[Backbone], graphs: Sequence[Data], settings: EmbeddingSettings
-    ) -> FloatArray:
+    def of_embeddings(self, embedded: Sequence[Embeddings]) -> FloatArray:
         """Hear the modules on structures.
 
         Parameters
         ----------
-        encoders
-            What `encoders` gave.
-        graphs
-            One graph per structure.
-        settings
-            How large a batch is.
+        embedded
+            The structures by each of the encoders, shape ``(n_structures, n_features)``.
 
         Returns
         -------
         FloatArray
             Opinions, shape ``(n_structures, n_modules)``, dimensionless.
         """
-        columns = [np.zeros((len(graphs), 0))]
-        for encoder, readout in zip(encoders, self.readouts, strict=True):
-            embedded = embed(encoder, graphs, settings)
-            columns.append(readout.of(embedded)[:, None])
-        return np.concatenate(columns, axis=1)
+        heard = zip(self.readouts, embedded, strict=True)
+        return np.stack([readout.of(rows) for readout, rows in heard], axis=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

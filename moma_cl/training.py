@@ -98,7 +98,7 @@ def train(
     settings
         The recipe's numbers.
     progress
-        Called with the epochs done and the epochs planned.
+        Called with the steps done and the steps planned; what it raises ends the training.
 
     Returns
     -------
@@ -120,7 +120,8 @@ def train(
     start = [parameter.detach().clone() for parameter in trained]
     steps_per_epoch = math.ceil(len(data.train) / settings.batch_size)
     epochs = max(1, min(settings.epochs, settings.max_steps // steps_per_epoch))
-    run = _Run(encoder, head, data, settings, epochs * steps_per_epoch)
+    total = epochs * steps_per_epoch
+    run = _Run(encoder, head, data, settings, total_steps=total, progress=progress)
     best, best_epoch, kept = math.inf, 0, start
     epoch = 0
     for epoch in range(1, epochs + 1):
@@ -129,8 +130,6 @@ def train(
             error = run.validation_error()
         if error < best:
             best, best_epoch, kept = error, epoch, [average.clone() for average in run.average]
-        if progress is not None:
-            progress(epoch, epochs)
         if epoch - best_epoch >= settings.patience:
             break
     if all(torch.equal(old, new) for old, new in zip(start, kept, strict=True)):
@@ -179,7 +178,9 @@ class _Run:
         head: Head,
         data: TrainingSet,
         settings: TrainingSettings,
+        *,
         total_steps: int,
+        progress: Progress | None,
     ) -> None:
         self.encoder, self.head, self.data, self.settings = encoder, head, data, settings
         self.targets = torch.from_numpy(data.targets).float()
@@ -199,7 +200,7 @@ class _Run:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: _learning_rate(step, warmup, total_steps)
         )
-        self.step = 0
+        self.step, self.total_steps, self.progress = 0, total_steps, progress
 
     def epoch(self, generator: np.random.Generator) -> None:
         """Visit every training row once."""
@@ -229,6 +230,8 @@ class _Run:
         decay = min(self.settings.ema_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(self.average, self.trained, 1.0 - decay)
+        if self.progress is not None:
+            self.progress(self.step, self.total_steps)
 
     def validation_error(self) -> float:
         """Mean absolute error on the validation rows, dimensionless."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import subprocess
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from moma_cl.backbones.registry import backbone_class, backbone_names
 from moma_cl.child_processes import start_worker
 from moma_cl.graphs import worker as graph_worker
 from moma_cl.graphs.worker import entries_of, receive, request_of, send
+from moma_cl.side_by_side import n_cores
 from moma_cl.structures.crystals import Crystal
 
 # A worker takes seconds to import what it needs: it must have several times as long to work.
@@ -74,19 +74,6 @@ def startable(backbone: type[Backbone]) -> bool:
         Whether it is installed under its name.
     """
     return backbone.name in backbone_names() and backbone_class(backbone.name) is backbone
-
-
-def n_cores() -> int:
-    """Count the cores that this process may run on.
-
-    Returns
-    -------
-    int
-        One at least.
-    """
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class GraphWorkers:

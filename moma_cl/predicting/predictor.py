@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ from torch import nn
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.parameters import ParameterVector, load_vector
-from moma_cl.embedding import embed
+from moma_cl.embedding import Embeddings, embed
 from moma_cl.head import Head
 from moma_cl.kernel_head import KernelHead
 from moma_cl.opinions import Hearing, Panel, Prior
@@ -23,6 +25,7 @@ from moma_cl.properties import Transform
 from moma_cl.pyg import Data
 from moma_cl.recipe import Recipe
 from moma_cl.records import Calibration, Composition, Method, ModuleKind, Predictor, Task
+from moma_cl.side_by_side import side_by_side
 from moma_cl.targets import Normaliser
 from moma_cl.training import predict_graphs
 from moma_cl.workbench import Workbench, threads
@@ -68,23 +71,20 @@ class LoadedPanel:
     hearing: Hearing
     encoders: list[Backbone]
 
-    def features(self, graphs: Sequence[Data], recipe: Recipe) -> FloatArray:
+    def features(self, embedded: Sequence[Embeddings]) -> FloatArray:
         """Hear the modules on structures.
 
         Parameters
         ----------
-        graphs
-            One graph per structure.
-        recipe
-            How large a batch is.
+        embedded
+            The structures by each of the encoders, shape ``(n_structures, n_features)``.
 
         Returns
         -------
         FloatArray
             Features, shape ``(n_structures, n_modules)``, dimensionless.
         """
-        opinions = self.panel.of_graphs(self.encoders, graphs, recipe.embedding)
-        return self.hearing.features(opinions)
+        return self.hearing.features(self.panel.of_embeddings(embedded))
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -103,13 +103,13 @@ class Tuned:
     head: Head
     prior: Prior | None
 
-    def answer(self, graphs: Sequence[Data], opinions: FloatArray | None) -> FloatArray:
-        """Predict.
+    def answer(self, rest: FloatArray, opinions: FloatArray | None) -> FloatArray:
+        """Add what opinions say to what it learned.
 
         Parameters
         ----------
-        graphs
-            One graph per structure.
+        rest
+            What encoder and head make of structures, shape ``(n_structures,)``, dimensionless.
         opinions
             Features, shape ``(n_structures, n_modules)``, where any are heard.
 
@@ -118,7 +118,6 @@ class Tuned:
         FloatArray
             Normalised predictions, shape ``(n_structures,)``, dimensionless.
         """
-        rest = predict_graphs(self.encoder, self.head, graphs)
         if self.prior is None or opinions is None:
             return rest
         return rest * self.prior.spread + self.prior.said(opinions)
@@ -184,14 +183,14 @@ class LoadedPredictor:
             return self._answer(graphs, level)
 
     def _answer(self, graphs: Sequence[Data], level: float) -> Answers:
-        embedded = embed(self.composed, graphs, self.recipe.embedding)
+        embedded, heard, rests = self._encoded(graphs)
         features = embedded.astype(np.float64)
-        opinions = self.panel.features(graphs, self.recipe) if self.panel else None
+        opinions = self.panel.features(heard) if self.panel else None
         by_kernel = self.kernel.predict(features, opinions) if self.kernel is not None else None
         heads = [] if by_kernel is None else [by_kernel[:, 0]]
         if self.finetuned:
-            tuned = [one.answer(graphs, opinions) for one in self.finetuned]
-            heads.append(np.mean(tuned, axis=0))
+            tuned = zip(self.finetuned, rests, strict=True)
+            heads.append(np.mean([one.answer(rest, opinions) for one, rest in tuned], axis=0))
         normalised = np.mean(heads, axis=0)
         version = self.domain.version
         points = points_of(embedded, self.composed.feature_dim, version=version)
@@ -204,6 +203,18 @@ class LoadedPredictor:
             distances=near.distances[:, : self.domain.neighbours].mean(axis=1),
             near=near,
         )
+
+    def _encoded(
+        self, graphs: Sequence[Data]
+    ) -> tuple[Embeddings, list[Embeddings], list[FloatArray]]:
+        """Embed by the composed encoder and by those that are heard; answer by the fine-tuned."""
+        encoders = [self.composed, *(self.panel.encoders if self.panel else ())]
+        calls: list[Callable[[], NDArray[Any]]] = [
+            *(partial(embed, encoder, graphs, self.recipe.embedding) for encoder in encoders),
+            *(partial(predict_graphs, one.encoder, one.head, graphs) for one in self.finetuned),
+        ]
+        found = side_by_side(calls)
+        return found[0], found[1 : len(encoders)], found[len(encoders) :]
 
     def _interval(
         self,

@@ -1,5 +1,7 @@
 """Fitting a predictor: which starts of the fine-tuning answer."""
 
+import threading
+import time
 from dataclasses import replace
 from itertools import combinations
 from types import SimpleNamespace
@@ -7,13 +9,73 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from moma_cl import fitting, service
+from moma_cl import fitting, service, side_by_side
 from moma_cl.predicting.predictor import load_predictor
 from moma_cl.progress import quiet
 from moma_cl.recipe import Recipe
 from moma_cl.records import ModuleKind, Predictor
+from moma_cl.training import TrainingError
 from moma_cl.workbench import Workbench
 from moma_store.store import Store
+
+
+@pytest.mark.parametrize("n_cores", [2, 4])
+def test_trainings_side_by_side_leave_the_same_bits(
+    tmp_path, short_recipe, write_rows, made_up, monkeypatch, n_cores
+):
+    fitted = []
+    told: list[tuple[int, int]] = []
+    for count in (1, n_cores):
+        monkeypatch.setattr(side_by_side, "n_cores", lambda count=count: count)
+        hub, rows = tmp_path / f"hub-{count}", write_rows(made_up(200))
+        service.init(hub, backbone="cgcnn", recipe=short_recipe)
+        service.add_task(hub, "energy", [rows], target="energy", unit="eV/atom")
+        told.clear()
+        service.add_task(
+            hub,
+            "modulus",
+            [rows],
+            target="modulus",
+            unit="GPa",
+            module=ModuleKind.NONE,
+            progress=lambda label, *steps: told.append(steps) if "modulus" in label else None,
+        )
+        with Store.open(hub) as store:
+            record = store.record(store.ref("fitted/modulus"))
+            fitted.append((record["blob"], record["held_out_maes"]))
+    assert fitted[0] == fitted[1]
+    done = [steps for steps, _ in told]
+    assert done == list(range(1, len(done) + 1))
+    assert all(steps <= total for steps, total in told)
+
+
+def test_a_training_that_fails_ends_the_others(
+    tmp_path, short_recipe, write_rows, made_up, monkeypatch
+):
+    monkeypatch.setattr(side_by_side, "n_cores", lambda: 2)
+    ended = threading.Event()
+    begun = threading.Barrier(2)
+
+    def never_ending(encoder, head, data, settings, *, progress):
+        begun.wait(30.0)
+        if encoder.adapters is None:
+            raise TrainingError("the loss became nan")
+        try:
+            for step in range(1, 10_000):
+                time.sleep(0.01)
+                progress(step, 10_000)
+        except TrainingError:
+            ended.set()
+            raise
+
+    monkeypatch.setattr(fitting, "train", never_ending)
+    hub, rows = tmp_path / "hub", write_rows(made_up(200))
+    service.init(hub, backbone="cgcnn", recipe=short_recipe)
+    taken = service.add_task(
+        hub, "energy", [rows], target="energy", unit="eV/atom", module=ModuleKind.NONE
+    )
+    assert ended.wait(10.0)
+    assert any("the loss became nan" in str(done) for done in taken.done)
 
 
 @pytest.mark.parametrize(
@@ -39,8 +101,8 @@ def test_of_the_starts_and_their_means_the_best_on_validation_answers(
     tuned = fitting._finetuned_answers
     found = []
 
-    def noted(material, encoder, prior):
-        answers = tuned(material, encoder, prior)
+    def noted(material, start):
+        answers = tuned(material, start)
         targets = material.targets[material.roles.validation]
         answers = replace(answers, validation=targets + errors[len(found)])
         found.append((material, answers))

@@ -58,10 +58,10 @@ def test_it_is_fine_tuned_in_place_of_the_backbone_and_composed_by_nobody(
     starts = []
     tuned = fitting._finetuned_answers
 
-    def noted(material, encoder, prior):
-        starts.append(encoder)
+    def noted(material, start):
+        starts.append(start)
         targets = material.targets[material.roles.validation]
-        answers = tuned(material, encoder, prior)
+        answers = tuned(material, start)
         return replace(answers, validation=targets + (0.0 if len(starts) == 2 else 5.0))
 
     monkeypatch.setattr(fitting, "_finetuned_answers", noted)

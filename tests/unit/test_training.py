@@ -1,5 +1,7 @@
 """Gradient training."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -108,7 +110,7 @@ def test_an_empty_fold_is_an_error(data):
         train(encoder, head, nothing, SETTINGS)
 
 
-def test_progress_is_told_of_every_epoch(data):
+def test_progress_is_told_of_every_step(data):
     told = []
     encoder, head = fresh()
     train(
@@ -118,4 +120,5 @@ def test_progress_is_told_of_every_epoch(data):
         TrainingSettings(epochs=2, batch_size=16),
         progress=lambda done, total: told.append((done, total)),
     )
-    assert told == [(1, 2), (2, 2)]
+    steps = 2 * math.ceil(len(data.train) / 16)
+    assert told == [(step, steps) for step in range(1, steps + 1)]
