@@ -18,8 +18,8 @@ from moma_cl.readout import NETWORKS, fit_readout
 from moma_cl.recipe import EstimateSettings, Recipe
 from moma_cl.reconciling.derivations import Derivation, DerivationKind
 from moma_cl.records import Composition, Estimate, Module, Record, Task
-from moma_cl.roles import roles_of
-from moma_cl.seen import exclusion
+from moma_cl.roles import Roles, roles_of
+from moma_cl.seen import exclusion, exclusions_together
 from moma_cl.targets import Normaliser
 from moma_cl.training import TrainingSet, predict_graphs, train
 from moma_cl.workbench import Workbench, software, threads
@@ -172,12 +172,13 @@ def compose(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived
     inputs = derivation.inputs
     task = Task.from_doc(bench.store.record(inputs["task"]))
     estimates = [Estimate.from_doc(bench.store.record(digest)) for digest in inputs["estimates"]]
-    usable = [found for found in estimates if found.excluded is None]
-    excluded = {e.module: e.excluded for e in estimates if e.module and e.excluded}
+    rows = bench.rows(inputs["dataset"])
+    roles = roles_of(rows, task.grouping, recipe.predictor)
+    excluded = _excluded(bench, estimates, task, rows, roles)
+    usable = [e for e in estimates if e.excluded is None and e.module not in excluded]
     backbone_objective = None
     if usable:
-        rows = bench.rows(inputs["dataset"])
-        known = roles_of(rows, task.grouping, recipe.predictor).train
+        known = roles.train
         if inputs.get("sampled"):
             known = _sample(known, recipe.estimate.sample_rows)
         targets = _estimate_targets(rows.targets[known], task, recipe.estimate)
@@ -202,6 +203,16 @@ def compose(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived
         excluded=dict(sorted(excluded.items())),
     )
     return Derived(record=record)
+
+
+def _excluded(
+    bench: Workbench, estimates: list[Estimate], task: Task, rows: LiveRows, roles: Roles
+) -> dict[str, str]:
+    """Say why modules are no candidates, by module: each alone, or beside better ones."""
+    alone = {e.module: e.excluded for e in estimates if e.module and e.excluded}
+    errors = {e.module: e.mae for e in estimates if e.module and e.mae is not None}
+    best_first = sorted(errors, key=errors.__getitem__)
+    return {**alone, **exclusions_together(bench, best_first, task, rows, roles)}
 
 
 def _backbone_objective(

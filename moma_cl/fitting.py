@@ -213,11 +213,13 @@ def _kernel(
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class _Start:
-    """What a fine-tuning begins with, and becomes.
+class _Tuning:
+    """One of the fine-tunings of a predictor: what it begins with is trained in place.
 
     Attributes
     ----------
+    name
+        Of the start.
     prior
         Of what only the rest is learned; none: the targets themselves.
     prefix
@@ -240,94 +242,102 @@ def _finetuned_by_start(
     which modules are of use to a task, not whether any is a better start than the backbone.
     Adapters keep more of what is there already.
     """
-    starts = list(_starts(material, vector, _prior(material) if hears else None))
-    _train_all(material, starts)
-    return {start.name: _finetuned_answers(material, start) for start in starts}
+    tunings = list(_tunings(material, vector, _prior(material) if hears else None))
+    _train_all(material, tunings)
+    return {tuning.name: _finetuned_answers(material, tuning) for tuning in tunings}
 
 
-def _starts(
+def _tunings(
     material: _Material, vector: NDArray[np.float32], prior: Prior | None
-) -> Iterator[_Start]:
+) -> Iterator[_Tuning]:
     bench, composition = material.bench, material.composition
     version = material.recipe.predictor.version
     kind = composition.module
     composed = bool(composition.modules)
     if composed:
-        yield _start(material, FROM_COMPOSITION, bench.encoder(kind, vector), prior)
+        yield _tuning(material, FROM_COMPOSITION, bench.encoder(kind, vector), prior)
     if version > 1 or not composed:
         name = FROM_MULTITASK if material.multitask else FROM_BACKBONE
         beside = bench.encoder(kind, bench.parameters(material.multitask, kind))
-        yield _start(material, name, beside)
+        yield _tuning(material, name, beside)
     if version < ADAPTED or kind != ModuleKind.FULL:
         return
     if composed:
         adaptable = bench.adaptable(vector)
-        yield _start(material, ADAPTED_COMPOSITION, adaptable, prior, prefix=ADAPTERS)
+        yield _tuning(material, ADAPTED_COMPOSITION, adaptable, prior, prefix=ADAPTERS)
     adaptable = bench.adaptable(bench.parameters(None, kind))
-    yield _start(material, ADAPTED_BACKBONE, adaptable, prefix=f"{BESIDE}{ADAPTERS}")
+    yield _tuning(material, ADAPTED_BACKBONE, adaptable, prefix=f"{BESIDE}{ADAPTERS}")
 
 
-def _start(
+def _tuning(
     material: _Material,
     name: str,
     encoder: Backbone,
     prior: Prior | None = None,
     *,
     prefix: str = "",
-) -> _Start:
+) -> _Tuning:
     settings = material.recipe.finetune
     head = Head(encoder.feature_dim, encoder.n_blocks, settings.head_width, seed=settings.seed)
-    return _Start(name=name, encoder=encoder, head=head, prior=prior, prefix=prefix)
+    return _Tuning(name=name, encoder=encoder, head=head, prior=prior, prefix=prefix)
 
 
-def _train_all(material: _Material, starts: Sequence[_Start]) -> None:
-    """Train every start, as many at once as there are cores."""
+def _train_all(material: _Material, tunings: Sequence[_Tuning]) -> None:
+    """Train all, as many at once as there are cores."""
     bench, roles, settings = material.bench, material.roles, material.recipe.finetune
     graphs = bench.graphs(bench.rows(material.dataset))
-    steps = _Steps(label=f"predictor {material.task.name}", told=bench.progress)
+    steps = _Steps(f"predictor {material.task.name}", bench.progress, len(tunings))
 
-    def fit(start: _Start) -> None:
-        said, spread = _said(material, start)
+    def fit(tuning: _Tuning) -> None:
+        said, spread = _said(material, tuning)
         data = TrainingSet(
             graphs=graphs,
             targets=(material.targets - said) / spread,
             train=roles.train,
             validation=roles.validation,
         )
-        train(start.encoder, start.head, data, settings, progress=partial(steps.tell, start.name))
+        counted = partial(steps.count, tuning.name)
+        train(tuning.encoder, tuning.head, data, settings, progress=counted)
+        steps.end(tuning.name)
 
     # an optimiser imports it when first made; two at once would each see half of it
     import_module("torch._dynamo")
     try:
-        side_by_side([partial(fit, start) for start in starts])
+        side_by_side([partial(fit, tuning) for tuning in tunings])
     finally:
         steps.unwanted.set()
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class _Steps:
     """Adds up how far trainings are that run at once; ends what still runs of them if one fails."""
 
     label: str
-    told: Progress
+    progress: Progress
+    n_trainings: int  # of as many steps each
     unwanted: Event = field(default_factory=Event)
-    _done: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _done: dict[str, int] = field(default_factory=dict)
+    _each: int = 0
     _lock: Lock = field(default_factory=Lock)
 
-    def tell(self, name: str, done: int, total: int) -> None:
-        """Count the steps of one training."""
+    def count(self, name: str, done: int, each: int) -> None:
+        """Say how many steps of one training are done."""
         if self.unwanted.is_set():
             raise TrainingError("the training was given up: another one failed, or was interrupted")
         with self._lock:
-            self._done[name] = done, total
-            self.told(self.label, *np.sum(list(self._done.values()), axis=0).tolist())
+            self._done[name], self._each = done, each
+            self.progress(self.label, sum(self._done.values()), each * self.n_trainings)
+
+    def end(self, name: str) -> None:
+        """Count the steps that a training stopped short of."""
+        self.count(name, self._each, self._each)
 
 
-def _said(material: _Material, start: _Start) -> tuple[FloatArray, float]:
-    """Give what the prior of a start says of every row, and the spread of the rest."""
-    if start.prior is None:
+def _said(material: _Material, tuning: _Tuning) -> tuple[FloatArray, float]:
+    """Give what the prior of a fine-tuning says of every row, and the spread of the rest."""
+    if tuning.prior is None:
         return np.zeros(len(material.targets)), 1.0
-    return start.prior.said(material.opinions), start.prior.spread
+    return tuning.prior.said(material.opinions), tuning.prior.spread
 
 
 def _renamed(answers: _Answers, prefix: str) -> _Answers:
@@ -369,24 +379,24 @@ def _joined(starts: Mapping[str, _Answers]) -> _Answers:
     return _mean(*starts.values())
 
 
-def _finetuned_answers(material: _Material, start: _Start) -> _Answers:
+def _finetuned_answers(material: _Material, tuning: _Tuning) -> _Answers:
     """Round what a training left, and let it answer."""
     bench, settings, roles = material.bench, material.recipe.finetune, material.roles
-    encoder, head = start.encoder, start.head
+    encoder, head = tuning.encoder, tuning.head
     adapted = encoder.adapters is not None and material.composition.module == ModuleKind.FULL
     kind = ModuleKind.ADAPTER if adapted else material.composition.module
     trained = bench.round_parameters(encoder, kind, settings.rounded_bits)
     graphs = bench.graphs(bench.rows(material.dataset))
-    said, spread = _said(material, start)
+    said, spread = _said(material, tuning)
     validation, held_out = (
         predict_graphs(encoder, head, [graphs[row] for row in rows]) * spread + said[rows]
         for rows in (roles.validation, roles.held_out)
     )
     arrays: Arrays = {"parameters": trained, "head": head_vector(head)}
-    if start.prior:
-        arrays |= {**start.prior.to_arrays(), **material.hearing.to_arrays()}
+    if tuning.prior:
+        arrays |= {**tuning.prior.to_arrays(), **material.hearing.to_arrays()}
     answers = _Answers(validation=validation, held_out=held_out, arrays=arrays)
-    return _renamed(answers, start.prefix)
+    return _renamed(answers, tuning.prefix)
 
 
 def _prior(material: _Material) -> Prior | None:

@@ -32,7 +32,7 @@ class ModuleListed:
     task
         The task it was trained on.
     kind
-        ``full`` or ``adapter``.
+        ``full``, ``adapter`` or ``multitask``.
     property
         Canonical name of what that task predicts.
     bytes
@@ -46,7 +46,7 @@ class ModuleListed:
     unit
         The task's unit.
     used_by
-        Its weight in the composition of each task that uses it.
+        Its weight in the composition of each task; nobody composes a multitask module.
     """
 
     name: str

@@ -6,6 +6,7 @@ has not seen. That is no reason to do without the module, but one not to judge b
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from moma_cl.datasets import LiveRows
 from moma_cl.properties import same_or_determines
-from moma_cl.records import Calibration, Composition, Module, ModuleKind, Task
+from moma_cl.records import Calibration, Composition, Module, ModuleKind, Predictor, Task
 from moma_cl.roles import Roles
 from moma_cl.structures.fingerprints import known_in
 from moma_cl.workbench import Workbench
@@ -55,30 +56,77 @@ def exclusion(
     str | None
         The reason; none where it may be a candidate.
     """
-    module = Module.from_doc(bench.store.record(module_digest))
+    module = _module(bench, module_digest)
     if not same_or_determines(module.property, task.property):
         return None
-    fingerprints = _fingerprints(bench, module)
-    if len(fingerprints) == 0:
+    if not _tells_what_it_saw(bench, module):
         return (
             f"its property {module.property} is or determines {task.property}, and nobody knows "
             "on which structures it was trained"
         )
-    seen = known_in(rows.fingerprints, fingerprints)
-    # in a cross-validation every row judges in its turn
-    by_folds = roles.calibration == Calibration.HELD_OUT
-    folds = [roles.validation, roles.held_out] if by_folds else [np.arange(len(seen))]
+    folds = _judging(roles)
+    seen = seen_by(bench, [module_digest], task, rows)
     n_seen, n_judged = sum(int(seen[fold].sum()) for fold in folds), sum(map(len, folds))
-    if n_seen == 0:
+    if n_seen == 0 or (version >= TOLERANT and _enough_judge(seen, roles)):
         return None
-    if version >= TOLERANT:
-        enough = by_folds and min(int((~seen[fold]).sum()) for fold in folds) >= MIN_UNSEEN
-        if enough or n_seen <= MOST_SEEN * n_judged:
-            return None
     return (
         f"its property {module.property} is or determines {task.property}, and it was trained on "
         f"{n_seen} of {n_judged} structures by which this task is judged"
     )
+
+
+def exclusions_together(
+    bench: Workbench, modules: Sequence[str], task: Task, rows: LiveRows, roles: Roles
+) -> dict[str, str]:
+    """Say which of some candidates must not stand beside those before them.
+
+    Each alone may leave rows enough to judge by, and all of them none.
+
+    Parameters
+    ----------
+    bench
+        Reads the hub.
+    modules
+        Candidates that `exclusion` does not exclude, the best first.
+    task
+        The task.
+    rows
+        Its rows.
+    roles
+        What each row is used for.
+
+    Returns
+    -------
+    dict[str, str]
+        The reason, by module; those that are not named leave rows enough together.
+    """
+    excluded = {}
+    before = np.zeros(len(rows.fingerprints), np.bool_)
+    for digest in modules:
+        together = before | seen_by(bench, [digest], task, rows)
+        if np.array_equal(together, before) or _enough_judge(together, roles):
+            before = together
+        else:
+            excluded[digest] = (
+                "beside the candidates that err less it would leave too few structures by which "
+                "this task is judged and on which none of them was trained"
+            )
+    return excluded
+
+
+def _judging(roles: Roles) -> list[NDArray[np.int64]]:
+    """Give the folds that judge; in a cross-validation every row does in its turn."""
+    if roles.calibration == Calibration.HELD_OUT:
+        return [roles.validation, roles.held_out]
+    return [np.concatenate([roles.train, roles.held_out])]
+
+
+def _enough_judge(seen: NDArray[np.bool_], roles: Roles) -> bool:
+    folds = _judging(roles)
+    by_folds = roles.calibration == Calibration.HELD_OUT
+    if by_folds and min(int((~seen[fold]).sum()) for fold in folds) >= MIN_UNSEEN:
+        return True
+    return sum(int(seen[fold].sum()) for fold in folds) <= MOST_SEEN * sum(map(len, folds))
 
 
 def judged_by_unseen(
@@ -104,9 +152,7 @@ def judged_by_unseen(
     Roles
         The roles; rows that were seen have none.
     """
-    for digest in composition.modules:
-        roles = _without_seen(bench, digest, task, rows, roles)
-    return roles
+    return _without_seen(bench, composition.modules, task, rows, roles)
 
 
 def unseen_beside(
@@ -130,27 +176,80 @@ def unseen_beside(
     Returns
     -------
     multitask
-        The module; none where too few rows would be left to judge it.
+        The module; none where too few rows would be left to judge it, or nobody knows what it has
+        seen.
     roles
         The roles; rows that it has seen have none.
     """
-    if multitask is None:
+    if multitask is None or not _tells_what_it_saw(bench, _module(bench, multitask)):
         return None, roles
-    left = _without_seen(bench, multitask, task, rows, roles)
+    left = _without_seen(bench, [multitask], task, rows, roles)
     for before, after in ((roles.validation, left.validation), (roles.held_out, left.held_out)):
         if len(after) < min(len(before), MIN_UNSEEN):
             return None, roles
     return multitask, left
 
 
-def _without_seen(bench: Workbench, digest: str, task: Task, rows: LiveRows, roles: Roles) -> Roles:
-    module = Module.from_doc(bench.store.record(digest))
-    known = any(same_or_determines(name, task.property) for name in properties_of(module))
-    if not known or roles.calibration != Calibration.HELD_OUT:
+def _without_seen(
+    bench: Workbench, modules: Sequence[str], task: Task, rows: LiveRows, roles: Roles
+) -> Roles:
+    if roles.calibration != Calibration.HELD_OUT:
         return roles
-    seen = known_in(rows.fingerprints, _fingerprints(bench, module))
+    seen = seen_by(bench, modules, task, rows)
     validation, held_out = (fold[~seen[fold]] for fold in (roles.validation, roles.held_out))
     return replace(roles, validation=validation, held_out=held_out)
+
+
+def seen_by(
+    bench: Workbench, modules: Iterable[str], task: Task, rows: LiveRows
+) -> NDArray[np.bool_]:
+    """Find the rows whose property modules were trained on.
+
+    Parameters
+    ----------
+    bench
+        Reads the hub.
+    modules
+        Digests.
+    task
+        The task.
+    rows
+        Its rows.
+
+    Returns
+    -------
+    NDArray[np.bool_]
+        Whether any of the modules has seen the structure with a property that is or determines the
+        task's, shape ``(n_rows,)``.
+    """
+    seen = np.zeros(len(rows.fingerprints), np.bool_)
+    for module in (_module(bench, digest) for digest in modules):
+        if any(same_or_determines(name, task.property) for name in properties_of(module)):
+            seen |= known_in(rows.fingerprints, _fingerprints(bench, module))
+    return seen
+
+
+def behind(bench: Workbench, predictor: Predictor) -> list[str]:
+    """List the modules that a predictor was made from.
+
+    Parameters
+    ----------
+    bench
+        Reads the hub.
+    predictor
+        The predictor.
+
+    Returns
+    -------
+    list[str]
+        Digests: those composed, and one that was fine-tuned beside them.
+    """
+    composed = Composition.from_doc(bench.store.record(predictor.composition)).modules
+    return [*composed, *filter(None, [predictor.multitask])]
+
+
+def _module(bench: Workbench, digest: str) -> Module:
+    return Module.from_doc(bench.store.record(digest))
 
 
 def properties_of(module: Module) -> tuple[str, ...]:
@@ -167,8 +266,12 @@ def properties_of(module: Module) -> tuple[str, ...]:
         Canonical names of properties: one, or those of a multitask module.
     """
     if module.module == ModuleKind.MULTITASK:
-        return tuple(module.source["properties"])
+        return tuple(module.source.get("properties", ()))
     return (module.property,)
+
+
+def _tells_what_it_saw(bench: Workbench, module: Module) -> bool:
+    return len(properties_of(module)) > 0 and len(_fingerprints(bench, module)) > 0
 
 
 def _fingerprints(bench: Workbench, module: Module) -> NDArray[np.uint64]:

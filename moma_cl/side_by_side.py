@@ -7,13 +7,17 @@ computes what it would alone, to the last bit.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 import torch
 
 Result = TypeVar("Result")
+
+_ALONE: ContextVar[bool] = ContextVar("_ALONE", default=False)
 
 
 def n_cores() -> int:
@@ -29,11 +33,22 @@ def n_cores() -> int:
     return os.cpu_count() or 1
 
 
-def side_by_side(calls: Sequence[Callable[[], Result]]) -> list[Result]:
-    """Make calls, as many at once as there are cores, and give what they return.
+@contextmanager
+def one_by_one() -> Iterator[None]:
+    """Make the calls of `side_by_side` in turn, where the other cores are other processes'."""
+    token = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
 
-    What the first of them raises is raised at once, as is an interrupt; what has not begun then
-    never does, and what has begun is not waited for.
+
+def side_by_side(calls: Sequence[Callable[[], Result]]) -> list[Result]:
+    """Make calls at once, and give what they return.
+
+    As many threads compute as there are cores, those included that each call computes with. What
+    the first of them raises is raised at once, as is an interrupt; what has not begun then never
+    does, and what has begun is not waited for, except by the end of the process.
 
     Parameters
     ----------
@@ -45,18 +60,18 @@ def side_by_side(calls: Sequence[Callable[[], Result]]) -> list[Result]:
     list[Result]
         What each returned, in their order.
     """
-    count = min(len(calls), n_cores())
-    if count < 2:
+    each = torch.get_num_threads()
+    count = min(len(calls), n_cores() // each)
+    if count < 2 or _ALONE.get():
         return [call() for call in calls]
     # OpenMP counts threads for each thread that asks, torch only once
-    pool = ThreadPoolExecutor(
-        count, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)
-    )
+    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(each,))
     try:
         futures = [pool.submit(call) for call in calls]
         ended, _ = wait(futures, return_when=FIRST_EXCEPTION)
-        for future in ended:
-            future.result()
+        for future in futures:
+            if future in ended:
+                future.result()
         return [future.result() for future in futures]
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

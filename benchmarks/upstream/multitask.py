@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from benchmarks.upstream.rows import Materials, upstream_rows
 from benchmarks.upstream.tasks import UpstreamTask
-from benchmarks.upstream.train import GRAPHS, SETTINGS, parts_of
+from benchmarks.upstream.train import GRAPHS, SETTINGS, counting, parts_of
 from moma_cl import service
 from moma_cl.backbones.base import Backbone
 from moma_cl.derive import PENDING_BLOB
@@ -143,7 +143,7 @@ def _train(encoder: Backbone, n_tasks: int, data: TrainingSet) -> TrainingReport
         Heads([Head(*sizes, seed=seed) for seed in range(n_tasks)]),
         data,
         settings,
-        progress=lambda done, total: print(f"  {NAME}: epoch {done} of {total}", flush=True),
+        progress=counting(NAME),
     )
 
 

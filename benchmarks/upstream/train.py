@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def _trained(
         head,
         TrainingSet(graphs=graphs, targets=targets, train=training, validation=validation),
         settings,
-        progress=lambda done, total: print(f"  {task.name}: epoch {done} of {total}", flush=True),
+        progress=counting(task.name),
     )
     vector = bench.round_parameters(encoder, kind, settings.rounded_bits)
 
@@ -124,6 +125,16 @@ def _trained(
         "fingerprints": np.sort(rows.fingerprints[known]),
         **readout.to_arrays(),
     }
+
+
+def counting(name: str) -> Callable[[int, int], None]:
+    """Print every hundredth step of a training."""
+
+    def tell(done: int, total: int) -> None:
+        if done % 100 == 0:
+            print(f"  {name}: step {done} of {total}", flush=True)
+
+    return tell
 
 
 def parts_of(rows: UpstreamRows) -> NDArray[np.int64]:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from moma_cl.datasets import LiveRows
 from moma_cl.past import Past
-from moma_cl.predicting.calibration import learned_rows
 from moma_cl.predicting.predictor import LoadedPredictor
 from moma_cl.records import Composition, Task
 from moma_cl.roles import roles_of
@@ -146,11 +145,15 @@ def known_slabs(bench: Workbench, predictor: LoadedPredictor) -> NDArray[np.bool
 
 
 def _known(bench: Workbench, predictor: LoadedPredictor) -> tuple[LiveRows, NDArray[np.int64]]:
-    """Read a predictor's rows; which of them it knows, in the order of its domain's points."""
+    """Read a predictor's rows; which of them it knows, in the order of its domain's points.
+
+    Rows of the deciding fold that a module had seen did not decide, and it does not know them.
+    """
     record = predictor.record
     rows = bench.rows(record.dataset)
     grouping = Task.from_doc(bench.store.record(record.task)).grouping
-    return rows, learned_rows(roles_of(rows, grouping, predictor.recipe.predictor))
+    training = roles_of(rows, grouping, predictor.recipe.predictor).train
+    return rows, np.union1d(training, predictor.arrays["decided_rows"].astype(np.int64))
 
 
 def _modules(store: Store, composition: Composition) -> Mapping[str, float]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from moma_cl.predicting.predictor import load_predictor
 from moma_cl.properties import Transform
 from moma_cl.records import Calibration, Predictor, Task
+from moma_cl.seen import behind, seen_by
 from moma_cl.targets import Normaliser
 from moma_cl.workbench import Workbench
 
@@ -22,9 +23,9 @@ def compare(bench: Workbench, champion_digest: str, fitted: Predictor, unit: str
     """Compare two predictors on the rows that decide.
 
     Both are judged by answers of heads that had not seen the rows: those stored when each was
-    fitted, and, for validation rows that came since, what the champion answers now. Where each row
-    decided in its turn, by cross-validation, and the data has changed, there are no such answers,
-    and the newer data wins.
+    fitted, and, for other validation rows, what the champion answers now, but of rows that a module
+    behind the champion was trained on. Where no such row is left, or each decided in its turn, by
+    cross-validation, and the data has changed, the newer predictor wins.
 
     Parameters
     ----------
@@ -50,7 +51,11 @@ def compare(bench: Workbench, champion_digest: str, fitted: Predictor, unit: str
     rows, answers = _decided(bench, fitted)
     targets = bench.rows(fitted.dataset).targets[rows]
     before = _champion_answers(bench, champion, champion_digest, fitted, rows)
-    return _verdict(np.abs(before - targets), np.abs(answers - targets), unit)
+    fair = ~np.isnan(before)
+    if not fair.any():
+        return {"promoted": True, "because": "modules behind the champion have seen all such rows"}
+    errors = np.abs(np.stack([before, answers]) - targets)[:, fair]
+    return _verdict(errors[0], errors[1], unit)
 
 
 def _verdict(before: FloatArray, after: FloatArray, unit: str) -> dict[str, Any]:
@@ -85,7 +90,10 @@ def _champion_answers(
     fitted: Predictor,
     rows: NDArray[np.int64],
 ) -> FloatArray:
-    """Give the champion's answers to these rows of the new predictor's dataset."""
+    """Give the champion's answers to these rows of the new predictor's dataset.
+
+    NaN stands for a row that it has seen through a module.
+    """
     then, now = bench.rows(champion.dataset), bench.rows(fitted.dataset)
     decided, stored = _decided(bench, champion)
     known = {
@@ -93,7 +101,9 @@ def _champion_answers(
         for row, answer in zip(decided, stored, strict=True)
     }
     answers = np.array([known.get((now.ids[row], now.fingerprints[row]), np.nan) for row in rows])
-    new = np.flatnonzero(np.isnan(answers))
+    task = Task.from_doc(bench.store.record(fitted.task))
+    seen = seen_by(bench, behind(bench, champion), task, now)[rows]
+    new = np.flatnonzero(np.isnan(answers) & ~seen)
     if len(new):
         graphs = bench.graphs(now)
         predictor = load_predictor(bench, digest)

@@ -101,7 +101,9 @@ def ship(store: Store, derivation: Derivation, *, pass_id: str = "") -> Shipment
 
 
 def _read_with(doc: JsonObject) -> list[str]:
-    """Give what is read along with a record: rows of a dataset, modules of a composition."""
+    """Give what is read along with a record: rows of a dataset, modules that were estimated."""
+    if doc["kind"] == "estimate":
+        return [doc["module"]["$record"]] if doc["module"] else []
     followed = {"dataset": "segments", "composition": "modules"}.get(doc["kind"])
     return [] if followed is None else [link["$record"] for link in doc[followed]]
 
@@ -192,10 +194,11 @@ def compute(shipment: Shipment) -> tuple[Derived, float]:
         If the worker lacks the blobs, or has other software.
     """
     from moma_cl.derive import derive
+    from moma_cl.side_by_side import one_by_one
 
     _check_here(shipment)
-    # More threads than the recipe's would round differently.
-    with _DESK.lock:
+    # More threads than the recipe's would round differently; other cores have their own workers.
+    with _DESK.lock, one_by_one():
         bench = _DESK.bench(shipment)
         start = time.perf_counter()
         derived = derive(bench, shipment.derivation)

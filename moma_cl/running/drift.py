@@ -1,10 +1,11 @@
 """Drift: whether the champion errs more on rows that have come than it promised.
 
-Rows that came after the champion was fitted were seen by no part of it. If they are like those on
-which its error was measured, it does not matter which of all these rows are called new. Drift is
-said only where fewer than one in a thousand random choices of as many rows (`LEVEL`) have a mean
-error as large as that of the new ones: without drift, one false alarm in a thousand nights. That
-supposes nothing about how errors are distributed, and a single outlier hardly ever does it.
+Rows that came after the champion was fitted were seen by no part of it; those that a module behind
+it was trained on are left out. If they are like those on which its error was measured, it does not
+matter which of all these rows are called new. Drift is said only where fewer than one in a thousand
+random choices of as many rows (`LEVEL`) have a mean error as large as that of the new ones: without
+drift, one false alarm in a thousand nights. That supposes nothing about how errors are distributed,
+and a single outlier hardly ever does it.
 
 References
 ----------
@@ -165,7 +166,7 @@ def _measured(bench: Workbench, derivation: Derivation) -> Drift:
     champion, dataset = derivation.inputs["predictor"], derivation.inputs["dataset"]
     record = Predictor.from_doc(bench.store.record(champion))
     unit = Task.from_doc(bench.store.record(record.task)).unit
-    new = _new_rows(bench, record.dataset, dataset)
+    new = _new_rows(bench, record, dataset)
     predictor = load_predictor(bench, champion) if len(new) else None
     if predictor is None:
         return _drift(derivation, record, unit, rows=0)
@@ -228,14 +229,16 @@ def _promised(predictor: LoadedPredictor) -> NDArray[np.float64] | None:
     return None if name is None else predictor.arrays[name].astype(float)
 
 
-def _new_rows(bench: Workbench, then: str, now: str) -> NDArray[np.int64]:
-    """Find the rows whose structures the champion's dataset did not have."""
+def _new_rows(bench: Workbench, champion: Predictor, now: str) -> NDArray[np.int64]:
+    """Find the rows whose structures neither the champion's dataset nor its modules' had."""
     import numpy as np
 
+    from moma_cl.seen import behind, seen_by
     from moma_cl.structures.fingerprints import known_in
 
-    known = np.sort(bench.rows(then).fingerprints)
-    return np.flatnonzero(~known_in(bench.rows(now).fingerprints, known))
+    rows, task = bench.rows(now), Task.from_doc(bench.store.record(champion.task))
+    known = known_in(rows.fingerprints, np.sort(bench.rows(champion.dataset).fingerprints))
+    return np.flatnonzero(~known & ~seen_by(bench, behind(bench, champion), task, rows))
 
 
 def _drift(

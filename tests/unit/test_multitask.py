@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from moma_cl import fitting, seen, service
+from moma_cl.datasets import TRAIN, VALIDATION
+from moma_cl.predicting.prediction import predict
 from moma_cl.predicting.predictor import load_predictor
 from moma_cl.progress import quiet
 from moma_cl.recipe import PredictorSettings
-from moma_cl.records import Composition, Module, ModuleKind, Predictor
+from moma_cl.recipes import set_recipe
+from moma_cl.records import Composition, Drift, Module, ModuleKind, Predictor
 from moma_cl.workbench import Workbench
 from moma_store.records import record_link
 from moma_store.store import Store
@@ -43,7 +46,9 @@ def _add_multitask(hub, n_seen):
         )
         with store.transaction("module", {"module": "multitask"}) as transaction:
             digest = transaction.put_record(record.to_doc())
-            transaction.move_ref("modules/multitask", digest, expected=None)
+            transaction.move_ref(
+                "modules/multitask", digest, expected=transaction.ref("modules/multitask")
+            )
 
 
 def _add(hub, rows, target, recipe=None, module=ModuleKind.NONE):
@@ -121,6 +126,69 @@ def test_what_it_has_seen_of_the_property_does_not_judge(
     assert not composition.modules or digest not in composition.modules
     assert (fitted.multitask == digest) == used
     assert known.isdisjoint(rows.fingerprints[judges].tolist()) == used
+
+
+@pytest.mark.parametrize("blank", ["structures", "properties"])
+def test_it_is_left_alone_where_nobody_knows_what_it_has_seen(
+    hub, write_rows, made_up, monkeypatch, blank
+):
+    if blank == "structures":
+        _add_multitask(hub, n_seen=0)
+    else:
+        monkeypatch.setattr(seen, "properties_of", lambda module: ())
+    assert _add(hub, write_rows(made_up(200)), "modulus").multitask is None
+
+
+def test_neighbours_are_named_right_where_seen_rows_did_not_decide(
+    hub, write_rows, made_up, monkeypatch
+):
+    monkeypatch.setattr(seen, "MIN_UNSEEN", 5)
+    rows = write_rows(made_up(200))
+    fitted = _add(hub, rows, "gap")
+    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+        arrays = store.blob(fitted.blob).arrays
+        live = bench.rows(fitted.dataset)
+    decided = set(arrays["decided_rows"].tolist())
+    assert fitted.multitask is not None
+    assert decided < set(np.flatnonzero(live.folds == VALIDATION).tolist())
+    known = np.flatnonzero(live.folds == TRAIN).tolist() + sorted(decided)
+    answers = {row.id: row for row in predict(hub, "gap", [rows], explain=True)}
+    for row in known:
+        nearest = answers[live.ids[row]].neighbours[0]
+        assert nearest.distance == pytest.approx(0.0, abs=1e-3)
+        assert nearest.value == live.targets[live.ids.index(nearest.id)]
+        same = answers[nearest.id].neighbours[0]
+        assert same.distance == pytest.approx(0.0, abs=1e-3)
+
+
+def test_a_champion_is_not_asked_what_it_has_seen(hub, write_rows, made_up, monkeypatch):
+    monkeypatch.setattr(seen, "MIN_UNSEEN", 5)
+    champion = _add(hub, write_rows(made_up(200)), "gap")
+    with Store.open(hub) as store:
+        decided = store.blob(champion.blob).arrays["decided_rows"]
+    done = set_recipe(hub, "gap", {"predictor": {"version": 4}}).done
+    assert any(one.action in {"promoted", "kept-beside"} for one in done)
+    with Store.open(hub) as store:
+        fitted = Predictor.from_doc(store.record(store.ref("fitted/gap")))
+        judged = store.blob(fitted.blob).arrays["decided_rows"]
+        (entry,) = [e for e in store.history(limit=3) if "champion_mae" in e.detail][:1]
+    assert fitted.multitask is None
+    assert entry.detail["rows"] == len(decided) < len(judged)
+
+
+def test_new_rows_that_it_has_seen_are_no_test_for_drift(hub, write_rows, made_up, monkeypatch):
+    monkeypatch.setattr(seen, "MIN_UNSEEN", 5)
+    champion = _add(hub, write_rows(made_up(200, first=100)), "gap")
+    assert champion.multitask is not None
+    taken = service.add_data(hub, "gap", [write_rows(made_up(100), "more.jsonl")])
+    assert any(one.kind == "drift" for one in taken.done)
+    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+        found = Drift.from_doc(store.record(store.ref("drift/gap")))
+        module = Module.from_doc(store.record(champion.multitask))
+        prints = set(store.blob(module.blob).arrays["fingerprints"].tolist())
+        rows = bench.rows(store.ref("datasets/gap"))
+    new = [rows.fingerprints[row] for row, name in enumerate(rows.ids) if int(name[4:]) < 100]
+    assert found.rows == sum(int(one) not in prints for one in new) < len(new)
 
 
 def test_the_pass_keeps_what_it_was_fitted_from(hub, write_rows, made_up):

@@ -72,6 +72,31 @@ def test_only_rows_that_no_module_has_seen_judge(hub):
     assert np.array_equal(left.train, roles.train)
 
 
+def test_modules_that_leave_too_little_together_do_not_stand_side_by_side(
+    hub, tmp_path, monkeypatch, write_rows, made_up
+):
+    rows = write_rows(made_up(120, first=120), "c.jsonl")
+    service.add_task(hub, "c", [rows], target="gap", unit="1")
+    monkeypatch.setattr(seen, "MIN_UNSEEN", 20)
+    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+        task, rows, roles = _task(store, bench)
+        a, c = store.ref("modules/a"), store.ref("modules/c")
+        assert all(
+            seen.exclusion(bench, digest, task, rows, roles, version=2) is None for digest in (a, c)
+        )
+        found = {
+            order: list(seen.exclusions_together(bench, order, task, rows, roles))
+            for order in ((a,), (a, c), (c, a), (a, a))
+        }
+    assert found == {(a,): [], (a, c): [c], (c, a): [a], (a, a): []}
+    done = service.update(hub)
+    assert [one.text for one in done if one.action == "failed"] == []
+    with Store.open(hub) as store:
+        composition = Composition.from_doc(store.record(store.ref("compositions/b")))
+    assert len({a, c} & set(composition.modules)) <= 1
+    assert len({a, c} & composition.excluded.keys()) == 1
+
+
 def _task(store, bench):
     fitted = Predictor.from_doc(store.record(store.ref("fitted/b")))
     rows, task = bench.rows(fitted.dataset), Task.from_doc(store.record(fitted.task))

@@ -2,13 +2,22 @@
 
 import threading
 import time
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
 import torch
 
 from moma_cl import side_by_side as module
-from moma_cl.side_by_side import side_by_side
+from moma_cl.side_by_side import one_by_one, side_by_side
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=[1, 2, 8])
@@ -34,12 +43,24 @@ def test_as_many_run_at_once_as_there_are_cores(cores):
 
 
 def test_threads_compute_with_as_many_threads_as_their_owner(cores):
-    before = torch.get_num_threads()
     torch.set_num_threads(3)
-    try:
-        assert side_by_side([torch.get_num_threads] * 4) == [3] * 4
-    finally:
-        torch.set_num_threads(before)
+    assert side_by_side([torch.get_num_threads] * 4) == [3] * 4
+
+
+@pytest.mark.parametrize(
+    ("n_threads", "alone", "n_used"), [(3, False, 2), (8, False, 1), (1, True, 1)]
+)
+def test_no_more_threads_compute_than_there_are_cores(monkeypatch, n_threads, alone, n_used):
+    monkeypatch.setattr(module, "n_cores", lambda: 8)
+    torch.set_num_threads(n_threads)
+    with one_by_one() if alone else nullcontext():
+        found = side_by_side([partial(_slept_in, 0.05)] * 6)
+    assert len(set(found)) == n_used
+
+
+def _slept_in(seconds):
+    time.sleep(seconds)
+    return threading.get_ident()
 
 
 def test_an_error_is_raised_at_once_and_what_has_not_begun_never_does(monkeypatch):
