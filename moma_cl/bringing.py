@@ -364,7 +364,10 @@ def _checks(store: Store, name: str) -> RowChecks | None:
 def _check_name_free(store: Store, name: str) -> None:
     if store.ref(f"tasks/{name}") is not None:
         answered = store.ref(f"predictors/{name}") is not None
-        more = f"`moma-cl add-data {name}` adds rows to it"
+        more = (
+            f"`moma-cl add-data {name}` adds rows to it; `moma-cl update` goes on with what was "
+            "interrupted"
+        )
         begun = "its rows are in but nothing answers yet: `moma-cl update` goes on with it"
         raise AlreadyExistsError(
             f"task {name!r} exists in hub {store.path}; {more if answered else begun}"

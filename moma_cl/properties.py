@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -190,6 +191,8 @@ _SPELLINGS = (
     ("\N{ANGSTROM SIGN}", "Å"),
     ("\N{OHM SIGN}", "Ω"),
 )
+# As in cm-1, J/m2 and W m-1 K-1: a power right after the letters of a unit.
+_BARE_POWER = re.compile(r"(?<=[^\W\d_])-?\d(?!\d|\.)")
 _ALIASES: Mapping[str, str] = MappingProxyType(
     {
         "": "1",
@@ -215,10 +218,13 @@ _ALIASES: Mapping[str, str] = MappingProxyType(
         "W/m/K": "W/(m K)",
         "W/(m·K)": "W/(m K)",
         "J/mol/K": "J/(mol K)",
+        "J/molK": "J/(mol K)",
         "J/(mol·K)": "J/(mol K)",
         "J/kg/K": "J/(kg K)",
         "J/g/K": "J/(g K)",
         "kelvin": "K",
+        "Kelvin": "K",
+        "Ang": "Å",
         "log10 GPa": "log10(GPa)",
         "ohm m": "Ω m",
         "ohm cm": "Ω cm",
@@ -250,12 +256,37 @@ def canonical_unit(unit: str) -> str:
         return name
     from moma_cl import foreign_units
 
-    known = foreign_units.known_name(name)
-    if known is not None:
-        return _in_table(known)
-    near = get_close_matches(name, _UNITS, n=3, cutoff=0.5)
+    for spelled in (name, _in_table(_BARE_POWER.sub(r"^\g<0>", name))):
+        known = spelled if spelled in _UNITS else foreign_units.known_name(spelled)
+        if known is not None:
+            return _in_table(known)
+    near = _near(name)
     hint = f"; did you mean {', '.join(near)}?" if near else ""
     raise InvalidInputError(f"unit {unit!r} is not known{hint}", code="invalid-input.unknown-unit")
+
+
+def resembles_unit(text: str) -> bool:
+    """Say whether a text is a unit, or may be one that is misspelt.
+
+    Parameters
+    ----------
+    text
+        What stands in the brackets of a header.
+
+    Returns
+    -------
+    bool
+        Whether it is known, or near something that is.
+    """
+    try:
+        canonical_unit(text)
+    except InvalidInputError:
+        return bool(_near(text))
+    return True
+
+
+def _near(name: str) -> list[str]:
+    return get_close_matches(name, _UNITS, n=3, cutoff=0.5)
 
 
 def _in_table(unit: str) -> str:

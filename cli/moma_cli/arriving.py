@@ -139,6 +139,8 @@ def composed_of(task: TaskListed) -> str:
 
 def _standing(task: TaskListed, done: Sequence[Done]) -> list[str]:
     """Say how a task's predictor was made, and what it is worth."""
+    from moma_cl.reconciling.composer import FIRST_PREDICTOR
+
     lines = []
     first = next((place for place, entry in enumerate(done) if entry.task == task.name), None)
     promoted = next(
@@ -151,7 +153,13 @@ def _standing(task: TaskListed, done: Sequence[Done]) -> list[str]:
     )
     if first is not None and promoted is not None:
         seconds = sum(entry.seconds for entry in done[first : promoted + 1])
-        lines.append(f"first answer: after {seconds:.1f} s of computing")
+        which = "first answer" if done[promoted].text == FIRST_PREDICTOR else "better predictor"
+        lines.append(f"{which}: after {seconds:.1f} s of computing")
+    lines.extend(
+        f"fitted anew, not promoted: {entry.text}"
+        for entry in done
+        if (entry.task, entry.action) == (task.name, "kept-beside")
+    )
     lines.extend(
         f"new rows: {entry.text}"
         for entry in done

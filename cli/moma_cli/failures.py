@@ -58,7 +58,10 @@ def _described(error: BaseException) -> tuple[Problem, int]:
     if isinstance(error, _UsageError):
         return Problem(code="usage", message=error.format_message()), USAGE  # type: ignore[attr-defined]
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        message = "interrupted; what was finished is kept, the next run goes on from there"
+        message = (
+            "interrupted; what was finished is kept, and `moma-cl update` goes on from there, or, "
+            "where nothing was stored yet, the same command"
+        )
         return Problem(code="interrupted", message=message), INTERRUPTED
     if isinstance(error, OSError):
         return Problem(code="storage", message=str(error)), FAILED

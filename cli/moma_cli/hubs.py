@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -56,8 +57,7 @@ def init(
         f"hub {made.path}: backbone {made.backbone} {made.backbone_version}, "
         f"{made.parameters:,} parameters, {threads}, {made.modules} modules to start from"
     )
+    next_one = f"moma-cl --hub {shlex.quote(str(made.path))} add-task NAME DATA"
     return Answer(
-        data=made,
-        text=[described],
-        notes=[f"next: moma-cl --hub {made.path} add-task NAME DATA --target COLUMN --unit UNIT"],
+        data=made, text=[described], notes=[f"next: {next_one} --target COLUMN --unit UNIT"]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -115,7 +116,7 @@ def migrate(
     return Answer(
         data=done,
         text=[f"{done.path}: copied from format {done.before} to {done.after}"],
-        notes=[f"next: moma-cl --hub {done.path} tasks"],
+        notes=[f"next: moma-cl --hub {shlex.quote(str(done.path))} tasks"],
     )
 
 

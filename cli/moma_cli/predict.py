@@ -185,7 +185,7 @@ def _target(
     if output is not None and resume is not None:
         raise typer.BadParameter("it names the output file itself", param_hint="--resume")
     file = output if resume is None else resume
-    chosen = layout or (SUFFIXES.get(file.suffix, "table") if file is not None else "table")
+    chosen = layout or _layout_of(file)
     if resume is not None and chosen not in RESUMABLE:
         raise typer.BadParameter(f"a {chosen} cannot be continued", param_hint="--resume")
     if chosen == "parquet":
@@ -195,7 +195,23 @@ def _target(
     return Target(layout=chosen, file=file, resumed=resume is not None, explain=explain)
 
 
+def _layout_of(file: Path | None) -> FormatChoice:
+    """Tell the layout by the suffix: a table where there is none, or for people to read."""
+    suffix = file.suffix.lower() if file is not None else ""
+    if suffix in {"", ".txt"}:
+        return "table"
+    if suffix not in SUFFIXES:
+        raise typer.BadParameter(
+            f"the suffix {suffix!r} is none of {', '.join(SUFFIXES)} and .txt; --format names a "
+            "layout for any",
+            param_hint="--output",
+        )
+    return SUFFIXES[suffix]
+
+
 def _notes(tally: Tally, output: Path | None) -> list[str]:
+    if not tally.by_status:
+        return ["there is no row to answer in what was given"]
     answered = tally.examples.get(OK)
     if answered is None:
         return []

@@ -35,6 +35,10 @@ class DerivationError(MomaError):
     exit_code = 1
 
 
+FIRST_PREDICTOR = "the first predictor of the task"
+"""Why a task's first answer was promoted."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
     """Something a pass did, or found left to do.
@@ -332,7 +336,7 @@ class Composer:
             "held_out_mae": fitted.held_out_mae,
         }
         if champion is None:
-            return {**figures, "promoted": True, "because": "the first predictor of the task"}
+            return {**figures, "promoted": True, "because": FIRST_PREDICTOR}
         if champion == predictor:
             return {**figures, "promoted": True, "because": "it is the champion already"}
         from moma_cl.reconciling.promotion import compare

@@ -11,7 +11,7 @@ import numpy as np
 from moma_cl.structures.molecules import structure_of
 from moma_cl.structures.parsing import Limits, StructureParser
 from moma_cl.structures.places import READ_ERRORS, FilePlace, Place, unreadable
-from moma_cl.structures.rows import ID_NAMES, Found, Reading, cut_off, first_of
+from moma_cl.structures.rows import Found, Reading, cut_off, take_id
 from moma_cl.structures.xyz import Frame, frames, read_frame
 from moma_store.errors import InvalidInputError
 
@@ -63,10 +63,9 @@ def _text_lines(stream: io.BufferedReader, limits: Limits) -> Iterator[str]:
 def _frame(frame: Frame, source: str, fallback: str, reading: Reading) -> Found:
     try:
         structure, values = read_frame(frame)
+        given_id = take_id(values, reading)
     except InvalidInputError as error:
         return Found(source=source, fallback=fallback, error=error)
-    identity = reading.id_column or first_of(ID_NAMES, values)
-    given_id = values.pop(identity, None) if identity is not None else None
     return Found(
         source=source, fallback=fallback, given_id=given_id, structure=structure, values=values
     )
@@ -127,9 +126,9 @@ def _database_row(place: Place, row: Mapping[str, object], reading: Reading) -> 
     positions = np.array(row["positions"], dtype=np.float64).reshape(-1, 3)
     given = row["values"]
     values = dict(given) if isinstance(given, Mapping) else {}
-    identity = reading.id_column or first_of(ID_NAMES, values)
-    given_id = values.pop(identity, None) if identity is not None else None
+    given_id = None
     try:
+        given_id = take_id(values, reading)
         structure = structure_of(numbers, positions, np.array(row["cell"], dtype=np.float64))
     except InvalidInputError as error:
         return Found(

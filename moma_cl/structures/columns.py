@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from moma_cl.properties import Transform, convert, known_property
+from moma_cl.properties import Transform, convert, known_property, resembles_unit
 from moma_cl.structures.validation import checked_target
 from moma_store.errors import InvalidInputError
 
@@ -49,12 +49,14 @@ def split_header(header: str) -> tuple[str, str | None]:
     Returns
     -------
     tuple[str, str | None]
-        The name, and the unit if there is one.
+        The name, and the unit if there is one; brackets with something else, such as ``(DFT)``,
+        belong to the name.
     """
     match = _HEADER.fullmatch(header.strip()) if len(header) <= _LONGEST else None
     if match is None:
         return header, None
-    return match["name"], match["square"] or match["round"]
+    unit: str = match["square"] or match["round"]
+    return (match["name"], unit) if resembles_unit(unit) else (header, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

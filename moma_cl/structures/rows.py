@@ -174,6 +174,39 @@ def row_id(given: object, fallback: str) -> str:
     return name
 
 
+def take_id(values: dict[str, object], reading: Reading) -> object:
+    """Take the id out of the columns of a row.
+
+    Parameters
+    ----------
+    values
+        The columns; that of the id goes.
+    reading
+        What the user says of it.
+
+    Returns
+    -------
+    object
+        The id; none where no column is known for one.
+
+    Raises
+    ------
+    InvalidInputError
+        The column that the user names is not there.
+    """
+    name = reading.id_column
+    if name is None:
+        known = first_of(ID_NAMES, values)
+        return None if known is None else values.pop(known)
+    if name not in values:
+        raise InvalidInputError(
+            f"there is no column {name!r} for the id; the columns are "
+            f"{', '.join(column[:40] for column in list(values)[:20])}",
+            code="invalid-input.missing-column",
+        )
+    return values.pop(name)
+
+
 def refused(
     source: str, name: str, error: MomaError, values: Mapping[str, object] = _NO_VALUES
 ) -> Row:
@@ -226,10 +259,12 @@ def from_document(
     values = {name: value for name, value in document.items() if not name.startswith("@")}
     if "@class" in document and isinstance(document.get("data"), Mapping):  # a computed entry
         values |= {str(name): value for name, value in values.pop("data").items()}  # type: ignore[attr-defined]  # checked
+    try:
+        given_id = take_id(values, reading)
+    except InvalidInputError as error:
+        return Found(source=source, fallback=fallback, values=values, error=error)
     column = reading.structure_column or first_of(STRUCTURE_NAMES, values)
-    identity = reading.id_column or first_of(ID_NAMES, values)
     structure = values.pop(column, None) if column is not None else None
-    given_id = values.pop(identity, None) if identity is not None else None
     return Found(
         source=source, fallback=fallback, given_id=given_id, structure=structure, values=values
     )

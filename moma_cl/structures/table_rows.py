@@ -19,7 +19,7 @@ from moma_cl.structures.rows import (
     first_of,
     row_id,
 )
-from moma_cl.structures.tables import Record, cell_value, looks_like_path, records
+from moma_cl.structures.tables import Record, cell_value, looks_like_path, records, without_suffix
 from moma_store.errors import InvalidInputError
 
 _SUFFIXES = ("", ".cif", ".vasp", ".poscar", ".json")  # of a structure named in the table
@@ -61,7 +61,7 @@ def table(place: Place, limits: Limits, reading: Reading) -> Iterator[Found]:
                 number = record.line
                 if names is None:
                     names, column = _header(place, record, second, reading)
-                    identity = reading.id_column or _identity(names)
+                    identity = _identity(place, names, reading)
                     continue
                 # What follows a malformed record and has too few cells is the rest of it.
                 lost = record.error is not None or (lost and len(record.cells) < len(names))
@@ -92,16 +92,24 @@ def _header(
         for name in (lowered[known],) if known else cells:
             if known or _holds_structure(cells[name]):
                 return names, name
-    raise InvalidInputError(
-        f"{place.label} has no column {wanted or 'structure'!r}: its columns are "
-        f"{', '.join(name[:40] for name in names[:20])}; --structure-column names the one that "
-        "holds the text of CIF files, or their paths",
+    hint = "--structure-column names the one that holds the text of CIF files, or their paths"
+    raise _missing(place, names, wanted or "structure", hint)
+
+
+def _missing(place: Place, names: tuple[str, ...], name: str, hint: str) -> InvalidInputError:
+    columns = ", ".join(name[:40] for name in names[:20])
+    return InvalidInputError(
+        f"{place.label} has no column {name!r}: its columns are {columns}; {hint}",
         code="invalid-input.missing-column",
     )
 
 
-def _identity(names: tuple[str, ...]) -> str | None:
+def _identity(place: Place, names: tuple[str, ...], reading: Reading) -> str | None:
     """Find the column with the ids."""
+    if reading.id_column is not None:
+        if reading.id_column not in names:
+            raise _missing(place, names, reading.id_column, "--id-column names that of the ids")
+        return reading.id_column
     lowered = {name.lower(): name for name in reversed(names)}
     known = first_of(ID_NAMES, lowered)
     return None if known is None else lowered[known]
@@ -126,8 +134,9 @@ def _record(
         )
         return Found(source=source, fallback=fallback, error=error)
     cells = dict(zip(names, record.cells, strict=False))
-    text = cells.pop(column, "")
-    given_id = cells.pop(identity, "").strip() if identity is not None else None
+    text = cells.get(column, "")
+    given_id = _named_after(text) if identity is None else cells.pop(identity, "").strip()
+    cells.pop(column, None)
     values = {name: cell_value(cell) for name, cell in cells.items()}
     try:
         structure = _cell_structure(place, text)
@@ -138,6 +147,11 @@ def _record(
     return Found(
         source=source, fallback=fallback, given_id=given_id, structure=structure, values=values
     )
+
+
+def _named_after(text: str) -> str | None:
+    """Name a row after the file it names: its place in the table may be another's tomorrow."""
+    return without_suffix(text.strip()) if looks_like_path(text) else None
 
 
 def _cell_structure(place: Place, text: str) -> object:

@@ -16,7 +16,8 @@ from typing import BinaryIO
 
 from moma_store.errors import InvalidInputError
 
-_PATH = re.compile(r"[^\n]{1,400}\.(cif|vasp|poscar|contcar|xyz|extxyz|json)(\.gz)?", re.IGNORECASE)
+_SUFFIX = r"\.(cif|vasp|poscar|contcar|xyz|extxyz|json)(\.gz)?"
+_PATH = re.compile(rf"([^\n]{{1,400}}){_SUFFIX}", re.IGNORECASE)
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -263,3 +264,20 @@ def looks_like_path(text: str) -> bool:
         Whether it is one line that ends with a suffix of such files.
     """
     return _PATH.fullmatch(text.strip()) is not None
+
+
+def without_suffix(path: str) -> str:
+    """Take the suffix off the path of a structure file.
+
+    Parameters
+    ----------
+    path
+        The path.
+
+    Returns
+    -------
+    str
+        Folders and name without ``.cif`` and the like; the path itself if it ends otherwise.
+    """
+    match = _PATH.fullmatch(path)
+    return path if match is None else match[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ MAX_FRACTIONAL = 1e6
 
 _ELEMENTS = frozenset(NUMBERS.values())
 _BLOCK = 1 << 18  # pairs of atoms looked at together, which bounds the memory
+_COMMA = re.compile(r"\s*[-+]?[\d.]*,\d+\s*")  # a decimal comma
 _FEW_ATOMS = 40  # structures of up to so many are checked many at once
 _PLAINLY = 1.01  # farther from a limit than rounding reaches
 
@@ -245,10 +247,13 @@ def _check_cell(crystal: Crystal) -> RowError | None:
     """Check the size of the cell and the range of the coordinates."""
     length = float(np.abs(crystal.lattice).max())
     if length > MAX_LENGTH or crystal.volume > MAX_VOLUME:
+        found = (
+            f"lattice vectors reach {length:.4g} Å; the limit is {MAX_LENGTH:g} Å"
+            if length > MAX_LENGTH
+            else f"the cell has {crystal.volume:.4g} Å³; the limit is {MAX_VOLUME:g} Å³"
+        )
         return RowError(
-            code="cell-too-large",
-            message=f"lattice vectors reach {length:.4g} Å; the limits are {MAX_LENGTH:g} Å and "
-            f"{MAX_VOLUME:g} Å³: check the unit, or leave less vacuum",
+            code="cell-too-large", message=f"{found}: check the unit, or leave less vacuum"
         )
     room = crystal.volume / crystal.n_atoms
     if room < MIN_VOLUME_PER_ATOM:
@@ -350,8 +355,9 @@ def checked_target(value: object, transform: Transform) -> float:
             "the row has no value for the target", code="invalid-input.missing-target"
         )
     if isinstance(value, bool) or not isinstance(value, (int, float)):
+        comma = ": write a point for the decimal comma" if _COMMA.fullmatch(str(value)) else ""
         raise InvalidInputError(
-            f"the target is {str(value)[:64]!r}, not a number",
+            f"the target is {str(value)[:64]!r}, not a number{comma}",
             code="invalid-input.non-numeric-target",
         )
     try:

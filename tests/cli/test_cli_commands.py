@@ -130,6 +130,24 @@ def test_predict_writes_a_file_in_the_layout_of_its_suffix(hub, inputs, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
 
 
+def test_a_suffix_that_names_no_layout_is_refused(hub, inputs, tmp_path):
+    ask = ("predict", "energy", inputs / "ask.jsonl", "--output")
+    ended = hub(*ask, tmp_path / "rows.xlsx")
+    assert ended.code == 2
+    assert "'.xlsx' is none of .jsonl, .csv, .parquet and .txt" in " ".join(ended.err.split())
+    assert list(tmp_path.iterdir()) == []
+    hub.ok(*ask, tmp_path / "rows.CSV")
+    assert (tmp_path / "rows.CSV").read_text().startswith("id,source,")
+    hub.ok(*ask, tmp_path / "rows.json", "--format", "jsonl")
+    assert (tmp_path / "rows.json").read_text().startswith("{")
+
+
+def test_that_there_is_nothing_to_answer_is_said(hub, tmp_path):
+    (tmp_path / "empty").mkdir()
+    ended = hub("predict", "energy", tmp_path / "empty")
+    assert "no row to answer" in ended.err
+
+
 def test_a_run_is_not_resumed_with_another_level(hub, inputs, tmp_path):
     output = tmp_path / "rows.jsonl"
     ask = ("predict", "energy", inputs / "ask.jsonl")

@@ -24,6 +24,10 @@ def column(name="k", *, transform=Transform.NONE, **units):
         ("kappa [W/(m K)]", ("kappa", "W/(m K)")),
         ("kappa (W/(m K))", ("kappa", "W/(m K)")),
         ("[GPa]", ("[GPa]", None)),
+        ("peak [cm-1]", ("peak", "cm-1")),
+        ("peak (DFT)", ("peak (DFT)", None)),
+        ("peak [GGA+U]", ("peak [GGA+U]", None)),
+        ("modulus (kbarr)", ("modulus", "kbarr")),  # misspelt, and to be told so
         ("", ("", None)),
     ],
 )
@@ -41,6 +45,21 @@ def test_the_nearest_unit_counts():
     assert column(wanted="GPa").read({"k": 2}) == 2
     assert column().read({"k": 2, "unit": "parrots"}) == 2
     assert column("k [MPa]", wanted="GPa").read({"k [MPa]": 2}) == 0.002
+
+
+def test_brackets_that_hold_no_unit_belong_to_the_name():
+    wanted = column("k (DFT)", wanted="GPa")
+    assert wanted.read({"k (DFT)": 2, "k (HSE)": 3}) == 2
+    with pytest.raises(InvalidInputError) as caught:
+        column("k", wanted="GPa").read({"k (DFT)": 2})
+    assert caught.value.code == "invalid-input.missing-target"
+
+
+@pytest.mark.parametrize(("cell", "hinted"), [("624,6", True), ("1.624,6", True), ("high", False)])
+def test_a_decimal_comma_is_told_apart(cell, hinted):
+    with pytest.raises(InvalidInputError, match="not a number") as caught:
+        column(wanted="GPa").read({"k": cell})
+    assert ("decimal comma" in caught.value.message) == hinted
 
 
 def test_a_transform_sees_the_converted_value():

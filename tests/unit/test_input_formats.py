@@ -119,9 +119,34 @@ def test_a_table_names_files_relative_to_itself(tmp_path, reader):
     *good, bad = reader.rows([path])
     assert all(map(is_cscl, good))
     assert [row.values["tc"] for row in good] == [1, 2, 3, 4, 5]
-    assert [row.id for row in good][:2] == ["index:2", "index:3"]
+    assert [row.id for row in good] == ["cifs/a", "b", "c", "d", "e"]
     assert bad.error.code == "missing-structure"
     assert "f.cif" in bad.error.message
+
+
+def test_an_id_is_the_column_that_is_named_or_the_name_of_the_file(tmp_path, reader):
+    (tmp_path / "a.cif").write_text(CIF)
+    path = tmp_path / "index.csv"
+    path.write_text("label,path\nfirst,a.cif\n")
+    (row,) = reader.rows([path])
+    assert (row.id, row.values) == ("a", {"label": "first"})
+    (row,) = with_reading(reader, id_column="label").rows([path])
+    assert (row.id, row.values) == ("first", {})
+    (row,) = with_reading(reader, id_column="path").rows([path])
+    assert row.id == "a.cif"
+    assert is_cscl(row)
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "rows.json", "rows.xyz"])
+def test_an_id_column_that_is_not_there_is_an_error(tmp_path, reader, name):
+    path = tmp_path / name
+    line = json.dumps({"id": "x", "structure": CSCL})
+    path.write_text(
+        {".csv": f"id,cif\nx,{quoted(CIF)}\n", ".jsonl": line, ".json": f"[{line}]"}.get(
+            path.suffix, XYZ
+        )
+    )
+    assert codes(with_reading(reader, id_column="nosuch").rows([path])) == ["missing-column"]
 
 
 def test_the_structure_column_is_found_or_named(tmp_path, reader):

@@ -61,6 +61,11 @@ def test_arrays_convert_and_equal_units_keep_every_bit():
         ("  W/(m  K) ", "W/(m K)"),
         ("m^2/(V s)", "m²/(V s)"),
         ("10^-6 K^-1", "10⁻⁶ K⁻¹"),
+        ("cm-1", "cm⁻¹"),
+        ("J/m2", "J/m²"),
+        ("g/cm3", "g/cm³"),
+        ("S cm-1", "S/cm"),
+        ("J/molK", "J/(mol K)"),
     ],
 )
 def test_units_are_read_as_people_type_them(spelling, unit):
