@@ -1,7 +1,8 @@
-"""Checks of a task's rows against each other: twins in other folds, and targets that stand out.
+"""Checks of a task's rows against each other: twins, and targets that stand out.
 
-Neither refuses a row. A structure that is all but the same in two folds makes errors look smaller
-than they are; a target far from what its neighbours let expect may be a slip, or the discovery.
+Neither refuses a row. A structure that comes twice may be one material under two names, and in two
+folds it makes errors look smaller than they are; a target far from what its neighbours let expect
+may be a slip, or the discovery.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ MAD = 1.4826  # median absolute deviation to standard deviation, of a normal dis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Twin:
-    """A row whose structure is, within noise, that of a row in another fold."""
+    """A row whose structure is, within noise, that of another row."""
 
     id: str
     fold: str
@@ -74,6 +75,10 @@ class RowChecks:
         Rows outside the training fold with a twin in an earlier one.
     twins
         The first of them.
+    n_repeats
+        Rows with a twin that was there before, in whatever fold.
+    repeats
+        The first of them.
     n_doubts
         Rows whose targets stand out.
     doubts
@@ -82,6 +87,8 @@ class RowChecks:
 
     n_twins: int
     twins: tuple[Twin, ...]
+    n_repeats: int
+    repeats: tuple[Twin, ...]
     n_doubts: int
     doubts: tuple[Doubt, ...]
 
@@ -107,15 +114,24 @@ def check_rows(store: Store, name: str) -> RowChecks | None:
     record = Predictor.from_doc(store.record(digest))
     recipe = Recipe.from_doc(record.settings)
     with Workbench(store=store, progress=quiet) as bench, threads(recipe.threads):
-        rows = bench.rows(record.dataset)
-        twins = _twins(rows)
-        doubts = _doubts(bench, record, recipe, rows) if len(rows.ids) >= MIN_ROWS else []
+        rows = bench.rows(store.ref(f"datasets/{name}") or record.dataset)
+        twins, repeats = _twins(rows), _repeats(rows)
+        learned = bench.rows(_learned(store, name, record))
+        doubts = _doubts(bench, record, recipe, learned) if len(learned.ids) >= MIN_ROWS else []
     return RowChecks(
         n_twins=len(twins),
         twins=tuple(twins[:MAX_NAMED]),
+        n_repeats=len(repeats),
+        repeats=tuple(repeats[:MAX_NAMED]),
         n_doubts=len(doubts),
         doubts=tuple(doubts[:MAX_NAMED]),
     )
+
+
+def _learned(store: Store, name: str, champion: Predictor) -> str:
+    """Name the rows that were embedded last, be it for a predictor that was not promoted."""
+    fitted = store.ref(f"fitted/{name}")
+    return champion.dataset if fitted is None else Predictor.from_doc(store.record(fitted)).dataset
 
 
 def _twins(rows: LiveRows) -> list[Twin]:
@@ -125,16 +141,24 @@ def _twins(rows: LiveRows) -> list[Twin]:
         own, earlier = rows.in_fold(fold), np.flatnonzero(rows.folds < fold)
         for row in own[known_in(rows.fingerprints[own], rows.fingerprints[earlier])]:
             same = known_in(rows.fingerprints[earlier], rows.fingerprints[row : row + 1])
-            twin = earlier[int(np.argmax(same))]
-            found.append(
-                Twin(
-                    id=rows.ids[row],
-                    fold=FOLD_NAMES[fold],
-                    twin=rows.ids[twin],
-                    twin_fold=FOLD_NAMES[rows.folds[twin]],
-                )
-            )
+            found.append(_twin(rows, row, earlier[int(np.argmax(same))]))
     return found
+
+
+def _repeats(rows: LiveRows) -> list[Twin]:
+    """Find for each row the first row that came before it with the same structure."""
+    _, first, same = np.unique(rows.fingerprints, return_index=True, return_inverse=True)
+    before = first[same]
+    return [_twin(rows, row, before[row]) for row in np.flatnonzero(before < np.arange(len(same)))]
+
+
+def _twin(rows: LiveRows, row: np.int64, twin: np.int64) -> Twin:
+    return Twin(
+        id=rows.ids[row],
+        fold=FOLD_NAMES[rows.folds[row]],
+        twin=rows.ids[twin],
+        twin_fold=FOLD_NAMES[rows.folds[twin]],
+    )
 
 
 def _doubts(bench: Workbench, record: Predictor, recipe: Recipe, rows: LiveRows) -> list[Doubt]:

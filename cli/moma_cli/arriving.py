@@ -187,6 +187,12 @@ def _checked(checks: RowChecks | None, unit: str) -> list[str]:
             f"first {twin.id} ({twin.fold}, {twin.twin} in {twin.twin_fold}): errors look smaller "
             "than they are"
         )
+    if checks is not None and checks.repeats:
+        twin = checks.repeats[0]
+        lines.append(
+            f"{counted(checks.n_repeats, 'row')} with the structure of an earlier row, first "
+            f"{twin.id} (of {twin.twin}): one material under two names?"
+        )
     if checks is not None and checks.doubts:
         doubt = checks.doubts[0]
         lines.append(

@@ -178,10 +178,15 @@ def _postponed(done: Sequence[Done]) -> list[str]:
 
 def _in_all(steps: Sequence[Step]) -> list[str]:
     """Say what a plan costs, or that there is nothing to do."""
-    if all(step.status in {"not-worth-it", "set-aside"} for step in steps):
+    to_do = [step for step in steps if step.status not in {"not-worth-it", "set-aside"}]
+    if not to_do:
         return ["nothing is stale"]
-    known = [step.seconds for step in steps if step.seconds is not None]
-    return [f"about {sum(known):.0f} s for what can be foreseen"] if known else []
+    known = [step.seconds for step in to_do if step.seconds is not None]
+    if not known:
+        return []
+    unknown = len(to_do) - len(known)
+    more = f", and {counted(unknown, 'step')} of unknown cost" if unknown else ""
+    return [f"about {sum(known):.0f} s for what can be foreseen{more}"]
 
 
 def _planned(steps: Sequence[Step]) -> Table:

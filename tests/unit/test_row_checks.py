@@ -47,6 +47,24 @@ def test_a_twin_in_an_earlier_fold_is_named(add, made_up):
     assert (found.fold, found.twin, found.twin_fold) == ("held-out", "row-0", "train")
 
 
+def test_a_structure_under_another_id_is_named_whatever_its_fold(
+    add, tmp_path, made_up, write_rows
+):
+    rows = made_up(60)
+    taken = add([*rows, {**rows[7], "id": "again"}])
+    (found,) = taken.checks.repeats
+    assert (found.id, found.twin, taken.checks.n_repeats) == ("again", "row-7", 1)
+    assert found.fold == found.twin_fold
+    assert taken.checks.n_twins == 0
+    # of rows that came later, too, whether or not a predictor has learned them
+    later = write_rows([{**rows[8], "id": "later"}], "later.jsonl")
+    more = service.add_data(tmp_path / "hub", "task", [later], compose=False)
+    assert [(twin.id, twin.twin) for twin in more.checks.repeats] == [
+        ("again", "row-7"),
+        ("later", "row-8"),
+    ]
+
+
 def test_formulas_in_one_fold_each_have_no_twins(add, made_up):
     assert add(made_up(170)).checks.n_twins == 0
 
