@@ -16,12 +16,12 @@ from moma_store.errors import AlreadyExistsError
 GAIN = Gain(error_without=20.0, error_with=18.0, interval=(-3.0, 1.0))
 
 
-def standing(task, *, excluded=(), gain=GAIN):
+def standing(task, *, excluded=(), gain=GAIN, weight=0.75):
     return Standing(
         task=task,
         unit="GPa",
         rows=50,
-        weights={"melting_point": 0.75, "backbone": 0.25},
+        weights={"melting_point": weight, "backbone": 0.25} if weight else {"backbone": 1.0},
         excluded=dict.fromkeys(excluded, "why"),
         gain=gain,
         error_answering=18.0,
@@ -112,9 +112,11 @@ def test_a_step_says_what_failed_and_what_was_barred():
     assert error in lines
 
 
-def test_the_first_task_claims_no_help_from_modules():
-    lines = demo_text.step(taken(), {"youngs_modulus": standing("youngs_modulus")}, 0)
-    assert not any("with modules" in line for line in lines)
+@pytest.mark.parametrize("weight", [0.0, 0.75])
+def test_help_is_claimed_where_modules_are_composed_even_by_the_first_task(weight):
+    first = standing("youngs_modulus", weight=weight)
+    lines = demo_text.step(taken(), {"youngs_modulus": first}, 0)
+    assert any("with modules" in line for line in lines) == (weight > 0)
 
 
 def test_the_summary_shows_tasks_that_the_modules_made_worse():

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import signal
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,10 +154,11 @@ def test_two_dask_workers_of_which_one_is_killed_derive_the_same(
     def dying_once(shipment):
         with begun.open("a") as stream:
             stream.write(shipment.derivation.key + "\n")
-        if shipment.derivation.kind == "module" and not killed.exists():
-            killed.touch()
-            time.sleep(1.0)  # what the worker computed before has been fetched by then
-            os.kill(os.getpid(), signal.SIGKILL)
+        if shipment.derivation.kind == "module":
+            with suppress(FileExistsError):  # the other worker may come at the same instant
+                killed.touch(exist_ok=False)
+                time.sleep(1.0)  # what the worker computed before has been fetched by then
+                os.kill(os.getpid(), signal.SIGKILL)
         return compute(shipment)
 
     before = derived(hub)
