@@ -109,7 +109,7 @@ def fit_predictor(bench: Workbench, derivation: Derivation, recipe: Recipe) -> D
     rows = bench.rows(inputs["dataset"])
     roles = roles_of(rows, task.grouping, recipe.predictor)
     if recipe.predictor.version >= UNSEEN_ONLY:
-        roles = judged_by_unseen(bench, composition, task, rows, roles)
+        roles = judged_by_unseen(bench, composition.modules, task, rows, roles)
     multitask, roles = unseen_beside(bench, inputs.get("multitask"), task, rows, roles)
     normaliser = Normaliser.fit(rows.targets[roles.train], Transform(task.transform))
     vector = bench.merged(composition)

@@ -59,13 +59,14 @@ def exclusion(
     module = _module(bench, module_digest)
     if not same_or_determines(module.property, task.property):
         return None
-    if not _tells_what_it_saw(bench, module):
+    fingerprints = _fingerprints(bench, module)
+    if len(fingerprints) == 0:
         return (
             f"its property {module.property} is or determines {task.property}, and nobody knows "
             "on which structures it was trained"
         )
     folds = _judging(roles)
-    seen = seen_by(bench, [module_digest], task, rows)
+    seen = known_in(rows.fingerprints, fingerprints)
     n_seen, n_judged = sum(int(seen[fold].sum()) for fold in folds), sum(map(len, folds))
     if n_seen == 0 or (version >= TOLERANT and _enough_judge(seen, roles)):
         return None
@@ -130,16 +131,16 @@ def _enough_judge(seen: NDArray[np.bool_], roles: Roles) -> bool:
 
 
 def judged_by_unseen(
-    bench: Workbench, composition: Composition, task: Task, rows: LiveRows, roles: Roles
+    bench: Workbench, modules: Sequence[str], task: Task, rows: LiveRows, roles: Roles
 ) -> Roles:
-    """Leave to the deciding and calibrating folds only what no module of a composition has seen.
+    """Leave to the deciding and calibrating folds only what none of some modules has seen.
 
     Parameters
     ----------
     bench
         Reads the hub.
-    composition
-        The composition.
+    modules
+        Digests.
     task
         The task.
     rows
@@ -152,7 +153,11 @@ def judged_by_unseen(
     Roles
         The roles; rows that were seen have none.
     """
-    return _without_seen(bench, composition.modules, task, rows, roles)
+    if roles.calibration != Calibration.HELD_OUT:
+        return roles
+    seen = seen_by(bench, modules, task, rows)
+    validation, held_out = (fold[~seen[fold]] for fold in (roles.validation, roles.held_out))
+    return replace(roles, validation=validation, held_out=held_out)
 
 
 def unseen_beside(
@@ -183,21 +188,11 @@ def unseen_beside(
     """
     if multitask is None or not _tells_what_it_saw(bench, _module(bench, multitask)):
         return None, roles
-    left = _without_seen(bench, [multitask], task, rows, roles)
+    left = judged_by_unseen(bench, [multitask], task, rows, roles)
     for before, after in ((roles.validation, left.validation), (roles.held_out, left.held_out)):
         if len(after) < min(len(before), MIN_UNSEEN):
             return None, roles
     return multitask, left
-
-
-def _without_seen(
-    bench: Workbench, modules: Sequence[str], task: Task, rows: LiveRows, roles: Roles
-) -> Roles:
-    if roles.calibration != Calibration.HELD_OUT:
-        return roles
-    seen = seen_by(bench, modules, task, rows)
-    validation, held_out = (fold[~seen[fold]] for fold in (roles.validation, roles.held_out))
-    return replace(roles, validation=validation, held_out=held_out)
 
 
 def seen_by(

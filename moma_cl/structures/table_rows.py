@@ -19,7 +19,7 @@ from moma_cl.structures.rows import (
     first_of,
     row_id,
 )
-from moma_cl.structures.tables import Record, cell_value, looks_like_path, records, without_suffix
+from moma_cl.structures.tables import Record, cell_value, looks_like_path, path_stem, records
 from moma_store.errors import InvalidInputError
 
 _SUFFIXES = ("", ".cif", ".vasp", ".poscar", ".json")  # of a structure named in the table
@@ -135,7 +135,8 @@ def _record(
         return Found(source=source, fallback=fallback, error=error)
     cells = dict(zip(names, record.cells, strict=False))
     text = cells.get(column, "")
-    given_id = _named_after(text) if identity is None else cells.pop(identity, "").strip()
+    # named after its file: its place in the table may be another's tomorrow
+    given_id = path_stem(text) if identity is None else cells.pop(identity, "").strip()
     cells.pop(column, None)
     values = {name: cell_value(cell) for name, cell in cells.items()}
     try:
@@ -147,11 +148,6 @@ def _record(
     return Found(
         source=source, fallback=fallback, given_id=given_id, structure=structure, values=values
     )
-
-
-def _named_after(text: str) -> str | None:
-    """Name a row after the file it names: its place in the table may be another's tomorrow."""
-    return without_suffix(text.strip()) if looks_like_path(text) else None
 
 
 def _cell_structure(place: Place, text: str) -> object:

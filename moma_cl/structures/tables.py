@@ -16,8 +16,9 @@ from typing import BinaryIO
 
 from moma_store.errors import InvalidInputError
 
-_SUFFIX = r"\.(cif|vasp|poscar|contcar|xyz|extxyz|json)(\.gz)?"
-_PATH = re.compile(rf"([^\n]{{1,400}}){_SUFFIX}", re.IGNORECASE)
+_PATH = re.compile(
+    r"([^\n]{1,400})\.(?:cif|vasp|poscar|contcar|xyz|extxyz|json)(?:\.gz)?", re.IGNORECASE
+)
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -263,21 +264,21 @@ def looks_like_path(text: str) -> bool:
     bool
         Whether it is one line that ends with a suffix of such files.
     """
-    return _PATH.fullmatch(text.strip()) is not None
+    return path_stem(text) is not None
 
 
-def without_suffix(path: str) -> str:
+def path_stem(text: str) -> str | None:
     """Take the suffix off the path of a structure file.
 
     Parameters
     ----------
-    path
-        The path.
+    text
+        What is in a cell.
 
     Returns
     -------
-    str
-        Folders and name without ``.cif`` and the like; the path itself if it ends otherwise.
+    str | None
+        Folders and name without ``.cif`` and the like; none if it is no such path.
     """
-    match = _PATH.fullmatch(path)
-    return path if match is None else match[1]
+    match = _PATH.fullmatch(text.strip())
+    return None if match is None else match[1]

@@ -59,8 +59,8 @@ def test_only_rows_that_no_module_has_seen_judge(hub):
         found = Composition.from_doc(store.record(fitted.composition))
         alone = replace(found, modules=(), weights=(), backbone_weight=1.0)
         composed = replace(found, modules=(digest,), weights=(1.0,), backbone_weight=0.0)
-        left = seen.judged_by_unseen(bench, composed, task, rows, roles)
-        untouched = seen.judged_by_unseen(bench, alone, task, rows, roles)
+        left = seen.judged_by_unseen(bench, composed.modules, task, rows, roles)
+        untouched = seen.judged_by_unseen(bench, alone.modules, task, rows, roles)
     known = known_in(rows.fingerprints, fingerprints)
     for before, after, same in (
         (roles.validation, left.validation, untouched.validation),
