@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from benchmarks.chgnet_exactness import DATA, _evenly, crystal_of
 from moma_cl.backbones.chgnet import CHGNetBackbone, CHGNetReadout
 from moma_cl.backbones.chgnet_graph import CHGNetGraph
-from moma_cl.denormals import without_denormals
+from moma_cl.core.denormals import without_denormals
 from moma_cl.embedding import embed
 from moma_cl.graphs import building
 from moma_cl.graphs.batching import GraphCache, collate, graphs_of

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moma_cl.backbones.base import Backbone
+from moma_cl.core.threads import side_by_side
 from moma_cl.derive import PENDING_BLOB, Derived
 from moma_cl.folds import cv_groups
 from moma_cl.head import Head
@@ -29,7 +30,6 @@ from moma_cl.reconciling.derivations import Derivation
 from moma_cl.records import Calibration, Composition, Grouping, Method, ModuleKind, Predictor, Task
 from moma_cl.roles import Roles, roles_of
 from moma_cl.seen import UNSEEN_ONLY, judged_by_unseen, unseen_beside
-from moma_cl.side_by_side import side_by_side
 from moma_cl.targets import Normaliser
 from moma_cl.training import TrainingError, TrainingSet, predict_graphs, train
 from moma_cl.workbench import Workbench, software

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from moma_cl.pyg import Batch
+from moma_cl.core.pyg import Batch
 
 MIN_VARIANCE = 1e-6  # keeps the gradient of a deviation finite where all atoms are alike
 

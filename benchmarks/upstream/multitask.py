@@ -22,12 +22,12 @@ from benchmarks.upstream.tasks import UpstreamTask
 from benchmarks.upstream.train import GRAPHS, SETTINGS, counting, parts_of
 from moma_cl import service
 from moma_cl.backbones.base import Backbone
+from moma_cl.core.pyg import Batch, Data
 from moma_cl.derive import PENDING_BLOB
 from moma_cl.graphs.batching import GraphCache, graphs_of
 from moma_cl.head import Head
 from moma_cl.progress import quiet
 from moma_cl.properties import canonical_property
-from moma_cl.pyg import Batch, Data
 from moma_cl.records import Module, ModuleKind
 from moma_cl.targets import Normaliser
 from moma_cl.training import TrainingReport, TrainingSet, train

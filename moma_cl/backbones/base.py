@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from moma_cl.pyg import Batch, Data
+from moma_cl.core.pyg import Batch, Data
 from moma_cl.structures.crystals import Crystal
 
 # Adapters must not depend on what else has drawn random numbers: they are averaged later.

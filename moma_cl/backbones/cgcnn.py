@@ -16,7 +16,7 @@ from torch_geometric.nn import CGConv
 from moma_cl.backbones.base import Backbone, CrystalGraph
 from moma_cl.backbones.neighbors import Neighbors, find_neighbors
 from moma_cl.backbones.quotient import Graphs, Kind, merge, unmerged
-from moma_cl.pyg import Batch
+from moma_cl.core.pyg import Batch
 from moma_cl.structures.crystals import Crystal
 
 CUTOFF = 8.0

@@ -28,7 +28,7 @@ from moma_cl.backbones.chgnet_layers import (
 )
 from moma_cl.backbones.chgnet_weights import encoder_state, readout_state
 from moma_cl.backbones.fused import padded, product
-from moma_cl.pyg import Batch
+from moma_cl.core.pyg import Batch
 from moma_cl.structures.crystals import Crystal
 
 N_ELEMENTS = 94

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moma_cl.backbones.base import Backbone, CrystalGraph
+from moma_cl.core.pyg import Batch, Data
 from moma_cl.graphs.building import built
 from moma_cl.graphs.cache import ByteCache
 from moma_cl.graphs.codec import decode
-from moma_cl.pyg import Batch, Data
 from moma_cl.structures.crystals import Crystal, IntArray, PackedCrystals
 
 # Few enough that a killed run loses seconds, many enough that commits cost nothing.

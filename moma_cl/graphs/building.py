@@ -17,10 +17,10 @@ from typing import Self
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.registry import backbone_class, backbone_names
-from moma_cl.child_processes import start_worker
+from moma_cl.core.threads import n_cores
+from moma_cl.core.worker_process import start_worker
 from moma_cl.graphs import worker as graph_worker
 from moma_cl.graphs.worker import entries_of, receive, request_of, send
-from moma_cl.side_by_side import n_cores
 from moma_cl.structures.crystals import Crystal
 
 # A worker takes seconds to import what it needs: it must have several times as long to work.

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moma_cl.backbones.base import Backbone
+from moma_cl.core.pyg import Data
 from moma_cl.finding import champions, existing_task, matching
 from moma_cl.graphs.ahead import with_graphs
 from moma_cl.predicting.explanation import Explainer, KnownRow, known_slabs
 from moma_cl.predicting.golden import require_golden
 from moma_cl.predicting.predictor import Answers, LoadedPredictor, load_predictor
 from moma_cl.progress import Progress, quiet
-from moma_cl.pyg import Data
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.structures.elements import SYMBOLS
 from moma_cl.structures.readers import Reading, Row, read_rows

@@ -14,6 +14,8 @@ from torch import nn
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.parameters import ParameterVector, load_vector
+from moma_cl.core.pyg import Data
+from moma_cl.core.threads import side_by_side
 from moma_cl.embedding import Embeddings, embed
 from moma_cl.head import Head
 from moma_cl.kernel_head import KernelHead
@@ -22,10 +24,8 @@ from moma_cl.predicting.difficulty import N_NEIGHBOURS, Difficulty
 from moma_cl.predicting.domain import Domain, Neighbours, points_of
 from moma_cl.predicting.intervals import conformal_quantile, cross_validation_interval
 from moma_cl.properties import Transform
-from moma_cl.pyg import Data
 from moma_cl.recipe import Recipe
 from moma_cl.records import Calibration, Composition, Method, ModuleKind, Predictor, Task
-from moma_cl.side_by_side import side_by_side
 from moma_cl.targets import Normaliser
 from moma_cl.training import predict_graphs
 from moma_cl.workbench import Workbench, threads

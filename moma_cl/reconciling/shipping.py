@@ -193,8 +193,8 @@ def compute(shipment: Shipment) -> tuple[Derived, float]:
     ExecutorError
         If the worker lacks the blobs, or has other software.
     """
+    from moma_cl.core.threads import one_by_one
     from moma_cl.derive import derive
-    from moma_cl.side_by_side import one_by_one
 
     _check_here(shipment)
     # More threads than the recipe's would round differently; other cores have their own workers.

@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from moma_cl.child_processes import start_worker
+from moma_cl.core.worker_process import start_worker
 from moma_cl.structures import parser_worker
 from moma_cl.structures.crystals import Crystal
 from moma_store.errors import InvalidInputError, StorageError

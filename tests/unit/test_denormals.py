@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from moma_cl.backbones.chgnet import CHGNetBackbone
-from moma_cl.denormals import without_denormals
+from moma_cl.core.denormals import without_denormals
 from moma_cl.embedding import embed
 from moma_cl.recipe import EmbeddingSettings
 from moma_cl.testing import example_crystals

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from moma_cl import fitting, service, side_by_side
+from moma_cl import fitting, service
+from moma_cl.core import threads
 from moma_cl.predicting.predictor import load_predictor
 from moma_cl.progress import quiet
 from moma_cl.recipe import Recipe
@@ -26,7 +27,7 @@ def test_trainings_side_by_side_leave_the_same_bits(
     fitted = []
     told: list[tuple[int, int]] = []
     for count in (1, n_cores):
-        monkeypatch.setattr(side_by_side, "n_cores", lambda count=count: count)
+        monkeypatch.setattr(threads, "n_cores", lambda count=count: count)
         hub, rows = tmp_path / f"hub-{count}", write_rows(made_up(200))
         service.init(hub, backbone="cgcnn", recipe=short_recipe)
         service.add_task(hub, "energy", [rows], target="energy", unit="eV/atom")
@@ -52,7 +53,7 @@ def test_trainings_side_by_side_leave_the_same_bits(
 def test_a_training_that_fails_ends_the_others(
     tmp_path, short_recipe, write_rows, made_up, monkeypatch
 ):
-    monkeypatch.setattr(side_by_side, "n_cores", lambda: 2)
+    monkeypatch.setattr(threads, "n_cores", lambda: 2)
     ended = threading.Event()
     begun = threading.Barrier(2)
 

@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 import torch
 
-from moma_cl import side_by_side as module
-from moma_cl.side_by_side import one_by_one, side_by_side
+from moma_cl.core import threads as module
+from moma_cl.core.threads import one_by_one, side_by_side
 
 
 @pytest.fixture(autouse=True)
