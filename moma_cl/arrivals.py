@@ -18,7 +18,7 @@ from moma_cl.datasets import (
 )
 from moma_cl.folds import assign_folds, choose_grouping, codes_of
 from moma_cl.progress import Progress
-from moma_cl.properties import Transform
+from moma_cl.properties.table import Transform
 from moma_cl.reconciling.reconcile import TaskState
 from moma_cl.records import Grouping, Segment, SegmentRole, Task
 from moma_cl.structures.columns import Units

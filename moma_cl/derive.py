@@ -13,7 +13,7 @@ from moma_cl.composition.weights import Weights, solve_weights
 from moma_cl.datasets import TRAIN, VALIDATION, LiveRows
 from moma_cl.embedding import embed, last_mean
 from moma_cl.head import Head
-from moma_cl.properties import Transform
+from moma_cl.properties.table import Transform
 from moma_cl.readout import NETWORKS, fit_readout
 from moma_cl.recipe import EstimateSettings, Recipe
 from moma_cl.reconciling.derivations import Derivation, DerivationKind

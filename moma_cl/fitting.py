@@ -24,7 +24,7 @@ from moma_cl.predicting.calibration import Answered, calibrate, learned_rows
 from moma_cl.predicting.golden import golden_arrays
 from moma_cl.predicting.predictor import ADAPTERS, BESIDE, head_vector
 from moma_cl.progress import Progress
-from moma_cl.properties import Transform
+from moma_cl.properties.table import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.reconciling.derivations import Derivation
 from moma_cl.records import Calibration, Composition, Grouping, Method, ModuleKind, Predictor, Task

@@ -17,7 +17,7 @@ from moma_cl.folds import FOLD_NAMES
 from moma_cl.predicting.difficulty import N_NEIGHBOURS, left_out_errors
 from moma_cl.predicting.domain import Domain, points_of
 from moma_cl.progress import quiet
-from moma_cl.properties import Transform
+from moma_cl.properties.table import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records import Composition, Predictor, Task
 from moma_cl.structures.fingerprints import known_in

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moma_cl.datasets import LiveRows
-from moma_cl.properties import same_or_determines
+from moma_cl.properties.table import same_or_determines
 from moma_cl.records import Calibration, Composition, Module, ModuleKind, Predictor, Task
 from moma_cl.roles import Roles
 from moma_cl.structures.fingerprints import known_in

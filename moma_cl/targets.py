@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.properties import Transform
+from moma_cl.properties.table import Transform
 
 FloatArray = NDArray[np.float64]
 

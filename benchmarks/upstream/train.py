@@ -18,7 +18,7 @@ from moma_cl.embedding import embed
 from moma_cl.graphs.batching import GraphCache, graphs_of
 from moma_cl.head import Head
 from moma_cl.progress import quiet
-from moma_cl.properties import canonical_property, canonical_unit
+from moma_cl.properties.table import canonical_property, canonical_unit
 from moma_cl.readout import fit_readout
 from moma_cl.recipe import EmbeddingSettings, ModuleSettings
 from moma_cl.records import Module, ModuleKind

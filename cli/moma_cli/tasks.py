@@ -75,7 +75,7 @@ def add_task(
     It answers within seconds; then it is composed, fitted, and its own module trained.
     """
     from moma_cl import service
-    from moma_cl.properties import Transform
+    from moma_cl.properties.table import Transform
     from moma_cl.records import ModuleKind
 
     data: dict[str, Any] = {

@@ -30,7 +30,7 @@ from moma_cl.demonstration.data import (
 from moma_cl.demonstration.picture import weights_picture
 from moma_cl.predicting.prediction import PredictedRow, predict
 from moma_cl.progress import Progress
-from moma_cl.properties import Transform
+from moma_cl.properties.table import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.standing import Standing, standings
 from moma_store.errors import AlreadyExistsError, IntegrityError

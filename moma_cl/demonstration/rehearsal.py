@@ -11,7 +11,7 @@ from moma_cl import arrivals
 from moma_cl.bringing import check_task_name
 from moma_cl.folds import FOLD_NAMES, assign_folds
 from moma_cl.progress import Progress, quiet
-from moma_cl.properties import Transform, unit_of_task
+from moma_cl.properties.table import Transform, unit_of_task
 from moma_cl.records import Grouping
 from moma_cl.structures.columns import Units
 from moma_cl.structures.intake import Intake

@@ -23,7 +23,7 @@ from moma_cl.opinions import Hearing, Panel, Prior
 from moma_cl.predicting.difficulty import N_NEIGHBOURS, Difficulty
 from moma_cl.predicting.domain import Domain, Neighbours, points_of
 from moma_cl.predicting.intervals import conformal_quantile, cross_validation_interval
-from moma_cl.properties import Transform
+from moma_cl.properties.table import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records import Calibration, Composition, Method, ModuleKind, Predictor, Task
 from moma_cl.targets import Normaliser

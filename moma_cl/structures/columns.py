@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from moma_cl.properties import Transform, convert, known_property, resembles_unit
+from moma_cl.properties.table import Transform, convert, known_property, resembles_unit
 from moma_cl.structures.validation import checked_target
 from moma_store.errors import InvalidInputError
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moma_cl.folds import FOLD_NAMES
-from moma_cl.properties import Transform
+from moma_cl.properties.table import Transform
 from moma_cl.structures.columns import TargetColumn, Units, split_header
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.structures.fingerprints import fingerprint, reduced_formula

@@ -11,7 +11,7 @@ from moma_cl.demonstration.data import (
     write_compounds,
     write_rows,
 )
-from moma_cl.properties import canonical_unit
+from moma_cl.properties.table import canonical_unit
 from moma_cl.structures.intake import take_in
 from moma_cl.structures.readers import read_rows
 from moma_cl.structures.validation import check_crystal

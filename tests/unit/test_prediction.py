@@ -8,7 +8,7 @@ import pytest
 
 from moma_cl import finding, service
 from moma_cl.predicting.prediction import SHARED, Earlier, predict, row_key
-from moma_cl.properties import Transform
+from moma_cl.properties.table import Transform
 from moma_cl.recipe import KernelSettings
 from moma_cl.records import ModuleKind
 from moma_store.errors import InvalidInputError, NotFoundError

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from moma_cl.properties import (
+from moma_cl.properties.table import (
     PROPERTIES,
     Transform,
     canonical_property,
@@ -135,7 +135,7 @@ def test_moduli_determine_poisson_ratio_but_not_anisotropy():
 
 
 def test_the_table_is_read_without_numpy():
-    program = "import sys, moma_cl.properties; sys.exit('numpy' in sys.modules)"
+    program = "import sys, moma_cl.properties.table; sys.exit('numpy' in sys.modules)"
     environment = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
     assert (
         subprocess.run([sys.executable, "-c", program], env=environment, check=False).returncode

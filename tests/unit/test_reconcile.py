@@ -9,7 +9,7 @@ import pytest
 from moma_cl import derive, finding, service
 from moma_cl.backbones.parameters import to_vector
 from moma_cl.progress import quiet
-from moma_cl.properties import Transform
+from moma_cl.properties.table import Transform
 from moma_cl.recipe import (
     EstimateSettings,
     KernelSettings,

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from moma_cl.properties import Transform
+from moma_cl.properties.table import Transform
 from moma_cl.structures.intake import take_in
 from moma_store.errors import InvalidInputError, NotFoundError
 

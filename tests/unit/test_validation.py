@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from moma_cl.properties import Transform
+from moma_cl.properties.table import Transform
 from moma_cl.structures.crystals import Crystal
 from moma_cl.structures.lattices import heights, reduced_basis
 from moma_cl.structures.validation import (

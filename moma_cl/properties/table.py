@@ -254,10 +254,10 @@ def canonical_unit(unit: str) -> str:
     name = _in_table(unit)
     if name in _UNITS:
         return name
-    from moma_cl import foreign_units
+    from moma_cl.properties import pint_units
 
     for spelled in (name, _in_table(_BARE_POWER.sub(r"^\g<0>", name))):
-        known = spelled if spelled in _UNITS else foreign_units.known_name(spelled)
+        known = spelled if spelled in _UNITS else pint_units.known_name(spelled)
         if known is not None:
             return _in_table(known)
     near = _near(name)
@@ -323,9 +323,9 @@ def convert(values: Values, from_unit: str, to_unit: str) -> Values:
     if source == wanted:
         return values
     if source not in _UNITS or wanted not in _UNITS:
-        from moma_cl import foreign_units
+        from moma_cl.properties import pint_units
 
-        return foreign_units.convert(values, source, wanted)
+        return pint_units.convert(values, source, wanted)
     (dimension, size), (wanted_dimension, wanted_size) = _UNITS[source], _UNITS[wanted]
     if dimension != wanted_dimension:
         raise InvalidInputError(

@@ -1,0 +1,1 @@
+"""Properties, their units, and the transforms of targets."""
