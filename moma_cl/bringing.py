@@ -24,9 +24,9 @@ from moma_store.store import Store
 if TYPE_CHECKING:
     from moma_cl.reconciling.composer import Done
     from moma_cl.row_checks import RowChecks
+    from moma_cl.structures.checks import Refusal
     from moma_cl.structures.intake import Intake
     from moma_cl.structures.rows import Reading
-    from moma_cl.structures.validation import Refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

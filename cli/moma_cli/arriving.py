@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from moma_cl.reconciling.composer import Done
     from moma_cl.row_checks import RowChecks
     from moma_cl.service import RowsTaken
-    from moma_cl.structures.validation import Refusal
+    from moma_cl.structures.checks import Refusal
 
 _REFS_MOVED = ("composed", "promoted", "kept-beside", "module")
 _NAMED_WEIGHTS = 5
@@ -115,7 +115,7 @@ def write_report(
         return
     import json
 
-    from moma_cl.structures.validation import Quarantine
+    from moma_cl.structures.checks import Quarantine
 
     document = {**Quarantine(refusals=refusals).to_json(), "checks": jsonable(checks)}
     file.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -173,7 +173,7 @@ def _added(
 ) -> _Outcome | None:
     """Add a delivery's rows as one more segment, which names its digest."""
     from moma_cl import arrivals
-    from moma_cl.structures.validation import Quarantine
+    from moma_cl.structures.checks import Quarantine
 
     _check_name(delivery.path)
     wanted = arrivals.Wanted.of(state.task)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from moma_cl.properties.table import Transform, convert, known_property, resembles_unit
-from moma_cl.structures.validation import checked_target
+from moma_cl.structures.checks import checked_target
 from moma_store.errors import InvalidInputError
 
 # A name, then the unit in brackets of either kind, which may hold parentheses itself.

@@ -13,11 +13,7 @@ from numpy.typing import NDArray
 
 from moma_cl.folds import FOLD_NAMES
 from moma_cl.properties.table import Transform
-from moma_cl.structures.columns import TargetColumn, Units, split_header
-from moma_cl.structures.crystals import Crystal, PackedCrystals
-from moma_cl.structures.fingerprints import fingerprint, reduced_formula
-from moma_cl.structures.readers import Limits, Reading, Row, read_rows
-from moma_cl.structures.validation import (
+from moma_cl.structures.checks import (
     MAX_ATOMS,
     Quarantine,
     Refusal,
@@ -25,6 +21,10 @@ from moma_cl.structures.validation import (
     check_crystal,
     check_not_constant,
 )
+from moma_cl.structures.columns import TargetColumn, Units, split_header
+from moma_cl.structures.crystals import Crystal, PackedCrystals
+from moma_cl.structures.fingerprints import fingerprint, reduced_formula
+from moma_cl.structures.readers import Limits, Reading, Row, read_rows
 from moma_store.errors import InvalidInputError
 
 _REPORT_EVERY = 100  # rows between two calls of the progress callback

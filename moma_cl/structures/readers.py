@@ -11,6 +11,7 @@ from pathlib import Path
 
 from moma_cl.structures import atoms_rows, json_rows, table_rows
 from moma_cl.structures.bundles import Bundle
+from moma_cl.structures.checks import RowError
 from moma_cl.structures.crystals import Crystal
 from moma_cl.structures.documents import structure_from_document
 from moma_cl.structures.json_stream import load_object
@@ -33,7 +34,6 @@ from moma_cl.structures.rows import (
     refused,
     row_id,
 )
-from moma_cl.structures.validation import RowError
 from moma_store.errors import InvalidInputError, MomaError, NotFoundError
 
 __all__ = ["InputFormat", "Limits", "Reader", "Reading", "Row", "RowError", "read_rows"]

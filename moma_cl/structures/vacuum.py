@@ -19,7 +19,7 @@ def with_vacuum(crystals: PackedCrystals) -> NDArray[np.bool_]:
     Parameters
     ----------
     crystals
-        Structures that `moma_cl.structures.validation.check_crystal` accepts.
+        Structures that `moma_cl.structures.checks.check_crystal` accepts.
 
     Returns
     -------

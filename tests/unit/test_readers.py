@@ -12,8 +12,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from moma_cl.structures.checks import check_crystal
 from moma_cl.structures.readers import Limits, read_rows
-from moma_cl.structures.validation import check_crystal
 from moma_store.errors import InvalidInputError, NotFoundError
 
 LATTICE = [[4.2, 0.0, 0.0], [0.0, 4.2, 0.0], [0.0, 0.0, 4.2]]

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from moma_cl.properties.table import Transform
-from moma_cl.structures.crystals import Crystal
-from moma_cl.structures.lattices import heights, reduced_basis
-from moma_cl.structures.validation import (
+from moma_cl.structures.checks import (
     Quarantine,
     Refusal,
     check_crystal,
@@ -16,6 +14,8 @@ from moma_cl.structures.validation import (
     check_not_constant,
     checked_target,
 )
+from moma_cl.structures.crystals import Crystal
+from moma_cl.structures.lattices import heights, reduced_basis
 from moma_store.errors import InvalidInputError
 
 CUBE = np.eye(3) * 4.2
