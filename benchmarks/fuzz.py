@@ -19,9 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from moma_cl.readers.dispatch import Reader, Reading
+from moma_cl.readers.text_parser import Limits, StructureParser, TextFormat
 from moma_cl.structures.checks import check_crystal
-from moma_cl.structures.parsing import Limits, StructureParser, TextFormat
-from moma_cl.structures.readers import Reader, Reading
 from moma_cl.testing_inputs import mutants
 from moma_store.errors import InvalidInputError
 

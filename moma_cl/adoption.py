@@ -170,9 +170,9 @@ def _fingerprints(sources: Sequence[Path]) -> NDArray[np.uint64]:
 
     if not sources:
         return np.zeros(0, dtype=np.uint64)
+    from moma_cl.readers.dispatch import read_rows
     from moma_cl.structures.checks import check_crystal
     from moma_cl.structures.fingerprints import fingerprint
-    from moma_cl.structures.readers import read_rows
 
     found: list[int] = []
     for row in read_rows(sources, strict=True):

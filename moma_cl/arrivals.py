@@ -19,13 +19,13 @@ from moma_cl.datasets import (
 from moma_cl.folds import assign_folds, choose_grouping, codes_of
 from moma_cl.progress import Progress
 from moma_cl.properties.table import Transform
+from moma_cl.readers.rows import Reading
+from moma_cl.readers.target_column import Units
 from moma_cl.reconciling.reconcile import TaskState
 from moma_cl.records import Grouping, Segment, SegmentRole, Task
 from moma_cl.structures.checks import Refusal, check_not_constant
-from moma_cl.structures.columns import Units
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.structures.intake import Intake, same_content, take_in
-from moma_cl.structures.rows import Reading
 from moma_cl.workbench import hub_of
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.store import Store

@@ -22,11 +22,11 @@ from moma_store.errors import AlreadyExistsError, InvalidInputError, NotFoundErr
 from moma_store.store import Store
 
 if TYPE_CHECKING:
+    from moma_cl.readers.rows import Reading
     from moma_cl.reconciling.composer import Done
     from moma_cl.row_checks import RowChecks
     from moma_cl.structures.checks import Refusal
     from moma_cl.structures.intake import Intake
-    from moma_cl.structures.rows import Reading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +140,7 @@ def add_task(
     with Store.open(path, write=True, wait=wait) as store:
         _check_name_free(store, name)
         from moma_cl import arrivals  # after what can fail without it
-        from moma_cl.structures.columns import Units
+        from moma_cl.readers.target_column import Units
 
         origins = [source_of(source) for source in sources]  # before their rows: what was read
         intake = arrivals.take(

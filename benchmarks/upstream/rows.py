@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.upstream.tasks import UpstreamTask
+from moma_cl.readers.dispatch import read_rows
 from moma_cl.structures.checks import check_crystal
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.structures.fingerprints import fingerprint, known_in, reduced_formula
-from moma_cl.structures.readers import read_rows
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 

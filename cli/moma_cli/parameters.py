@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
+    from moma_cl.readers.rows import Reading
     from moma_cl.recipe import Recipe
-    from moma_cl.structures.rows import Reading
 
 TaskName = Annotated[str, typer.Argument(metavar="NAME", help="The task.", show_default=False)]
 Sources = Annotated[
@@ -76,7 +76,7 @@ def reading_of(
     Reading
         The same.
     """
-    from moma_cl.structures.rows import InputFormat, Reading
+    from moma_cl.readers.rows import InputFormat, Reading
 
     return Reading(
         format=InputFormat(input_format) if input_format else None,

@@ -21,11 +21,11 @@ from moma_cl.predicting.explanation import Explainer, KnownRow, known_slabs
 from moma_cl.predicting.golden import require_golden
 from moma_cl.predicting.predictor import Answers, LoadedPredictor, load_predictor
 from moma_cl.progress import Progress, quiet
+from moma_cl.readers.dispatch import Reading, Row, read_rows
+from moma_cl.readers.rows import ISOLATED, REMARKS, SLAB
 from moma_cl.structures.checks import RowError, check_crystals
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.structures.elements import SYMBOLS
-from moma_cl.structures.readers import Reading, Row, read_rows
-from moma_cl.structures.rows import ISOLATED, REMARKS, SLAB
 from moma_cl.structures.vacuum import with_vacuum
 from moma_cl.workbench import Workbench
 from moma_store.errors import InvalidInputError, NotFoundError

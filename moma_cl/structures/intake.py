@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from moma_cl.folds import FOLD_NAMES
 from moma_cl.properties.table import Transform
+from moma_cl.readers.dispatch import Limits, Reading, Row, read_rows
+from moma_cl.readers.target_column import TargetColumn, Units, split_header
 from moma_cl.structures.checks import (
     MAX_ATOMS,
     Quarantine,
@@ -21,10 +23,8 @@ from moma_cl.structures.checks import (
     check_crystal,
     check_not_constant,
 )
-from moma_cl.structures.columns import TargetColumn, Units, split_header
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.structures.fingerprints import fingerprint, reduced_formula
-from moma_cl.structures.readers import Limits, Reading, Row, read_rows
 from moma_store.errors import InvalidInputError
 
 _REPORT_EVERY = 100  # rows between two calls of the progress callback

@@ -9,7 +9,7 @@ import pytest
 
 from moma_cl import service
 from moma_cl.predicting.prediction import predict
-from moma_cl.structures.rows import BOXED, ISOLATED, REMARKS, SLAB
+from moma_cl.readers.rows import BOXED, ISOLATED, REMARKS, SLAB
 from moma_store.errors import InvalidInputError
 
 TESTS = Path(__file__).parents[1]

@@ -12,9 +12,9 @@ from moma_cl.demonstration.data import (
     write_rows,
 )
 from moma_cl.properties.table import canonical_unit
+from moma_cl.readers.dispatch import read_rows
 from moma_cl.structures.checks import check_crystal
 from moma_cl.structures.intake import take_in
-from moma_cl.structures.readers import read_rows
 
 ELEMENTS = frozenset(range(1, 95))
 

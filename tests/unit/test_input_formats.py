@@ -12,11 +12,11 @@ import zipfile
 import numpy as np
 import pytest
 
+from moma_cl.readers.byte_sources import STANDARD_INPUT
+from moma_cl.readers.dispatch import InputFormat, Limits, Reader, Reading, read_rows
+from moma_cl.readers.rows import BOXED
+from moma_cl.readers.text_parser import StructureParser
 from moma_cl.structures.molecules import VACUUM
-from moma_cl.structures.parsing import StructureParser
-from moma_cl.structures.places import STANDARD_INPUT
-from moma_cl.structures.readers import InputFormat, Limits, Reader, Reading, read_rows
-from moma_cl.structures.rows import BOXED
 from moma_store.errors import InvalidInputError, NotFoundError
 
 LATTICE = [[4.2, 0.0, 0.0], [0.0, 4.2, 0.0], [0.0, 0.0, 4.2]]
@@ -249,7 +249,7 @@ def test_a_large_document_streams(tmp_path):
         stream.write("[" + ", ".join([element] * 3000) + "]")
     program = (
         "import resource, sys; from pathlib import Path\n"
-        "from moma_cl.structures.readers import read_rows\n"
+        "from moma_cl.readers.dispatch import read_rows\n"
         "list(read_rows([Path(sys.argv[1])] * 1))\n"
         "base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "assert sum(r.error is None for _ in range(3) for r in read_rows([Path(sys.argv[1])])) == 9000\n"

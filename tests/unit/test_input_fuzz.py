@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
+from moma_cl.readers.dispatch import Reader, Reading
+from moma_cl.readers.text_parser import Limits, StructureParser
 from moma_cl.structures.checks import check_crystal
-from moma_cl.structures.parsing import Limits, StructureParser
-from moma_cl.structures.readers import Reader, Reading
 from moma_cl.testing_inputs import mutants, valid_files
 
 

@@ -12,8 +12,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from moma_cl.readers.dispatch import Limits, read_rows
 from moma_cl.structures.checks import check_crystal
-from moma_cl.structures.readers import Limits, read_rows
 from moma_store.errors import InvalidInputError, NotFoundError
 
 LATTICE = [[4.2, 0.0, 0.0], [0.0, 4.2, 0.0], [0.0, 0.0, 4.2]]
@@ -252,7 +252,7 @@ def test_the_parser_starts_only_for_texts(tmp_path):
         "from moma_cl.structures import parsing\n"
         "def refuse(*args, **kwargs): raise AssertionError\n"
         "parsing.subprocess.Popen = refuse\n"
-        "from moma_cl.structures.readers import read_rows\n"
+        "from moma_cl.readers.dispatch import read_rows\n"
         f"rows = list(read_rows([Path({str(tmp_path / 'a.jsonl')!r})]))\n"
         "assert rows[0].error is None\n"
         "assert not any(name.startswith('pymatgen') for name in sys.modules)\n"

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from moma_cl.readers.dispatch import read_rows
 from moma_cl.structures.crystals import Crystal
 from moma_cl.structures.fingerprints import fingerprint, known_in, reduced_formula
-from moma_cl.structures.readers import read_rows
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "paper"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="the real data is not here")

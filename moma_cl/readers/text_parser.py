@@ -22,12 +22,12 @@ from typing import Any, Self
 import numpy as np
 
 from moma_cl.core.worker_process import start_worker
-from moma_cl.structures import parser_worker
+from moma_cl.readers import text_parser_worker
 from moma_cl.structures.crystals import Crystal
 from moma_store.errors import InvalidInputError, StorageError
 
 _START_SECONDS = 120.0  # importing pymatgen from a slow network disk
-_COMMAND = f"from {parser_worker.__name__} import main; main()"
+_COMMAND = f"from {text_parser_worker.__name__} import main; main()"
 
 
 class TextFormat(StrEnum):
@@ -146,7 +146,7 @@ class StructureParser:
         Returns
         -------
         list[dict[str, Any]]
-            As `moma_cl.structures.databases.read_batch` gives them.
+            As `moma_cl.readers.ase_db.read_batch` gives them.
 
         Raises
         ------
@@ -177,7 +177,7 @@ class StructureParser:
         except BaseException:
             self.close()  # an interrupt: a late reply must not answer the next text
             raise
-        if reply.get("code") == parser_worker.MEMORY:
+        if reply.get("code") == text_parser_worker.MEMORY:
             self.close()
         if "code" in reply:
             code = str(reply["code"]).removeprefix("invalid-input.")
@@ -220,15 +220,15 @@ def _send(process: subprocess.Popen[bytes], message: object) -> None:
     if process.stdin is None:
         raise _WorkerEndedError
     body = json.dumps(message).encode()
-    process.stdin.write(parser_worker.LENGTH.pack(len(body)) + body)
+    process.stdin.write(text_parser_worker.LENGTH.pack(len(body)) + body)
     process.stdin.flush()
 
 
 def _receive(process: subprocess.Popen[bytes], seconds: float) -> dict[str, Any]:
     """Wait for one message."""
     deadline = time.monotonic() + seconds
-    header = _read_exactly(process, parser_worker.LENGTH.size, deadline)
-    body = _read_exactly(process, parser_worker.LENGTH.unpack(header)[0], deadline)
+    header = _read_exactly(process, text_parser_worker.LENGTH.size, deadline)
+    body = _read_exactly(process, text_parser_worker.LENGTH.unpack(header)[0], deadline)
     message: dict[str, Any] = json.loads(body)
     return message
 

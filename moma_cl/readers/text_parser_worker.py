@@ -1,6 +1,6 @@
 """The process that parses CIF and POSCAR text and reads databases.
 
-Its owner is `moma_cl.structures.parsing`.
+Its owner is `moma_cl.readers.text_parser`.
 
 Messages are a length (eight bytes, big-endian) and as many bytes of JSON.
 """
@@ -18,8 +18,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from moma_cl.structures.databases import read_batch
-from moma_cl.structures.documents import DISORDERED
+from moma_cl.readers.ase_db import read_batch
+from moma_cl.readers.structure_json import DISORDERED
 from moma_cl.structures.elements import atomic_number
 from moma_store.errors import InvalidInputError
 

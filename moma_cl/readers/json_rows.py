@@ -5,18 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping
 
-from moma_cl.structures.documents import is_structure
-from moma_cl.structures.json_stream import JsonStream, load_object, not_json, repeated_key
-from moma_cl.structures.parsing import Limits
-from moma_cl.structures.places import READ_ERRORS, Place
-from moma_cl.structures.rows import (
-    STRUCTURE_NAMES,
-    Found,
-    Reading,
-    cut_off,
-    first_of,
-    from_document,
-)
+from moma_cl.readers.byte_sources import READ_ERRORS, Place
+from moma_cl.readers.json_stream import JsonStream, load_object, not_json, repeated_key
+from moma_cl.readers.rows import STRUCTURE_NAMES, Found, Reading, cut_off, first_of, from_document
+from moma_cl.readers.structure_json import is_structure
+from moma_cl.readers.text_parser import Limits
 from moma_store.errors import InvalidInputError
 
 _SKIPPED = 8  # how many times the longest line is read on in search of the next line

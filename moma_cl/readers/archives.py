@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, Self, cast
 
-from moma_cl.structures.places import MAX_RATIO, Inflated, Place, missing
+from moma_cl.readers.byte_sources import MAX_RATIO, Inflated, Place, missing
 from moma_store.errors import InvalidInputError, MomaError
 
 _FLOOR = 8 << 20  # bytes that may come out before the ratio counts

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 
-from moma_cl.structures.json_stream import load_object
-from moma_cl.structures.parsing import Limits
-from moma_cl.structures.places import READ_ERRORS, Place
-from moma_cl.structures.rows import (
+from moma_cl.readers.byte_sources import READ_ERRORS, Place
+from moma_cl.readers.json_stream import load_object
+from moma_cl.readers.rows import (
     ID_NAMES,
     PATH_NAMES,
     STRUCTURE_NAMES,
@@ -19,7 +18,8 @@ from moma_cl.structures.rows import (
     first_of,
     row_id,
 )
-from moma_cl.structures.tables import Record, cell_value, looks_like_path, path_stem, records
+from moma_cl.readers.tables import Record, cell_value, looks_like_path, path_stem, records
+from moma_cl.readers.text_parser import Limits
 from moma_store.errors import InvalidInputError
 
 _SUFFIXES = ("", ".cif", ".vasp", ".poscar", ".json")  # of a structure named in the table

@@ -9,15 +9,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from moma_cl.structures import atoms_rows, json_rows, table_rows
-from moma_cl.structures.bundles import Bundle
-from moma_cl.structures.checks import RowError
-from moma_cl.structures.crystals import Crystal
-from moma_cl.structures.documents import structure_from_document
-from moma_cl.structures.json_stream import load_object
-from moma_cl.structures.molecules import Molecule, boxed
-from moma_cl.structures.parsing import Limits, StructureParser, TextFormat
-from moma_cl.structures.places import (
+from moma_cl.readers import ase_rows, json_rows, table_rows
+from moma_cl.readers.archives import Bundle
+from moma_cl.readers.byte_sources import (
     STANDARD_INPUT,
     FilePlace,
     Place,
@@ -25,15 +19,13 @@ from moma_cl.structures.places import (
     check_source,
     expanded,
 )
-from moma_cl.structures.rows import (
-    BOXED,
-    Found,
-    InputFormat,
-    Reading,
-    Row,
-    refused,
-    row_id,
-)
+from moma_cl.readers.json_stream import load_object
+from moma_cl.readers.rows import BOXED, Found, InputFormat, Reading, Row, refused, row_id
+from moma_cl.readers.structure_json import structure_from_document
+from moma_cl.readers.text_parser import Limits, StructureParser, TextFormat
+from moma_cl.structures.checks import RowError
+from moma_cl.structures.crystals import Crystal
+from moma_cl.structures.molecules import Molecule, boxed
 from moma_store.errors import InvalidInputError, MomaError, NotFoundError
 
 __all__ = ["InputFormat", "Limits", "Reader", "Reading", "Row", "RowError", "read_rows"]
@@ -64,7 +56,7 @@ _BY_FORMAT: Mapping[InputFormat, Callable[[Place, Limits, Reading], Iterator[Fou
     InputFormat.JSON: json_rows.documents,
     InputFormat.CSV: table_rows.table,
     InputFormat.TSV: table_rows.table,
-    InputFormat.XYZ: atoms_rows.xyz_frames,
+    InputFormat.XYZ: ase_rows.xyz_frames,
 }
 
 
@@ -233,7 +225,7 @@ class Reader:
         if known in {InputFormat.CIF, InputFormat.POSCAR}:
             return iter([self._whole(place, known)])
         if known is InputFormat.ASE_DB:
-            return atoms_rows.database(place, self._parser, reading)
+            return ase_rows.database(place, self._parser, reading)
         if place.name == _TABLE and reading.structure_column is None:
             return table_rows.listed(place, self._limits)
         return _BY_FORMAT[known](place, self._limits, reading)
@@ -306,7 +298,7 @@ class Reader:
         if known in text_formats:
             text = place.text(self._limits.text_bytes)
             return self._parse(text, is_cif=known is InputFormat.CIF)
-        first, *others = atoms_rows.xyz_frames(place, self._limits, self._reading)
+        first, *others = ase_rows.xyz_frames(place, self._limits, self._reading)
         if others:
             raise InvalidInputError(
                 f"{place.label} holds {1 + len(others)} structures: give each its own file",

@@ -8,11 +8,11 @@ from itertools import chain
 
 import numpy as np
 
+from moma_cl.readers.byte_sources import READ_ERRORS, FilePlace, Place, unreadable
+from moma_cl.readers.rows import Found, Reading, cut_off, take_id
+from moma_cl.readers.text_parser import Limits, StructureParser
+from moma_cl.readers.xyz import Frame, frames, read_frame
 from moma_cl.structures.molecules import structure_of
-from moma_cl.structures.parsing import Limits, StructureParser
-from moma_cl.structures.places import READ_ERRORS, FilePlace, Place, unreadable
-from moma_cl.structures.rows import Found, Reading, cut_off, take_id
-from moma_cl.structures.xyz import Frame, frames, read_frame
 from moma_store.errors import InvalidInputError
 
 _DATABASE_BATCH = 100

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
+from moma_cl.readers.byte_sources import Place
+from moma_cl.readers.structure_json import is_structure
 from moma_cl.structures.checks import RowError
 from moma_cl.structures.crystals import Crystal
-from moma_cl.structures.documents import is_structure
 from moma_cl.structures.molecules import VACUUM, Molecule
-from moma_cl.structures.places import Place
 from moma_cl.structures.vacuum import LEAST_VACUUM
 from moma_store.errors import InvalidInputError, MomaError
 
