@@ -27,7 +27,7 @@ from benchmarks.light import _hub as light_hub
 from moma_cl.composition import weights
 from moma_cl.composition.estimate import knn_leave_one_out
 from moma_cl.recipe import EstimateSettings
-from moma_cl.records import Estimate
+from moma_cl.records.records import Estimate
 from moma_store.store import Store
 
 N_RECORDS = 10_000

@@ -22,7 +22,7 @@ from moma_cl.predicting.intervals import conformal_quantile
 from moma_cl.predicting.prediction import predict
 from moma_cl.predicting.predictor import LoadedPredictor, load_predictor
 from moma_cl.progress import quiet
-from moma_cl.records import ModuleKind, Task
+from moma_cl.records.records import ModuleKind, Task
 from moma_cl.roles import roles_of
 from moma_cl.workbench import Workbench
 from moma_store.store import Store

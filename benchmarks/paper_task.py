@@ -17,7 +17,7 @@ import safetensors.numpy
 
 from moma_cl import service
 from moma_cl.backbones.parameters import ParameterManifest
-from moma_cl.records import Hub, Module, ModuleKind, Predictor
+from moma_cl.records.records import Hub, Module, ModuleKind, Predictor
 from moma_store.store import Store
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "paper"

@@ -31,7 +31,7 @@ from moma_cl.backbones.chgnet import CHGNetBackbone
 from moma_cl.graphs import ahead
 from moma_cl.predicting import predictor
 from moma_cl.predicting.prediction import predict
-from moma_cl.records import ModuleKind
+from moma_cl.records.records import ModuleKind
 
 COUNT = int(os.environ.get("MOMA_CL_BENCH_STRUCTURES", "10000"))
 THREADS = 2

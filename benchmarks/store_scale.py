@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from moma_cl import service
-from moma_cl.records import Module, ModuleKind
+from moma_cl.records.records import Module, ModuleKind
 from moma_store.store import Store
 
 N_MODULES = 10_000

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moma_cl.reconciling.reconcile import task_names
-from moma_cl.records import Hub, Module, ModuleKind
+from moma_cl.records.records import Hub, Module, ModuleKind
 from moma_store.errors import (
     AlreadyExistsError,
     BackboneError,

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.records import Dataset, Segment, SegmentRole
+from moma_cl.records.records import Dataset, Segment, SegmentRole
 from moma_cl.structures.crystals import PackedCrystals
 
 TRAIN, VALIDATION, HELD_OUT = 0, 1, 2

@@ -17,7 +17,7 @@ from moma_cl.properties.table import Transform
 from moma_cl.readout import NETWORKS, fit_readout
 from moma_cl.recipe import EstimateSettings, Recipe
 from moma_cl.reconciling.derivations import Derivation, DerivationKind
-from moma_cl.records import Composition, Estimate, Module, Record, Task
+from moma_cl.records.records import Composition, Estimate, Module, Record, Task
 from moma_cl.roles import Roles, roles_of
 from moma_cl.seen import exclusion, exclusions_together
 from moma_cl.targets import Normaliser

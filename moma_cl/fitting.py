@@ -27,7 +27,15 @@ from moma_cl.progress import Progress
 from moma_cl.properties.table import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.reconciling.derivations import Derivation
-from moma_cl.records import Calibration, Composition, Grouping, Method, ModuleKind, Predictor, Task
+from moma_cl.records.records import (
+    Calibration,
+    Composition,
+    Grouping,
+    Method,
+    ModuleKind,
+    Predictor,
+    Task,
+)
 from moma_cl.roles import Roles, roles_of
 from moma_cl.seen import UNSEEN_ONLY, judged_by_unseen, unseen_beside
 from moma_cl.targets import Normaliser

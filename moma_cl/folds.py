@@ -14,7 +14,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from moma_cl.records import Grouping
+from moma_cl.records.records import Grouping
 
 _BOUNDS = (0.70, 0.85)  # shares of 70, 15 and 15 %, summed
 _MAX_SHARE = 0.20  # of one formula

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from moma_cl.past import Past
-from moma_cl.records import Composition, Module
+from moma_cl.records.records import Composition, Module
+from moma_cl.records.ref_history import Past
 from moma_store.catalogue import Snapshot
 from moma_store.store import Store
 

@@ -21,7 +21,7 @@ from moma_cl.datasets import LiveRows
 from moma_cl.embedding import Embeddings
 from moma_cl.readout import Readout
 from moma_cl.recipe import EmbeddingSettings
-from moma_cl.records import Composition, ModuleKind
+from moma_cl.records.records import Composition, ModuleKind
 from moma_cl.standardisation import centre_and_spread
 from moma_cl.workbench import Workbench
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moma_cl.finding import existing_task
 from moma_cl.progress import Progress, quiet
 from moma_cl.recipe import Recipe
 from moma_cl.reconciling.plan import Step, plan_steps
 from moma_cl.reconciling.reconcile import DEFAULT_RECIPE
+from moma_cl.records.tasks import existing_task
 from moma_store.entries import Memo
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.records import digest

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from moma_cl.datasets import HELD_OUT, TRAIN, VALIDATION, LiveRows
 from moma_cl.recipe import PredictorSettings
-from moma_cl.records import Calibration, Grouping
+from moma_cl.records.records import Calibration, Grouping
 
 Indices = NDArray[np.int64]
 

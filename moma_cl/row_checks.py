@@ -19,7 +19,7 @@ from moma_cl.predicting.domain import Domain, points_of
 from moma_cl.progress import quiet
 from moma_cl.properties.table import Transform
 from moma_cl.recipe import Recipe
-from moma_cl.records import Composition, Predictor, Task
+from moma_cl.records.records import Composition, Predictor, Task
 from moma_cl.structures.fingerprints import known_in
 from moma_cl.targets import Normaliser
 from moma_cl.workbench import Workbench, threads

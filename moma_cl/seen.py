@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from moma_cl.datasets import LiveRows
 from moma_cl.properties.table import same_or_determines
-from moma_cl.records import Calibration, Composition, Module, ModuleKind, Predictor, Task
+from moma_cl.records.records import Calibration, Composition, Module, ModuleKind, Predictor, Task
 from moma_cl.roles import Roles
 from moma_cl.structures.fingerprints import known_in
 from moma_cl.workbench import Workbench

@@ -21,7 +21,7 @@ from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.parameters import load_vector, manifest_of, to_vector
 from moma_cl.core.pyg import Batch, Data
 from moma_cl.graphs.batching import collate
-from moma_cl.records import ModuleKind
+from moma_cl.records.records import ModuleKind
 from moma_cl.structures.crystals import Crystal, FloatArray
 
 TOLERANCE = 1e-5

@@ -35,7 +35,7 @@ from moma_cl.graphs.cache import ByteCache
 from moma_cl.progress import Progress
 from moma_cl.readout import Readout
 from moma_cl.recipe import EmbeddingSettings
-from moma_cl.records import Composition, Dataset, Hub, Module, ModuleKind, Segment
+from moma_cl.records.records import Composition, Dataset, Hub, Module, ModuleKind, Segment
 from moma_cl.structures.crystals import Crystal
 from moma_store.errors import IntegrityError
 from moma_store.records import BlobLink

@@ -32,7 +32,7 @@ from moma_cl.fitting import (
     FROM_COMPOSITION,
 )
 from moma_cl.recipe import ModuleSettings, PredictorSettings, Recipe
-from moma_cl.records import Composition, Method, ModuleKind, Predictor
+from moma_cl.records.records import Composition, Method, ModuleKind, Predictor
 from moma_cl.transfer import export, import_archive
 from moma_store.store import Store
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.upstream import multitask
 from benchmarks.upstream.tasks import TASKS, UpstreamTask
 from moma_cl import starter
-from moma_cl.records import Module
+from moma_cl.records.records import Module
 from moma_cl.transfer import export
 from moma_store.store import Store
 

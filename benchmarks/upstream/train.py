@@ -21,7 +21,7 @@ from moma_cl.progress import quiet
 from moma_cl.properties.table import canonical_property, canonical_unit
 from moma_cl.readout import fit_readout
 from moma_cl.recipe import EmbeddingSettings, ModuleSettings
-from moma_cl.records import Module, ModuleKind
+from moma_cl.records.records import Module, ModuleKind
 from moma_cl.targets import Normaliser
 from moma_cl.training import TrainingSet, predict_graphs, train
 from moma_cl.workbench import Workbench, software

@@ -76,7 +76,7 @@ def add_task(
     """
     from moma_cl import service
     from moma_cl.properties.table import Transform
-    from moma_cl.records import ModuleKind
+    from moma_cl.records.records import ModuleKind
 
     data: dict[str, Any] = {
         "target": target,

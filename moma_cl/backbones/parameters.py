@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from moma_cl.backbones.base import Backbone
-from moma_cl.records import ModuleKind
+from moma_cl.records.records import ModuleKind
 from moma_store.codecs import from_ordered, to_ordered
 from moma_store.errors import BackboneError
 

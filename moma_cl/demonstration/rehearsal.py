@@ -14,7 +14,7 @@ from moma_cl.progress import Progress, quiet
 from moma_cl.properties.table import Transform, unit_of_task
 from moma_cl.readers.rows import Reading
 from moma_cl.readers.target_column import Units
-from moma_cl.records import Grouping
+from moma_cl.records.records import Grouping
 from moma_cl.structures.checks import Refusal
 from moma_cl.structures.intake import Intake
 from moma_cl.workbench import hub_of

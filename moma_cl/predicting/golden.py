@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moma_cl.predicting.predictor import LoadedPredictor, assembled
-from moma_cl.records import Predictor
+from moma_cl.records.records import Predictor
 from moma_cl.structures.crystals import PackedCrystals
 from moma_cl.workbench import Workbench, software
 from moma_store.errors import MomaError

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.core.pyg import Data
-from moma_cl.finding import champions, existing_task, matching
 from moma_cl.graphs.ahead import with_graphs
 from moma_cl.predicting.explanation import Explainer, KnownRow, known_slabs
 from moma_cl.predicting.golden import require_golden
@@ -23,6 +22,7 @@ from moma_cl.predicting.predictor import Answers, LoadedPredictor, load_predicto
 from moma_cl.progress import Progress, quiet
 from moma_cl.readers.dispatch import Reading, Row, read_rows
 from moma_cl.readers.rows import ISOLATED, REMARKS, SLAB
+from moma_cl.records.tasks import champions, existing_task, matching
 from moma_cl.structures.checks import RowError, check_crystals
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.structures.elements import SYMBOLS

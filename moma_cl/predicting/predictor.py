@@ -25,7 +25,7 @@ from moma_cl.predicting.domain import Domain, Neighbours, points_of
 from moma_cl.predicting.intervals import conformal_quantile, cross_validation_interval
 from moma_cl.properties.table import Transform
 from moma_cl.recipe import Recipe
-from moma_cl.records import Calibration, Composition, Method, ModuleKind, Predictor, Task
+from moma_cl.records.records import Calibration, Composition, Method, ModuleKind, Predictor, Task
 from moma_cl.targets import Normaliser
 from moma_cl.training import predict_graphs
 from moma_cl.workbench import Workbench, threads

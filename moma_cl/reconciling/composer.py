@@ -16,7 +16,7 @@ from moma_cl.reconciling.derivations import Derivation, DerivationKind, comparis
 from moma_cl.reconciling.failures import Failures, is_set_aside
 from moma_cl.reconciling.reconcile import attempt, first_answer, task_state, walk
 from moma_cl.reconciling.shipping import ExecutorError, ship
-from moma_cl.records import Composition, Module, Predictor
+from moma_cl.records.records import Composition, Module, Predictor
 from moma_store.errors import BusyError, MomaError, StorageError
 
 if TYPE_CHECKING:

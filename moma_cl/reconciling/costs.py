@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any, NamedTuple, Protocol
 
 from moma_cl.reconciling.derivations import Derivation, DerivationKind
-from moma_cl.records import Method
+from moma_cl.records.records import Method
 from moma_store.entries import Memo
 
 RECENT = 40

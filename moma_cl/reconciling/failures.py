@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
-from moma_cl.records import Failure
+from moma_cl.records.records import Failure
 
 if TYPE_CHECKING:
     from moma_cl.reconciling.reconcile import Reads

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from moma_cl.predicting.predictor import load_predictor
 from moma_cl.properties.table import Transform
-from moma_cl.records import Calibration, Predictor, Task
+from moma_cl.records.records import Calibration, Predictor, Task
 from moma_cl.seen import behind, seen_by
 from moma_cl.targets import Normaliser
 from moma_cl.workbench import Workbench

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from moma_cl.recipe import Recipe, section
 from moma_cl.reconciling.derivations import Derivation, DerivationKind
 from moma_cl.reconciling.failures import set_aside
-from moma_cl.records import (
+from moma_cl.records.records import (
     Composition,
     Dataset,
     Estimate,

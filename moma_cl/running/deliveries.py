@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moma_cl.finding import existing_task
 from moma_cl.progress import Progress
 from moma_cl.reconciling.composer import Done
 from moma_cl.reconciling.reconcile import TaskState, task_names
-from moma_cl.records import Segment
+from moma_cl.records.records import Segment
+from moma_cl.records.tasks import existing_task
 from moma_cl.running import inbox
 from moma_cl.running.inbox import Delivery
 from moma_cl.running.sources import signature, source_of

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moma_cl.past import Past
 from moma_cl.reconciling.plan import FAILED, NOT_WORTH, SET_ASIDE, WAITING, Step, plan_steps
 from moma_cl.reconciling.reconcile import task_names, task_state
-from moma_cl.records import Drift, Predictor
+from moma_cl.records.records import Drift, Predictor
+from moma_cl.records.ref_history import Past
 from moma_cl.running import daemon, drift, inbox
 from moma_cl.running.daemon import Heartbeat
 from moma_cl.running.last_pass import LastPass, last_pass

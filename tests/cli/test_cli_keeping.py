@@ -7,7 +7,7 @@ import json
 import pytest
 from safetensors.numpy import save_file
 
-from moma_cl.records import Hub
+from moma_cl.records.records import Hub
 from moma_store.store import Store
 
 

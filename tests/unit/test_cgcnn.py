@@ -8,7 +8,7 @@ import torch
 
 from moma_cl.backbones.cgcnn import CGCNNBackbone
 from moma_cl.backbones.parameters import manifest_of, to_vector
-from moma_cl.records import ModuleKind
+from moma_cl.records.records import ModuleKind
 from moma_cl.structures.crystals import Crystal
 from moma_cl.testing import example_crystals, isolated_atom
 

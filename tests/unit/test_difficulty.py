@@ -8,7 +8,7 @@ from moma_cl.predicting.difficulty import N_NEIGHBOURS, Difficulty, left_out_err
 from moma_cl.predicting.domain import Domain, points_of
 from moma_cl.predicting.intervals import conformal_quantile
 from moma_cl.recipe import PredictorSettings
-from moma_cl.records import Calibration
+from moma_cl.records.records import Calibration
 from moma_cl.roles import Roles
 
 FEATURE_DIM = 4

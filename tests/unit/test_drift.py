@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from moma_cl import listing, service
-from moma_cl.records import Drift
+from moma_cl.records.records import Drift
 from moma_cl.running import drift
 from moma_cl.running.status import status
 from moma_store.store import Store

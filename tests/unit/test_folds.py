@@ -12,7 +12,7 @@ from moma_cl.folds import (
     cv_groups,
     fold_of,
 )
-from moma_cl.records import Grouping
+from moma_cl.records.records import Grouping
 
 
 def test_shares_are_70_15_15():

@@ -11,7 +11,7 @@ import pytest
 from moma_cl import service
 from moma_cl.datasets import SegmentRows
 from moma_cl.progress import quiet
-from moma_cl.records import Dataset, Segment
+from moma_cl.records.records import Dataset, Segment
 from moma_cl.running import deliveries, inbox
 from moma_cl.running.sources import content_digest, signature
 from moma_cl.workbench import Workbench

@@ -7,7 +7,7 @@ import pytest
 
 from moma_cl import listing, module_listing
 from moma_cl.recipe import Recipe
-from moma_cl.records import (
+from moma_cl.records.records import (
     Calibration,
     Composition,
     Dataset,

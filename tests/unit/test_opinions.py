@@ -10,7 +10,7 @@ from moma_cl.kernel_head import KernelHead, fit_kernel_head
 from moma_cl.opinions import MOST_DEVIATIONS, Hearing, Prior
 from moma_cl.predicting.prediction import predict
 from moma_cl.recipe import KernelSettings
-from moma_cl.records import ModuleKind, Predictor
+from moma_cl.records.records import ModuleKind, Predictor
 from moma_store.store import Store
 
 SETTINGS = KernelSettings()

@@ -12,7 +12,7 @@ from moma_cl.backbones.parameters import (
     rounded,
     to_vector,
 )
-from moma_cl.records import ModuleKind
+from moma_cl.records.records import ModuleKind
 from moma_store.codecs import to_ordered
 from moma_store.errors import BackboneError
 

@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moma_cl import finding, service
+from moma_cl import service
 from moma_cl.predicting.prediction import SHARED, Earlier, predict, row_key
 from moma_cl.properties.table import Transform
 from moma_cl.recipe import KernelSettings
-from moma_cl.records import ModuleKind
+from moma_cl.records import tasks
+from moma_cl.records.records import ModuleKind
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.store import Store
 
@@ -172,7 +173,7 @@ def test_an_earlier_champion_can_be_asked(hub, add, write_rows, made_up):
 
 def champions(hub):
     with Store.open(hub) as store:
-        return finding.champions(store, "task")
+        return tasks.champions(store, "task")
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, -1.0, 2.0])

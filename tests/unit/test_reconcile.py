@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moma_cl import derive, finding, service
+from moma_cl import derive, service
 from moma_cl.backbones.parameters import to_vector
 from moma_cl.progress import quiet
 from moma_cl.properties.table import Transform
@@ -19,7 +19,8 @@ from moma_cl.recipe import (
 )
 from moma_cl.reconciling.composer import Composer
 from moma_cl.reconciling.reconcile import training_point
-from moma_cl.records import Composition, Dataset, Estimate, ModuleKind
+from moma_cl.records import tasks
+from moma_cl.records.records import Composition, Dataset, Estimate, ModuleKind
 from moma_cl.workbench import Workbench
 from moma_store.errors import (
     AlreadyExistsError,
@@ -469,7 +470,7 @@ def test_a_task_of_an_earlier_name_cannot_be_rolled_back_to(hub, add):
     service.remove_task(hub, "energy")
     add("energy", n_rows=60, module=ModuleKind.NONE)
     with Store.open(hub) as store:
-        assert len(finding.champions(store, "energy")) == 1
+        assert len(tasks.champions(store, "energy")) == 1
     with pytest.raises(NotFoundError, match="not an earlier champion"):
         service.rollback(hub, "energy")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from moma_cl.records import (
+from moma_cl.records.records import (
     Composition,
     Grouping,
     Module,

@@ -3,7 +3,7 @@
 import pytest
 
 from moma_cl import service
-from moma_cl.records import ModuleKind
+from moma_cl.records.records import ModuleKind
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 
 from moma_cl import service, starter
 from moma_cl.module_listing import modules
-from moma_cl.records import ModuleKind, Predictor
+from moma_cl.records.records import ModuleKind, Predictor
 from moma_cl.transfer import export
 from moma_store.store import Store
 

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from moma_cl import adoption, listing, module_listing, service, transfer, upkeep
 from moma_cl.predicting.prediction import predict
-from moma_cl.records import Hub
+from moma_cl.records.records import Hub
 from moma_store.errors import (
     AlreadyExistsError,
     BackboneError,

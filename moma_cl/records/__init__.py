@@ -1,0 +1,1 @@
+"""The records of a hub, the names of its refs, and what follows from both alone."""
