@@ -22,11 +22,11 @@ from moma_store.errors import AlreadyExistsError, InvalidInputError, NotFoundErr
 from moma_store.store import Store
 
 if TYPE_CHECKING:
+    from moma_cl.datasets.intake import Intake
     from moma_cl.readers.rows import Reading
     from moma_cl.reconciling.composer import Done
     from moma_cl.row_checks import RowChecks
     from moma_cl.structures.checks import Refusal
-    from moma_cl.structures.intake import Intake
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,14 +139,14 @@ def add_task(
     unit = unit_of_task(unit, property_name or target)
     with Store.open(path, write=True, wait=wait) as store:
         _check_name_free(store, name)
-        from moma_cl import arrivals  # after what can fail without it
+        from moma_cl.datasets import added_rows
         from moma_cl.readers.target_column import Units
 
         origins = [source_of(source) for source in sources]  # before their rows: what was read
-        intake = arrivals.take(
+        intake = added_rows.take(
             store,
             sources,
-            arrivals.Wanted(
+            added_rows.Wanted(
                 target=target,
                 transform=transform,
                 fold_column=fold_column,
@@ -163,11 +163,11 @@ def add_task(
             unit=unit,
             transform=transform.value,
             module=module,
-            grouping=arrivals.grouping(intake),
+            grouping=added_rows.grouping(intake),
             fold_column=fold_column,
         )
         pinned = recipe.to_doc() if recipe else _default_recipe(store)
-        added = arrivals.begin(store, task, pinned, intake, origins)
+        added = added_rows.begin(store, task, pinned, intake, origins)
         inbox.open_for(store.path, [name])
         done = _compose(store, name, compose=compose, progress=progress)
         return _taken(store, name, added, intake, done)
@@ -224,18 +224,18 @@ def add_data(
         state = existing_task(store, name)
         if unit is not None:
             convert(1.0, unit, state.task.unit)  # refused before anything is read
-        from moma_cl import arrivals  # after what can fail without it
+        from moma_cl.datasets import added_rows
 
         origins = [source_of(source) for source in sources]  # before their rows: what was read
-        intake = arrivals.take(
+        intake = added_rows.take(
             store,
             sources,
-            arrivals.Wanted.of(state.task, unit=unit, reading=reading),
+            added_rows.Wanted.of(state.task, unit=unit, reading=reading),
             appended=True,
             progress=progress,
         )
-        intake = arrivals.without_stored(store, state, intake, replace=replace)
-        added = arrivals.append_rows(store, state, intake, origins) if intake.ids else 0
+        intake = added_rows.without_stored(store, state, intake, replace=replace)
+        added = added_rows.append_rows(store, state, intake, origins) if intake.ids else 0
         done = _compose(store, name, compose=compose, progress=progress)
         return _taken(store, name, added, intake, done)
 
@@ -280,9 +280,9 @@ def retract(
     """
     with Store.open(path, write=True, wait=wait) as store:
         state = existing_task(store, name)
-        from moma_cl import arrivals  # after what can fail without it
+        from moma_cl.datasets import added_rows
 
-        arrivals.append_retraction(store, state, frozenset(ids))
+        added_rows.append_retraction(store, state, frozenset(ids))
         done = _compose(store, name, compose=compose, progress=progress)
         return _taken(store, name, 0, None, done)
 

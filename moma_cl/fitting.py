@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.core.threads import side_by_side
+from moma_cl.datasets.folds import cv_groups
+from moma_cl.datasets.split import Roles, roles_of
 from moma_cl.derive import PENDING_BLOB, Derived
-from moma_cl.folds import cv_groups
 from moma_cl.head import Head
 from moma_cl.kernel_head import KernelChoice, KernelHead, fit_kernel_head
 from moma_cl.opinions import HEARING, Hearing, Panel, Prior
@@ -36,7 +37,6 @@ from moma_cl.records.records import (
     Predictor,
     Task,
 )
-from moma_cl.roles import Roles, roles_of
 from moma_cl.seen import UNSEEN_ONLY, judged_by_unseen, unseen_beside
 from moma_cl.targets import Normaliser
 from moma_cl.training import TrainingError, TrainingSet, predict_graphs, train

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moma_cl.backbones.base import Backbone
-from moma_cl.datasets import LiveRows
+from moma_cl.datasets.segments import LiveRows
 from moma_cl.embedding import Embeddings
 from moma_cl.readout import Readout
 from moma_cl.recipe import EmbeddingSettings

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.datasets import LiveRows
-from moma_cl.folds import FOLD_NAMES
+from moma_cl.datasets.folds import FOLD_NAMES
+from moma_cl.datasets.segments import LiveRows
 from moma_cl.predicting.difficulty import N_NEIGHBOURS, left_out_errors
 from moma_cl.predicting.domain import Domain, points_of
 from moma_cl.progress import quiet

@@ -12,10 +12,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.datasets import LiveRows
+from moma_cl.datasets.segments import LiveRows
+from moma_cl.datasets.split import Roles
 from moma_cl.properties.table import same_or_determines
 from moma_cl.records.records import Calibration, Composition, Module, ModuleKind, Predictor, Task
-from moma_cl.roles import Roles
 from moma_cl.structures.fingerprints import known_in
 from moma_cl.workbench import Workbench
 

@@ -28,7 +28,7 @@ from moma_cl.backbones.parameters import (
 from moma_cl.backbones.registry import backbone_class
 from moma_cl.composition.merge import merge
 from moma_cl.core.pyg import Data
-from moma_cl.datasets import LiveRows, SegmentRows, content_of, live_rows
+from moma_cl.datasets.segments import LiveRows, SegmentRows, content_of, live_rows
 from moma_cl.embedding import embed
 from moma_cl.graphs.batching import GraphCache, graphs_of
 from moma_cl.graphs.cache import ByteCache

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from moma_cl import arrivals
 from moma_cl.bringing import check_task_name
-from moma_cl.folds import FOLD_NAMES, assign_folds
+from moma_cl.datasets import added_rows
+from moma_cl.datasets.folds import FOLD_NAMES, assign_folds
+from moma_cl.datasets.intake import Intake
 from moma_cl.progress import Progress, quiet
 from moma_cl.properties.table import Transform, unit_of_task
 from moma_cl.readers.rows import Reading
 from moma_cl.readers.target_column import Units
 from moma_cl.records.records import Grouping
 from moma_cl.structures.checks import Refusal
-from moma_cl.structures.intake import Intake
 from moma_cl.workbench import hub_of
 from moma_store.errors import AlreadyExistsError
 from moma_store.store import Store
@@ -109,7 +109,7 @@ def rehearse(
     check_task_name(name)
     measured = property_name or target
     units = Units(wanted=unit_of_task(unit, measured), property=measured)
-    wanted = arrivals.Wanted(
+    wanted = added_rows.Wanted(
         target=target, transform=transform, fold_column=fold_column, units=units, reading=reading
     )
     with Store.open(path) as store:
@@ -117,8 +117,8 @@ def rehearse(
             raise AlreadyExistsError(
                 f"task {name!r} exists in hub {path}; `moma-cl add-data {name}` adds rows to it"
             )
-        intake = arrivals.take(store, sources, wanted, appended=False, progress=progress)
-        grouping = arrivals.grouping(intake)
+        intake = added_rows.take(store, sources, wanted, appended=False, progress=progress)
+        grouping = added_rows.grouping(intake)
         return Rehearsed(
             task=name,
             rows=len(intake.ids),

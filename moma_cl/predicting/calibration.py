@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from moma_cl.datasets.split import Roles
 from moma_cl.predicting.difficulty import N_NEIGHBOURS, Difficulty, left_out_errors
 from moma_cl.predicting.domain import MEASURES, Domain, points_of
 from moma_cl.predicting.intervals import conformal_quantile
 from moma_cl.recipe import PredictorSettings
-from moma_cl.roles import Roles
 
 FloatArray = NDArray[np.float64]
 Arrays = dict[str, NDArray[np.generic]]

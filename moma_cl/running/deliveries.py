@@ -172,16 +172,16 @@ def _added(
     progress: Progress,
 ) -> _Outcome | None:
     """Add a delivery's rows as one more segment, which names its digest."""
-    from moma_cl import arrivals
+    from moma_cl.datasets import added_rows
     from moma_cl.structures.checks import Quarantine
 
     _check_name(delivery.path)
-    wanted = arrivals.Wanted.of(state.task)
-    intake = arrivals.take(store, [delivery.path], wanted, appended=True, progress=progress)
+    wanted = added_rows.Wanted.of(state.task)
+    intake = added_rows.take(store, [delivery.path], wanted, appended=True, progress=progress)
     if not _unchanged(delivery):
         return None  # written to while it was read
-    intake = arrivals.without_stored(store, state, intake, replace=delivery.replaces)
-    added = arrivals.append_rows(store, state, intake, [origin]) if intake.ids else 0
+    intake = added_rows.without_stored(store, state, intake, replace=delivery.replaces)
+    added = added_rows.append_rows(store, state, intake, [origin]) if intake.ids else 0
     refused = len(intake.refusals)
     counts = {"added": added, "there already": intake.repeats, "refused": refused}
     told = [f"{count:,} {what}" for what, count in counts.items() if count]

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from moma_cl.datasets.intake import take_in
 from moma_cl.properties.table import Transform, canonical_unit, convert, unit_of_task
 from moma_cl.readers.target_column import TargetColumn, Units, split_header
-from moma_cl.structures.intake import take_in
 from moma_store.errors import InvalidInputError
 
 

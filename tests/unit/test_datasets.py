@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moma_cl.datasets import SegmentRows, describe, live_rows, pack_text, unpack_text
+from moma_cl.datasets.segments import SegmentRows, describe, live_rows, pack_text, unpack_text
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 
 

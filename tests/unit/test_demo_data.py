@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from moma_cl.datasets.intake import take_in
 from moma_cl.demonstration.data import (
     MEASURED,
     contradictory,
@@ -14,7 +15,6 @@ from moma_cl.demonstration.data import (
 from moma_cl.properties.table import canonical_unit
 from moma_cl.readers.dispatch import read_rows
 from moma_cl.structures.checks import check_crystal
-from moma_cl.structures.intake import take_in
 
 ELEMENTS = frozenset(range(1, 95))
 

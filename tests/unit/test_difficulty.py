@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
+from moma_cl.datasets.split import Roles
 from moma_cl.predicting.calibration import Answered, calibrate
 from moma_cl.predicting.difficulty import N_NEIGHBOURS, Difficulty, left_out_errors
 from moma_cl.predicting.domain import Domain, points_of
 from moma_cl.predicting.intervals import conformal_quantile
 from moma_cl.recipe import PredictorSettings
 from moma_cl.records.records import Calibration
-from moma_cl.roles import Roles
 
 FEATURE_DIM = 4
 N_FEATURES = 4 * FEATURE_DIM

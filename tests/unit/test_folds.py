@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from moma_cl.folds import (
+from moma_cl.datasets.folds import (
     FOLD_NAMES,
     Fold,
     assign_folds,

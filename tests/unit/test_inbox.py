@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from moma_cl import service
-from moma_cl.datasets import SegmentRows
+from moma_cl.datasets.segments import SegmentRows
 from moma_cl.progress import quiet
 from moma_cl.records.records import Dataset, Segment
 from moma_cl.running import deliveries, inbox
@@ -181,10 +181,10 @@ def test_times_of_change_may_be_anything(hub, deliver, made_up, jump):
 
 @pytest.mark.fault("a delivery that is still being written")
 def test_what_is_written_while_it_is_read_is_taken_in_later(hub, deliver, made_up, monkeypatch):
-    from moma_cl import arrivals
+    from moma_cl.datasets import added_rows
 
     file = deliver(made_up(2, first=30))
-    take = arrivals.take
+    take = added_rows.take
 
     def slow(*arguments, **options):
         intake = take(*arguments, **options)
@@ -192,20 +192,20 @@ def test_what_is_written_while_it_is_read_is_taken_in_later(hub, deliver, made_u
             stream.write(lines(made_up(1, first=32)))
         return intake
 
-    monkeypatch.setattr(arrivals, "take", slow)
+    monkeypatch.setattr(added_rows, "take", slow)
     assert told(take_in(hub), "taken-in") == []
     assert (file.exists(), len(stored(hub))) == (True, 30)
-    monkeypatch.setattr(arrivals, "take", take)
+    monkeypatch.setattr(added_rows, "take", take)
     take_in(hub)
     assert stored(hub)[30:] == ["row-30", "row-31", "row-32"]
 
 
 @pytest.mark.fault("a delivery that is still being written")
 def test_what_is_written_after_it_was_read_is_not_lost(hub, deliver, made_up, monkeypatch):
-    from moma_cl import arrivals
+    from moma_cl.datasets import added_rows
 
     file = deliver(made_up(2, first=30))
-    append = arrivals.append_rows
+    append = added_rows.append_rows
 
     def late(*arguments):
         added = append(*arguments)
@@ -213,9 +213,9 @@ def test_what_is_written_after_it_was_read_is_not_lost(hub, deliver, made_up, mo
             stream.write(lines(made_up(1, first=32)))
         return added
 
-    monkeypatch.setattr(arrivals, "append_rows", late)
+    monkeypatch.setattr(added_rows, "append_rows", late)
     take_in(hub)
-    monkeypatch.setattr(arrivals, "append_rows", append)
+    monkeypatch.setattr(added_rows, "append_rows", append)
     take_in(hub)
     assert stored(hub)[30:] == ["row-30", "row-31", "row-32"]
     assert not file.exists()
@@ -228,7 +228,7 @@ class Killed(BaseException):
 @pytest.mark.fault("a pass killed while it takes in the inbox")
 @pytest.mark.parametrize("moment", ["before the rows", "after the rows", "after the report"])
 def test_a_kill_at_any_step_takes_each_row_in_once(hub, deliver, made_up, monkeypatch, moment):
-    from moma_cl import arrivals
+    from moma_cl.datasets import added_rows
 
     file = deliver(made_up(3, first=30))
 
@@ -299,18 +299,18 @@ def test_a_file_of_no_known_kind_is_refused_and_the_others_go_on(hub, deliver, m
 def test_an_error_that_nobody_foresaw_leaves_the_file_and_the_others_go_on(
     hub, deliver, made_up, monkeypatch
 ):
-    from moma_cl import arrivals
+    from moma_cl.datasets import added_rows
 
     file = deliver(made_up(2, first=30), name="a.jsonl")
     deliver(made_up(2, first=32), name="b.jsonl")
-    take = arrivals.take
+    take = added_rows.take
 
     def broken(store, paths, *arguments, **options):
         if paths[0].name == "a.jsonl":
             raise RuntimeError("a bug")
         return take(store, paths, *arguments, **options)
 
-    monkeypatch.setattr(arrivals, "take", broken)
+    monkeypatch.setattr(added_rows, "take", broken)
     done = take_in(hub)
     assert told(done, "failed") == [
         "[delivery] energy/a.jsonl stays in the inbox: RuntimeError: a bug"
@@ -320,13 +320,13 @@ def test_an_error_that_nobody_foresaw_leaves_the_file_and_the_others_go_on(
 
 
 def test_a_full_disk_is_everybody_s_concern(hub, deliver, made_up, monkeypatch):
-    from moma_cl import arrivals
+    from moma_cl.datasets import added_rows
 
     def full(*arguments):
         raise StorageError("no space left on device")
 
     deliver(made_up(2, first=30))
-    monkeypatch.setattr(arrivals, "append_rows", full)
+    monkeypatch.setattr(added_rows, "append_rows", full)
     with pytest.raises(StorageError):
         take_in(hub)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from moma_cl import fitting, seen, service
-from moma_cl.datasets import TRAIN, VALIDATION
+from moma_cl.datasets.segments import TRAIN, VALIDATION
 from moma_cl.predicting.prediction import predict
 from moma_cl.predicting.predictor import load_predictor
 from moma_cl.progress import quiet

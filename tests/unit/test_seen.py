@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from moma_cl import seen, service
+from moma_cl.datasets.split import roles_of
 from moma_cl.progress import quiet
 from moma_cl.recipe import PredictorSettings
 from moma_cl.records.records import Composition, Module, ModuleKind, Predictor, Task
-from moma_cl.roles import roles_of
 from moma_cl.structures.fingerprints import known_in
 from moma_cl.workbench import Workbench
 from moma_store.store import Store

@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
+from moma_cl.datasets.intake import take_in
 from moma_cl.properties.table import Transform
-from moma_cl.structures.intake import take_in
 from moma_store.errors import InvalidInputError, NotFoundError
 
 

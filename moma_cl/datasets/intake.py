@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.folds import FOLD_NAMES
+from moma_cl.datasets.folds import FOLD_NAMES
 from moma_cl.properties.table import Transform
 from moma_cl.readers.dispatch import Limits, Reading, Row, read_rows
 from moma_cl.readers.target_column import TargetColumn, Units, split_header

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.datasets import HELD_OUT, TRAIN, VALIDATION, LiveRows
+from moma_cl.datasets.segments import HELD_OUT, TRAIN, VALIDATION, LiveRows
 from moma_cl.recipe import PredictorSettings
 from moma_cl.records.records import Calibration, Grouping
 

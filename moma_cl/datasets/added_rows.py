@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from moma_cl.backbones.registry import backbone_class
-from moma_cl.datasets import (
+from moma_cl.datasets.folds import assign_folds, choose_grouping, codes_of
+from moma_cl.datasets.intake import Intake, same_content, take_in
+from moma_cl.datasets.segments import (
     LiveRows,
     SegmentRows,
     content_of,
@@ -16,7 +18,6 @@ from moma_cl.datasets import (
     live_rows,
     retraction_arrays,
 )
-from moma_cl.folds import assign_folds, choose_grouping, codes_of
 from moma_cl.progress import Progress
 from moma_cl.properties.table import Transform
 from moma_cl.readers.rows import Reading
@@ -25,7 +26,6 @@ from moma_cl.reconciling.reconcile import TaskState
 from moma_cl.records.records import Grouping, Segment, SegmentRole, Task
 from moma_cl.structures.checks import Refusal, check_not_constant
 from moma_cl.structures.crystals import Crystal, PackedCrystals
-from moma_cl.structures.intake import Intake, same_content, take_in
 from moma_cl.workbench import hub_of
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.store import Store

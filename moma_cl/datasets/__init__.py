@@ -1,0 +1,1 @@
+"""Datasets: segments of rows, their folds, and how new rows join them."""
