@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moma_cl.backbones.chgnet import CHGNetBackbone, CHGNetReadout
+from moma_cl.backbones.chgnet.backbone import CHGNetBackbone, CHGNetReadout
 from moma_cl.graphs.batching import collate
 from moma_cl.head import node_mean
 from moma_cl.structures.crystals import Crystal

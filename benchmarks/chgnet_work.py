@@ -17,10 +17,10 @@ import torch
 from torch.nn import functional
 
 from benchmarks.chgnet_exactness import DATA, _evenly, crystal_of
-from moma_cl.backbones.chgnet import CHGNetBackbone
-from moma_cl.backbones.chgnet_graph import CHGNetGraph
-from moma_cl.backbones.chgnet_layers import FEATURE_DIM, N_ANGULAR, N_RADIAL
-from moma_cl.backbones.fused import product
+from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
+from moma_cl.backbones.chgnet.graph import CHGNetGraph
+from moma_cl.backbones.chgnet.kernels import product
+from moma_cl.backbones.chgnet.layers import FEATURE_DIM, N_ANGULAR, N_RADIAL
 
 SETS = ("paper/mp_phonons", "paper/jarvis_2d_eform", "upstream/mp_36k")
 N_STRUCTURES = 300

@@ -23,7 +23,7 @@ from benchmarks.paper.tasks import N_SPLITS, TASKS, PaperTask
 from benchmarks.upstream.__main__ import BUILD as UPSTREAM
 from benchmarks.upstream.multitask import multitask_backbone
 from moma_cl import service
-from moma_cl.backbones.chgnet import CHGNetBackbone
+from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.fitting import (
     ADAPTED,
     ADAPTED_BACKBONE,

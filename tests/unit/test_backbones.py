@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from moma_cl.backbones.cgcnn import CGCNNBackbone
-from moma_cl.backbones.chgnet import CHGNetBackbone
+from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.backbones.registry import backbone_class, backbone_names
 from moma_cl.testing import BackboneContract
 from moma_store.errors import BackboneError
@@ -31,7 +31,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_one():
 
 def test_training_on_prepared_graphs_needs_no_pymatgen():
     script = (
-        "import sys, moma_cl.backbones.chgnet, moma_cl.backbones.cgcnn, moma_cl.graphs.batching, "
+        "import sys, moma_cl.backbones.chgnet.backbone, moma_cl.backbones.cgcnn, moma_cl.graphs.batching, "
         "moma_cl.backbones.parameters\n"
         "print(sorted({'pymatgen', 'chgnet', 'ase'} & set(sys.modules)))"
     )

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from moma_cl.backbones import chgnet_weights
-from moma_cl.backbones.chgnet import CHGNetBackbone, CHGNetReadout
+from moma_cl.backbones.chgnet import weights
+from moma_cl.backbones.chgnet.backbone import CHGNetBackbone, CHGNetReadout
 from moma_cl.graphs.batching import collate
 from moma_cl.structures.crystals import Crystal
 from moma_cl.testing import example_crystals, isolated_atom, supercell
@@ -206,23 +206,23 @@ def test_every_parameter_influences_the_features(encoder):
 
 
 def test_loading_prints_nothing(capfd):
-    chgnet_weights._package_state.cache_clear()
+    weights._package_state.cache_clear()
     CHGNetBackbone.pretrained()
     assert capfd.readouterr().out == ""
 
 
 def test_other_parameters_than_expected_are_refused(monkeypatch):
-    chgnet_weights._package_state.cache_clear()
-    monkeypatch.setattr(chgnet_weights, "DIGEST", "0" * 64)
+    weights._package_state.cache_clear()
+    monkeypatch.setattr(weights, "DIGEST", "0" * 64)
     with pytest.raises(BackboneError, match=r"install chgnet==0\.4\.2"):
         CHGNetBackbone.pretrained()
-    chgnet_weights._package_state.cache_clear()
+    weights._package_state.cache_clear()
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    chgnet_weights._package_state.cache_clear()
+    weights._package_state.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "chgnet.model", None)
     with pytest.raises(BackboneError, match="install chgnet"):
         CHGNetBackbone.pretrained()
     assert CHGNetBackbone.empty().device.type == "cpu"
-    chgnet_weights._package_state.cache_clear()
+    weights._package_state.cache_clear()

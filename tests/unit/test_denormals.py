@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from moma_cl.backbones.chgnet import CHGNetBackbone
+from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.core.denormals import without_denormals
 from moma_cl.embedding import embed
 from moma_cl.recipe import EmbeddingSettings

@@ -4,7 +4,7 @@ from torch import nn
 from torch.autograd import gradcheck
 from torch.nn import functional
 
-from moma_cl.backbones.fused import gated, gathered_sum, padded, product
+from moma_cl.backbones.chgnet.kernels import gated, gathered_sum, padded, product
 
 WIDTH = 6
 

@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from moma_cl.backbones.cgcnn import CGCNNBackbone
-from moma_cl.backbones.chgnet import CHGNetBackbone
+from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.graphs import building as graph_building
 from moma_cl.graphs.building import built
 from moma_cl.graphs.worker import entries_of

@@ -6,7 +6,7 @@ from hypothesis import given
 from torch_geometric.data import Batch, Data
 
 from moma_cl.backbones.cgcnn import CGCNNBackbone
-from moma_cl.backbones.chgnet import CHGNetBackbone
+from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.graphs.batching import GraphCache, batches_by_size, collate, graph_key, graphs_of
 from moma_cl.graphs.codec import encode
 from moma_cl.structures.crystals import Crystal, PackedCrystals

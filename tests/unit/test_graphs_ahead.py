@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from moma_cl.backbones.cgcnn import CGCNNBackbone
-from moma_cl.backbones.chgnet import CHGNetBackbone
+from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.graphs import ahead
 from moma_cl.graphs import building as graph_building
 from moma_cl.graphs.ahead import with_graphs

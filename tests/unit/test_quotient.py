@@ -11,8 +11,8 @@ from hypothesis import given, settings
 
 from moma_cl.backbones import quotient as module
 from moma_cl.backbones.cgcnn import CGCNNBackbone
-from moma_cl.backbones.chgnet import CHGNetBackbone
-from moma_cl.backbones.chgnet_graph import KINDS, CHGNetGraph, whole_graphs
+from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
+from moma_cl.backbones.chgnet.graph import KINDS, CHGNetGraph, whole_graphs
 from moma_cl.backbones.quotient import TOLERANCE, merge, unmerged
 from moma_cl.graphs.batching import collate
 from moma_cl.head import node_mean

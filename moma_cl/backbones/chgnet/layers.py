@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from moma_cl.backbones.fused import gated, gathered_sum, product
+from moma_cl.backbones.chgnet.kernels import gated, gathered_sum, product
 
 FEATURE_DIM = 64
 """Width of atom, bond and angle features."""

@@ -10,7 +10,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from moma_cl.backbones.chgnet_layers import FEATURE_DIM
+from moma_cl.backbones.chgnet.layers import FEATURE_DIM
 from moma_store.errors import BackboneError
 
 VERSION = "0.3.0"

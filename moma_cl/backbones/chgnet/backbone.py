@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from moma_cl.backbones.base import Backbone
-from moma_cl.backbones.chgnet_graph import ANGLE_CUTOFF, BOND_CUTOFF, CHGNetGraph, chgnet_graphs
-from moma_cl.backbones.chgnet_layers import (
+from moma_cl.backbones.chgnet.graph import ANGLE_CUTOFF, BOND_CUTOFF, CHGNetGraph, chgnet_graphs
+from moma_cl.backbones.chgnet.kernels import padded, product
+from moma_cl.backbones.chgnet.layers import (
     FEATURE_DIM,
     N_ANGULAR,
     N_RADIAL,
@@ -26,8 +27,7 @@ from moma_cl.backbones.chgnet_layers import (
     RadialBasis,
     table_rows,
 )
-from moma_cl.backbones.chgnet_weights import encoder_state, readout_state
-from moma_cl.backbones.fused import padded, product
+from moma_cl.backbones.chgnet.weights import encoder_state, readout_state
 from moma_cl.core.pyg import Batch
 from moma_cl.structures.crystals import Crystal
 

@@ -1,0 +1,1 @@
+"""CHGNet 0.3.0 as a backbone."""
