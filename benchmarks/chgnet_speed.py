@@ -32,7 +32,7 @@ from moma_cl.backbones.chgnet.backbone import CHGNetBackbone, CHGNetReadout
 from moma_cl.backbones.chgnet.graph import CHGNetGraph
 from moma_cl.core.denormals import without_denormals
 from moma_cl.embedding import embed
-from moma_cl.graphs import building
+from moma_cl.graphs import build
 from moma_cl.graphs.batching import GraphCache, collate, graphs_of
 from moma_cl.head import Head
 from moma_cl.recipe import EmbeddingSettings
@@ -215,7 +215,7 @@ def _building_on_all_cores() -> dict[str, Any]:
             graphs_of(crystals, CHGNetBackbone, kept)
             return time.perf_counter() - start
 
-    count = building.n_cores()
+    count = build.n_cores()
     several, one = seconds(count), seconds(1)
     label = f"graphs of {MANY} structures of {LARGE[0]} into the cache, {count} processes, and one"
     return _row(label, several, one, "s", one / several, None)

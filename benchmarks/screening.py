@@ -28,7 +28,7 @@ import torch
 from benchmarks.chgnet_speed import DATA, _peak, _pymatgen, _resident
 from moma_cl import service
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
-from moma_cl.graphs import ahead
+from moma_cl.graphs import prefetch
 from moma_cl.predicting import predictor
 from moma_cl.predicting.prediction import predict
 from moma_cl.records.records import ModuleKind

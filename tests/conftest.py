@@ -81,16 +81,16 @@ def short_recipe() -> Recipe:
 @pytest.fixture
 def graph_processes(monkeypatch):
     """The processes that are started to build graphs."""
-    from moma_cl.graphs import building
+    from moma_cl.graphs import build
 
     processes = []
-    original = building._started
+    original = build._started
 
     def start(name):
         processes.append(original(name))
         return processes[-1]
 
-    monkeypatch.setattr(building, "_started", start)
+    monkeypatch.setattr(build, "_started", start)
     return processes
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from moma_cl.backbones.base import Backbone, CrystalGraph
 from moma_cl.core.pyg import Batch, Data
-from moma_cl.graphs.building import built
+from moma_cl.graphs.build import built
 from moma_cl.graphs.cache import ByteCache
 from moma_cl.graphs.codec import decode
 from moma_cl.structures.crystals import Crystal, IntArray, PackedCrystals

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.core.pyg import Data
-from moma_cl.graphs.ahead import with_graphs
+from moma_cl.graphs.prefetch import with_graphs
 from moma_cl.predicting.explanation import Explainer, KnownRow, known_slabs
 from moma_cl.predicting.golden import require_golden
 from moma_cl.predicting.predictor import Answers, LoadedPredictor, load_predictor

@@ -7,9 +7,9 @@ import pytest
 
 from moma_cl.backbones.cgcnn import CGCNNBackbone
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
-from moma_cl.graphs import building as graph_building
-from moma_cl.graphs.building import built
-from moma_cl.graphs.worker import entries_of
+from moma_cl.graphs import build as graph_building
+from moma_cl.graphs.build import built
+from moma_cl.graphs.build_worker import entries_of
 from moma_cl.testing import example_crystals, isolated_atom
 
 CHUNKS = [list(example_crystals().values()), [isolated_atom()], list(example_crystals().values())]

@@ -8,10 +8,10 @@ import pytest
 
 from moma_cl.backbones.cgcnn import CGCNNBackbone
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
-from moma_cl.graphs import ahead
-from moma_cl.graphs import building as graph_building
-from moma_cl.graphs.ahead import with_graphs
+from moma_cl.graphs import build as graph_building
+from moma_cl.graphs import prefetch
 from moma_cl.graphs.codec import encode
+from moma_cl.graphs.prefetch import with_graphs
 from moma_cl.testing import example_crystals, isolated_atom
 
 CHUNKS = [list(example_crystals().values()), [isolated_atom()], [], [isolated_atom()] * 2] * 5
@@ -24,8 +24,8 @@ EXPECTED = [
 @pytest.fixture
 def started(graph_processes, monkeypatch):
     """Two cores and a stream that is taken for long at once, with the processes that are started."""
-    monkeypatch.setattr(ahead, "n_cores", lambda: 2)
-    monkeypatch.setattr(ahead, "_ALONE", 1)
+    monkeypatch.setattr(prefetch, "n_cores", lambda: 2)
+    monkeypatch.setattr(prefetch, "_ALONE", 1)
     return graph_processes
 
 
@@ -37,7 +37,7 @@ def at_once(monkeypatch):
         started.result()
         return iter(())
 
-    monkeypatch.setattr(ahead, "_until", wait)
+    monkeypatch.setattr(prefetch, "_until", wait)
 
 
 def taken(backbone=CHGNetBackbone):
@@ -76,7 +76,7 @@ def test_no_more_chunks_are_read_than_fit_and_stopping_ends_the_process(started,
     with closing(with_graphs(chunks(), CHGNetBackbone)) as found:
         places = [next(found)[0] for _ in range(4)]
     assert places == [0, 1, 2, 3]
-    assert read[-1] <= 3 + ahead._AHEAD
+    assert read[-1] <= 3 + prefetch._AHEAD
     assert started[0].returncode is not None
 
 
@@ -85,9 +85,9 @@ def test_short_streams_single_cores_and_unknown_backbones_start_no_process(start
         name = "unregistered"
 
     assert len(taken(Unregistered)) == len(CHUNKS)
-    monkeypatch.setattr(ahead, "n_cores", lambda: 1)
+    monkeypatch.setattr(prefetch, "n_cores", lambda: 1)
     assert taken() == EXPECTED
-    monkeypatch.setattr(ahead, "n_cores", lambda: 2)
-    monkeypatch.setattr(ahead, "_ALONE", len(CHUNKS))
+    monkeypatch.setattr(prefetch, "n_cores", lambda: 2)
+    monkeypatch.setattr(prefetch, "_ALONE", len(CHUNKS))
     assert taken() == EXPECTED
     assert started == []

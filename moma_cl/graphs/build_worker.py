@@ -1,4 +1,4 @@
-"""A process that builds graphs; see `moma_cl.graphs.building` for its owner.
+"""A process that builds graphs; see `moma_cl.graphs.build` for its owner.
 
 Messages are a length (eight bytes, big-endian) and as many bytes: crystals in, as `encode` writes
 their four arrays, and one message per graph out, the entry that goes into the cache.

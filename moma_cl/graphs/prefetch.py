@@ -1,7 +1,7 @@
 """Building the next graphs in a second process while the model works on the last ones.
 
 For streams, whose length nobody knows; what is known beforehand is built by
-`moma_cl.graphs.building`. Graphs, their order and the chunks are the same as with one process.
+`moma_cl.graphs.build`. Graphs, their order and the chunks are the same as with one process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from moma_cl.backbones.base import Backbone
 from moma_cl.core.pyg import Data
 from moma_cl.core.threads import n_cores
 from moma_cl.graphs.batching import graphs_from
-from moma_cl.graphs.building import GraphWorkers, startable
+from moma_cl.graphs.build import GraphWorkers, startable
 from moma_cl.structures.crystals import Crystal
 
 _ALONE = 4  # chunks after which a stream is taken for a long one

@@ -19,8 +19,8 @@ from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.registry import backbone_class, backbone_names
 from moma_cl.core.threads import n_cores
 from moma_cl.core.worker_process import start_worker
-from moma_cl.graphs import worker as graph_worker
-from moma_cl.graphs.worker import entries_of, receive, request_of, send
+from moma_cl.graphs import build_worker as graph_worker
+from moma_cl.graphs.build_worker import entries_of, receive, request_of, send
 from moma_cl.structures.crystals import Crystal
 
 # A worker takes seconds to import what it needs: it must have several times as long to work.
