@@ -25,7 +25,7 @@ from torch import Tensor
 
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone, CHGNetReadout
 from moma_cl.graphs.batching import collate
-from moma_cl.head import node_mean
+from moma_cl.learning.head import node_mean
 from moma_cl.structures.crystals import Crystal
 
 ROOT = Path(__file__).resolve().parents[1]

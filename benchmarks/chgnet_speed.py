@@ -31,10 +31,10 @@ from benchmarks.chgnet_exactness import DATA, _evenly, crystal_of
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone, CHGNetReadout
 from moma_cl.backbones.chgnet.graph import CHGNetGraph
 from moma_cl.core.denormals import without_denormals
-from moma_cl.embedding import embed
 from moma_cl.graphs import build
 from moma_cl.graphs.batching import GraphCache, collate, graphs_of
-from moma_cl.head import Head
+from moma_cl.learning.embedding import embed
+from moma_cl.learning.head import Head
 from moma_cl.recipe import EmbeddingSettings
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.testing import example_crystals, supercell
@@ -96,7 +96,7 @@ class _Package:
 
 
 class _Ours:
-    """Encoder, head and optimiser as :mod:`moma_cl.training` puts them together."""
+    """Encoder, head and optimiser as :mod:`moma_cl.learning.training` puts them together."""
 
     def __init__(self, adapter_width: int | None = None) -> None:
         self.encoder = CHGNetBackbone.pretrained()

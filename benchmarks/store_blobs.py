@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 
 from moma_cl.backbones.parameters import manifest_of, to_vector
 from moma_cl.backbones.registry import backbone_class
-from moma_cl.composition.merge import merge
+from moma_cl.learning.merge import merge
 from moma_cl.records.records import ModuleKind
 from moma_store.records import BlobLink
 from moma_store.store import Store

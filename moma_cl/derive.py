@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.composition.estimate import leave_one_out, winsorised
-from moma_cl.composition.weights import Weights, solve_weights
 from moma_cl.datasets.segments import TRAIN, VALIDATION, LiveRows
 from moma_cl.datasets.split import Roles, roles_of
-from moma_cl.embedding import embed, last_mean
-from moma_cl.head import Head
+from moma_cl.learning.embedding import embed, last_mean
+from moma_cl.learning.head import Head
+from moma_cl.learning.leave_one_out import leave_one_out, winsorised
+from moma_cl.learning.normaliser import Normaliser
+from moma_cl.learning.readout import NETWORKS, fit_readout
+from moma_cl.learning.training import TrainingSet, predict_graphs, train
+from moma_cl.learning.weights import Weights, solve_weights
 from moma_cl.properties.table import Transform
-from moma_cl.readout import NETWORKS, fit_readout
 from moma_cl.recipe import EstimateSettings, Recipe
 from moma_cl.reconciling.derivations import Derivation, DerivationKind
 from moma_cl.records.records import Composition, Estimate, Module, Record, Task
 from moma_cl.seen import exclusion, exclusions_together
-from moma_cl.targets import Normaliser
-from moma_cl.training import TrainingSet, predict_graphs, train
 from moma_cl.workbench import Workbench, software, threads
 from moma_store.errors import IntegrityError
 from moma_store.records import BlobLink

@@ -18,8 +18,10 @@ from moma_cl.core.threads import side_by_side
 from moma_cl.datasets.folds import cv_groups
 from moma_cl.datasets.split import Roles, roles_of
 from moma_cl.derive import PENDING_BLOB, Derived
-from moma_cl.head import Head
-from moma_cl.kernel_head import KernelChoice, KernelHead, fit_kernel_head
+from moma_cl.learning.head import Head
+from moma_cl.learning.kernel_head import KernelChoice, KernelHead, fit_kernel_head
+from moma_cl.learning.normaliser import Normaliser
+from moma_cl.learning.training import TrainingError, TrainingSet, predict_graphs, train
 from moma_cl.opinions import HEARING, Hearing, Panel, Prior
 from moma_cl.predicting.calibration import Answered, calibrate, learned_rows
 from moma_cl.predicting.golden import golden_arrays
@@ -38,8 +40,6 @@ from moma_cl.records.records import (
     Task,
 )
 from moma_cl.seen import UNSEEN_ONLY, judged_by_unseen, unseen_beside
-from moma_cl.targets import Normaliser
-from moma_cl.training import TrainingError, TrainingSet, predict_graphs, train
 from moma_cl.workbench import Workbench, software
 
 FROM_COMPOSITION = "finetuned from composition"  # of errors by start, beside those by method

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.datasets.segments import LiveRows
-from moma_cl.embedding import Embeddings
-from moma_cl.readout import Readout
+from moma_cl.learning.embedding import Embeddings
+from moma_cl.learning.readout import Readout
+from moma_cl.learning.standardisation import centre_and_spread
 from moma_cl.recipe import EmbeddingSettings
 from moma_cl.records.records import Composition, ModuleKind
-from moma_cl.standardisation import centre_and_spread
 from moma_cl.workbench import Workbench
 
 FloatArray = NDArray[np.float64]

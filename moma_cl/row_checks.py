@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from moma_cl.datasets.folds import FOLD_NAMES
 from moma_cl.datasets.segments import LiveRows
+from moma_cl.learning.normaliser import Normaliser
 from moma_cl.predicting.difficulty import N_NEIGHBOURS, left_out_errors
 from moma_cl.predicting.domain import Domain, points_of
 from moma_cl.progress import quiet
@@ -21,7 +22,6 @@ from moma_cl.properties.table import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Composition, Predictor, Task
 from moma_cl.structures.fingerprints import known_in
-from moma_cl.targets import Normaliser
 from moma_cl.workbench import Workbench, threads
 from moma_store.store import Store
 

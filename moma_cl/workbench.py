@@ -26,14 +26,14 @@ from moma_cl.backbones.parameters import (
     to_vector,
 )
 from moma_cl.backbones.registry import backbone_class
-from moma_cl.composition.merge import merge
 from moma_cl.core.pyg import Data
 from moma_cl.datasets.segments import LiveRows, SegmentRows, content_of, live_rows
-from moma_cl.embedding import embed
 from moma_cl.graphs.batching import GraphCache, graphs_of
 from moma_cl.graphs.cache import ByteCache
+from moma_cl.learning.embedding import embed
+from moma_cl.learning.merge import merge
+from moma_cl.learning.readout import Readout
 from moma_cl.progress import Progress
-from moma_cl.readout import Readout
 from moma_cl.recipe import EmbeddingSettings
 from moma_cl.records.records import Composition, Dataset, Hub, Module, ModuleKind, Segment
 from moma_cl.structures.crystals import Crystal

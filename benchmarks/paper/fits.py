@@ -23,9 +23,9 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from moma_cl import fitting
 from moma_cl.backbones.base import Backbone
-from moma_cl.head import Head
+from moma_cl.learning.head import Head
+from moma_cl.learning.training import TrainingReport, TrainingSet, train
 from moma_cl.recipe import TrainingSettings
-from moma_cl.training import TrainingReport, TrainingSet, train
 
 Progress = Callable[[int, int], None]
 

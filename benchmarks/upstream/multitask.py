@@ -25,12 +25,12 @@ from moma_cl.backbones.base import Backbone
 from moma_cl.core.pyg import Batch, Data
 from moma_cl.derive import PENDING_BLOB
 from moma_cl.graphs.batching import GraphCache, graphs_of
-from moma_cl.head import Head
+from moma_cl.learning.head import Head
+from moma_cl.learning.normaliser import Normaliser
+from moma_cl.learning.training import TrainingReport, TrainingSet, train
 from moma_cl.progress import quiet
 from moma_cl.properties.table import canonical_property
 from moma_cl.records.records import Module, ModuleKind
-from moma_cl.targets import Normaliser
-from moma_cl.training import TrainingReport, TrainingSet, train
 from moma_cl.workbench import Workbench, software
 from moma_store.store import Store
 

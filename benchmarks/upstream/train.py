@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from benchmarks.upstream.rows import Materials, UpstreamRows, upstream_rows
 from benchmarks.upstream.tasks import UpstreamTask
 from moma_cl.derive import PENDING_BLOB
-from moma_cl.embedding import embed
 from moma_cl.graphs.batching import GraphCache, graphs_of
-from moma_cl.head import Head
+from moma_cl.learning.embedding import embed
+from moma_cl.learning.head import Head
+from moma_cl.learning.normaliser import Normaliser
+from moma_cl.learning.readout import fit_readout
+from moma_cl.learning.training import TrainingSet, predict_graphs, train
 from moma_cl.progress import quiet
 from moma_cl.properties.table import canonical_property, canonical_unit
-from moma_cl.readout import fit_readout
 from moma_cl.recipe import EmbeddingSettings, ModuleSettings
 from moma_cl.records.records import Module, ModuleKind
-from moma_cl.targets import Normaliser
-from moma_cl.training import TrainingSet, predict_graphs, train
 from moma_cl.workbench import Workbench, software
 from moma_store.store import Store
 

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.composition.estimate import repeated
-from moma_cl.kernel_head import distances as squared_distances
-from moma_cl.kernel_head import matern
+from moma_cl.learning.kernel_head import distances as squared_distances
+from moma_cl.learning.kernel_head import matern
+from moma_cl.learning.leave_one_out import repeated
+from moma_cl.learning.standardisation import centre_and_spread
 from moma_cl.predicting.domain import Domain, Neighbours
-from moma_cl.standardisation import centre_and_spread
 
 FloatArray = NDArray[np.float64]
 

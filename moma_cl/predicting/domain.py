@@ -9,8 +9,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.embedding import last_extremes, last_moments
-from moma_cl.standardisation import centre_and_spread
+from moma_cl.learning.embedding import last_extremes, last_moments
+from moma_cl.learning.standardisation import centre_and_spread
 
 FloatArray = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -312,7 +312,7 @@ def points_of(
     Parameters
     ----------
     embeddings
-        What :func:`moma_cl.embedding.embed` gives, shape ``(n_structures, n_features)``.
+        What :func:`moma_cl.learning.embedding.embed` gives, shape ``(n_structures, n_features)``.
     feature_dim
         Width of the node features.
     version

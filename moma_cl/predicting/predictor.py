@@ -16,9 +16,11 @@ from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.parameters import ParameterVector, load_vector
 from moma_cl.core.pyg import Data
 from moma_cl.core.threads import side_by_side
-from moma_cl.embedding import Embeddings, embed
-from moma_cl.head import Head
-from moma_cl.kernel_head import KernelHead
+from moma_cl.learning.embedding import Embeddings, embed
+from moma_cl.learning.head import Head
+from moma_cl.learning.kernel_head import KernelHead
+from moma_cl.learning.normaliser import Normaliser
+from moma_cl.learning.training import predict_graphs
 from moma_cl.opinions import Hearing, Panel, Prior
 from moma_cl.predicting.difficulty import N_NEIGHBOURS, Difficulty
 from moma_cl.predicting.domain import Domain, Neighbours, points_of
@@ -26,8 +28,6 @@ from moma_cl.predicting.intervals import conformal_quantile, cross_validation_in
 from moma_cl.properties.table import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Calibration, Composition, Method, ModuleKind, Predictor, Task
-from moma_cl.targets import Normaliser
-from moma_cl.training import predict_graphs
 from moma_cl.workbench import Workbench, threads
 from moma_store.errors import BackboneError
 

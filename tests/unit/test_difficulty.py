@@ -48,9 +48,9 @@ def test_left_out_errors_are_those_of_fitting_again_without_the_row():
     groups = np.arange(30)
     groups[[4, 9, 17]] = 4
     errors = left_out_errors(embeddings, targets, groups)
-    from moma_cl.kernel_head import distances, matern
+    from moma_cl.learning.kernel_head import distances, matern
+    from moma_cl.learning.standardisation import centre_and_spread
     from moma_cl.predicting.difficulty import LENGTH_SCALE, RIDGE
-    from moma_cl.standardisation import centre_and_spread
 
     centre, spread = centre_and_spread(embeddings)
     rows = (embeddings - centre) / spread

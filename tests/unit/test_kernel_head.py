@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from moma_cl.kernel_head import KernelHead, fit_kernel_head, matern
+from moma_cl.learning.kernel_head import KernelHead, fit_kernel_head, matern
 from moma_cl.recipe import KernelSettings
 
 SETTINGS = KernelSettings()

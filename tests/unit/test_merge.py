@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from moma_cl.composition import merge as module
-from moma_cl.composition.merge import merge
+from moma_cl.learning import merge as module
+from moma_cl.learning.merge import merge
 from moma_store.errors import InvalidInputError
 from moma_store.store import Store
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from moma_cl import service
-from moma_cl.kernel_head import KernelHead, fit_kernel_head
+from moma_cl.learning.kernel_head import KernelHead, fit_kernel_head
 from moma_cl.opinions import MOST_DEVIATIONS, Hearing, Prior
 from moma_cl.predicting.prediction import predict
 from moma_cl.recipe import KernelSettings

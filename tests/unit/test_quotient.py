@@ -15,7 +15,7 @@ from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.backbones.chgnet.graph import KINDS, CHGNetGraph, whole_graphs
 from moma_cl.backbones.quotient import TOLERANCE, merge, unmerged
 from moma_cl.graphs.batching import collate
-from moma_cl.head import node_mean
+from moma_cl.learning.head import node_mean
 from moma_cl.structures.crystals import Crystal
 from moma_cl.testing import example_crystals, isolated_atom, supercell
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from moma_cl.readout import Readout, fit_readout
+from moma_cl.learning.readout import Readout, fit_readout
 
 
 @pytest.fixture

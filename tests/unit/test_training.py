@@ -8,10 +8,10 @@ import torch
 
 from moma_cl.backbones.cgcnn import CGCNNBackbone
 from moma_cl.graphs.batching import graphs_of
-from moma_cl.head import Head
+from moma_cl.learning.head import Head
+from moma_cl.learning.training import TrainingError, TrainingSet, predict_graphs, train
 from moma_cl.readers.structure_json import crystal_from_document
 from moma_cl.recipe import TrainingSettings
-from moma_cl.training import TrainingError, TrainingSet, predict_graphs, train
 
 SETTINGS = TrainingSettings(epochs=30, batch_size=8, patience=30)
 

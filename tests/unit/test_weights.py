@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import nnls
 
-from moma_cl.composition.weights import duality_gap, solve_weights
+from moma_cl.learning.weights import duality_gap, solve_weights
 
 
 def independent(generator, n_rows, n_modules, targets, spread):

@@ -13,7 +13,7 @@ from moma_cl.backbones.base import Backbone
 from moma_cl.core.denormals import without_denormals
 from moma_cl.core.pyg import Batch, Data
 from moma_cl.graphs.batching import batches_by_size, collate
-from moma_cl.head import mean_and_deviation
+from moma_cl.learning.head import mean_and_deviation
 from moma_cl.recipe import EmbeddingSettings
 
 N_STATISTICS = 4  # mean, deviation, smallest, largest

@@ -16,7 +16,7 @@ from moma_cl.backbones.base import Backbone
 from moma_cl.core.denormals import without_denormals
 from moma_cl.core.pyg import Data
 from moma_cl.graphs.batching import batches_by_size, collate
-from moma_cl.head import Head
+from moma_cl.learning.head import Head
 from moma_cl.recipe import TrainingSettings
 from moma_store.errors import MomaError
 

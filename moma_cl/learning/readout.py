@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from moma_cl.standardisation import centre_and_spread
+from moma_cl.learning.standardisation import centre_and_spread
 
 FloatArray = NDArray[np.float64]
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.composition.estimate import repeated
+from moma_cl.learning.leave_one_out import repeated
+from moma_cl.learning.standardisation import centre_and_spread
 from moma_cl.recipe import KernelSettings
-from moma_cl.standardisation import centre_and_spread
 
 FloatArray = NDArray[np.float64]
 

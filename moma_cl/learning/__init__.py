@@ -1,0 +1,1 @@
+"""Learning from arrays alone: no store, no task, no chemistry."""
