@@ -29,7 +29,7 @@ from moma_cl.recipe import EstimateSettings, Recipe
 from moma_cl.reconciling.composer import Composer
 from moma_cl.reconciling.derivations import Derivation, DerivationKind
 from moma_cl.records.records import Composition, ModuleKind
-from moma_cl.workbench import Workbench
+from moma_cl.workspace.workspace import Workbench
 from moma_store.store import Store
 
 N_MODULES = 18

@@ -24,7 +24,7 @@ from moma_cl.predicting.prediction import predict
 from moma_cl.predicting.predictor import LoadedPredictor, load_predictor
 from moma_cl.progress import quiet
 from moma_cl.records.records import ModuleKind, Task
-from moma_cl.workbench import Workbench
+from moma_cl.workspace.workspace import Workbench
 from moma_store.store import Store
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

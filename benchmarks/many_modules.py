@@ -25,7 +25,7 @@ from moma_cl.recipes import set_recipe
 from moma_cl.reconciling import reconcile
 from moma_cl.reconciling.executors import ExecutorKind, ExecutorSettings, open_executor
 from moma_cl.records.records import Composition, Method, ModuleKind, Predictor
-from moma_cl.workbench import Workbench
+from moma_cl.workspace.workspace import Workbench
 from moma_store.store import Store
 
 N_MODULES = 500

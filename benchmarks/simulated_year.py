@@ -34,7 +34,7 @@ from moma_cl.datasets.segments import SegmentRows
 from moma_cl.progress import quiet
 from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings
 from moma_cl.records.records import Dataset, ModuleKind
-from moma_cl.workbench import Workbench
+from moma_cl.workspace.workspace import Workbench
 from moma_store.errors import AlreadyExistsError, BusyError, NotFoundError
 from moma_store.store import Store
 

@@ -22,7 +22,7 @@ from moma_cl.recipe import EstimateSettings, Recipe
 from moma_cl.reconciling.derivations import Derivation, DerivationKind
 from moma_cl.records.records import Composition, Estimate, Module, Record, Task
 from moma_cl.seen import exclusion, exclusions_together
-from moma_cl.workbench import Workbench, software, threads
+from moma_cl.workspace.workspace import Workbench, software, threads
 from moma_store.errors import IntegrityError
 from moma_store.records import BlobLink
 

@@ -40,7 +40,7 @@ from moma_cl.records.records import (
     Task,
 )
 from moma_cl.seen import UNSEEN_ONLY, judged_by_unseen, unseen_beside
-from moma_cl.workbench import Workbench, software
+from moma_cl.workspace.workspace import Workbench, software
 
 FROM_COMPOSITION = "finetuned from composition"  # of errors by start, beside those by method
 FROM_BACKBONE = "finetuned from backbone"

@@ -23,7 +23,7 @@ from moma_cl.learning.readout import Readout
 from moma_cl.learning.standardisation import centre_and_spread
 from moma_cl.recipe import EmbeddingSettings
 from moma_cl.records.records import Composition, ModuleKind
-from moma_cl.workbench import Workbench
+from moma_cl.workspace.workspace import Workbench
 
 FloatArray = NDArray[np.float64]
 

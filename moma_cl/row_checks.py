@@ -22,7 +22,7 @@ from moma_cl.properties.table import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Composition, Predictor, Task
 from moma_cl.structures.fingerprints import known_in
-from moma_cl.workbench import Workbench, threads
+from moma_cl.workspace.workspace import Workbench, threads
 from moma_store.store import Store
 
 FloatArray = NDArray[np.float64]

@@ -17,7 +17,7 @@ from moma_cl.datasets.split import Roles
 from moma_cl.properties.table import same_or_determines
 from moma_cl.records.records import Calibration, Composition, Module, ModuleKind, Predictor, Task
 from moma_cl.structures.fingerprints import known_in
-from moma_cl.workbench import Workbench
+from moma_cl.workspace.workspace import Workbench
 
 TOLERANT = 2  # version of estimates from which on a module may have seen some rows that judge
 UNSEEN_ONLY = 3  # version of predictors from which on only the others judge

@@ -11,7 +11,7 @@ from moma_cl.reconciling.promotion import compare
 from moma_cl.reconciling.reconcile import task_names, task_state
 from moma_cl.records.records import Composition, Predictor
 from moma_cl.records.tasks import champions
-from moma_cl.workbench import Workbench
+from moma_cl.workspace.workspace import Workbench
 from moma_store.store import Store
 
 BACKBONE = "backbone"

@@ -31,7 +31,7 @@ from moma_cl.learning.training import TrainingReport, TrainingSet, train
 from moma_cl.progress import quiet
 from moma_cl.properties.table import canonical_property
 from moma_cl.records.records import Module, ModuleKind
-from moma_cl.workbench import Workbench, software
+from moma_cl.workspace.workspace import Workbench, software
 from moma_store.store import Store
 
 NAME = "multitask"

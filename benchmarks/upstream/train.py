@@ -24,7 +24,7 @@ from moma_cl.progress import quiet
 from moma_cl.properties.table import canonical_property, canonical_unit
 from moma_cl.recipe import EmbeddingSettings, ModuleSettings
 from moma_cl.records.records import Module, ModuleKind
-from moma_cl.workbench import Workbench, software
+from moma_cl.workspace.workspace import Workbench, software
 from moma_store.store import Store
 
 GRAPHS = Path("build/upstream/graphs")

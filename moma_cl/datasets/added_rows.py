@@ -26,7 +26,7 @@ from moma_cl.reconciling.reconcile import TaskState
 from moma_cl.records.records import Grouping, Segment, SegmentRole, Task
 from moma_cl.structures.checks import Refusal, check_not_constant
 from moma_cl.structures.crystals import Crystal, PackedCrystals
-from moma_cl.workbench import hub_of
+from moma_cl.workspace.workspace import hub_of
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.store import Store
 

@@ -17,7 +17,7 @@ from moma_cl.readers.rows import Reading
 from moma_cl.readers.target_column import Units
 from moma_cl.records.records import Grouping
 from moma_cl.structures.checks import Refusal
-from moma_cl.workbench import hub_of
+from moma_cl.workspace.workspace import hub_of
 from moma_store.errors import AlreadyExistsError
 from moma_store.store import Store
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from moma_cl.predicting.domain import Neighbours
-    from moma_cl.workbench import Workbench
+    from moma_cl.workspace.workspace import Workbench
     from moma_store.store import Store
 
 _DIGITS = 12  # of a digest that stands for a module without a name

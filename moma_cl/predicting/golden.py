@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from moma_cl.predicting.predictor import LoadedPredictor, assembled
 from moma_cl.records.records import Predictor
 from moma_cl.structures.crystals import PackedCrystals
-from moma_cl.workbench import Workbench, software
+from moma_cl.workspace.workspace import Workbench, software
 from moma_store.errors import MomaError
 
 logger = logging.getLogger(__name__)

@@ -27,7 +27,7 @@ from moma_cl.structures.checks import RowError, check_crystals
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.structures.elements import SYMBOLS
 from moma_cl.structures.vacuum import with_vacuum
-from moma_cl.workbench import Workbench
+from moma_cl.workspace.workspace import Workbench
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.store import Store
 

@@ -28,7 +28,7 @@ from moma_cl.predicting.intervals import conformal_quantile, cross_validation_in
 from moma_cl.properties.table import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Calibration, Composition, Method, ModuleKind, Predictor, Task
-from moma_cl.workbench import Workbench, threads
+from moma_cl.workspace.workspace import Workbench, threads
 from moma_store.errors import BackboneError
 
 BESIDE = "backbone_"

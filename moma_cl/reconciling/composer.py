@@ -22,7 +22,7 @@ from moma_store.errors import BusyError, MomaError, StorageError
 if TYPE_CHECKING:
     from moma_cl.derive import Derived
     from moma_cl.reconciling.executors import Executor
-    from moma_cl.workbench import Workbench
+    from moma_cl.workspace.workspace import Workbench
     from moma_store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -346,7 +346,7 @@ class Composer:
 
     def _workbench(self) -> Workbench:
         if self._bench is None:
-            from moma_cl.workbench import Workbench
+            from moma_cl.workspace.workspace import Workbench
 
             self._bench = Workbench(store=self.store, progress=self.progress)
         return self._bench

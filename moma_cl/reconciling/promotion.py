@@ -12,7 +12,7 @@ from moma_cl.predicting.predictor import load_predictor
 from moma_cl.properties.table import Transform
 from moma_cl.records.records import Calibration, Predictor, Task
 from moma_cl.seen import behind, seen_by
-from moma_cl.workbench import Workbench
+from moma_cl.workspace.workspace import Workbench
 
 FloatArray = NDArray[np.float64]
 

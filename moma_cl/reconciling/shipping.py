@@ -23,7 +23,7 @@ from moma_store.records import BlobLink, JsonObject
 
 if TYPE_CHECKING:
     from moma_cl.derive import Derived
-    from moma_cl.workbench import Workbench
+    from moma_cl.workspace.workspace import Workbench
     from moma_store.bases import AnyArray
     from moma_store.blob_reader import Blob
     from moma_store.store import Store
@@ -81,7 +81,7 @@ def ship(store: Store, derivation: Derivation, *, pass_id: str = "") -> Shipment
     Shipment
         The derivation, with the records it reads.
     """
-    from moma_cl.workbench import software
+    from moma_cl.workspace.workspace import software
 
     records: dict[str, JsonObject] = {}
     ahead = [digest for digests in derivation.reads.values() for digest in digests]
@@ -157,7 +157,7 @@ class _Desk:
     _bench: Workbench | None = None
 
     def bench(self, shipment: Shipment) -> Workbench:
-        from moma_cl.workbench import Workbench
+        from moma_cl.workspace.workspace import Workbench
 
         if self._bench is None or self._shipped is None or self._pass_id != shipment.pass_id:
             if self._bench is not None:
@@ -208,7 +208,7 @@ def compute(shipment: Shipment) -> tuple[Derived, float]:
 def _check_here(shipment: Shipment) -> None:
     import platform
 
-    from moma_cl.workbench import software
+    from moma_cl.workspace.workspace import software
 
     if not Path(shipment.objects).is_dir():
         raise ExecutorError(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from moma_cl.predicting.predictor import LoadedPredictor
-    from moma_cl.workbench import Workbench
+    from moma_cl.workspace.workspace import Workbench
     from moma_store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def watch(store: Store, *, progress: Progress, only: Collection[str] | None = No
     due = [derivation for name in names if (derivation := _due(store, name)) is not None]
     if not due:
         return []
-    from moma_cl.workbench import Workbench
+    from moma_cl.workspace.workspace import Workbench
 
     done = []
     with Workbench(store=store, progress=progress) as bench:

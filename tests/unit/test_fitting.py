@@ -16,7 +16,7 @@ from moma_cl.predicting.predictor import load_predictor
 from moma_cl.progress import quiet
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import ModuleKind, Predictor
-from moma_cl.workbench import Workbench
+from moma_cl.workspace.workspace import Workbench
 from moma_store.store import Store
 
 

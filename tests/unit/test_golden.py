@@ -14,7 +14,7 @@ from moma_cl.predicting.predictor import LoadedPredictor, load_predictor
 from moma_cl.progress import quiet
 from moma_cl.recipe import PredictorSettings
 from moma_cl.records.records import ModuleKind
-from moma_cl.workbench import Workbench
+from moma_cl.workspace.workspace import Workbench
 from moma_store.store import Store
 
 

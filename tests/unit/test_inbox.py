@@ -14,7 +14,7 @@ from moma_cl.progress import quiet
 from moma_cl.records.records import Dataset, Segment
 from moma_cl.running import deliveries, inbox
 from moma_cl.running.sources import content_digest, signature
-from moma_cl.workbench import Workbench
+from moma_cl.workspace.workspace import Workbench
 from moma_store.errors import StorageError
 from moma_store.store import Store
 

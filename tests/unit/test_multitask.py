@@ -13,7 +13,7 @@ from moma_cl.progress import quiet
 from moma_cl.recipe import PredictorSettings
 from moma_cl.recipes import set_recipe
 from moma_cl.records.records import Composition, Drift, Module, ModuleKind, Predictor
-from moma_cl.workbench import Workbench
+from moma_cl.workspace.workspace import Workbench
 from moma_store.records import record_link
 from moma_store.store import Store
 

@@ -21,7 +21,7 @@ from moma_cl.reconciling.composer import Composer
 from moma_cl.reconciling.reconcile import training_point
 from moma_cl.records import tasks
 from moma_cl.records.records import Composition, Dataset, Estimate, ModuleKind
-from moma_cl.workbench import Workbench
+from moma_cl.workspace.workspace import Workbench
 from moma_store.errors import (
     AlreadyExistsError,
     InvalidInputError,

@@ -11,7 +11,7 @@ from moma_cl.progress import quiet
 from moma_cl.recipe import PredictorSettings
 from moma_cl.records.records import Composition, Module, ModuleKind, Predictor, Task
 from moma_cl.structures.fingerprints import known_in
-from moma_cl.workbench import Workbench
+from moma_cl.workspace.workspace import Workbench
 from moma_store.store import Store
 
 FOLDS = ("train", "train", "validation", "held-out")

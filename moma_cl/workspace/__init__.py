@@ -1,0 +1,1 @@
+"""What derivations and predictors read of a hub, loaded once."""
