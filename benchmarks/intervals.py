@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from moma_cl import service
 from moma_cl.datasets.split import roles_of
-from moma_cl.predicting.intervals import conformal_quantile
 from moma_cl.predicting.prediction import predict
-from moma_cl.predicting.predictor import LoadedPredictor, load_predictor
+from moma_cl.predictors.intervals import conformal_quantile
+from moma_cl.predictors.predictor import LoadedPredictor, load_predictor
 from moma_cl.progress import quiet
 from moma_cl.records.records import ModuleKind, Task
 from moma_cl.workspace.workspace import Workbench

@@ -29,8 +29,8 @@ from benchmarks.chgnet_speed import DATA, _peak, _pymatgen, _resident
 from moma_cl import service
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.graphs import prefetch
-from moma_cl.predicting import predictor
 from moma_cl.predicting.prediction import predict
+from moma_cl.predictors import predictor
 from moma_cl.records.records import ModuleKind
 
 COUNT = int(os.environ.get("MOMA_CL_BENCH_STRUCTURES", "10000"))

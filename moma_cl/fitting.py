@@ -22,10 +22,10 @@ from moma_cl.learning.head import Head
 from moma_cl.learning.kernel_head import KernelChoice, KernelHead, fit_kernel_head
 from moma_cl.learning.normaliser import Normaliser
 from moma_cl.learning.training import TrainingError, TrainingSet, predict_graphs, train
-from moma_cl.opinions import HEARING, Hearing, Panel, Prior
-from moma_cl.predicting.calibration import Answered, calibrate, learned_rows
-from moma_cl.predicting.golden import golden_arrays
-from moma_cl.predicting.predictor import ADAPTERS, BESIDE, head_vector
+from moma_cl.predictors.calibration import Answered, calibrate, learned_rows
+from moma_cl.predictors.golden import golden_arrays
+from moma_cl.predictors.opinions import HEARING, Hearing, Panel, Prior
+from moma_cl.predictors.predictor import ADAPTERS, BESIDE, head_vector
 from moma_cl.progress import Progress
 from moma_cl.properties.table import Transform
 from moma_cl.recipe import Recipe

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from moma_cl.datasets.folds import FOLD_NAMES
 from moma_cl.datasets.segments import LiveRows
 from moma_cl.learning.normaliser import Normaliser
-from moma_cl.predicting.difficulty import N_NEIGHBOURS, left_out_errors
-from moma_cl.predicting.domain import Domain, points_of
+from moma_cl.predictors.difficulty import N_NEIGHBOURS, left_out_errors
+from moma_cl.predictors.domain import Domain, points_of
 from moma_cl.progress import quiet
 from moma_cl.properties.table import Transform
 from moma_cl.recipe import Recipe

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from moma_cl.demonstration.data import MEASURED, Elements, Measured
-from moma_cl.predicting.domain import Applicability
 from moma_cl.predicting.prediction import PredictedRow
+from moma_cl.predictors.domain import Applicability
 from moma_cl.reconciling.composer import Done
 from moma_cl.service import HubMade, RowsTaken
 from moma_cl.standing import BACKBONE, Gain, Standing, three_digits

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from moma_cl.backbones.base import Backbone
 from moma_cl.core.pyg import Data
 from moma_cl.graphs.prefetch import with_graphs
-from moma_cl.predicting.explanation import Explainer, KnownRow, known_slabs
-from moma_cl.predicting.golden import require_golden
-from moma_cl.predicting.predictor import Answers, LoadedPredictor, load_predictor
+from moma_cl.predictors.explanation import Explainer, KnownRow, known_slabs
+from moma_cl.predictors.golden import require_golden
+from moma_cl.predictors.predictor import Answers, LoadedPredictor, load_predictor
 from moma_cl.progress import Progress, quiet
 from moma_cl.readers.dispatch import Reading, Row, read_rows
 from moma_cl.readers.rows import ISOLATED, REMARKS, SLAB

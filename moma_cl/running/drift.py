@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from moma_cl.predicting.predictor import LoadedPredictor
+    from moma_cl.predictors.predictor import LoadedPredictor
     from moma_cl.workspace.workspace import Workbench
     from moma_store.store import Store
 
@@ -161,7 +161,7 @@ def _derivation(state: TaskState, champion: str) -> Derivation:
 
 
 def _measured(bench: Workbench, derivation: Derivation) -> Drift:
-    from moma_cl.predicting.predictor import load_predictor
+    from moma_cl.predictors.predictor import load_predictor
 
     champion, dataset = derivation.inputs["predictor"], derivation.inputs["dataset"]
     record = Predictor.from_doc(bench.store.record(champion))

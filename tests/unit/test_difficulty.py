@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from moma_cl.datasets.split import Roles
-from moma_cl.predicting.calibration import Answered, calibrate
-from moma_cl.predicting.difficulty import N_NEIGHBOURS, Difficulty, left_out_errors
-from moma_cl.predicting.domain import Domain, points_of
-from moma_cl.predicting.intervals import conformal_quantile
+from moma_cl.predictors.calibration import Answered, calibrate
+from moma_cl.predictors.difficulty import N_NEIGHBOURS, Difficulty, left_out_errors
+from moma_cl.predictors.domain import Domain, points_of
+from moma_cl.predictors.intervals import conformal_quantile
 from moma_cl.recipe import PredictorSettings
 from moma_cl.records.records import Calibration
 
@@ -50,7 +50,7 @@ def test_left_out_errors_are_those_of_fitting_again_without_the_row():
     errors = left_out_errors(embeddings, targets, groups)
     from moma_cl.learning.kernel_head import distances, matern
     from moma_cl.learning.standardisation import centre_and_spread
-    from moma_cl.predicting.difficulty import LENGTH_SCALE, RIDGE
+    from moma_cl.predictors.difficulty import LENGTH_SCALE, RIDGE
 
     centre, spread = centre_and_spread(embeddings)
     rows = (embeddings - centre) / spread

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from moma_cl.predicting.domain import Applicability, Domain
+from moma_cl.predictors.domain import Applicability, Domain
 
 
 def test_known_structures_are_mostly_inside_and_far_ones_outside():

@@ -12,7 +12,7 @@ import pytest
 from moma_cl import fitting, service
 from moma_cl.core import threads
 from moma_cl.learning.training import TrainingError
-from moma_cl.predicting.predictor import load_predictor
+from moma_cl.predictors.predictor import load_predictor
 from moma_cl.progress import quiet
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import ModuleKind, Predictor

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from moma_cl import service
-from moma_cl.predicting import golden
-from moma_cl.predicting.golden import ChangedAnswersError, golden_check
 from moma_cl.predicting.prediction import predict
-from moma_cl.predicting.predictor import LoadedPredictor, load_predictor
+from moma_cl.predictors import golden
+from moma_cl.predictors.golden import ChangedAnswersError, golden_check
+from moma_cl.predictors.predictor import LoadedPredictor, load_predictor
 from moma_cl.progress import quiet
 from moma_cl.recipe import PredictorSettings
 from moma_cl.records.records import ModuleKind

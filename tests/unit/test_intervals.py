@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from moma_cl.predicting.intervals import conformal_quantile, cross_validation_interval
+from moma_cl.predictors.intervals import conformal_quantile, cross_validation_interval
 
 
 def test_conformal_intervals_cover_new_rows_as_promised():

@@ -8,7 +8,7 @@ import pytest
 from moma_cl import fitting, seen, service
 from moma_cl.datasets.segments import TRAIN, VALIDATION
 from moma_cl.predicting.prediction import predict
-from moma_cl.predicting.predictor import load_predictor
+from moma_cl.predictors.predictor import load_predictor
 from moma_cl.progress import quiet
 from moma_cl.recipe import PredictorSettings
 from moma_cl.recipes import set_recipe

@@ -7,8 +7,8 @@ import pytest
 
 from moma_cl import service
 from moma_cl.learning.kernel_head import KernelHead, fit_kernel_head
-from moma_cl.opinions import MOST_DEVIATIONS, Hearing, Prior
 from moma_cl.predicting.prediction import predict
+from moma_cl.predictors.opinions import MOST_DEVIATIONS, Hearing, Prior
 from moma_cl.recipe import KernelSettings
 from moma_cl.records.records import ModuleKind, Predictor
 from moma_store.store import Store

@@ -21,10 +21,10 @@ from moma_cl.learning.head import Head
 from moma_cl.learning.kernel_head import KernelHead
 from moma_cl.learning.normaliser import Normaliser
 from moma_cl.learning.training import predict_graphs
-from moma_cl.opinions import Hearing, Panel, Prior
-from moma_cl.predicting.difficulty import N_NEIGHBOURS, Difficulty
-from moma_cl.predicting.domain import Domain, Neighbours, points_of
-from moma_cl.predicting.intervals import conformal_quantile, cross_validation_interval
+from moma_cl.predictors.difficulty import N_NEIGHBOURS, Difficulty
+from moma_cl.predictors.domain import Domain, Neighbours, points_of
+from moma_cl.predictors.intervals import conformal_quantile, cross_validation_interval
+from moma_cl.predictors.opinions import Hearing, Panel, Prior
 from moma_cl.properties.table import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Calibration, Composition, Method, ModuleKind, Predictor, Task

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moma_cl.datasets.split import Roles
-from moma_cl.predicting.difficulty import N_NEIGHBOURS, Difficulty, left_out_errors
-from moma_cl.predicting.domain import MEASURES, Domain, points_of
-from moma_cl.predicting.intervals import conformal_quantile
+from moma_cl.predictors.difficulty import N_NEIGHBOURS, Difficulty, left_out_errors
+from moma_cl.predictors.domain import MEASURES, Domain, points_of
+from moma_cl.predictors.intervals import conformal_quantile
 from moma_cl.recipe import PredictorSettings
 
 FloatArray = NDArray[np.float64]

@@ -22,7 +22,7 @@ from moma_cl.learning.kernel_head import distances as squared_distances
 from moma_cl.learning.kernel_head import matern
 from moma_cl.learning.leave_one_out import repeated
 from moma_cl.learning.standardisation import centre_and_spread
-from moma_cl.predicting.domain import Domain, Neighbours
+from moma_cl.predictors.domain import Domain, Neighbours
 
 FloatArray = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.predicting.predictor import LoadedPredictor, assembled
+from moma_cl.predictors.predictor import LoadedPredictor, assembled
 from moma_cl.records.records import Predictor
 from moma_cl.structures.crystals import PackedCrystals
 from moma_cl.workspace.workspace import Workbench, software

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from moma_cl.datasets.segments import LiveRows
 from moma_cl.datasets.split import roles_of
-from moma_cl.predicting.predictor import LoadedPredictor
+from moma_cl.predictors.predictor import LoadedPredictor
 from moma_cl.records.records import Composition, Task
 from moma_cl.records.ref_history import Past
 from moma_cl.standing import BACKBONE
@@ -21,7 +21,7 @@ from moma_cl.structures.vacuum import with_vacuum
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from moma_cl.predicting.domain import Neighbours
+    from moma_cl.predictors.domain import Neighbours
     from moma_cl.workspace.workspace import Workbench
     from moma_store.store import Store
 

@@ -1,0 +1,1 @@
+"""A fitted predictor in memory: its arrays, intervals, domain and explanation."""
