@@ -24,10 +24,10 @@ from benchmarks.upstream import multitask
 from moma_cl import service
 from moma_cl.adoption import Weights, add_module
 from moma_cl.backbones.parameters import ParameterManifest
+from moma_cl.derivations.keys import Derivation, DerivationKind
 from moma_cl.progress import quiet
 from moma_cl.recipe import EstimateSettings, Recipe
 from moma_cl.reconciling.composer import Composer
-from moma_cl.reconciling.derivations import Derivation, DerivationKind
 from moma_cl.records.records import Composition, ModuleKind
 from moma_cl.workspace.workspace import Workbench
 from moma_store.store import Store

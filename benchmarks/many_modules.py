@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.arrivals import Composing, bring, mixed_modules
 from benchmarks.paper.tasks import TASKS, PaperTask
 from moma_cl import service
-from moma_cl.derive import derive
+from moma_cl.derivations.derive import derive
 from moma_cl.progress import quiet
 from moma_cl.recipes import set_recipe
 from moma_cl.reconciling import reconcile

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from moma_cl.derivations.promotion import compare
 from moma_cl.progress import quiet
-from moma_cl.reconciling.promotion import compare
 from moma_cl.reconciling.reconcile import task_names, task_state
 from moma_cl.records.records import Composition, Predictor
 from moma_cl.records.tasks import champions

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from moma_cl.reconciling.derivations import Derivation, DerivationKind
+from moma_cl.derivations.keys import Derivation, DerivationKind
 from moma_cl.reconciling.reconcile import Reads, walk
 from moma_store.catalogue import Snapshot
 from moma_store.collection import Collected, collect

@@ -24,7 +24,7 @@ from benchmarks.upstream.__main__ import BUILD as UPSTREAM
 from benchmarks.upstream.multitask import multitask_backbone
 from moma_cl import service
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
-from moma_cl.fitting import (
+from moma_cl.derivations.predictor import (
     ADAPTED,
     ADAPTED_BACKBONE,
     ADAPTED_COMPOSITION,

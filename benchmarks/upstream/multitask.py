@@ -23,7 +23,7 @@ from benchmarks.upstream.train import GRAPHS, SETTINGS, counting, parts_of
 from moma_cl import service
 from moma_cl.backbones.base import Backbone
 from moma_cl.core.pyg import Batch, Data
-from moma_cl.derive import PENDING_BLOB
+from moma_cl.derivations.derive import PENDING_BLOB
 from moma_cl.graphs.batching import GraphCache, graphs_of
 from moma_cl.learning.head import Head
 from moma_cl.learning.normaliser import Normaliser

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.upstream.rows import Materials, UpstreamRows, upstream_rows
 from benchmarks.upstream.tasks import UpstreamTask
-from moma_cl.derive import PENDING_BLOB
+from moma_cl.derivations.derive import PENDING_BLOB
 from moma_cl.graphs.batching import GraphCache, graphs_of
 from moma_cl.learning.embedding import embed
 from moma_cl.learning.head import Head

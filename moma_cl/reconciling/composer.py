@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from moma_cl.derivations.keys import Derivation, DerivationKind, comparison_key
 from moma_cl.progress import Progress
 from moma_cl.reconciling.costs import Allowance, Costs
-from moma_cl.reconciling.derivations import Derivation, DerivationKind, comparison_key
 from moma_cl.reconciling.failures import Failures, is_set_aside
 from moma_cl.reconciling.reconcile import attempt, first_answer, task_state, walk
 from moma_cl.reconciling.shipping import ExecutorError, ship
@@ -20,7 +20,7 @@ from moma_cl.records.records import Composition, Module, Predictor
 from moma_store.errors import BusyError, MomaError, StorageError
 
 if TYPE_CHECKING:
-    from moma_cl.derive import Derived
+    from moma_cl.derivations.derive import Derived
     from moma_cl.reconciling.executors import Executor
     from moma_cl.workspace.workspace import Workbench
     from moma_store.store import Store
@@ -181,7 +181,7 @@ class Composer:
         if self.executor is not None:
             self._pending[derivation.key] = (derivation, why)
             return None
-        from moma_cl.derive import derive
+        from moma_cl.derivations.derive import derive
 
         logger.info("%s, because %s", derivation, why, extra={"action": "derive"})
         start = time.perf_counter()
@@ -339,7 +339,7 @@ class Composer:
             return {**figures, "promoted": True, "because": FIRST_PREDICTOR}
         if champion == predictor:
             return {**figures, "promoted": True, "because": "it is the champion already"}
-        from moma_cl.reconciling.promotion import compare
+        from moma_cl.derivations.promotion import compare
 
         unit = task_state(self.store, task).task.unit
         return {**figures, **compare(self._workbench(), champion, fitted, unit)}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, NamedTuple, Protocol
 
-from moma_cl.reconciling.derivations import Derivation, DerivationKind
+from moma_cl.derivations.keys import Derivation, DerivationKind
 from moma_cl.records.records import Method
 from moma_store.entries import Memo
 

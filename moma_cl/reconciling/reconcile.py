@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
+from moma_cl.derivations.keys import Derivation, DerivationKind
 from moma_cl.recipe import Recipe, section
-from moma_cl.reconciling.derivations import Derivation, DerivationKind
 from moma_cl.reconciling.failures import set_aside
 from moma_cl.records.records import (
     Composition,

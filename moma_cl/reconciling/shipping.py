@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moma_cl.derivations.keys import Derivation
 from moma_cl.progress import quiet
-from moma_cl.reconciling.derivations import Derivation
 from moma_store.errors import MomaError
 from moma_store.files import Files, network_file_system
 from moma_store.objects import Objects
 from moma_store.records import BlobLink, JsonObject
 
 if TYPE_CHECKING:
-    from moma_cl.derive import Derived
+    from moma_cl.derivations.derive import Derived
     from moma_cl.workspace.workspace import Workbench
     from moma_store.bases import AnyArray
     from moma_store.blob_reader import Blob
@@ -194,7 +194,7 @@ def compute(shipment: Shipment) -> tuple[Derived, float]:
         If the worker lacks the blobs, or has other software.
     """
     from moma_cl.core.threads import one_by_one
-    from moma_cl.derive import derive
+    from moma_cl.derivations.derive import derive
 
     _check_here(shipment)
     # More threads than the recipe's would round differently; other cores have their own workers.

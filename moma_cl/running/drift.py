@@ -21,9 +21,9 @@ import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from moma_cl.derivations.keys import Derivation, DerivationKind
 from moma_cl.progress import Progress
 from moma_cl.reconciling.composer import Done
-from moma_cl.reconciling.derivations import Derivation, DerivationKind
 from moma_cl.reconciling.reconcile import TaskState, task_names, task_state
 from moma_cl.records.records import Calibration, Drift, Predictor, Task
 from moma_store.errors import BusyError, MomaError, StorageError
@@ -233,7 +233,7 @@ def _new_rows(bench: Workbench, champion: Predictor, now: str) -> NDArray[np.int
     """Find the rows whose structures neither the champion's dataset nor its modules' had."""
     import numpy as np
 
-    from moma_cl.seen import behind, seen_by
+    from moma_cl.derivations.leakage import behind, seen_by
     from moma_cl.structures.fingerprints import known_in
 
     rows, task = bench.rows(now), Task.from_doc(bench.store.record(champion.task))

@@ -2,10 +2,10 @@
 
 import pytest
 
-from moma_cl import derive as deriving
 from moma_cl import service
+from moma_cl.derivations import derive as deriving
+from moma_cl.derivations.keys import DerivationKind
 from moma_cl.reconciling.composer import Composer
-from moma_cl.reconciling.derivations import DerivationKind
 from moma_cl.reconciling.failures import MAX_TRIES
 from moma_cl.reconciling.plan import SET_ASIDE, WAITING
 from moma_store.errors import StorageError

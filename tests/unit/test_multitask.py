@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moma_cl import fitting, seen, service
+from moma_cl import service
 from moma_cl.datasets.segments import TRAIN, VALIDATION
+from moma_cl.derivations import leakage, predictor
 from moma_cl.predicting.prediction import predict
 from moma_cl.predictors.predictor import load_predictor
 from moma_cl.progress import quiet
@@ -61,7 +62,7 @@ def test_it_is_fine_tuned_in_place_of_the_backbone_and_composed_by_nobody(
     hub, write_rows, made_up, monkeypatch
 ):
     starts = []
-    tuned = fitting._finetuned_answers
+    tuned = predictor._finetuned_answers
 
     def noted(material, start):
         starts.append(start)
@@ -69,7 +70,7 @@ def test_it_is_fine_tuned_in_place_of_the_backbone_and_composed_by_nobody(
         answers = tuned(material, start)
         return replace(answers, validation=targets + (0.0 if len(starts) == 2 else 5.0))
 
-    monkeypatch.setattr(fitting, "_finetuned_answers", noted)
+    monkeypatch.setattr(predictor, "_finetuned_answers", noted)
     fitted = _add(hub, write_rows(made_up(200)), "modulus")
     with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
         multitask = store.ref("modules/multitask")
@@ -80,8 +81,8 @@ def test_it_is_fine_tuned_in_place_of_the_backbone_and_composed_by_nobody(
         arrays = store.blob(fitted.blob).arrays
     assert fitted.multitask == multitask
     assert record_link(multitask) not in composition["modules"]
-    assert fitting.FROM_MULTITASK in fitted.held_out_maes
-    assert fitting.FROM_BACKBONE not in fitted.held_out_maes
+    assert predictor.FROM_MULTITASK in fitted.held_out_maes
+    assert predictor.FROM_BACKBONE not in fitted.held_out_maes
     assert {name for name in arrays if name.endswith("parameters")} == {"parameters"}
     residuals = np.abs(
         predictor.normaliser.forward(answers.values) - predictor.normaliser.forward(rows.targets)
@@ -98,19 +99,19 @@ def test_an_older_recipe_and_adapters_start_from_the_backbone(
     module = ModuleKind.ADAPTER if stands == "adapter" else ModuleKind.NONE
     fitted = _add(hub, write_rows(made_up(200)), "modulus", recipe=recipe, module=module)
     assert fitted.multitask is None
-    assert fitting.FROM_BACKBONE in fitted.held_out_maes or stands == "adapter"
+    assert predictor.FROM_BACKBONE in fitted.held_out_maes or stands == "adapter"
 
 
 @pytest.mark.parametrize(("least", "used"), [(5, True), (50, False)])
 def test_what_it_has_seen_of_the_property_does_not_judge(
     hub, write_rows, made_up, monkeypatch, least, used
 ):
-    monkeypatch.setattr(seen, "MIN_UNSEEN", least)
+    monkeypatch.setattr(leakage, "MIN_UNSEEN", least)
     judged = []
     monkeypatch.setattr(
         fitting,
         "_fit_on_folds",
-        lambda material, *arguments, _fit=fitting._fit_on_folds, **named: (
+        lambda material, *arguments, _fit=predictor._fit_on_folds, **named: (
             judged.append(material) or _fit(material, *arguments, **named)
         ),
     )
@@ -135,14 +136,14 @@ def test_it_is_left_alone_where_nobody_knows_what_it_has_seen(
     if blank == "structures":
         _add_multitask(hub, n_seen=0)
     else:
-        monkeypatch.setattr(seen, "properties_of", lambda module: ())
+        monkeypatch.setattr(leakage, "properties_of", lambda module: ())
     assert _add(hub, write_rows(made_up(200)), "modulus").multitask is None
 
 
 def test_neighbours_are_named_right_where_seen_rows_did_not_decide(
     hub, write_rows, made_up, monkeypatch
 ):
-    monkeypatch.setattr(seen, "MIN_UNSEEN", 5)
+    monkeypatch.setattr(leakage, "MIN_UNSEEN", 5)
     rows = write_rows(made_up(200))
     fitted = _add(hub, rows, "gap")
     with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
@@ -162,7 +163,7 @@ def test_neighbours_are_named_right_where_seen_rows_did_not_decide(
 
 
 def test_a_champion_is_not_asked_what_it_has_seen(hub, write_rows, made_up, monkeypatch):
-    monkeypatch.setattr(seen, "MIN_UNSEEN", 5)
+    monkeypatch.setattr(leakage, "MIN_UNSEEN", 5)
     champion = _add(hub, write_rows(made_up(200)), "gap")
     with Store.open(hub) as store:
         decided = store.blob(champion.blob).arrays["decided_rows"]
@@ -177,7 +178,7 @@ def test_a_champion_is_not_asked_what_it_has_seen(hub, write_rows, made_up, monk
 
 
 def test_new_rows_that_it_has_seen_are_no_test_for_drift(hub, write_rows, made_up, monkeypatch):
-    monkeypatch.setattr(seen, "MIN_UNSEEN", 5)
+    monkeypatch.setattr(leakage, "MIN_UNSEEN", 5)
     champion = _add(hub, write_rows(made_up(200, first=100)), "gap")
     assert champion.multitask is not None
     taken = service.add_data(hub, "gap", [write_rows(made_up(100), "more.jsonl")])

@@ -65,7 +65,7 @@ def test_quotes_and_newlines_in_what_went_wrong_do_not_break_the_graph(hub, monk
     def breaking(bench, derivation):
         raise ValueError('a "quote",\na new line and a back\\slash')
 
-    monkeypatch.setattr("moma_cl.derive.derive", breaking)
+    monkeypatch.setattr("moma_cl.derivations.derive.derive", breaking)
     service.update(hub)
     nodes, _ = parsed(service.plan_graph(hub))
     assert any("back" in attributes.get("tooltip", "") for attributes in nodes.values())

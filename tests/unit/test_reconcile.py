@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moma_cl import derive, service
+from moma_cl import service
 from moma_cl.backbones.parameters import to_vector
+from moma_cl.derivations import derive
 from moma_cl.progress import quiet
 from moma_cl.properties.table import Transform
 from moma_cl.recipe import (
@@ -482,7 +483,7 @@ def test_a_computation_that_breaks_unforeseen_fails_its_task_only(hub, add, monk
     def breaking(*arguments, **options):
         raise ZeroDivisionError("on purpose")
 
-    monkeypatch.setattr("moma_cl.derive.train", breaking)
+    monkeypatch.setattr("moma_cl.derivations.derive.train", breaking)
     done = service.update(hub)
     failures = [e.text for e in done if e.action == "failed"]
     assert len(failures) == 2

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moma_cl import seen, service
+from moma_cl import service
 from moma_cl.datasets.split import roles_of
+from moma_cl.derivations import leakage
 from moma_cl.progress import quiet
 from moma_cl.recipe import PredictorSettings
 from moma_cl.records.records import Composition, Module, ModuleKind, Predictor, Task
@@ -42,11 +43,11 @@ def hub(tmp_path, short_recipe, write_rows, made_up):
 def test_a_module_may_have_seen_many_rows_where_enough_others_judge(
     hub, monkeypatch, least, version, named
 ):
-    monkeypatch.setattr(seen, "MIN_UNSEEN", least)
+    monkeypatch.setattr(leakage, "MIN_UNSEEN", least)
     with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
         task, rows, roles = _task(store, bench)
         digest = store.ref("modules/a")
-        reason = seen.exclusion(bench, digest, task, rows, roles, version=version)
+        reason = leakage.exclusion(bench, digest, task, rows, roles, version=version)
     assert (reason is not None) == named
 
 
@@ -59,8 +60,8 @@ def test_only_rows_that_no_module_has_seen_judge(hub):
         found = Composition.from_doc(store.record(fitted.composition))
         alone = replace(found, modules=(), weights=(), backbone_weight=1.0)
         composed = replace(found, modules=(digest,), weights=(1.0,), backbone_weight=0.0)
-        left = seen.judged_by_unseen(bench, composed.modules, task, rows, roles)
-        untouched = seen.judged_by_unseen(bench, alone.modules, task, rows, roles)
+        left = leakage.judged_by_unseen(bench, composed.modules, task, rows, roles)
+        untouched = leakage.judged_by_unseen(bench, alone.modules, task, rows, roles)
     known = known_in(rows.fingerprints, fingerprints)
     for before, after, same in (
         (roles.validation, left.validation, untouched.validation),
@@ -77,15 +78,16 @@ def test_modules_that_leave_too_little_together_do_not_stand_side_by_side(
 ):
     rows = write_rows(made_up(120, first=120), "c.jsonl")
     service.add_task(hub, "c", [rows], target="gap", unit="1")
-    monkeypatch.setattr(seen, "MIN_UNSEEN", 20)
+    monkeypatch.setattr(leakage, "MIN_UNSEEN", 20)
     with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
         task, rows, roles = _task(store, bench)
         a, c = store.ref("modules/a"), store.ref("modules/c")
         assert all(
-            seen.exclusion(bench, digest, task, rows, roles, version=2) is None for digest in (a, c)
+            leakage.exclusion(bench, digest, task, rows, roles, version=2) is None
+            for digest in (a, c)
         )
         found = {
-            order: list(seen.exclusions_together(bench, order, task, rows, roles))
+            order: list(leakage.exclusions_together(bench, order, task, rows, roles))
             for order in ((a,), (a, c), (c, a), (a, a))
         }
     assert found == {(a,): [], (a, c): [c], (c, a): [a], (a, a): []}

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from moma_cl.datasets.segments import TRAIN, VALIDATION, LiveRows
 from moma_cl.datasets.split import Roles, roles_of
+from moma_cl.derivations.keys import Derivation, DerivationKind
+from moma_cl.derivations.leakage import exclusion, exclusions_together
 from moma_cl.learning.embedding import embed, last_mean
 from moma_cl.learning.head import Head
 from moma_cl.learning.leave_one_out import leave_one_out, winsorised
@@ -19,9 +21,7 @@ from moma_cl.learning.training import TrainingSet, predict_graphs, train
 from moma_cl.learning.weights import Weights, solve_weights
 from moma_cl.properties.table import Transform
 from moma_cl.recipe import EstimateSettings, Recipe
-from moma_cl.reconciling.derivations import Derivation, DerivationKind
 from moma_cl.records.records import Composition, Estimate, Module, Record, Task
-from moma_cl.seen import exclusion, exclusions_together
 from moma_cl.workspace.workspace import Workbench, software, threads
 from moma_store.errors import IntegrityError
 from moma_store.records import BlobLink
@@ -66,7 +66,7 @@ def derive(bench: Workbench, derivation: Derivation) -> Derived:
     Derived
         The result; the same bits for the same derivation under equal software.
     """
-    from moma_cl.fitting import fit_predictor
+    from moma_cl.derivations.predictor import fit_predictor
 
     recipe = Recipe.from_doc(derivation.settings)
     computations = {

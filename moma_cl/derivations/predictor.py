@@ -17,7 +17,9 @@ from moma_cl.backbones.base import Backbone
 from moma_cl.core.threads import side_by_side
 from moma_cl.datasets.folds import cv_groups
 from moma_cl.datasets.split import Roles, roles_of
-from moma_cl.derive import PENDING_BLOB, Derived
+from moma_cl.derivations.derive import PENDING_BLOB, Derived
+from moma_cl.derivations.keys import Derivation
+from moma_cl.derivations.leakage import UNSEEN_ONLY, judged_by_unseen, unseen_beside
 from moma_cl.learning.head import Head
 from moma_cl.learning.kernel_head import KernelChoice, KernelHead, fit_kernel_head
 from moma_cl.learning.normaliser import Normaliser
@@ -29,7 +31,6 @@ from moma_cl.predictors.predictor import ADAPTERS, BESIDE, head_vector
 from moma_cl.progress import Progress
 from moma_cl.properties.table import Transform
 from moma_cl.recipe import Recipe
-from moma_cl.reconciling.derivations import Derivation
 from moma_cl.records.records import (
     Calibration,
     Composition,
@@ -39,7 +40,6 @@ from moma_cl.records.records import (
     Predictor,
     Task,
 )
-from moma_cl.seen import UNSEEN_ONLY, judged_by_unseen, unseen_beside
 from moma_cl.workspace.workspace import Workbench, software
 
 FROM_COMPOSITION = "finetuned from composition"  # of errors by start, beside those by method

@@ -1,0 +1,1 @@
+"""What is computed from what, one file for each kind of derivation."""
