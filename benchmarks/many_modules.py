@@ -22,7 +22,7 @@ from moma_cl import service
 from moma_cl.derivations.derive import derive
 from moma_cl.progress import quiet
 from moma_cl.recipes import set_recipe
-from moma_cl.reconciling import reconcile
+from moma_cl.reconciling import walk
 from moma_cl.reconciling.executors import ExecutorKind, ExecutorSettings, open_executor
 from moma_cl.records.records import Composition, Method, ModuleKind, Predictor
 from moma_cl.workspace.workspace import Workbench
@@ -138,8 +138,8 @@ def _fitted(hub: Path, task: PaperTask) -> dict[str, float]:
         Composing(store=store, progress=quiet).run()
         composed = time.process_time() - start
         composition = _composition(store, task.name)
-        fit = reconcile._predictor(
-            reconcile.task_state(store, task.name),
+        fit = walk._predictor(
+            walk.task_state(store, task.name),
             str(store.ref(f"compositions/{task.name}")),
             [Method.KERNEL],
         )

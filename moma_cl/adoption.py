@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moma_cl.reconciling.reconcile import task_names
+from moma_cl.reconciling.walk import task_names
 from moma_cl.records.records import Hub, Module, ModuleKind
 from moma_store.errors import (
     AlreadyExistsError,

@@ -8,7 +8,7 @@ from pathlib import Path
 from moma_cl.backbones.parameters import manifest_of, to_vector
 from moma_cl.backbones.registry import backbone_class
 from moma_cl.recipe import Recipe
-from moma_cl.reconciling.reconcile import DEFAULT_RECIPE
+from moma_cl.reconciling.walk import DEFAULT_RECIPE
 from moma_cl.records.records import Hub, ModuleKind
 from moma_cl.starter import bring_starter_modules
 from moma_store.errors import AlreadyExistsError

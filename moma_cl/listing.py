@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from moma_cl.module_listing import weights_by_module
-from moma_cl.reconciling.reconcile import TaskState, task_names, task_state
+from moma_cl.reconciling.walk import TaskState, task_names, task_state
 from moma_cl.records.records import Composition, Predictor, Segment
 from moma_cl.records.ref_history import Past
 from moma_cl.records.tasks import TASK_REFS, existing_task

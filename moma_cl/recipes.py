@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from moma_cl.progress import Progress, quiet
 from moma_cl.recipe import Recipe
 from moma_cl.reconciling.plan import Step, plan_steps
-from moma_cl.reconciling.reconcile import DEFAULT_RECIPE
+from moma_cl.reconciling.walk import DEFAULT_RECIPE
 from moma_cl.records.tasks import existing_task
 from moma_store.entries import Memo
 from moma_store.errors import InvalidInputError, NotFoundError

@@ -16,7 +16,7 @@ from moma_cl.recipe import Recipe
 from moma_cl.reconciling.executors import ExecutorSettings, open_executor
 from moma_cl.reconciling.plan import Step, has_failures, is_work, plan_steps
 from moma_cl.reconciling.plan_graph import to_dot
-from moma_cl.reconciling.reconcile import task_names
+from moma_cl.reconciling.walk import task_names
 from moma_cl.records.tasks import TASK_REFS, champions, existing_task, has_hub, matching
 from moma_cl.running import drift, inbox
 from moma_cl.running.deliveries import take_deliveries, unclaimed

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from moma_cl.derivations.promotion import compare
 from moma_cl.progress import quiet
-from moma_cl.reconciling.reconcile import task_names, task_state
+from moma_cl.reconciling.walk import task_names, task_state
 from moma_cl.records.records import Composition, Predictor
 from moma_cl.records.tasks import champions
 from moma_cl.workspace.workspace import Workbench

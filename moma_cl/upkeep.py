@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from moma_cl.derivations.keys import Derivation, DerivationKind
-from moma_cl.reconciling.reconcile import Reads, walk
+from moma_cl.reconciling.walk import Reads, walk
 from moma_store.catalogue import Snapshot
 from moma_store.collection import Collected, collect
 from moma_store.errors import InvalidInputError, MomaError

@@ -133,7 +133,7 @@ def _recipe(run: Run, file: Path | None) -> Any:
     if file is None:
         return None
     from moma_cl import listing
-    from moma_cl.reconciling.reconcile import DEFAULT_RECIPE
+    from moma_cl.reconciling.walk import DEFAULT_RECIPE
 
     return read_recipe(file, listing.show(run.hub, DEFAULT_RECIPE).document)
 

@@ -22,7 +22,7 @@ from moma_cl.progress import Progress
 from moma_cl.properties.table import Transform
 from moma_cl.readers.rows import Reading
 from moma_cl.readers.target_column import Units
-from moma_cl.reconciling.reconcile import TaskState
+from moma_cl.reconciling.walk import TaskState
 from moma_cl.records.records import Grouping, Segment, SegmentRole, Task
 from moma_cl.structures.checks import Refusal, check_not_constant
 from moma_cl.structures.crystals import Crystal, PackedCrystals

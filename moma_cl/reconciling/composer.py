@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from moma_cl.derivations.keys import Derivation, DerivationKind, comparison_key
 from moma_cl.progress import Progress
 from moma_cl.reconciling.costs import Allowance, Costs
+from moma_cl.reconciling.derivation_job import ExecutorError, ship
 from moma_cl.reconciling.failures import Failures, is_set_aside
-from moma_cl.reconciling.reconcile import attempt, first_answer, task_state, walk
-from moma_cl.reconciling.shipping import ExecutorError, ship
+from moma_cl.reconciling.walk import attempt, first_answer, task_state, walk
 from moma_cl.records.records import Composition, Module, Predictor
 from moma_store.errors import BusyError, MomaError, StorageError
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from moma_cl.reconciling.shipping import ExecutorError, Shipment, compute
+from moma_cl.reconciling.derivation_job import ExecutorError, Shipment, compute
 from moma_store.errors import InvalidInputError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from moma_cl.records.records import Failure
 
 if TYPE_CHECKING:
-    from moma_cl.reconciling.reconcile import Reads
+    from moma_cl.reconciling.walk import Reads
     from moma_store.errors import MomaError
     from moma_store.store import Store
     from moma_store.transactions import Transaction

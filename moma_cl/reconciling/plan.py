@@ -9,7 +9,7 @@ from typing import Protocol
 from moma_cl.derivations.keys import Derivation, DerivationKind, comparison_key
 from moma_cl.reconciling.costs import Costs
 from moma_cl.reconciling.failures import Failures, is_set_aside
-from moma_cl.reconciling.reconcile import NOT_WORTH_IT, Reads, task_names, walk
+from moma_cl.reconciling.walk import NOT_WORTH_IT, Reads, task_names, walk
 from moma_store.entries import Memo
 from moma_store.errors import MomaError
 

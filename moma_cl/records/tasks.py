@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from moma_cl.reconciling.reconcile import TaskState, task_names, task_state
+from moma_cl.reconciling.walk import TaskState, task_names, task_state
 from moma_store.errors import NotFoundError
 from moma_store.store import Store
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from moma_cl.progress import Progress
 from moma_cl.reconciling.composer import Done
-from moma_cl.reconciling.reconcile import TaskState, task_names
+from moma_cl.reconciling.walk import TaskState, task_names
 from moma_cl.records.records import Segment
 from moma_cl.records.tasks import existing_task
 from moma_cl.running import inbox

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from moma_cl.derivations.keys import Derivation, DerivationKind
 from moma_cl.progress import Progress
 from moma_cl.reconciling.composer import Done
-from moma_cl.reconciling.reconcile import TaskState, task_names, task_state
+from moma_cl.reconciling.walk import TaskState, task_names, task_state
 from moma_cl.records.records import Calibration, Drift, Predictor, Task
 from moma_store.errors import BusyError, MomaError, StorageError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moma_cl.reconciling.plan import FAILED, NOT_WORTH, SET_ASIDE, WAITING, Step, plan_steps
-from moma_cl.reconciling.reconcile import task_names, task_state
+from moma_cl.reconciling.walk import task_names, task_state
 from moma_cl.records.records import Drift, Predictor
 from moma_cl.records.ref_history import Past
 from moma_cl.running import daemon, drift, inbox

@@ -16,13 +16,13 @@ from moma_cl import service
 from moma_cl.progress import quiet
 from moma_cl.recipe import EstimateSettings, ModuleSettings, Recipe, TrainingSettings
 from moma_cl.reconciling.composer import Composer
+from moma_cl.reconciling.derivation_job import ExecutorError, compute
 from moma_cl.reconciling.executors import (
     Computed,
     ExecutorKind,
     ExecutorSettings,
     open_executor,
 )
-from moma_cl.reconciling.shipping import ExecutorError, compute
 from moma_store.errors import InvalidInputError
 from moma_store.store import Store
 
