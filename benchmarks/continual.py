@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from moma_cl import listing, service
+from moma_cl import service
+from moma_cl.views import tasks
 from moma_store.records import digest
 from moma_store.store import Store
 
@@ -45,7 +46,7 @@ def run() -> list[dict[str, Any]]:
                 "holds": changed == 0,
             }
         )
-        for task in listing.tasks(hub):
+        for task in tasks.tasks(hub):
             weights = ", ".join(f"{w.module} {w.weight:.2f}" for w in task.composition)
             rows.append(
                 {

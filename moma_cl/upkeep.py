@@ -253,12 +253,12 @@ def unpin(path: Path, name: str, *, wait: float = 0.0) -> Pinned:
 
 
 def _set_pin(path: Path, name: str, *, pinned: bool, wait: float) -> Pinned:
-    from moma_cl import listing
+    from moma_cl.views import tasks
 
     task = False
     with Store.open(path) as store:
         task = store.ref(f"predictors/{name}") is not None
-    shown = listing.show(path, f"predictors/{name}" if task else name)
+    shown = tasks.show(path, f"predictors/{name}" if task else name)
     ref = PINS + shown.digest
     with Store.open(path, write=True, wait=wait) as store:
         present = store.ref(ref)

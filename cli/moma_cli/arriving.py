@@ -10,11 +10,11 @@ from moma_cli.output import Answer, Problem, figure, jsonable
 from moma_cli.program import Run
 
 if TYPE_CHECKING:
-    from moma_cl.listing import TaskListed
     from moma_cl.reconciling.composer import Done
     from moma_cl.row_checks import RowChecks
     from moma_cl.service import RowsTaken
     from moma_cl.structures.checks import Refusal
+    from moma_cl.views.tasks import TaskListed
 
 _REFS_MOVED = ("composed", "promoted", "kept-beside", "module")
 _NAMED_WEIGHTS = 5
@@ -39,10 +39,10 @@ def rows_answer(run: Run, taken: RowsTaken, report: Path | None, summary: str) -
     Answer
         The answer; failed if the task could not be brought up to date.
     """
-    from moma_cl import listing
+    from moma_cl.views import tasks
 
     write_report(report, taken.refusals, taken.checks)
-    listed = listing.task(run.hub, taken.task)
+    listed = tasks.task(run.hub, taken.task)
     failures = failed(taken.done)
     return Answer(
         data={"rows": taken, "task": listed},

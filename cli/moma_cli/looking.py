@@ -17,9 +17,9 @@ _SHOWN_DIGITS = 12  # of a digest, which is far beyond what one hub needs
 @command("tasks", example="moma-cl tasks --json")
 def tasks(run: Run) -> Answer:
     """List the tasks with their errors and compositions."""
-    from moma_cl import listing
+    from moma_cl.views import tasks
 
-    listed = listing.tasks(run.hub)
+    listed = tasks.tasks(run.hub)
     table = Table(
         columns=("task", "property", "rows", "validation", "held-out", "unit", "composition"),
         numeric=frozenset({"rows", "validation", "held-out"}),
@@ -44,9 +44,9 @@ def tasks(run: Run) -> Answer:
 @command("modules", example="moma-cl modules")
 def modules(run: Run) -> Answer:
     """List the modules and which tasks compose them."""
-    from moma_cl import module_listing
+    from moma_cl.views import modules
 
-    listed = module_listing.modules(run.hub)
+    listed = modules.modules(run.hub)
     # Ten thousand live until the program ends: to look for cycles in them would take a tenth of it.
     gc.freeze()
     table = Table(
@@ -84,9 +84,9 @@ def show(
     ],
 ) -> Answer:
     """Show a task, a module or any record in full."""
-    from moma_cl import listing
+    from moma_cl.views import tasks
 
-    shown = listing.show(run.hub, name)
+    shown = tasks.show(run.hub, name)
     heading = f"{shown.kind} {shown.name} {shown.digest}"
     around = {"refs": shown.refs, "used by": shown.used_by}
     body = outline({**jsonable(shown.document), **around}, depth=1)
@@ -104,9 +104,9 @@ def log(
     ] = 20,
 ) -> Answer:
     """Say what happened, newest first."""
-    from moma_cl import listing
+    from moma_cl.views import tasks
 
-    entries = listing.log(run.hub, limit=limit, task=name)
+    entries = tasks.log(run.hub, limit=limit, task=name)
     table = Table(
         columns=("number", "at", "action", "task", "detail"),
         numeric=frozenset({"number"}),

@@ -118,10 +118,10 @@ def predict(
 
     Exits 0 if some row has an answer, 4 if none has.
     """
-    from moma_cl import listing
+    from moma_cl.views import tasks
 
     target = _target(layout, output, resume, explain=explain)
-    listing.task(run.hub, name)  # a mistyped name is told before torch is imported
+    tasks.task(run.hub, name)  # a mistyped name is told before torch is imported
     from moma_cl.predicting.prediction import predict as answers
 
     tally = Tally()

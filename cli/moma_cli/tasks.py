@@ -132,10 +132,10 @@ def remove_task(
 def _recipe(run: Run, file: Path | None) -> Any:
     if file is None:
         return None
-    from moma_cl import listing
     from moma_cl.reconciling.walk import DEFAULT_RECIPE
+    from moma_cl.views import tasks
 
-    return read_recipe(file, listing.show(run.hub, DEFAULT_RECIPE).document)
+    return read_recipe(file, tasks.show(run.hub, DEFAULT_RECIPE).document)
 
 
 def _rehearsed(
@@ -157,12 +157,12 @@ def _rehearsed(
 
 def _going(run: Run, name: str) -> dict[str, Any]:
     """Say what goes with a task: its rows, and its module's part in other tasks."""
-    from moma_cl import listing, module_listing
+    from moma_cl.views import modules, tasks
 
-    listed = listing.task(run.hub, name)
+    listed = tasks.task(run.hub, name)
     used_by = {
         user: weight
-        for module in module_listing.modules(run.hub)
+        for module in modules.modules(run.hub)
         if module.task == name
         for user, weight in module.used_by.items()
     }

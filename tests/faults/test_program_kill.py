@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from moma_cl import listing, module_listing, service, transfer, upkeep
+from moma_cl import service, transfer, upkeep
+from moma_cl.views import modules, tasks
 from moma_store.store import Store
 
 # Forks the program for each line: its arguments, after how many seconds it is killed, and at which
@@ -124,8 +125,8 @@ def material(nursery, tmp_path_factory, made_up) -> Material:
 
 def rows_and_modules(hub: Path) -> tuple[dict[str, int], set[str]]:
     return (
-        {task.name: task.rows for task in listing.tasks(hub)},
-        {module.name for module in module_listing.modules(hub)},
+        {task.name: task.rows for task in tasks.tasks(hub)},
+        {module.name for module in modules.modules(hub)},
     )
 
 

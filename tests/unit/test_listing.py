@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-from moma_cl import listing, module_listing
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import (
     Calibration,
@@ -20,6 +19,7 @@ from moma_cl.records.records import (
     SegmentRole,
     Task,
 )
+from moma_cl.views import modules, tasks
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.records import BlobLink
 from moma_store.store import Store
@@ -140,7 +140,7 @@ def hub(tmp_path):
 
 def test_a_task_without_a_predictor_is_listed_with_gaps(hub):
     hub.add_task("gap")
-    (task,) = listing.tasks(hub.path)
+    (task,) = tasks.tasks(hub.path)
     assert (task.name, task.unit, task.rows) == ("gap", "eV", 9)
     assert task.folds == {"train": 9, "validation": 0, "held-out": 0}
     assert (task.champion, task.method, task.validation_mae, task.module) == (None,) * 4
@@ -154,11 +154,11 @@ def test_a_composition_names_its_modules_heaviest_first_and_also_replaced_ones(h
     composition = hub.compose("gap", {old: 0.25, b: 0.5})
     hub.promote("gap", composition)
     new = hub.train("a", epochs=3)
-    task = listing.task(hub.path, "gap")
+    task = tasks.task(hub.path, "gap")
     assert [(part.module, part.weight) for part in task.composition] == [("b", 0.5), ("a", 0.25)]
     assert task.backbone_weight == 0.25
     assert (task.method, task.validation_mae, task.calibration) == ("mean", 0.25, "range")
-    listed = {module.name: module for module in module_listing.modules(hub.path)}
+    listed = {module.name: module for module in modules.modules(hub.path)}
     assert (listed["a"].version, listed["a"].digest, listed["a"].used_by) == (2, new, {})
     assert (listed["b"].version, listed["b"].used_by) == (1, {"gap": 0.5})
     assert listed["b"].bytes == hub.blob.n_bytes
@@ -169,14 +169,14 @@ def test_a_task_that_is_removed_and_added_again_begins_anew(hub):
     hub.train("a", epochs=1)
     hub.train("a", epochs=2)
     hub.move("remove-task", "a", tasks=None, datasets=None, recipes=None, modules=None)
-    assert listing.tasks(hub.path) == []
-    assert module_listing.modules(hub.path) == []
+    assert tasks.tasks(hub.path) == []
+    assert modules.modules(hub.path) == []
     hub.add_task("a")
     hub.train("a", epochs=3)
-    (module,) = module_listing.modules(hub.path)
+    (module,) = modules.modules(hub.path)
     assert module.version == 1
-    newest = next(entry for entry in listing.log(hub.path) if entry.action == "add-task")
-    assert listing.task(hub.path, "a").created == newest.at
+    newest = next(entry for entry in tasks.log(hub.path) if entry.action == "add-task")
+    assert tasks.task(hub.path, "a").created == newest.at
 
 
 def test_show_gives_a_task_with_all_that_belongs_to_it(hub):
@@ -184,21 +184,21 @@ def test_show_gives_a_task_with_all_that_belongs_to_it(hub):
     hub.add_task("gap")
     digest = hub.train("a", epochs=1)
     hub.promote("gap", hub.compose("gap", {digest: 0.5}))
-    shown = listing.show(hub.path, "gap")
+    shown = tasks.show(hub.path, "gap")
     assert shown.kind == "task"
     assert shown.document["dataset"]["segments"][0]["refused"] == 2
     assert shown.document["composition"]["by_name"] == {"a": 0.5}
     assert shown.document["predictor"]["method"] == "mean"
     assert shown.document["module"] is None
-    assert shown.refs["predictors/gap"][-1]["digest"] == listing.task(hub.path, "gap").champion
-    assert listing.show(hub.path, "a").used_by == {"gap": 0.5}
+    assert shown.refs["predictors/gap"][-1]["digest"] == tasks.task(hub.path, "gap").champion
+    assert tasks.show(hub.path, "a").used_by == {"gap": 0.5}
 
 
 def test_show_finds_a_record_by_ref_and_by_the_beginning_of_its_digest(hub):
     hub.add_task("a")
     digest = hub.train("a", epochs=1)
-    by_ref = listing.show(hub.path, "modules/a")
-    by_digest = listing.show(hub.path, digest[:6].upper())
+    by_ref = tasks.show(hub.path, "modules/a")
+    by_digest = tasks.show(hub.path, digest[:6].upper())
     assert by_ref.document == by_digest.document == hub.store.record(digest)
     assert list(by_digest.refs) == ["modules/a"]
 
@@ -208,28 +208,28 @@ def test_show_finds_a_module_that_is_no_task_by_its_name(hub):
     digest = hub.train("a", epochs=1)
     with hub.store.transaction("add-module") as transaction:
         transaction.move_ref("modules/adopted", digest, expected=None)
-    shown = listing.show(hub.path, "adopted")
+    shown = tasks.show(hub.path, "adopted")
     assert (shown.kind, shown.digest) == ("module", digest)
 
 
 def test_show_refuses_what_is_ambiguous_and_guesses_what_is_mistyped(hub, monkeypatch):
     hub.add_task("formation_energy")
     with pytest.raises(NotFoundError, match="did you mean 'formation_energy'"):
-        listing.show(hub.path, "formation_enrgy")
+        tasks.show(hub.path, "formation_enrgy")
     with pytest.raises(NotFoundError, match="at least 6"):
-        listing.show(hub.path, hub.store.ref("tasks/formation_energy")[:5])
+        tasks.show(hub.path, hub.store.ref("tasks/formation_energy")[:5])
     alike = ["abcdef" + end * 58 for end in "01"]
     monkeypatch.setattr("moma_store.catalogue.Snapshot.records", lambda _: alike)
     with pytest.raises(InvalidInputError, match="2 records begin with 'abcdef'"):
-        listing.show(hub.path, "abcdef")
+        tasks.show(hub.path, "abcdef")
 
 
 def test_log_filters_before_it_limits(hub):
     for name in ("a", "b"):
         hub.add_task(name)
         hub.train(name, epochs=1)
-    assert [entry.action for entry in listing.log(hub.path, limit=2)] == ["module", "add-task"]
-    (entry,) = listing.log(hub.path, limit=1, task="a")
+    assert [entry.action for entry in tasks.log(hub.path, limit=2)] == ["module", "add-task"]
+    (entry,) = tasks.log(hub.path, limit=1, task="a")
     assert (entry.action, entry.task) == ("module", "a")
     assert [change["name"] for change in entry.changes] == ["modules/a"]
 
@@ -239,8 +239,8 @@ def test_listing_imports_nothing_heavy(hub):
     code = (
         "import sys, pathlib; from moma_cl import listing, module_listing\n"
         f"path = pathlib.Path({str(hub.path)!r})\n"
-        "listing.tasks(path), listing.log(path), listing.show(path, 'a')\n"
-        "module_listing.modules(path)\n"
+        "tasks.tasks(path), tasks.log(path), tasks.show(path, 'a')\n"
+        "modules.modules(path)\n"
         "assert not {'numpy', 'torch', 'zarr', 'scipy', 'pymatgen'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -3,9 +3,9 @@
 import pytest
 
 from moma_cl import service, starter
-from moma_cl.module_listing import modules
 from moma_cl.records.records import ModuleKind, Predictor
 from moma_cl.transfer import export
+from moma_cl.views.modules import modules
 from moma_store.store import Store
 
 

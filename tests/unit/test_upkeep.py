@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from moma_cl import adoption, listing, module_listing, service, transfer, upkeep
+from moma_cl import adoption, service, transfer, upkeep
 from moma_cl.predicting.prediction import predict
 from moma_cl.records.records import Hub
+from moma_cl.views import modules, tasks
 from moma_store.errors import (
     AlreadyExistsError,
     BackboneError,
@@ -124,7 +125,7 @@ def test_a_module_moves_to_another_hub_of_the_backbone(hub, tmp_path):
     service.init(tmp_path / "other", backbone="cgcnn", salt="another")
     done = transfer.import_archive(tmp_path / "other", tmp_path / "gap.zip")
     assert done.refs == ("modules/gap",)
-    (listed,) = module_listing.modules(tmp_path / "other")
+    (listed,) = modules.modules(tmp_path / "other")
     assert listed.digest == refs(hub)["modules/gap"]
     with pytest.raises(NotFoundError, match="energy"):
         transfer.export(hub, tmp_path / "x.zip", modules=["enrgy"])
@@ -162,7 +163,7 @@ def test_weights_from_elsewhere_become_a_module(hub, tmp_path, kind):
     given = weights(hub, tmp_path / "w.safetensors", kind=kind)
     added = adoption.add_module(hub, "elsewhere", given)
     assert added.kind == kind
-    listed = {module.name: module for module in module_listing.modules(hub)}["elsewhere"]
+    listed = {module.name: module for module in modules.modules(hub)}["elsewhere"]
     assert (listed.digest, listed.kind, listed.rows) == (added.digest, kind, 9)
     assert upkeep.verify(hub, deep=True).problems == ()
     with pytest.raises(AlreadyExistsError):
@@ -194,7 +195,7 @@ def test_declaring_what_weights_were_trained_on_makes_them_candidates(
     assert "nobody knows" in excluded[unknown.digest]
     assert "structures by which this task is judged" in excluded[seen.digest]
     assert known.digest not in excluded
-    record = listing.show(hub, known.digest).document
+    record = tasks.show(hub, known.digest).document
     assert (record["source"]["from"], record["source"]["licence"]) == ("a paper", "CC-BY-4.0")
     assert (record["source"]["trained_on"], record["n_train"]) == ([elsewhere.name], 4)
 

@@ -1,6 +1,6 @@
 """The modules of a hub and who uses them, read from the catalogue alone.
 
-Apart from `moma_cl.listing`, since a hub may have ten thousand: it needs nothing that reconciles.
+Apart from `moma_cl.views.tasks`, since a hub may have ten thousand: it needs nothing that reconciles.
 """
 
 from __future__ import annotations

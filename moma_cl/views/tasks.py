@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moma_cl.module_listing import weights_by_module
 from moma_cl.reconciling.walk import TaskState, task_names, task_state
 from moma_cl.records.records import Composition, Predictor, Segment
 from moma_cl.records.ref_history import Past
 from moma_cl.records.tasks import TASK_REFS, existing_task
+from moma_cl.views.modules import weights_by_module
 from moma_store.catalogue import Snapshot
 from moma_store.entries import HistoryEntry
 from moma_store.errors import InvalidInputError, NotFoundError
