@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moma_cl.automation import drift, inbox
+from moma_cl.automation.sources import source_of
 from moma_cl.progress import Progress, quiet
 from moma_cl.properties.table import Transform, canonical_property, convert, unit_of_task
 from moma_cl.recipe import Recipe
 from moma_cl.reconciling.walk import DEFAULT_RECIPE, task_state
 from moma_cl.records.records import ModuleKind, Task
 from moma_cl.records.tasks import existing_task
-from moma_cl.running import drift, inbox
-from moma_cl.running.sources import source_of
 from moma_store.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from moma_store.store import Store
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moma_cl.automation import drift, inbox
+from moma_cl.automation.deliveries import take_deliveries, unclaimed
+from moma_cl.automation.last_pass import noted
 from moma_cl.bringing import RowsTaken, add_data, add_task, retract
 from moma_cl.progress import Progress, quiet
 from moma_cl.recipe import Recipe
@@ -18,9 +21,6 @@ from moma_cl.reconciling.plan import Step, has_failures, is_work, plan_steps
 from moma_cl.reconciling.plan_graph import to_dot
 from moma_cl.reconciling.walk import task_names
 from moma_cl.records.tasks import TASK_REFS, champions, existing_task, has_hub, matching
-from moma_cl.running import drift, inbox
-from moma_cl.running.deliveries import take_deliveries, unclaimed
-from moma_cl.running.last_pass import noted
 from moma_store.errors import AlreadyExistsError, NotFoundError
 from moma_store.store import Store
 

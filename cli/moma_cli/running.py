@@ -13,8 +13,8 @@ from moma_cli.parameters import Settle
 from moma_cli.program import Run, command
 
 if TYPE_CHECKING:
-    from moma_cl.running.schedule import Unit, When
-    from moma_cl.running.status import HubStatus, InboxStatus, TaskStatus
+    from moma_cl.automation.schedule import Unit, When
+    from moma_cl.automation.status import HubStatus, InboxStatus, TaskStatus
 
 UpdateOptions = Annotated[
     list[str] | None,
@@ -32,7 +32,7 @@ _WAIT = "60"  # s; the daemon's passes let a writer finish
 @command("status", example="moma-cl status --json")
 def status(run: Run) -> Answer:
     """Say how the hub fares: tasks, inbox, last pass, daemon."""
-    from moma_cl.running.status import status as look
+    from moma_cl.automation.status import status as look
 
     found = look(run.hub)
     table = Table(
@@ -63,7 +63,7 @@ def daemon(
     """
     import logging
 
-    from moma_cl.running.daemon import Daemon
+    from moma_cl.automation.daemon import Daemon
 
     log = logging.getLogger("moma_cl")
     for handler in log.handlers:
@@ -101,7 +101,7 @@ def schedule(
 
     By default every night at 02:30.
     """
-    from moma_cl.running import schedule as schedules
+    from moma_cl.automation import schedule as schedules
     from moma_store.store import Store
 
     if not systemd and (daemon or output is not None):
@@ -126,7 +126,7 @@ def _program(run: Run) -> list[str]:
 
 
 def _when(at: str | None, every: int | None) -> When:
-    from moma_cl.running import schedule as schedules
+    from moma_cl.automation import schedule as schedules
 
     if at is not None and every is not None:
         raise typer.BadParameter("give one of them", param_hint="--at, --every")

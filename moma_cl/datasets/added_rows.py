@@ -185,7 +185,7 @@ def begin(
     intake
         Its rows.
     origins
-        Where they came from, as :func:`moma_cl.running.sources.source_of` says it of each source.
+        Where they came from, as :func:`moma_cl.automation.sources.source_of` says it of each source.
 
     Returns
     -------
@@ -220,7 +220,7 @@ def append_rows(store: Store, state: TaskState, intake: Intake, origins: Origins
     intake
         The rows.
     origins
-        Where they came from, as :func:`moma_cl.running.sources.source_of` says it of each source.
+        Where they came from, as :func:`moma_cl.automation.sources.source_of` says it of each source.
 
     Returns
     -------

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from moma_cl.running import daemon
+from moma_cl.automation import daemon
 from moma_store.errors import BusyError, NotFoundError
 from moma_store.store import Store
 

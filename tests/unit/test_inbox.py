@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from moma_cl import service
+from moma_cl.automation import deliveries, inbox
+from moma_cl.automation.sources import content_digest, signature
 from moma_cl.datasets.segments import SegmentRows
 from moma_cl.progress import quiet
 from moma_cl.records.records import Dataset, Segment
-from moma_cl.running import deliveries, inbox
-from moma_cl.running.sources import content_digest, signature
 from moma_cl.workspace.workspace import Workbench
 from moma_store.errors import StorageError
 from moma_store.store import Store

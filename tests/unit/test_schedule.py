@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from moma_cl.running import schedule
+from moma_cl.automation import schedule
 from moma_store.errors import InvalidInputError
 
 NASTY = [

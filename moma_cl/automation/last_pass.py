@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moma_cl.running.state_files import read_state, write_state
+from moma_cl.automation.state_files import read_state, write_state
 from moma_store.errors import BusyError, MomaError, NotFoundError
 
 if TYPE_CHECKING:

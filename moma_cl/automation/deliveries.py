@@ -14,15 +14,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moma_cl.automation import inbox
+from moma_cl.automation.inbox import Delivery
+from moma_cl.automation.sources import signature, source_of
+from moma_cl.automation.state_files import write_state
 from moma_cl.progress import Progress
 from moma_cl.reconciling.composer import Done
 from moma_cl.reconciling.walk import TaskState, task_names
 from moma_cl.records.records import Segment
 from moma_cl.records.tasks import existing_task
-from moma_cl.running import inbox
-from moma_cl.running.inbox import Delivery
-from moma_cl.running.sources import signature, source_of
-from moma_cl.running.state_files import write_state
 from moma_store.errors import (
     BusyError,
     InvalidInputError,
@@ -68,7 +68,7 @@ def take_deliveries(
     store
         The hub's store, open for writing.
     deliveries
-        What `moma_cl.running.inbox.settled` found; those that have changed since wait for the next
+        What `moma_cl.automation.inbox.settled` found; those that have changed since wait for the next
         pass.
     progress
         Told how many rows were read.

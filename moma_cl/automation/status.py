@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moma_cl.automation import daemon, drift, inbox
+from moma_cl.automation.daemon import Heartbeat
+from moma_cl.automation.last_pass import LastPass, last_pass
 from moma_cl.reconciling.plan import FAILED, NOT_WORTH, SET_ASIDE, WAITING, Step, plan_steps
 from moma_cl.reconciling.walk import task_names, task_state
 from moma_cl.records.records import Drift, Predictor
 from moma_cl.records.ref_history import Past
-from moma_cl.running import daemon, drift, inbox
-from moma_cl.running.daemon import Heartbeat
-from moma_cl.running.last_pass import LastPass, last_pass
 from moma_store.errors import StorageError
 from moma_store.store import Store
 

@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from moma_cl.running.sources import Signature, signature
+from moma_cl.automation.sources import Signature, signature
 from moma_store.files import reported
 
 INBOX = "inbox"

@@ -21,10 +21,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from moma_cl.running import inbox
-from moma_cl.running.inbox import Delivery
-from moma_cl.running.last_pass import last_pass
-from moma_cl.running.state_files import read_state, write_state
+from moma_cl.automation import inbox
+from moma_cl.automation.inbox import Delivery
+from moma_cl.automation.last_pass import last_pass
+from moma_cl.automation.state_files import read_state, write_state
 from moma_store.errors import BusyError, FormatError, MomaError
 from moma_store.locking import WriterLock
 from moma_store.store import Store

@@ -1,0 +1,1 @@
+"""A hub that nobody watches: inbox, schedule, daemon, drift and status."""

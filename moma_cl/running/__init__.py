@@ -1,1 +1,0 @@
-"""Running unattended: inbox, schedule, daemon, status and drift."""
