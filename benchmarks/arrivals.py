@@ -21,9 +21,9 @@ from safetensors.numpy import save_file
 
 from benchmarks.paper.tasks import DATA, TASKS, PaperTask
 from benchmarks.upstream import multitask
-from moma_cl import service
-from moma_cl.adoption import Weights, add_module
 from moma_cl.backbones.parameters import ParameterManifest
+from moma_cl.commands import service
+from moma_cl.commands.add_module import Weights, add_module
 from moma_cl.derivations.keys import Derivation, DerivationKind
 from moma_cl.progress import quiet
 from moma_cl.recipe import EstimateSettings, Recipe

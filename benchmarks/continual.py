@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from moma_cl import service
+from moma_cl.commands import service
 from moma_cl.views import tasks
 from moma_store.records import digest
 from moma_store.store import Store

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl import service
+from moma_cl.commands import service
+from moma_cl.commands.predict import predict
 from moma_cl.datasets.split import roles_of
-from moma_cl.predicting.prediction import predict
 from moma_cl.predictors.intervals import conformal_quantile
 from moma_cl.predictors.predictor import LoadedPredictor, load_predictor
 from moma_cl.progress import quiet

@@ -18,10 +18,10 @@ from typing import Any
 
 from benchmarks.arrivals import Composing, bring, mixed_modules
 from benchmarks.paper.tasks import TASKS, PaperTask
-from moma_cl import service
+from moma_cl.commands import service
+from moma_cl.commands.set_recipe import set_recipe
 from moma_cl.derivations.derive import derive
 from moma_cl.progress import quiet
-from moma_cl.recipes import set_recipe
 from moma_cl.reconciling import walk
 from moma_cl.reconciling.executors import ExecutorKind, ExecutorSettings, open_executor
 from moma_cl.records.records import Composition, Method, ModuleKind, Predictor

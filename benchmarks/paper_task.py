@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from moma_cl import service
 from moma_cl.backbones.parameters import ParameterManifest
+from moma_cl.commands import service
 from moma_cl.records.records import Hub, Module, ModuleKind, Predictor
 from moma_store.store import Store
 

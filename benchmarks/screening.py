@@ -26,10 +26,10 @@ from unittest.mock import patch
 import torch
 
 from benchmarks.chgnet_speed import DATA, _peak, _pymatgen, _resident
-from moma_cl import service
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
+from moma_cl.commands import service
+from moma_cl.commands.predict import predict
 from moma_cl.graphs import prefetch
-from moma_cl.predicting.prediction import predict
 from moma_cl.predictors import predictor
 from moma_cl.records.records import ModuleKind
 
@@ -174,7 +174,7 @@ def _cold(hub: Path, folder: Path) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "moma_cli", "--hub", str(hub), "predict", SOURCE, str(cif)]
     _seconds(command)
     whole = min(_seconds(command) for _ in range(3))
-    modules = "scipy.spatial.distance, moma_cl.predicting.prediction"
+    modules = "scipy.spatial.distance, moma_cl.commands.predict"
     imports = min(_seconds([sys.executable, "-c", f"import {modules}"]) for _ in range(3))
     return [
         _row("predict for one CIF, cold process", whole, None, "s", None, "<= 5 s", whole <= 5),

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from moma_cl import service
+from moma_cl.commands import service
 from moma_cl.datasets.segments import SegmentRows
 from moma_cl.progress import quiet
 from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings

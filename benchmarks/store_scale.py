@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from moma_cl import service
+from moma_cl.commands import service
 from moma_cl.records.records import Module, ModuleKind
 from moma_store.store import Store
 

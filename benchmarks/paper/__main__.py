@@ -22,8 +22,9 @@ from benchmarks.paper.results import Result, Weighed
 from benchmarks.paper.tasks import N_SPLITS, TASKS, PaperTask
 from benchmarks.upstream.__main__ import BUILD as UPSTREAM
 from benchmarks.upstream.multitask import multitask_backbone
-from moma_cl import service
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
+from moma_cl.commands import service
+from moma_cl.commands.archive import export, import_archive
 from moma_cl.derivations.predictor import (
     ADAPTED,
     ADAPTED_BACKBONE,
@@ -33,7 +34,6 @@ from moma_cl.derivations.predictor import (
 )
 from moma_cl.recipe import ModuleSettings, PredictorSettings, Recipe
 from moma_cl.records.records import Composition, Method, ModuleKind, Predictor
-from moma_cl.transfer import export, import_archive
 from moma_store.store import Store
 
 BUILD = Path("build/paper")

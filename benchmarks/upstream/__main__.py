@@ -20,7 +20,7 @@ from benchmarks.upstream.rows import benchmark_materials
 from benchmarks.upstream.ship import ship, shipping
 from benchmarks.upstream.tasks import TASKS
 from benchmarks.upstream.train import train_upstream
-from moma_cl import service
+from moma_cl.commands import service
 from moma_cl.records.records import ModuleKind
 from moma_store.store import Store
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from benchmarks.upstream.rows import Materials, upstream_rows
 from benchmarks.upstream.tasks import UpstreamTask
 from benchmarks.upstream.train import GRAPHS, SETTINGS, counting, parts_of
-from moma_cl import service
 from moma_cl.backbones.base import Backbone
+from moma_cl.commands import service
 from moma_cl.core.pyg import Batch, Data
 from moma_cl.derivations.derive import PENDING_BLOB
 from moma_cl.graphs.batching import GraphCache, graphs_of

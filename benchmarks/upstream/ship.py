@@ -7,8 +7,8 @@ from pathlib import Path
 from benchmarks.upstream import multitask
 from benchmarks.upstream.tasks import TASKS, UpstreamTask
 from moma_cl import starter
+from moma_cl.commands.archive import export
 from moma_cl.records.records import Module
-from moma_cl.transfer import export
 from moma_store.store import Store
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "modules.md"

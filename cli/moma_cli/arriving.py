@@ -10,9 +10,9 @@ from moma_cli.output import Answer, Problem, figure, jsonable
 from moma_cli.program import Run
 
 if TYPE_CHECKING:
+    from moma_cl.commands.row_checks import RowChecks
+    from moma_cl.commands.service import RowsTaken
     from moma_cl.reconciling.composer import Done
-    from moma_cl.row_checks import RowChecks
-    from moma_cl.service import RowsTaken
     from moma_cl.structures.checks import Refusal
     from moma_cl.views.tasks import TaskListed
 

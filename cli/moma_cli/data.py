@@ -42,7 +42,7 @@ def add_data(
     report: ReportFile = None,
 ) -> Answer:
     """Bring more rows of a task, or correct earlier ones."""
-    from moma_cl import service
+    from moma_cl.commands import service
 
     with run.progress() as progress:
         taken = service.add_data(
@@ -75,7 +75,7 @@ def retract(
     wait: Wait = 0.0,
 ) -> Answer:
     """Take rows of a task away."""
-    from moma_cl import service
+    from moma_cl.commands import service
 
     with run.progress() as progress:
         taken = service.retract(

@@ -36,7 +36,7 @@ def init(
     ] = True,
 ) -> Answer:
     """Make a hub and bind it to a backbone."""
-    from moma_cl import service
+    from moma_cl.commands import service
     from moma_cl.recipe import Recipe
 
     if path is not None and run.given_hub not in {None, path}:

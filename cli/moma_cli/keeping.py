@@ -14,7 +14,7 @@ from moma_cli.parameters import Wait
 from moma_cli.program import Run, command
 
 if TYPE_CHECKING:
-    from moma_cl.upkeep import Pinned
+    from moma_cl.commands.maintenance import Pinned
     from moma_store.verification import Verification
 
 _DAMAGED = 6  # exit code of stored data that is damaged
@@ -57,9 +57,9 @@ def verify(
 
     Exits 6 if something is damaged that was not repaired.
     """
-    from moma_cl import upkeep
+    from moma_cl.commands import maintenance
 
-    found = upkeep.verify(run.hub, deep=deep, repair=repair, wait=wait, catalogue=catalogue)
+    found = maintenance.verify(run.hub, deep=deep, repair=repair, wait=wait, catalogue=catalogue)
     problems = [
         Problem(code=f"integrity.{p.kind}", message=_told(p.subject, p.text, p.repaired))
         for p in found.problems
@@ -86,9 +86,9 @@ def gc(
 
     Kept are what tasks, modules and pins need, and the last five predictors of each task.
     """
-    from moma_cl import upkeep
+    from moma_cl.commands import maintenance
 
-    gone = upkeep.gc(run.hub, dry_run=dry_run, wait=wait)
+    gone = maintenance.gc(run.hub, dry_run=dry_run, wait=wait)
     verb = "would remove" if dry_run else "removed"
     text = f"{verb} {counted(gone.records, 'record')} and {counted(gone.blobs, 'file')}"
     waiting = f"{counted(gone.waiting, 'file')} must wait until older readers have ended"
@@ -110,9 +110,9 @@ def migrate(
 
     The original is left as it is; the copy is verified before it gets its name.
     """
-    from moma_cl import upkeep
+    from moma_cl.commands import maintenance
 
-    done = upkeep.migrate(run.hub, target)
+    done = maintenance.migrate(run.hub, target)
     return Answer(
         data=done,
         text=[f"{done.path}: copied from format {done.before} to {done.after}"],
@@ -123,17 +123,17 @@ def migrate(
 @command("pin", example="moma-cl pin bulk_modulus")
 def pin(run: Run, name: Kept, wait: Wait = 0.0) -> Answer:
     """Keep a record and all it needs, whatever becomes of its task."""
-    from moma_cl import upkeep
+    from moma_cl.commands import maintenance
 
-    return _pin_answer(upkeep.pin(run.hub, name, wait=wait), "pinned")
+    return _pin_answer(maintenance.pin(run.hub, name, wait=wait), "pinned")
 
 
 @command("unpin", example="moma-cl unpin bulk_modulus")
 def unpin(run: Run, name: Kept, wait: Wait = 0.0) -> Answer:
     """Let gc take a record again."""
-    from moma_cl import upkeep
+    from moma_cl.commands import maintenance
 
-    return _pin_answer(upkeep.unpin(run.hub, name, wait=wait), "unpinned")
+    return _pin_answer(maintenance.unpin(run.hub, name, wait=wait), "unpinned")
 
 
 @command("export", example="moma-cl export modules.zip --module bulk_modulus")
@@ -149,9 +149,9 @@ def export(
     ] = None,
 ) -> Answer:
     """Write the hub, or chosen modules with the data they depend on, into one file."""
-    from moma_cl import transfer
+    from moma_cl.commands import archive
 
-    done = transfer.export(run.hub, archive, modules=module or None)
+    done = archive.export(run.hub, archive, modules=module or None)
     what = counted(len(done.refs), "ref") if module is None else counted(len(module), "module")
     inside = f"{counted(done.records, 'record')}, {counted(done.blobs, 'blob')}"
     return Answer(data=done, text=[f"{done.path}: {what}, {inside} ({done.bytes:,} bytes)"])
@@ -174,9 +174,9 @@ def import_(
 
     Everything is verified before anything changes. The backbone must be the same.
     """
-    from moma_cl import transfer
+    from moma_cl.commands import archive
 
-    done = transfer.import_archive(run.hub, archive, catalogue=catalogue, wait=wait)
+    done = archive.import_archive(run.hub, archive, catalogue=catalogue, wait=wait)
     inside = f"{counted(done.records, 'new record')}, {counted(done.blobs, 'new blob')}"
     return Answer(
         data=done,
@@ -238,9 +238,9 @@ def add_module(
 
     Names and shapes of its tensors must be exactly the backbone's.
     """
-    from moma_cl import adoption
+    from moma_cl.commands import add_module
 
-    given = adoption.Weights(
+    given = add_module.Weights(
         file=weights,
         property=property_name,
         unit=unit,
@@ -250,7 +250,7 @@ def add_module(
         source=source,
         licence=licence,
     )
-    added = adoption.add_module(run.hub, name, given, wait=wait)
+    added = add_module.add_module(run.hub, name, given, wait=wait)
     return Answer(
         data=added,
         text=[f"{name}: {added.kind} module, {added.parameters:,} parameters"],

@@ -107,8 +107,8 @@ def read_recipe(file: Path, base: Mapping[str, Any]) -> Recipe:
     InvalidInputError
         If it is neither TOML nor JSON, or a setting is unknown.
     """
+    from moma_cl.commands.set_recipe import overlaid
     from moma_cl.recipe import Recipe
-    from moma_cl.recipes import overlaid
 
     return Recipe.from_doc(overlaid(base, read_settings(file)))
 

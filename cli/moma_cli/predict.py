@@ -34,7 +34,7 @@ from moma_cli.program import Run, command
 from moma_cli.resuming import RESUMABLE, begun, published
 
 if TYPE_CHECKING:
-    from moma_cl.predicting.prediction import Earlier, PredictedRow
+    from moma_cl.commands.predict import Earlier, PredictedRow
 
 OK = "ok"
 ALL_FAILED = 4
@@ -122,7 +122,7 @@ def predict(
 
     target = _target(layout, output, resume, explain=explain)
     tasks.task(run.hub, name)  # a mistyped name is told before torch is imported
-    from moma_cl.predicting.prediction import predict as answers
+    from moma_cl.commands.predict import predict as answers
 
     tally = Tally()
     # On a terminal that shows the rows as they come, a bar would be in their way.

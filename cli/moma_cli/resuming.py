@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from moma_store.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from moma_cl.predicting.prediction import Earlier
+    from moma_cl.commands.predict import Earlier
 
 RESUMABLE = ("jsonl", "csv")
 CODE = "invalid-input.cannot-resume"
@@ -101,7 +101,7 @@ def begun(file: Path, layout: str, names: tuple[str, ...]) -> Begun | None:
         if not file.exists():
             return None
         shutil.copyfile(file, path)
-    from moma_cl.predicting.prediction import SHARED, Earlier, row_key
+    from moma_cl.commands.predict import SHARED, Earlier, row_key
 
     answered: set[bytes] = set()
     asked: dict[str, Any] = {}

@@ -74,7 +74,7 @@ def add_task(
 
     It answers within seconds; then it is composed, fitted, and its own module trained.
     """
-    from moma_cl import service
+    from moma_cl.commands import service
     from moma_cl.properties.table import Transform
     from moma_cl.records.records import ModuleKind
 
@@ -115,7 +115,7 @@ def remove_task(
     wait: Wait = 0.0,
 ) -> Answer:
     """Remove a task and its module. Their records stay until gc."""
-    from moma_cl import service
+    from moma_cl.commands import service
 
     going = _going(run, name)
     users = ", ".join(going["used_by"])

@@ -65,7 +65,7 @@ def update(
 
     Silent on success, for cron. Exits 1 if a task failed, 5 if another process is writing.
     """
-    from moma_cl import service
+    from moma_cl.commands import service
     from moma_cl.reconciling.executors import ExecutorKind, ExecutorSettings
 
     settings = ExecutorSettings(
@@ -103,7 +103,7 @@ def plan(
 
     The cost is what the like of it took lately.
     """
-    from moma_cl import service
+    from moma_cl.commands import service
 
     if dot:
         drawn = service.plan_graph(run.hub, tasks=_names(only))
@@ -134,7 +134,7 @@ def set_recipe(
 
     What depends on it is then computed again.
     """
-    from moma_cl.recipes import set_recipe as pin
+    from moma_cl.commands.set_recipe import set_recipe as pin
 
     if default == (file is not None):
         raise typer.BadParameter("give either a file or --default", param_hint="FILE")
@@ -220,7 +220,7 @@ def rollback(
 
     It stays until something new arrives.
     """
-    from moma_cl import service
+    from moma_cl.commands import service
 
     moved = service.rollback(run.hub, name, to=to, wait=wait)
     return Answer(

@@ -15,8 +15,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from moma_cl import service
 from moma_cl.backbones.registry import backbone_class
+from moma_cl.commands import service
+from moma_cl.commands.predict import PredictedRow, predict
 from moma_cl.demonstration import text
 from moma_cl.demonstration.data import (
     MEASURED,
@@ -28,7 +29,6 @@ from moma_cl.demonstration.data import (
     write_rows,
 )
 from moma_cl.demonstration.picture import weights_picture
-from moma_cl.predicting.prediction import PredictedRow, predict
 from moma_cl.progress import Progress
 from moma_cl.properties.table import Transform
 from moma_cl.recipe import Recipe

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from moma_cl.bringing import check_task_name
+from moma_cl.commands.add_rows import check_task_name
 from moma_cl.datasets import added_rows
 from moma_cl.datasets.folds import FOLD_NAMES, assign_folds
 from moma_cl.datasets.intake import Intake

@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from moma_cl.commands.predict import PredictedRow
+from moma_cl.commands.service import HubMade, RowsTaken
 from moma_cl.demonstration.data import MEASURED, Elements, Measured
-from moma_cl.predicting.prediction import PredictedRow
 from moma_cl.predictors.domain import Applicability
 from moma_cl.reconciling.composer import Done
-from moma_cl.service import HubMade, RowsTaken
 from moma_cl.standing import BACKBONE, Gain, Standing, three_digits
 
 WIDTH = 98

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from moma_cl import service, transfer, upkeep
+from moma_cl.commands import archive, maintenance, service
 from moma_cl.views import modules, tasks
 from moma_store.store import Store
 
@@ -104,7 +104,7 @@ def material(nursery, tmp_path_factory, made_up) -> Material:
     energy = ["add-task", "energy", first, "--target", "energy", *unit, "--no-update"]
     gap = ["add-task", "gap", first, "--target", "gap", *unit]
     assert nursery(folder / "other", gap)[0] == 0
-    transfer.export(folder / "other", folder / "gap.zip", modules=["gap"])
+    archive.export(folder / "other", folder / "gap.zip", modules=["gap"])
     steps = [
         energy,
         ["update"],
@@ -138,7 +138,7 @@ def live_and_die(nursery, material: Material, hub: Path, rng: random.Random) -> 
         before = rows_and_modules(hub)
         code, _ = nursery(hub, step, after=rng.uniform(0, 1) * seconds)
         n_killed += code is None
-        assert upkeep.verify(hub, deep=True).problems == ()
+        assert maintenance.verify(hub, deep=True).problems == ()
         between = rows_and_modules(hub)
         code, _ = nursery(hub, step)
         # A task that was added before the kill came is not added again.
@@ -149,7 +149,7 @@ def live_and_die(nursery, material: Material, hub: Path, rng: random.Random) -> 
         assert before[1] <= between[1] <= after[1]
     assert rows_and_modules(hub) == ({"energy": 48}, {"energy", "gap"})
     assert service.plan(hub) == [] or {p.status for p in service.plan(hub)} == {"not-worth-it"}
-    found = upkeep.verify(hub, deep=True)
+    found = maintenance.verify(hub, deep=True)
     assert (found.problems, found.strays) == ((), ())
     assert not list((hub / "tmp").iterdir())
     shutil.rmtree(hub)
@@ -194,7 +194,7 @@ def kill_at(nursery, material: Material, tmp_path, number: int, call: int) -> bo
     code, _ = nursery(hub, step, call=call)
     assert code in (None, 0)
     if code is None:
-        assert upkeep.verify(hub, deep=True).problems == ()
+        assert maintenance.verify(hub, deep=True).problems == ()
         assert rows_and_modules(hub) in (rows_and_modules(old), rows_and_modules(news[0]))
         run_again(nursery, hub, step)
     assert any(outcome(hub) == outcome(new) for new in news[:2])

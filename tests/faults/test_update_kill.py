@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from moma_cl import service, upkeep
+from moma_cl.commands import maintenance, service
 from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings
 from moma_store.store import Store
 
@@ -141,7 +141,7 @@ def undisturbed(nursery, stale_hub, tmp_path_factory):
 
 
 def same_as(undisturbed, hub: Path) -> bool:
-    return derived(hub) == undisturbed and not upkeep.verify(hub, deep=True).problems
+    return derived(hub) == undisturbed and not maintenance.verify(hub, deep=True).problems
 
 
 def test_updates_killed_again_and_again_get_there(

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moma_cl import service
-from moma_cl.predicting.prediction import predict
+from moma_cl.commands import service
+from moma_cl.commands.predict import predict
 from moma_cl.readers.rows import BOXED, ISOLATED, REMARKS, SLAB
 from moma_store.errors import InvalidInputError
 

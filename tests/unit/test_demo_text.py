@@ -4,12 +4,12 @@ import shlex
 
 import pytest
 
+from moma_cl.commands.predict import PredictedRow
+from moma_cl.commands.service import RowsTaken
 from moma_cl.demonstration import demo
 from moma_cl.demonstration import text as demo_text
-from moma_cl.predicting.prediction import PredictedRow
 from moma_cl.progress import quiet
 from moma_cl.reconciling.composer import Done
-from moma_cl.service import RowsTaken
 from moma_cl.standing import Gain, Standing, three_digits
 from moma_store.errors import AlreadyExistsError
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moma_cl import service
 from moma_cl.automation import drift
 from moma_cl.automation.status import status
+from moma_cl.commands import service
 from moma_cl.records.records import Drift
 from moma_cl.views import tasks
 from moma_store.store import Store

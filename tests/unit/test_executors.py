@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from moma_cl import service
+from moma_cl.commands import service
 from moma_cl.progress import quiet
 from moma_cl.recipe import EstimateSettings, ModuleSettings, Recipe, TrainingSettings
 from moma_cl.reconciling.composer import Composer

@@ -2,7 +2,7 @@
 
 import pytest
 
-from moma_cl import service
+from moma_cl.commands import service
 from moma_cl.derivations import derive as deriving
 from moma_cl.derivations.keys import DerivationKind
 from moma_cl.reconciling.composer import Composer

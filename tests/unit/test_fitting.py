@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from moma_cl import service
+from moma_cl.commands import service
 from moma_cl.core import threads
 from moma_cl.derivations import predictor
 from moma_cl.learning.training import TrainingError

@@ -6,8 +6,8 @@ import logging
 import numpy as np
 import pytest
 
-from moma_cl import service
-from moma_cl.predicting.prediction import predict
+from moma_cl.commands import service
+from moma_cl.commands.predict import predict
 from moma_cl.predictors import golden
 from moma_cl.predictors.golden import ChangedAnswersError, golden_check
 from moma_cl.predictors.predictor import LoadedPredictor, load_predictor

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from moma_cl import service
 from moma_cl.automation import deliveries, inbox
 from moma_cl.automation.sources import content_digest, signature
+from moma_cl.commands import service
 from moma_cl.datasets.segments import SegmentRows
 from moma_cl.progress import quiet
 from moma_cl.records.records import Dataset, Segment

@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moma_cl import service
+from moma_cl.commands import service
+from moma_cl.commands.predict import predict
+from moma_cl.commands.set_recipe import set_recipe
 from moma_cl.datasets.segments import TRAIN, VALIDATION
 from moma_cl.derivations import leakage, predictor
-from moma_cl.predicting.prediction import predict
 from moma_cl.predictors.predictor import load_predictor
 from moma_cl.progress import quiet
 from moma_cl.recipe import PredictorSettings
-from moma_cl.recipes import set_recipe
 from moma_cl.records.records import Composition, Drift, Module, ModuleKind, Predictor
 from moma_cl.workspace.workspace import Workbench
 from moma_store.records import record_link

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moma_cl import service
+from moma_cl.commands import service
+from moma_cl.commands.predict import predict
 from moma_cl.learning.kernel_head import KernelHead, fit_kernel_head
-from moma_cl.predicting.prediction import predict
 from moma_cl.predictors.opinions import MOST_DEVIATIONS, Hearing, Prior
 from moma_cl.recipe import KernelSettings
 from moma_cl.records.records import ModuleKind, Predictor

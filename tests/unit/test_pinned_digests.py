@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from moma_cl import service
+from moma_cl.commands import service
 from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings
 from moma_store.store import Store
 

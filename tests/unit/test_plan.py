@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from moma_cl import service
+from moma_cl.commands import service
 from moma_cl.reconciling.costs import Costs
 from moma_cl.reconciling.plan import AFTER, STALE
 from moma_store.store import Store

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moma_cl import service
-from moma_cl.predicting.prediction import SHARED, Earlier, predict, row_key
+from moma_cl.commands import service
+from moma_cl.commands.predict import SHARED, Earlier, predict, row_key
 from moma_cl.properties.table import Transform
 from moma_cl.recipe import KernelSettings
 from moma_cl.records import tasks

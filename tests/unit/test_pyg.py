@@ -15,5 +15,5 @@ assert issubclass(torch_geometric.datasets.Planetoid, torch_geometric.data.Datas
 
 
 def test_compiler_and_data_sets_are_loaded_when_they_are_used():
-    command = LATER.format(first="moma_cl.predicting.prediction")
+    command = LATER.format(first="moma_cl.commands.predict")
     subprocess.run([sys.executable, "-W", "ignore", "-c", command], check=True)

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from moma_cl import service
+from moma_cl.commands import service
+from moma_cl.commands.set_recipe import set_recipe
 from moma_cl.recipe import Recipe
-from moma_cl.recipes import set_recipe
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.store import Store
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moma_cl import service
 from moma_cl.backbones.parameters import to_vector
+from moma_cl.commands import service
 from moma_cl.derivations import derive
 from moma_cl.progress import quiet
 from moma_cl.properties.table import Transform
@@ -368,7 +368,7 @@ def test_a_module_of_the_same_property_may_have_seen_a_few_rows_that_judge(
 
 def test_who_repeats_an_interrupted_add_task_is_sent_on(add, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("moma_cl.bringing._compose", _interrupted)
+        patch.setattr("moma_cl.commands.add_rows._compose", _interrupted)
         with pytest.raises(KeyboardInterrupt):
             add("energy")
     with pytest.raises(AlreadyExistsError, match="moma-cl update"):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from moma_cl.predicting.prediction import PredictedRow, row_key
+from moma_cl.commands.predict import PredictedRow, row_key
 from moma_cli.answers import EXPLAINED, FIELDS, WRITERS, fields
 from moma_cli.resuming import begun, published, unfinished
 from moma_store.errors import InvalidInputError

@@ -2,7 +2,7 @@
 
 import pytest
 
-from moma_cl import service
+from moma_cl.commands import service
 from moma_cl.records.records import ModuleKind
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moma_cl import service
+from moma_cl.commands import service
 from moma_cl.datasets.split import roles_of
 from moma_cl.derivations import leakage
 from moma_cl.progress import quiet

@@ -2,9 +2,10 @@
 
 import pytest
 
-from moma_cl import service, starter
+from moma_cl import starter
+from moma_cl.commands import service
+from moma_cl.commands.archive import export
 from moma_cl.records.records import ModuleKind, Predictor
-from moma_cl.transfer import export
 from moma_cl.views.modules import modules
 from moma_store.store import Store
 

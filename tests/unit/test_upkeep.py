@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from moma_cl import adoption, service, transfer, upkeep
-from moma_cl.predicting.prediction import predict
+from moma_cl.commands import add_module, archive, maintenance, service
+from moma_cl.commands.predict import predict
 from moma_cl.records.records import Hub
 from moma_cl.views import modules, tasks
 from moma_store.errors import (
@@ -58,40 +58,42 @@ def refs(hub: Path) -> dict[str, str]:
 
 
 def test_what_a_pass_would_look_up_survives_gc(hub):
-    assert upkeep.verify(hub, deep=True).problems == ()
+    assert maintenance.verify(hub, deep=True).problems == ()
     before = refs(hub)
-    upkeep.gc(hub)
-    assert upkeep.gc(hub).records == 0
+    maintenance.gc(hub)
+    assert maintenance.gc(hub).records == 0
     assert refs(hub) == before
     assert service.update(hub) == []
-    assert upkeep.verify(hub, deep=True).problems == ()
+    assert maintenance.verify(hub, deep=True).problems == ()
 
 
 def test_gc_takes_what_a_removed_task_leaves(hub):
     service.remove_task(hub, "gap")
-    said = upkeep.gc(hub, dry_run=True)
-    gone = upkeep.gc(hub)
+    said = maintenance.gc(hub, dry_run=True)
+    gone = maintenance.gc(hub)
     assert gone == said
     assert gone.records > 3
     assert gone.blobs > 3
-    found = upkeep.verify(hub, deep=True)
+    found = maintenance.verify(hub, deep=True)
     assert (found.problems, found.unreachable_files) == ((), 0)
 
 
 def test_a_pinned_predictor_outlives_its_task(hub):
     champion = refs(hub)["predictors/gap"]
-    assert upkeep.pin(hub, "gap") == upkeep.Pinned(digest=champion, kind="predictor", changed=True)
-    assert not upkeep.pin(hub, champion[:10]).changed
+    assert maintenance.pin(hub, "gap") == maintenance.Pinned(
+        digest=champion, kind="predictor", changed=True
+    )
+    assert not maintenance.pin(hub, champion[:10]).changed
     service.remove_task(hub, "gap")
-    upkeep.gc(hub)
+    maintenance.gc(hub)
     with Store.open(hub) as store:
         assert store.record(champion)["kind"] == "predictor"
-    assert upkeep.unpin(hub, champion).changed
-    upkeep.gc(hub)
+    assert maintenance.unpin(hub, champion).changed
+    maintenance.gc(hub)
     with Store.open(hub) as store, pytest.raises(NotFoundError):
         store.record(champion)
     with pytest.raises(NotFoundError):
-        upkeep.pin(hub, "gap")
+        maintenance.pin(hub, "gap")
 
 
 def test_a_damaged_blob_is_named_and_the_rest_serves(hub):
@@ -99,41 +101,41 @@ def test_a_damaged_blob_is_named_and_the_rest_serves(hub):
         record = store.record(store.ref("modules/gap"))
     digest = record["blob"]["$blob"]
     flip_bit(hub / "objects" / digest[:2] / f"{digest}.zarr.zip", 5000)
-    (problem,) = upkeep.verify(hub).problems
+    (problem,) = maintenance.verify(hub).problems
     assert (problem.kind, problem.subject) == ("damaged-blob", digest)
-    assert not upkeep.verify(hub, repair=True).damaged
+    assert not maintenance.verify(hub, repair=True).damaged
     with pytest.raises(IntegrityError, match="missing or damaged"):
-        transfer.export(hub, hub.parent / "x.zip", modules=["gap"])
-    assert transfer.export(hub, hub.parent / "y.zip", modules=["energy"]).blobs > 0
+        archive.export(hub, hub.parent / "x.zip", modules=["gap"])
+    assert archive.export(hub, hub.parent / "y.zip", modules=["energy"]).blobs > 0
 
 
 def test_an_exported_hub_answers_like_the_original(hub, tmp_path, write_rows, made_up):
-    upkeep.gc(hub)
-    transfer.export(hub, tmp_path / "hub.zip")
-    transfer.import_archive(tmp_path / "new", tmp_path / "hub.zip")
+    maintenance.gc(hub)
+    archive.export(hub, tmp_path / "hub.zip")
+    archive.import_archive(tmp_path / "new", tmp_path / "hub.zip")
     assert refs(tmp_path / "new") == refs(hub)
     asked = [write_rows(made_up(4, first=90), "ask.jsonl")]
     ours, theirs = (list(predict(h, "energy", asked)) for h in (hub, tmp_path / "new"))
     assert [row.value for row in ours] == [row.value for row in theirs]
     assert service.update(tmp_path / "new") == []
     with pytest.raises(AlreadyExistsError):
-        transfer.import_archive(tmp_path / "new", tmp_path / "hub.zip")
+        archive.import_archive(tmp_path / "new", tmp_path / "hub.zip")
 
 
 def test_a_module_moves_to_another_hub_of_the_backbone(hub, tmp_path):
-    transfer.export(hub, tmp_path / "gap.zip", modules=["gap"])
+    archive.export(hub, tmp_path / "gap.zip", modules=["gap"])
     service.init(tmp_path / "other", backbone="cgcnn", salt="another")
-    done = transfer.import_archive(tmp_path / "other", tmp_path / "gap.zip")
+    done = archive.import_archive(tmp_path / "other", tmp_path / "gap.zip")
     assert done.refs == ("modules/gap",)
     (listed,) = modules.modules(tmp_path / "other")
     assert listed.digest == refs(hub)["modules/gap"]
     with pytest.raises(NotFoundError, match="energy"):
-        transfer.export(hub, tmp_path / "x.zip", modules=["enrgy"])
+        archive.export(hub, tmp_path / "x.zip", modules=["enrgy"])
     with pytest.raises(NotFoundError):
-        transfer.import_archive(tmp_path / "absent", tmp_path / "gap.zip")
+        archive.import_archive(tmp_path / "absent", tmp_path / "gap.zip")
 
 
-def weights(hub: Path, file: Path, **changes) -> adoption.Weights:
+def weights(hub: Path, file: Path, **changes) -> add_module.Weights:
     """A safetensors file with the backbone's parameters, slightly moved."""
     with Store.open(hub) as store:
         record = Hub.from_doc(store.record(store.ref("hub")))
@@ -153,7 +155,7 @@ def weights(hub: Path, file: Path, **changes) -> adoption.Weights:
     }
     tensors.update(changes)
     save_file({name: array for name, array in tensors.items() if array is not None}, file)
-    return adoption.Weights(
+    return add_module.Weights(
         file=file, property="band gap", unit="eV", validation_mae=0.2, n_train=9
     )
 
@@ -161,15 +163,15 @@ def weights(hub: Path, file: Path, **changes) -> adoption.Weights:
 @pytest.mark.parametrize("kind", ["full", "adapter"])
 def test_weights_from_elsewhere_become_a_module(hub, tmp_path, kind):
     given = weights(hub, tmp_path / "w.safetensors", kind=kind)
-    added = adoption.add_module(hub, "elsewhere", given)
+    added = add_module.add_module(hub, "elsewhere", given)
     assert added.kind == kind
     listed = {module.name: module for module in modules.modules(hub)}["elsewhere"]
     assert (listed.digest, listed.kind, listed.rows) == (added.digest, kind, 9)
-    assert upkeep.verify(hub, deep=True).problems == ()
+    assert maintenance.verify(hub, deep=True).problems == ()
     with pytest.raises(AlreadyExistsError):
-        adoption.add_module(hub, "elsewhere", given)
+        add_module.add_module(hub, "elsewhere", given)
     with pytest.raises(AlreadyExistsError):
-        adoption.add_module(hub, "energy", given)
+        add_module.add_module(hub, "energy", given)
 
 
 def composed(hub: Path, task: str) -> dict[str, str]:
@@ -184,13 +186,13 @@ def test_declaring_what_weights_were_trained_on_makes_them_candidates(
 ):
     given = replace(weights(hub, tmp_path / "w.safetensors"), property="gap")
     elsewhere = write_rows(made_up(4, first=400), "elsewhere.jsonl")
-    unknown = adoption.add_module(hub, "unknown", given)
-    known = adoption.add_module(
+    unknown = add_module.add_module(hub, "unknown", given)
+    known = add_module.add_module(
         hub,
         "known",
         replace(given, trained_on=(elsewhere,), source="a paper", licence="CC-BY-4.0", n_train=0),
     )
-    seen = adoption.add_module(hub, "seen", replace(given, trained_on=(write_rows(made_up(60)),)))
+    seen = add_module.add_module(hub, "seen", replace(given, trained_on=(write_rows(made_up(60)),)))
     excluded = composed(hub, "gap")
     assert "nobody knows" in excluded[unknown.digest]
     assert "structures by which this task is judged" in excluded[seen.digest]
@@ -204,9 +206,9 @@ def test_a_declaration_with_an_unreadable_structure_is_refused(hub, tmp_path, ma
     given = weights(hub, tmp_path / "w.safetensors")
     rows = write_rows([*made_up(2), {"id": "x", "structure": {"lattice": [[1]], "species": []}}])
     with pytest.raises(InvalidInputError, match=r"rows\.jsonl:3"):
-        adoption.add_module(hub, "elsewhere", replace(given, trained_on=(rows,)))
+        add_module.add_module(hub, "elsewhere", replace(given, trained_on=(rows,)))
     with pytest.raises(NotFoundError):
-        adoption.add_module(hub, "elsewhere", replace(given, trained_on=(tmp_path / "absent",)))
+        add_module.add_module(hub, "elsewhere", replace(given, trained_on=(tmp_path / "absent",)))
     assert "modules/elsewhere" not in refs(hub)
 
 
@@ -229,19 +231,19 @@ def test_weights_that_are_not_the_backbone_s_are_refused(hub, tmp_path, wrong):
     given = weights(hub, tmp_path / "w.safetensors", **change)
     error = InvalidInputError if wrong == "nan" else BackboneError
     with pytest.raises(error, match="extra" if wrong == "unknown" else None):
-        adoption.add_module(hub, "elsewhere", given)
+        add_module.add_module(hub, "elsewhere", given)
     assert "modules/elsewhere" not in refs(hub)
 
 
 @pytest.mark.parametrize("name", ["w.pt", "w.pkl", "w.safetensors"])
 def test_other_files_are_refused_unread(hub, tmp_path, name):
     (tmp_path / name).write_bytes(b"\x80\x04garbage")
-    given = adoption.Weights(
+    given = add_module.Weights(
         file=tmp_path / name, property="band gap", unit="eV", validation_mae=0.2
     )
     with pytest.raises(InvalidInputError):
-        adoption.add_module(hub, "elsewhere", given)
+        add_module.add_module(hub, "elsewhere", given)
     absent = tmp_path / "absent.safetensors"
-    given = adoption.Weights(file=absent, property="band gap", unit="eV", validation_mae=0.2)
+    given = add_module.Weights(file=absent, property="band gap", unit="eV", validation_mae=0.2)
     with pytest.raises(NotFoundError):
-        adoption.add_module(hub, "elsewhere", given)
+        add_module.add_module(hub, "elsewhere", given)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from moma_cl.automation import drift, inbox
 from moma_cl.automation.deliveries import take_deliveries, unclaimed
 from moma_cl.automation.last_pass import noted
-from moma_cl.bringing import RowsTaken, add_data, add_task, retract
+from moma_cl.commands.add_rows import RowsTaken, add_data, add_task, retract
 from moma_cl.progress import Progress, quiet
 from moma_cl.recipe import Recipe
 from moma_cl.reconciling.executors import ExecutorSettings, open_executor
@@ -104,7 +104,7 @@ def init(
     """
     if has_hub(path):
         raise AlreadyExistsError(f"there is a hub at {path}; `moma-cl tasks --hub {path}` lists it")
-    from moma_cl.founding import found_hub
+    from moma_cl.commands.init import found_hub
 
     recipe = recipe or Recipe()
     hub, n_modules = found_hub(

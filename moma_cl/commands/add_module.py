@@ -108,7 +108,7 @@ def add_module(path: Path, name: str, weights: Weights, *, wait: float = 0.0) ->
     InvalidInputError
         If the file, a name, or a structure that it was trained on cannot be used.
     """
-    from moma_cl.bringing import check_task_name
+    from moma_cl.commands.add_rows import check_task_name
     from moma_cl.properties.table import canonical_property, canonical_unit
 
     check_task_name(name)

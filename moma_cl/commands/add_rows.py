@@ -22,10 +22,10 @@ from moma_store.errors import AlreadyExistsError, InvalidInputError, NotFoundErr
 from moma_store.store import Store
 
 if TYPE_CHECKING:
+    from moma_cl.commands.row_checks import RowChecks
     from moma_cl.datasets.intake import Intake
     from moma_cl.readers.rows import Reading
     from moma_cl.reconciling.composer import Done
-    from moma_cl.row_checks import RowChecks
     from moma_cl.structures.checks import Refusal
 
 
@@ -356,7 +356,7 @@ def _taken(
 
 
 def _checks(store: Store, name: str) -> RowChecks | None:
-    from moma_cl.row_checks import check_rows
+    from moma_cl.commands.row_checks import check_rows
 
     return check_rows(store, name)
 

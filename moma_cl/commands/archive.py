@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moma_cl.commands.maintenance import live_results
 from moma_cl.records.records import ModuleKind
-from moma_cl.upkeep import live_results
 from moma_store import archives
 from moma_store.errors import BackboneError, NotFoundError
 from moma_store.store import Store

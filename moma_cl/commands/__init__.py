@@ -1,0 +1,1 @@
+"""What a hub can be asked to do, one file for each verb."""

@@ -1,1 +1,0 @@
-"""Answers: a loaded predictor, its intervals and domain, what explains it, what checks it."""
