@@ -20,7 +20,7 @@ def demo(
     ] = Path("moma-demo"),
 ) -> Answer:
     """Watch a hub grow, property after property."""
-    from moma_cl.demonstration.demo import run as run_demo
+    from moma_cl.demo.demo import run as run_demo
 
     def say(text: str) -> None:
         if not run.json:

@@ -141,7 +141,7 @@ def _recipe(run: Run, file: Path | None) -> Any:
 def _rehearsed(
     run: Run, name: str, sources: list[Path], report: Path | None, data: dict[str, Any]
 ) -> Answer:
-    from moma_cl.demonstration.rehearsal import rehearse
+    from moma_cl.demo.rehearsal import rehearse
 
     with run.progress() as progress:
         rehearsed = rehearse(run.hub, name, sources, **data, progress=progress)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from moma_cl.datasets.segments import LiveRows
 from moma_cl.datasets.split import roles_of
+from moma_cl.demo.gains import BACKBONE
 from moma_cl.predictors.predictor import LoadedPredictor
 from moma_cl.records.records import Composition, Task
 from moma_cl.records.ref_history import Past
-from moma_cl.standing import BACKBONE
 from moma_cl.structures.crystals import PackedCrystals
 from moma_cl.structures.vacuum import with_vacuum
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from moma_cl.demonstration.data import MEASURED
-from moma_cl.demonstration.demo import SETTINGS
+from moma_cl.demo.data import MEASURED
+from moma_cl.demo.demo import SETTINGS
 from moma_cl.recipe import Recipe
 from moma_cli.parameters import read_recipe
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from moma_cl.datasets.intake import take_in
-from moma_cl.demonstration.data import (
+from moma_cl.demo.data import (
     MEASURED,
     contradictory,
     crystals_of_elements,

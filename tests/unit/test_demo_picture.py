@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from moma_cl.demonstration.picture import OTHERS, _matrix, weights_picture
-from moma_cl.standing import Gain, Standing
+from moma_cl.demo.gains import Gain, Standing
+from moma_cl.demo.picture import OTHERS, _matrix, weights_picture
 
 
 def rows():

@@ -18,8 +18,8 @@ from typing import Any
 from moma_cl.backbones.registry import backbone_class
 from moma_cl.commands import service
 from moma_cl.commands.predict import PredictedRow, predict
-from moma_cl.demonstration import text
-from moma_cl.demonstration.data import (
+from moma_cl.demo import text
+from moma_cl.demo.data import (
     MEASURED,
     Elements,
     Measured,
@@ -28,11 +28,11 @@ from moma_cl.demonstration.data import (
     write_compounds,
     write_rows,
 )
-from moma_cl.demonstration.picture import weights_picture
+from moma_cl.demo.gains import Standing, standings
+from moma_cl.demo.picture import weights_picture
 from moma_cl.progress import Progress
 from moma_cl.properties.table import Transform
 from moma_cl.recipe import Recipe
-from moma_cl.standing import Standing, standings
 from moma_store.errors import AlreadyExistsError, IntegrityError
 from moma_store.files import reported
 from moma_store.records import canonical_json

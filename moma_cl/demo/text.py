@@ -10,10 +10,10 @@ from pathlib import Path
 
 from moma_cl.commands.predict import PredictedRow
 from moma_cl.commands.service import HubMade, RowsTaken
-from moma_cl.demonstration.data import MEASURED, Elements, Measured
+from moma_cl.demo.data import MEASURED, Elements, Measured
+from moma_cl.demo.gains import BACKBONE, Gain, Standing, three_digits
 from moma_cl.predictors.domain import Applicability
 from moma_cl.reconciling.composer import Done
-from moma_cl.standing import BACKBONE, Gain, Standing, three_digits
 
 WIDTH = 98
 _UNITS = {measured.task: measured.unit for measured in MEASURED}  # as a keyboard writes them

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.standing import BACKBONE, Standing, three_digits
+from moma_cl.demo.gains import BACKBONE, Standing, three_digits
 
 OTHERS = "starter_modules"  # all that are no task's, together
 
