@@ -37,7 +37,7 @@ from moma_cl.learning.embedding import embed
 from moma_cl.learning.head import Head
 from moma_cl.recipe import EmbeddingSettings
 from moma_cl.structures.crystals import Crystal, PackedCrystals
-from moma_cl.testing import example_crystals, supercell
+from moma_cl.testing.backbone_contract import example_crystals, supercell
 
 THREADS = 2
 BATCH = 32

@@ -2,7 +2,7 @@
 
 ``python -m benchmarks fuzz`` goes on where it stopped: after every batch the counts are written to
 ``benchmarks/results/fuzz_progress.json``. ``MOMA_CL_FUZZ`` sets how many files are made (50,000).
-Files are made from valid ones of every format by `moma_cl.testing_inputs`, each from a seed of its
+Files are made from valid ones of every format by `moma_cl.testing.backbone_contract.input_files`, each from a seed of its
 own, so that file N is the same in every run. One process parses them all; it starts anew only when
 it had to be killed.
 """
@@ -22,7 +22,7 @@ from typing import Any
 from moma_cl.readers.dispatch import Reader, Reading
 from moma_cl.readers.text_parser import Limits, StructureParser, TextFormat
 from moma_cl.structures.checks import check_crystal
-from moma_cl.testing_inputs import mutants
+from moma_cl.testing.input_files import mutants
 from moma_store.errors import InvalidInputError
 
 TARGET = 50_000

@@ -10,7 +10,7 @@ from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.graphs.batching import GraphCache, batches_by_size, collate, graph_key, graphs_of
 from moma_cl.graphs.codec import encode
 from moma_cl.structures.crystals import Crystal, PackedCrystals
-from moma_cl.testing import example_crystals, isolated_atom
+from moma_cl.testing.backbone_contract import example_crystals, isolated_atom
 
 BACKBONES = [CHGNetBackbone, CGCNNBackbone]
 CRYSTALS = PackedCrystals.pack([*example_crystals().values(), isolated_atom()])

@@ -7,7 +7,7 @@ import pytest
 from moma_cl.readers.dispatch import Reader, Reading
 from moma_cl.readers.text_parser import Limits, StructureParser
 from moma_cl.structures.checks import check_crystal
-from moma_cl.testing_inputs import mutants, valid_files
+from moma_cl.testing.input_files import mutants, valid_files
 
 
 @pytest.fixture(scope="module")
