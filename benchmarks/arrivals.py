@@ -29,6 +29,7 @@ from moma_cl.progress import quiet
 from moma_cl.recipe import EstimateSettings, Recipe
 from moma_cl.reconciling.composer import Composer
 from moma_cl.records.records import Composition, ModuleKind
+from moma_cl.records.refs import RefKind
 from moma_cl.workspace.workspace import Workbench
 from moma_store.store import Store
 
@@ -72,7 +73,7 @@ def _rows_arrive(place: Path, steps: Path, mixes: list[Path], everything: float)
         service.add_data(hub, GROWING, [_part(place, last=True)], compose=False)
     arrival, scratch = compose(steps), compose(at_once)
     after = compositions(steps)
-    ref = f"compositions/{GROWING}"
+    ref = RefKind.COMPOSITION.of(GROWING)
     changed = {name for name in before if after[name] != before[name]}
     same = after[ref] == compositions(at_once)[ref]
     name = "a tenth more rows for one task, against from scratch"
@@ -151,8 +152,8 @@ def mixed_modules(place: Path, n_modules: int, *, seed: int, noise: float = 0.0)
     ):
         starters = [
             bench.parameters(digest, ModuleKind.FULL)
-            for name, digest in sorted(store.refs("modules/").items())
-            if name != f"modules/{multitask.NAME}"
+            for name, digest in sorted(store.refs(RefKind.MODULE.prefix).items())
+            if name != RefKind.MODULE.of(multitask.NAME)
         ]
         manifest = bench.manifest(ModuleKind.FULL)
     draw, spread = np.random.default_rng(seed), np.std(starters, axis=0)
@@ -230,12 +231,12 @@ def compose(hub: Path) -> dict[str, float]:
     """
     start = time.process_time()
     with Store.open(hub, write=True) as store:
-        before = store.refs("compositions/")
+        before = store.refs(RefKind.COMPOSITION.prefix)
         composing = Composing(store=store, progress=quiet)
         composing.run()
         merging = time.process_time()
         with Workbench(store=store, progress=quiet) as bench:
-            for name, digest in store.refs("compositions/").items():
+            for name, digest in store.refs(RefKind.COMPOSITION.prefix).items():
                 if before.get(name) != digest:
                     bench.merged(Composition.from_doc(store.record(digest)))
         end = time.process_time()
@@ -256,7 +257,7 @@ def compositions(hub: Path) -> dict[str, str]:
         Digest by ref.
     """
     with Store.open(hub) as store:
-        return store.refs("compositions/")
+        return store.refs(RefKind.COMPOSITION.prefix)
 
 
 def _compared(

@@ -207,7 +207,7 @@ def _building_on_all_cores() -> dict[str, Any]:
 
     def seconds(count: int) -> float:
         with (
-            patch.object(building, "n_cores", lambda: count),
+            patch.object(build, "n_cores", lambda: count),
             tempfile.TemporaryDirectory() as folder,
             GraphCache(Path(folder)) as kept,
         ):

@@ -28,6 +28,7 @@ from moma_cl.learning import weights
 from moma_cl.learning.leave_one_out import knn_leave_one_out
 from moma_cl.recipe import EstimateSettings
 from moma_cl.records.records import Estimate
+from moma_cl.records.refs import RefKind
 from moma_store.store import Store
 
 N_RECORDS = 10_000
@@ -147,7 +148,7 @@ def nothing_stale() -> Row:
 def _fill(hub: Path) -> None:
     """Add memos with their records, as years of estimates leave them."""
     with Store.open(hub, write=True) as store:
-        dataset = next(iter(store.refs("datasets/").values()))
+        dataset = next(iter(store.refs(RefKind.DATASET.prefix).values()))
         for start in range(0, N_RECORDS, 500):
             with store.transaction("fill") as transaction:
                 for number in range(start, start + 500):

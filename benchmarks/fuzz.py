@@ -2,9 +2,9 @@
 
 ``python -m benchmarks fuzz`` goes on where it stopped: after every batch the counts are written to
 ``benchmarks/results/fuzz_progress.json``. ``MOMA_CL_FUZZ`` sets how many files are made (50,000).
-Files are made from valid ones of every format by `moma_cl.testing.backbone_contract.input_files`, each from a seed of its
-own, so that file N is the same in every run. One process parses them all; it starts anew only when
-it had to be killed.
+Files are made from valid ones of every format by `moma_cl.testing.input_files`, each from a seed
+of its own, so that file N is the same in every run. One process parses them all; it starts anew
+only when it had to be killed.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from moma_cl.predictors.intervals import conformal_quantile
 from moma_cl.predictors.predictor import LoadedPredictor, load_predictor
 from moma_cl.progress import quiet
 from moma_cl.records.records import ModuleKind, Task
+from moma_cl.records.refs import RefKind
 from moma_cl.workspace.workspace import Workbench
 from moma_store.store import Store
 
@@ -111,7 +112,7 @@ def _make(hub: Path, name: str, split: int) -> None:
 
 def _measure(hub: Path, name: str) -> Measured:
     with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
-        predictor = load_predictor(bench, store.ref(f"predictors/{name}") or "")
+        predictor = load_predictor(bench, store.ref(RefKind.PREDICTOR.of(name)) or "")
         return _measured(bench, predictor, name)
 
 

@@ -25,6 +25,7 @@ from moma_cl.progress import quiet
 from moma_cl.reconciling import walk
 from moma_cl.reconciling.executors import ExecutorKind, ExecutorSettings, open_executor
 from moma_cl.records.records import Composition, Method, ModuleKind, Predictor
+from moma_cl.records.refs import RefKind
 from moma_cl.workspace.workspace import Workbench
 from moma_store.store import Store
 
@@ -88,7 +89,7 @@ def _add(hub: Path, task: PaperTask, source: Path) -> None:
 
 
 def _composition(store: Store, task: str) -> Composition:
-    digest = store.ref(f"compositions/{task}")
+    digest = store.ref(RefKind.COMPOSITION.of(task))
     assert digest is not None
     return Composition.from_doc(store.record(digest))
 
@@ -114,7 +115,7 @@ def compare(task: PaperTask, hub: Path) -> Row:
     _add(hub, task, task.file)
     screened = _fitted(hub, task)
     with Store.open(hub) as store:
-        n_modules = len(store.refs("modules/"))
+        n_modules = len(store.refs(RefKind.MODULE.prefix))
     every = {"estimate": {"max_candidates": n_modules + 1}}
     set_recipe(hub, task.name, every, compose=False)
     without = _fitted(hub, task)
@@ -140,7 +141,7 @@ def _fitted(hub: Path, task: PaperTask) -> dict[str, float]:
         composition = _composition(store, task.name)
         fit = walk._predictor(
             walk.task_state(store, task.name),
-            str(store.ref(f"compositions/{task.name}")),
+            str(store.ref(RefKind.COMPOSITION.of(task.name))),
             [Method.KERNEL],
         )
         with Workbench(store=store, progress=quiet) as bench:

@@ -159,7 +159,7 @@ def _backbone_share(hub: Path, file: Path) -> float:
     with (
         patch.object(CHGNetBackbone, "to_graphs", timed("to_graphs", CHGNetBackbone.to_graphs)),
         patch.object(predictor, "embed", timed("embed", predictor.embed)),
-        patch.object(ahead, "n_cores", lambda: 1),
+        patch.object(prefetch, "n_cores", lambda: 1),
     ):
         start = time.process_time()
         _screened(hub, file)

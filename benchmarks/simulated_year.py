@@ -34,6 +34,7 @@ from moma_cl.datasets.segments import SegmentRows
 from moma_cl.progress import quiet
 from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings
 from moma_cl.records.records import Dataset, ModuleKind
+from moma_cl.records.refs import RefKind
 from moma_cl.workspace.workspace import Workbench
 from moma_store.errors import AlreadyExistsError, BusyError, NotFoundError
 from moma_store.store import Store
@@ -322,7 +323,11 @@ def _derived(hub: Path) -> dict[str, str]:
     """Give all results by key; drift goes by champions, which depend on the order of events."""
     with Store.open(hub) as store:
         memos = store.memos()
-        refs = store.refs("compositions/") | store.refs("modules/") | store.refs("datasets/")
+        refs = (
+            store.refs(RefKind.COMPOSITION.prefix)
+            | store.refs(RefKind.MODULE.prefix)
+            | store.refs(RefKind.DATASET.prefix)
+        )
     found = {key: memo.result for key, memo in memos.items() if not key.startswith("drift:")}
     return found | refs
 
@@ -332,7 +337,7 @@ def _rows_wrong(hub: Path, ledger: Ledger) -> int:
     wrong = stored = 0
     with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
         for task, expected in ledger.rows.items():
-            digest = store.refs("datasets/")[f"datasets/{task}"]
+            digest = store.refs(RefKind.DATASET.prefix)[RefKind.DATASET.of(task)]
             rows = bench.rows(digest)
             found = dict(zip(rows.ids, rows.targets.tolist(), strict=True))
             wrong += sum(found.get(i) != expected.get(i) for i in found.keys() | expected.keys())

@@ -21,6 +21,7 @@ from moma_cl.backbones.parameters import manifest_of, to_vector
 from moma_cl.backbones.registry import backbone_class
 from moma_cl.learning.merge import merge
 from moma_cl.records.records import ModuleKind
+from moma_cl.records.refs import RefKind
 from moma_store.records import BlobLink
 from moma_store.store import Store
 from moma_store.verification import verify
@@ -77,7 +78,7 @@ def _commit(store: Store, vector: Vector, base: BlobLink, n: int) -> BlobLink:
     link = store.put_blob({"parameters": vector}, {}, base=base)
     with store.transaction("add") as transaction:
         doc = {"kind": "module", "format": 1, "n": n, "blob": link.to_json()}
-        transaction.move_ref(f"modules/{n}", transaction.put_record(doc), expected=None)
+        transaction.move_ref(RefKind.MODULE.of(n), transaction.put_record(doc), expected=None)
     return link
 
 
@@ -219,7 +220,7 @@ def step(name: str, folder: Path) -> None:
 
 
 def _link(store: Store, n: int) -> BlobLink:
-    return BlobLink.from_json(store.record(store.refs()[f"modules/{n}"])["blob"])
+    return BlobLink.from_json(store.record(store.refs()[RefKind.MODULE.of(n)])["blob"])
 
 
 def _ramp(seed: int) -> Vector:

@@ -14,6 +14,7 @@ import numpy as np
 
 from moma_cl.commands import service
 from moma_cl.records.records import Module, ModuleKind
+from moma_cl.records.refs import RefKind
 from moma_store.store import Store
 
 N_MODULES = 10_000
@@ -50,7 +51,7 @@ def make(hub: Path, n_modules: int = N_MODULES) -> None:
             with store.transaction("module", {"n": start}) as transaction:
                 for name, record in records:
                     digest = transaction.put_record(record.to_doc())
-                    transaction.move_ref(f"modules/{name}", digest, expected=None)
+                    transaction.move_ref(RefKind.MODULE.of(name), digest, expected=None)
 
 
 def _module(store: Store, hub: str, n: int) -> tuple[str, Module]:

@@ -34,6 +34,7 @@ from moma_cl.derivations.predictor import (
 )
 from moma_cl.recipe import ModuleSettings, PredictorSettings, Recipe
 from moma_cl.records.records import Composition, Method, ModuleKind, Predictor
+from moma_cl.records.refs import RefKind
 from moma_store.store import Store
 
 BUILD = Path("build/paper")
@@ -138,7 +139,7 @@ def _fit(task: PaperTask, split: int, hub: Path, variant: Variant) -> list[Resul
     if not (hub / "hub.toml").exists():
         _make(hub, variant)
     with Store.open(hub) as store:
-        begun = store.ref(f"tasks/{task.name}") is not None
+        begun = store.ref(RefKind.TASK.of(task.name)) is not None
     if not begun:
         service.add_task(
             hub,
@@ -153,7 +154,7 @@ def _fit(task: PaperTask, split: int, hub: Path, variant: Variant) -> list[Resul
     with kept_fits(FITS) as saved:
         service.update(hub, tasks=[task.name])
     with Store.open(hub) as store:
-        digest = store.ref(f"fitted/{task.name}")
+        digest = store.ref(RefKind.FITTED.of(task.name))
         assert digest is not None
         fitted = Predictor.from_doc(store.record(digest))
         took = [memo.seconds for memo in store.memos().values() if memo.result == digest]
@@ -184,7 +185,7 @@ def _make(hub: Path, variant: Variant) -> None:
         archive = BUILD / "adapters.moma"
         if not archive.exists():
             with Store.open(UPSTREAM / "adapter") as store:
-                names = [ref.partition("/")[2] for ref in store.refs("modules/")]
+                names = [ref.partition("/")[2] for ref in store.refs(RefKind.MODULE.prefix)]
             export(UPSTREAM / "adapter", archive, modules=names)
         import_archive(hub, archive)
 
@@ -212,8 +213,11 @@ def weights_of(hub: Path, task: str, split: int) -> list[Weighed]:
         A line for each module, and one for the backbone.
     """
     with Store.open(hub) as store:
-        names = {digest: ref.partition("/")[2] for ref, digest in store.refs("modules/").items()}
-        digest = store.ref(f"fitted/{task}")
+        names = {
+            digest: ref.partition("/")[2]
+            for ref, digest in store.refs(RefKind.MODULE.prefix).items()
+        }
+        digest = store.ref(RefKind.FITTED.of(task))
         assert digest is not None
         fitted = Predictor.from_doc(store.record(digest))
         found = Composition.from_doc(store.record(fitted.composition))

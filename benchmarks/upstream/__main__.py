@@ -22,6 +22,7 @@ from benchmarks.upstream.tasks import TASKS
 from benchmarks.upstream.train import train_upstream
 from moma_cl.commands import service
 from moma_cl.records.records import ModuleKind
+from moma_cl.records.refs import RefKind
 from moma_store.store import Store
 
 BUILD = Path("build/upstream")
@@ -60,7 +61,7 @@ def main(arguments: list[str]) -> int:
 
 def _is_there(hub: Path, name: str) -> bool:
     with Store.open(hub) as store:
-        return store.ref(f"modules/{name}") is not None
+        return store.ref(RefKind.MODULE.of(name)) is not None
 
 
 if __name__ == "__main__":

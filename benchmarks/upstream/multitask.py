@@ -23,7 +23,7 @@ from benchmarks.upstream.train import GRAPHS, SETTINGS, counting, parts_of
 from moma_cl.backbones.base import Backbone
 from moma_cl.commands import service
 from moma_cl.core.pyg import Batch, Data
-from moma_cl.derivations.derive import PENDING_BLOB
+from moma_cl.derivations.derived import PENDING_BLOB
 from moma_cl.graphs.batching import GraphCache, graphs_of
 from moma_cl.learning.head import Head
 from moma_cl.learning.normaliser import Normaliser
@@ -31,6 +31,7 @@ from moma_cl.learning.training import TrainingReport, TrainingSet, train
 from moma_cl.progress import quiet
 from moma_cl.properties.table import canonical_property
 from moma_cl.records.records import Module, ModuleKind
+from moma_cl.records.refs import HUB, RefKind
 from moma_cl.workspace.workspace import Workbench, software
 from moma_store.store import Store
 
@@ -94,7 +95,7 @@ def multitask_backbone() -> Backbone:
             Store.open(Path(folder) / "hub") as store,
             Workbench(store=store, progress=quiet) as bench,
         ):
-            digest = store.ref(f"modules/{NAME}")
+            digest = store.ref(RefKind.MODULE.of(NAME))
             return bench.encoder(ModuleKind.FULL, bench.parameters(digest, ModuleKind.FULL))
 
 
@@ -121,7 +122,7 @@ def train_multitask(hub: Path, tasks: Sequence[UpstreamTask], materials: Materia
         report = _train(encoder, len(tasks), rows.data)
         vector = bench.round_parameters(encoder, ModuleKind.FULL, SETTINGS.rounded_bits)
         base = bench.base(ModuleKind.FULL)
-        hub_digest = store.ref("hub")
+        hub_digest = store.ref(HUB)
     assert hub_digest is not None
     record = _record(hub_digest, tasks, rows, report)
     with Store.open(hub, write=True, wait=3600.0) as store:
@@ -130,7 +131,7 @@ def train_multitask(hub: Path, tasks: Sequence[UpstreamTask], materials: Materia
         record = record.with_blob(store.put_blob(arrays, header, base=base))
         with store.transaction("module", {"module": NAME}) as transaction:
             digest = transaction.put_record(record.to_doc())
-            name = f"modules/{NAME}"
+            name = RefKind.MODULE.of(NAME)
             transaction.move_ref(name, digest, expected=transaction.ref(name))
     return record
 

@@ -9,6 +9,7 @@ from benchmarks.upstream.tasks import TASKS, UpstreamTask
 from moma_cl import starter
 from moma_cl.commands.archive import export
 from moma_cl.records.records import Module
+from moma_cl.records.refs import RefKind
 from moma_store.store import Store
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "modules.md"
@@ -88,9 +89,9 @@ def shipping(hub: Path) -> list[UpstreamTask]:
 
 def _modules(hub: Path) -> dict[str, Module]:
     with Store.open(hub) as store:
-        refs = store.refs("modules/")
+        refs = store.refs(RefKind.MODULE.prefix)
         return {
-            name.removeprefix("modules/"): Module.from_doc(store.record(digest))
+            RefKind.MODULE.name_in(name): Module.from_doc(store.record(digest))
             for name, digest in refs.items()
         }
 

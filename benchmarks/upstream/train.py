@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.upstream.rows import Materials, UpstreamRows, upstream_rows
 from benchmarks.upstream.tasks import UpstreamTask
-from moma_cl.derivations.derive import PENDING_BLOB
+from moma_cl.derivations.derived import PENDING_BLOB
 from moma_cl.graphs.batching import GraphCache, graphs_of
 from moma_cl.learning.embedding import embed
 from moma_cl.learning.head import Head
@@ -24,6 +24,7 @@ from moma_cl.progress import quiet
 from moma_cl.properties.table import canonical_property, canonical_unit
 from moma_cl.recipe import EmbeddingSettings, ModuleSettings
 from moma_cl.records.records import Module, ModuleKind
+from moma_cl.records.refs import HUB, RefKind
 from moma_cl.workspace.workspace import Workbench, software
 from moma_store.store import Store
 
@@ -62,7 +63,7 @@ def train_upstream(hub: Path, task: UpstreamTask, kind: ModuleKind, materials: M
         record = record.with_blob(store.put_blob(arrays, header, base=base))
         with store.transaction("module", {"module": task.name}) as transaction:
             digest = transaction.put_record(record.to_doc())
-            name = f"modules/{task.name}"
+            name = RefKind.MODULE.of(task.name)
             transaction.move_ref(name, digest, expected=transaction.ref(name))
     return record
 
@@ -93,7 +94,7 @@ def _trained(
         return float(np.abs(answers - rows.values[chosen]).mean())
 
     centre = np.median(rows.values[training])
-    hub_digest = bench.store.ref("hub")
+    hub_digest = bench.store.ref(HUB)
     assert hub_digest is not None
     record = Module(
         hub=hub_digest,

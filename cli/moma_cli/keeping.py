@@ -149,9 +149,9 @@ def export(
     ] = None,
 ) -> Answer:
     """Write the hub, or chosen modules with the data they depend on, into one file."""
-    from moma_cl.commands import archive
+    from moma_cl.commands.archive import export as write_archive
 
-    done = archive.export(run.hub, archive, modules=module or None)
+    done = write_archive(run.hub, archive, modules=module or None)
     what = counted(len(done.refs), "ref") if module is None else counted(len(module), "module")
     inside = f"{counted(done.records, 'record')}, {counted(done.blobs, 'blob')}"
     return Answer(data=done, text=[f"{done.path}: {what}, {inside} ({done.bytes:,} bytes)"])
@@ -174,9 +174,9 @@ def import_(
 
     Everything is verified before anything changes. The backbone must be the same.
     """
-    from moma_cl.commands import archive
+    from moma_cl.commands.archive import import_archive
 
-    done = archive.import_archive(run.hub, archive, catalogue=catalogue, wait=wait)
+    done = import_archive(run.hub, archive, catalogue=catalogue, wait=wait)
     inside = f"{counted(done.records, 'new record')}, {counted(done.blobs, 'new blob')}"
     return Answer(
         data=done,

@@ -132,7 +132,7 @@ def remove_task(
 def _recipe(run: Run, file: Path | None) -> Any:
     if file is None:
         return None
-    from moma_cl.reconciling.walk import DEFAULT_RECIPE
+    from moma_cl.records.refs import DEFAULT_RECIPE
     from moma_cl.views import tasks
 
     return read_recipe(file, tasks.show(run.hub, DEFAULT_RECIPE).document)

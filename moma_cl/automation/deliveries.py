@@ -20,9 +20,8 @@ from moma_cl.automation.sources import signature, source_of
 from moma_cl.automation.state_files import write_state
 from moma_cl.progress import Progress
 from moma_cl.reconciling.composer import Done
-from moma_cl.reconciling.walk import TaskState, task_names
 from moma_cl.records.records import Segment
-from moma_cl.records.tasks import existing_task
+from moma_cl.records.tasks import TaskState, existing_task, task_names
 from moma_store.errors import (
     BusyError,
     InvalidInputError,
@@ -68,8 +67,8 @@ def take_deliveries(
     store
         The hub's store, open for writing.
     deliveries
-        What `moma_cl.automation.inbox.settled` found; those that have changed since wait for the next
-        pass.
+        What `moma_cl.automation.inbox.settled` gave; those that have changed since wait for the
+        next pass.
     progress
         Told how many rows were read.
 
@@ -172,12 +171,19 @@ def _added(
     progress: Progress,
 ) -> _Outcome | None:
     """Add a delivery's rows as one more segment, which names its digest."""
+    from moma_cl.backbones.registry import backbone_class
     from moma_cl.datasets import added_rows
     from moma_cl.structures.checks import Quarantine
 
     _check_name(delivery.path)
     wanted = added_rows.Wanted.of(state.task)
-    intake = added_rows.take(store, [delivery.path], wanted, appended=True, progress=progress)
+    intake = added_rows.take(
+        [delivery.path],
+        wanted,
+        elements=backbone_class(store.backbone["name"]).elements,
+        appended=True,
+        progress=progress,
+    )
     if not _unchanged(delivery):
         return None  # written to while it was read
     intake = added_rows.without_stored(store, state, intake, replace=delivery.replaces)

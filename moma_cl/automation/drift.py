@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING
 from moma_cl.derivations.keys import Derivation, DerivationKind
 from moma_cl.progress import Progress
 from moma_cl.reconciling.composer import Done
-from moma_cl.reconciling.walk import TaskState, task_names, task_state
 from moma_cl.records.records import Calibration, Drift, Predictor, Task
+from moma_cl.records.refs import RefKind
+from moma_cl.records.tasks import TaskState, task_names, task_state
 from moma_store.errors import BusyError, MomaError, StorageError
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def promised_mae(champion: Predictor) -> float | None:
 
 def _due(store: Store, name: str) -> Derivation | None:
     """Give what is to be measured; none where the champion knows all rows, or it was measured."""
-    champion = store.ref(f"predictors/{name}")
+    champion = store.ref(RefKind.PREDICTOR.of(name))
     if champion is None:
         return None
     state = task_state(store, name)
@@ -265,7 +266,7 @@ def _drift(
 
 def _keep(store: Store, derivation: Derivation, found: Drift, seconds: float) -> None:
     detail = {"task": derivation.task, "because": describe(found), **found.figures}
-    ref = f"drift/{derivation.task}"
+    ref = RefKind.DRIFT.of(derivation.task)
     with store.transaction("drift" if found.drifted else "new-rows", detail) as transaction:
         digest = transaction.put_record(found.to_doc())
         transaction.put_memo(derivation.key, digest, seconds)

@@ -10,9 +10,10 @@ from moma_cl.automation import daemon, drift, inbox
 from moma_cl.automation.daemon import Heartbeat
 from moma_cl.automation.last_pass import LastPass, last_pass
 from moma_cl.reconciling.plan import FAILED, NOT_WORTH, SET_ASIDE, WAITING, Step, plan_steps
-from moma_cl.reconciling.walk import task_names, task_state
 from moma_cl.records.records import Drift, Predictor
 from moma_cl.records.ref_history import Past
+from moma_cl.records.refs import RefKind
+from moma_cl.records.tasks import task_names, task_state
 from moma_store.errors import StorageError
 from moma_store.store import Store
 
@@ -150,9 +151,9 @@ def status(hub: Path) -> HubStatus:
 
 def _task(view: Snapshot, past: Past, steps: list[Step], name: str) -> TaskStatus:
     state = task_state(view, name)
-    digest = view.ref(f"predictors/{name}")
+    digest = view.ref(RefKind.PREDICTOR.of(name))
     champion = None if digest is None else Predictor.from_doc(view.record(digest))
-    measured = view.ref(f"drift/{name}")
+    measured = view.ref(RefKind.DRIFT.of(name))
     found = None if measured is None else Drift.from_doc(view.record(measured))
     own = [step for step in steps if step.task == name and step.status != NOT_WORTH]
     counts: dict[str, int] = {}
@@ -162,7 +163,7 @@ def _task(view: Snapshot, past: Past, steps: list[Step], name: str) -> TaskStatu
         name=name,
         rows=state.dataset.n_rows,
         champion=digest,
-        version=len(past.moves.get(f"predictors/{name}", [])),
+        version=len(past.moves.get(RefKind.PREDICTOR.of(name), [])),
         method=None if champion is None else str(champion.method),
         held_out_mae=None if champion is None else drift.promised_mae(champion),
         unit=state.task.unit,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.structures.crystals import Crystal, FloatArray, IntArray
+from moma_cl.arraytypes import FloatArray, IntArray
+from moma_cl.structures.crystals import Crystal
 
 # Atoms closer than this are the same atom; neighbours this far beyond the radius still count, Å.
 _TOLERANCE = 1e-8

@@ -12,15 +12,13 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
+from moma_cl.arraytypes import ParameterVector
 from moma_cl.backbones.base import Backbone
 from moma_cl.records.records import ModuleKind
 from moma_store.codecs import from_ordered, to_ordered
 from moma_store.errors import BackboneError
-
-ParameterVector = NDArray[np.float32]
 
 _ADAPTERS = "adapters."
 

@@ -50,7 +50,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moma_cl.structures.crystals import FloatArray, IntArray
+from moma_cl.arraytypes import FloatArray, IntArray
 
 TOLERANCE = 1e-5
 """Values of one class lie within this of each other, Å or rad."""

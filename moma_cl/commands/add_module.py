@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moma_cl.reconciling.walk import task_names
 from moma_cl.records.records import Hub, Module, ModuleKind
+from moma_cl.records.refs import HUB, RefKind
+from moma_cl.records.tasks import task_names
 from moma_store.errors import (
     AlreadyExistsError,
     BackboneError,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from moma_cl.backbones.parameters import ParameterManifest
 
-_MODULES = "modules/"
 _TRAINED_ELSEWHERE = "elsewhere"
 
 
@@ -115,11 +115,11 @@ def add_module(path: Path, name: str, weights: Weights, *, wait: float = 0.0) ->
     unit, known_as = canonical_unit(weights.unit), canonical_property(weights.property)
     seen = _fingerprints(weights.trained_on)
     with Store.open(path, write=True, wait=wait) as store:
-        if name in task_names(store) or store.ref(_MODULES + name) is not None:
+        if name in task_names(store) or store.ref(RefKind.MODULE.of(name)) is not None:
             raise AlreadyExistsError(
                 f"hub {path} has a task or module {name!r}; choose another name"
             )
-        hub_digest = store.ref("hub")
+        hub_digest = store.ref(HUB)
         if hub_digest is None:
             raise NotFoundError("the hub has no backbone; run `moma-cl init` again")
         hub = Hub.from_doc(store.record(hub_digest))
@@ -142,7 +142,7 @@ def add_module(path: Path, name: str, weights: Weights, *, wait: float = 0.0) ->
         detail = {"module": name, "property": known_as, "validation_mae": weights.validation_mae}
         with store.transaction("add-module", detail) as transaction:
             digest = transaction.put_record(record.to_doc())
-            transaction.move_ref(_MODULES + name, digest, expected=None)
+            transaction.move_ref(RefKind.MODULE.of(name), digest, expected=None)
         return ModuleAdded(
             name=name,
             digest=digest,

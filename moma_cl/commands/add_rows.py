@@ -15,9 +15,9 @@ from moma_cl.automation.sources import source_of
 from moma_cl.progress import Progress, quiet
 from moma_cl.properties.table import Transform, canonical_property, convert, unit_of_task
 from moma_cl.recipe import Recipe
-from moma_cl.reconciling.walk import DEFAULT_RECIPE, task_state
 from moma_cl.records.records import ModuleKind, Task
-from moma_cl.records.tasks import existing_task
+from moma_cl.records.refs import DEFAULT_RECIPE, RefKind
+from moma_cl.records.tasks import existing_task, task_state
 from moma_store.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from moma_store.store import Store
 
@@ -139,12 +139,12 @@ def add_task(
     unit = unit_of_task(unit, property_name or target)
     with Store.open(path, write=True, wait=wait) as store:
         _check_name_free(store, name)
+        from moma_cl.backbones.registry import backbone_class
         from moma_cl.datasets import added_rows
         from moma_cl.readers.target_column import Units
 
         origins = [source_of(source) for source in sources]  # before their rows: what was read
         intake = added_rows.take(
-            store,
             sources,
             added_rows.Wanted(
                 target=target,
@@ -153,6 +153,7 @@ def add_task(
                 units=Units(wanted=unit, property=property_name or target),
                 reading=reading,
             ),
+            elements=backbone_class(store.backbone["name"]).elements,
             appended=False,
             progress=progress,
         )
@@ -224,13 +225,14 @@ def add_data(
         state = existing_task(store, name)
         if unit is not None:
             convert(1.0, unit, state.task.unit)  # refused before anything is read
+        from moma_cl.backbones.registry import backbone_class
         from moma_cl.datasets import added_rows
 
         origins = [source_of(source) for source in sources]  # before their rows: what was read
         intake = added_rows.take(
-            store,
             sources,
             added_rows.Wanted.of(state.task, unit=unit, reading=reading),
+            elements=backbone_class(store.backbone["name"]).elements,
             appended=True,
             progress=progress,
         )
@@ -362,8 +364,8 @@ def _checks(store: Store, name: str) -> RowChecks | None:
 
 
 def _check_name_free(store: Store, name: str) -> None:
-    if store.ref(f"tasks/{name}") is not None:
-        answered = store.ref(f"predictors/{name}") is not None
+    if store.ref(RefKind.TASK.of(name)) is not None:
+        answered = store.ref(RefKind.PREDICTOR.of(name)) is not None
         more = (
             f"`moma-cl add-data {name}` adds rows to it; `moma-cl update` goes on with what was "
             "interrupted"
@@ -372,7 +374,7 @@ def _check_name_free(store: Store, name: str) -> None:
         raise AlreadyExistsError(
             f"task {name!r} exists in hub {store.path}; {more if answered else begun}"
         )
-    if store.ref(f"modules/{name}") is not None:
+    if store.ref(RefKind.MODULE.of(name)) is not None:
         raise AlreadyExistsError(
             f"a module {name!r} was added to hub {store.path}; choose another name for the task"
         )

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from moma_cl.commands.maintenance import live_results
 from moma_cl.records.records import ModuleKind
+from moma_cl.records.refs import HUB, RefKind
 from moma_store import archives
 from moma_store.errors import BackboneError, NotFoundError
 from moma_store.store import Store
 
 if TYPE_CHECKING:
     from moma_store.importing import Imported
-
-_MODULES = "modules/"
 
 
 def export(path: Path, target: Path, *, modules: Sequence[str] | None = None) -> archives.Exported:
@@ -52,12 +51,12 @@ def export(path: Path, target: Path, *, modules: Sequence[str] | None = None) ->
             with store.snapshot() as view:
                 roots = live_results(view)
             return archives.export(store, target, roots=roots)
-        present = store.refs(_MODULES)
+        present = store.refs(RefKind.MODULE.prefix)
         for name in modules:
-            if _MODULES + name not in present:
-                known = ", ".join(ref.removeprefix(_MODULES) for ref in present) or "none"
+            if RefKind.MODULE.of(name) not in present:
+                known = ", ".join(RefKind.MODULE.name_in(ref) for ref in present) or "none"
                 raise NotFoundError(f"there is no module {name!r}; the hub has {known}")
-        chosen = {_MODULES + name: present[_MODULES + name] for name in modules}
+        chosen = {RefKind.MODULE.of(name): present[RefKind.MODULE.of(name)] for name in modules}
         return archives.export(store, target, refs=chosen)
 
 
@@ -109,7 +108,7 @@ def import_archive(
 
 def _check_adapters(store: Store, archive: archives.Archive) -> None:
     """Refuse adapters that did not start from the hub's own: their average means nothing."""
-    here = store.ref("hub")
+    here = store.ref(HUB)
     if here is None:
         raise NotFoundError("the hub has no backbone; run `moma-cl init` again")
     adapter = store.record(here)["adapter"]["$blob"]

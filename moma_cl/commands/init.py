@@ -8,8 +8,8 @@ from pathlib import Path
 from moma_cl.backbones.parameters import manifest_of, to_vector
 from moma_cl.backbones.registry import backbone_class
 from moma_cl.recipe import Recipe
-from moma_cl.reconciling.walk import DEFAULT_RECIPE
 from moma_cl.records.records import Hub, ModuleKind
+from moma_cl.records.refs import DEFAULT_RECIPE, HUB
 from moma_cl.starter import bring_starter_modules
 from moma_store.errors import AlreadyExistsError
 from moma_store.store import Store
@@ -75,7 +75,7 @@ def found_hub(
         # before the ref "hub", whose presence says that the founding was not cut short
         n_modules = bring_starter_modules(store) if starter else 0
         with store.transaction("init", {"backbone": backbone}) as transaction:
-            transaction.move_ref("hub", transaction.put_record(hub.to_doc()), expected=None)
+            transaction.move_ref(HUB, transaction.put_record(hub.to_doc()), expected=None)
             transaction.move_ref(
                 DEFAULT_RECIPE, transaction.put_record(recipe.to_doc()), expected=None
             )
@@ -89,7 +89,7 @@ def _opened(path: Path, backbone: dict[str, str], catalogue: Path | None) -> Sto
         if not (path / "hub.toml").exists():
             raise
         store = Store.open(path, write=True)
-        if store.ref("hub") is None and store.backbone == backbone:
+        if store.ref(HUB) is None and store.backbone == backbone:
             return store
         store.close()
         raise

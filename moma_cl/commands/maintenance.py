@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from moma_cl.derivations.keys import Derivation, DerivationKind
-from moma_cl.reconciling.walk import Reads, walk
+from moma_cl.reconciling.walk import walk
+from moma_cl.records.hub import Reads
+from moma_cl.records.refs import RefKind
 from moma_store.catalogue import Snapshot
 from moma_store.collection import Collected, collect
 from moma_store.errors import InvalidInputError, MomaError
@@ -257,8 +259,8 @@ def _set_pin(path: Path, name: str, *, pinned: bool, wait: float) -> Pinned:
 
     task = False
     with Store.open(path) as store:
-        task = store.ref(f"predictors/{name}") is not None
-    shown = tasks.show(path, f"predictors/{name}" if task else name)
+        task = store.ref(RefKind.PREDICTOR.of(name)) is not None
+    shown = tasks.show(path, RefKind.PREDICTOR.of(name) if task else name)
     ref = PINS + shown.digest
     with Store.open(path, write=True, wait=wait) as store:
         present = store.ref(ref)

@@ -22,6 +22,7 @@ from moma_cl.predictors.predictor import Answers, LoadedPredictor, load_predicto
 from moma_cl.progress import Progress, quiet
 from moma_cl.readers.dispatch import Reading, Row, read_rows
 from moma_cl.readers.rows import ISOLATED, REMARKS, SLAB
+from moma_cl.records.refs import RefKind
 from moma_cl.records.tasks import champions, existing_task, matching
 from moma_cl.structures.checks import RowError, check_crystals
 from moma_cl.structures.crystals import Crystal, PackedCrystals
@@ -225,7 +226,9 @@ def predict(
         with store.snapshot():
             state = existing_task(store, name)
             known = champions(store, name)
-            digest = store.ref(f"predictors/{name}") if at is None else matching(known, at, name)
+            digest = (
+                store.ref(RefKind.PREDICTOR.of(name)) if at is None else matching(known, at, name)
+            )
             if digest is None:
                 raise NotFoundError(f"task {name!r} has no predictor yet; run `moma-cl update`")
             predictor = load_predictor(bench, digest)

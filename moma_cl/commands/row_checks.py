@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from moma_cl.arraytypes import FloatArray
 from moma_cl.datasets.folds import FOLD_NAMES
 from moma_cl.datasets.segments import LiveRows
 from moma_cl.learning.normaliser import Normaliser
@@ -21,11 +21,10 @@ from moma_cl.progress import quiet
 from moma_cl.properties.table import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Composition, Predictor, Task
+from moma_cl.records.refs import RefKind
 from moma_cl.structures.fingerprints import known_in
 from moma_cl.workspace.workspace import Workbench, threads
 from moma_store.store import Store
-
-FloatArray = NDArray[np.float64]
 
 MIN_ROWS = 30  # fewer say nothing of what is usual
 DOUBTFUL = 8.0  # robust deviations of the neighbours' errors: about one row in a hundred
@@ -108,13 +107,13 @@ def check_rows(store: Store, name: str) -> RowChecks | None:
     RowChecks | None
         What was found; none without a predictor.
     """
-    digest = store.ref(f"predictors/{name}")
+    digest = store.ref(RefKind.PREDICTOR.of(name))
     if digest is None:
         return None
     record = Predictor.from_doc(store.record(digest))
     recipe = Recipe.from_doc(record.settings)
     with Workbench(store=store, progress=quiet) as bench, threads(recipe.threads):
-        rows = bench.rows(store.ref(f"datasets/{name}") or record.dataset)
+        rows = bench.rows(store.ref(RefKind.DATASET.of(name)) or record.dataset)
         twins, repeats = _twins(rows), _repeats(rows)
         learned = bench.rows(_learned(store, name, record))
         doubts = _doubts(bench, record, recipe, learned) if len(learned.ids) >= MIN_ROWS else []
@@ -130,7 +129,7 @@ def check_rows(store: Store, name: str) -> RowChecks | None:
 
 def _learned(store: Store, name: str, champion: Predictor) -> str:
     """Name the rows that were embedded last, be it for a predictor that was not promoted."""
-    fitted = store.ref(f"fitted/{name}")
+    fitted = store.ref(RefKind.FITTED.of(name))
     return champion.dataset if fitted is None else Predictor.from_doc(store.record(fitted)).dataset
 
 

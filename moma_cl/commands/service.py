@@ -19,8 +19,8 @@ from moma_cl.recipe import Recipe
 from moma_cl.reconciling.executors import ExecutorSettings, open_executor
 from moma_cl.reconciling.plan import Step, has_failures, is_work, plan_steps
 from moma_cl.reconciling.plan_graph import to_dot
-from moma_cl.reconciling.walk import task_names
-from moma_cl.records.tasks import TASK_REFS, champions, existing_task, has_hub, matching
+from moma_cl.records.refs import TASK_REFS, RefKind
+from moma_cl.records.tasks import champions, existing_task, has_hub, matching, task_names
 from moma_store.errors import AlreadyExistsError, NotFoundError
 from moma_store.store import Store
 
@@ -141,9 +141,9 @@ def remove_task(path: Path, name: str, *, wait: float = 0.0) -> None:
         existing_task(store, name)
         with store.transaction("remove-task", {"task": name}) as transaction:
             for kind in TASK_REFS:
-                present = transaction.ref(f"{kind}/{name}")
+                present = transaction.ref(kind.of(name))
                 if present is not None:
-                    transaction.move_ref(f"{kind}/{name}", None, expected=present)
+                    transaction.move_ref(kind.of(name), None, expected=present)
 
 
 def update(
@@ -292,7 +292,7 @@ def rollback(path: Path, name: str, *, to: str | None = None, wait: float = 0.0)
     """
     with Store.open(path, write=True, wait=wait) as store:
         existing_task(store, name)
-        ref = f"predictors/{name}"
+        ref = RefKind.PREDICTOR.of(name)
         present = _ref(store, ref)
         earlier = [digest for digest in champions(store, name) if digest != present]
         target = matching(earlier, to, name)

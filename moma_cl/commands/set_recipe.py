@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from moma_cl.progress import Progress, quiet
 from moma_cl.recipe import Recipe
 from moma_cl.reconciling.plan import Step, plan_steps
-from moma_cl.reconciling.walk import DEFAULT_RECIPE
+from moma_cl.records.refs import DEFAULT_RECIPE, RefKind
 from moma_cl.records.tasks import existing_task
 from moma_store.entries import Memo
 from moma_store.errors import InvalidInputError, NotFoundError
@@ -104,7 +104,7 @@ def set_recipe(
             detail = {"task": task, "settings": sorted(found.changes)}
             with store.transaction("set-recipe", detail) as transaction:
                 after = transaction.put_record(document)
-                transaction.move_ref(f"recipes/{task}", after, expected=found.before)
+                transaction.move_ref(RefKind.RECIPE.of(task), after, expected=found.before)
         done: tuple[Done, ...] = ()
         if compose and found.after != found.before:
             from moma_cl.reconciling.composer import Composer
@@ -149,7 +149,7 @@ def _looked_ahead(
     view: Snapshot, task: str, settings: Settings | None
 ) -> tuple[RecipeSet, dict[str, Any]]:
     existing_task(view, task)
-    name = f"recipes/{task}"
+    name = RefKind.RECIPE.of(task)
     before, default = view.ref(name), view.ref(DEFAULT_RECIPE)
     if before is None or default is None:
         raise NotFoundError(f"the hub lacks {name!r} or {DEFAULT_RECIPE!r}; see `moma-cl log`")

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from moma_cl.backbones.registry import backbone_class
 from moma_cl.datasets.folds import assign_folds, choose_grouping, codes_of
 from moma_cl.datasets.intake import Intake, same_content, take_in
 from moma_cl.datasets.segments import (
@@ -22,11 +21,12 @@ from moma_cl.progress import Progress
 from moma_cl.properties.table import Transform
 from moma_cl.readers.rows import Reading
 from moma_cl.readers.target_column import Units
-from moma_cl.reconciling.walk import TaskState
+from moma_cl.records.hub import hub_of
 from moma_cl.records.records import Grouping, Segment, SegmentRole, Task
+from moma_cl.records.refs import RefKind
+from moma_cl.records.tasks import TaskState
 from moma_cl.structures.checks import Refusal, check_not_constant
 from moma_cl.structures.crystals import Crystal, PackedCrystals
-from moma_cl.workspace.workspace import hub_of
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.store import Store
 
@@ -76,23 +76,23 @@ class Wanted:
 
 
 def take(
-    store: Store,
     sources: Sequence[Path],
     wanted: Wanted,
     *,
+    elements: frozenset[int],
     appended: bool,
     progress: Progress,
 ) -> Intake:
-    """Read and check rows for the hub's backbone.
+    """Read and check rows.
 
     Parameters
     ----------
-    store
-        The hub's store.
     sources
         Files and folders.
     wanted
         Which columns.
+    elements
+        Atomic numbers that the hub's backbone knows.
     appended
         Whether the rows join others.
     progress
@@ -108,7 +108,7 @@ def take(
         target=wanted.target,
         fold_column=wanted.fold_column,
         transform=wanted.transform,
-        elements=backbone_class(store.backbone["name"]).elements,
+        elements=elements,
         reading=wanted.reading,
         units=wanted.units,
         appended=appended,
@@ -185,7 +185,7 @@ def begin(
     intake
         Its rows.
     origins
-        Where they came from, as :func:`moma_cl.automation.sources.source_of` says it of each source.
+        Where they came from, one entry for each source: its name and the digest of its content.
 
     Returns
     -------
@@ -202,9 +202,13 @@ def begin(
                 f"every row of column {task.fold_column!r} is held-out; expected some to train on",
                 code="invalid-input.no-training-rows",
             )
-        documents = {"tasks": task.to_doc(), "datasets": dataset.to_doc(), "recipes": recipe}
+        documents = {
+            RefKind.TASK: task.to_doc(),
+            RefKind.DATASET: dataset.to_doc(),
+            RefKind.RECIPE: recipe,
+        }
         for kind, doc in documents.items():
-            transaction.move_ref(f"{kind}/{task.name}", transaction.put_record(doc), expected=None)
+            transaction.move_ref(kind.of(task.name), transaction.put_record(doc), expected=None)
     return len(rows.ids)
 
 
@@ -220,7 +224,7 @@ def append_rows(store: Store, state: TaskState, intake: Intake, origins: Origins
     intake
         The rows.
     origins
-        Where they came from, as :func:`moma_cl.automation.sources.source_of` says it of each source.
+        Where they came from, one entry for each source: its name and the digest of its content.
 
     Returns
     -------
@@ -282,7 +286,7 @@ def _append(
         check_not_constant(live.targets, state.task.target)
         dataset = describe(live, (*state.dataset.segments, digest), state.dataset_digest)
         transaction.move_ref(
-            f"datasets/{state.name}",
+            RefKind.DATASET.of(state.name),
             transaction.put_record(dataset.to_doc()),
             expected=state.dataset_digest,
         )

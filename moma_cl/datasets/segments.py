@@ -9,12 +9,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from moma_cl.arraytypes import Arrays
 from moma_cl.records.records import Dataset, Segment, SegmentRole
 from moma_cl.structures.crystals import PackedCrystals
 
 TRAIN, VALIDATION, HELD_OUT = 0, 1, 2
-
-Arrays = dict[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

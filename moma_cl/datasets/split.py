@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from moma_cl.arraytypes import IntArray
 from moma_cl.datasets.segments import HELD_OUT, TRAIN, VALIDATION, LiveRows
 from moma_cl.recipe import PredictorSettings
 from moma_cl.records.records import Calibration, Grouping
-
-Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -31,9 +29,9 @@ class Roles:
     """
 
     calibration: Calibration
-    train: Indices
-    validation: Indices
-    held_out: Indices
+    train: IntArray
+    validation: IntArray
+    held_out: IntArray
 
 
 def roles_of(rows: LiveRows, grouping: Grouping, settings: PredictorSettings) -> Roles:

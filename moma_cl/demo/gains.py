@@ -8,9 +8,9 @@ from pathlib import Path
 
 from moma_cl.derivations.promotion import compare
 from moma_cl.progress import quiet
-from moma_cl.reconciling.walk import task_names, task_state
 from moma_cl.records.records import Composition, Predictor
-from moma_cl.records.tasks import champions
+from moma_cl.records.refs import RefKind
+from moma_cl.records.tasks import champions, task_names, task_state
 from moma_cl.workspace.workspace import Workbench
 from moma_store.store import Store
 
@@ -96,11 +96,11 @@ def standings(hub: Path) -> dict[str, Standing]:
         By name of the task.
     """
     with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
-        refs = store.refs("fitted/")
+        refs = store.refs(RefKind.FITTED.prefix)
         return {
             name: _standing(store, bench, name, fitted)
             for name in task_names(store)
-            if (fitted := refs.get(f"fitted/{name}")) is not None
+            if (fitted := refs.get(RefKind.FITTED.of(name))) is not None
         }
 
 
@@ -123,11 +123,16 @@ def three_digits(value: float) -> str:
 def _standing(store: Store, bench: Workbench, name: str, fitted: str) -> Standing:
     state = task_state(store, name)
     composition = Composition.from_doc(
-        store.record(store.refs("compositions/")[f"compositions/{name}"])
+        store.record(store.refs(RefKind.COMPOSITION.prefix)[RefKind.COMPOSITION.of(name)])
     )
-    names = {digest: ref.removeprefix("modules/") for ref, digest in store.refs("modules/").items()}
+    names = {
+        digest: RefKind.MODULE.name_in(ref)
+        for ref, digest in store.refs(RefKind.MODULE.prefix).items()
+    }
     answered = champions(store, name)
-    answering = Predictor.from_doc(store.record(store.refs("predictors/")[f"predictors/{name}"]))
+    answering = Predictor.from_doc(
+        store.record(store.refs(RefKind.PREDICTOR.prefix)[RefKind.PREDICTOR.of(name)])
+    )
     return Standing(
         task=name,
         unit=state.task.unit,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from moma_cl.backbones.registry import backbone_class
 from moma_cl.commands.add_rows import check_task_name
 from moma_cl.datasets import added_rows
 from moma_cl.datasets.folds import FOLD_NAMES, assign_folds
@@ -15,9 +16,10 @@ from moma_cl.progress import Progress, quiet
 from moma_cl.properties.table import Transform, unit_of_task
 from moma_cl.readers.rows import Reading
 from moma_cl.readers.target_column import Units
+from moma_cl.records.hub import hub_of
 from moma_cl.records.records import Grouping
+from moma_cl.records.refs import RefKind
 from moma_cl.structures.checks import Refusal
-from moma_cl.workspace.workspace import hub_of
 from moma_store.errors import AlreadyExistsError
 from moma_store.store import Store
 
@@ -113,11 +115,17 @@ def rehearse(
         target=target, transform=transform, fold_column=fold_column, units=units, reading=reading
     )
     with Store.open(path) as store:
-        if store.ref(f"tasks/{name}") is not None:
+        if store.ref(RefKind.TASK.of(name)) is not None:
             raise AlreadyExistsError(
                 f"task {name!r} exists in hub {path}; `moma-cl add-data {name}` adds rows to it"
             )
-        intake = added_rows.take(store, sources, wanted, appended=False, progress=progress)
+        intake = added_rows.take(
+            sources,
+            wanted,
+            elements=backbone_class(store.backbone["name"]).elements,
+            appended=False,
+            progress=progress,
+        )
         grouping = added_rows.grouping(intake)
         return Rehearsed(
             task=name,

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from moma_cl.arraytypes import Arrays, FloatArray
 from moma_cl.backbones.base import Backbone
 from moma_cl.core.threads import side_by_side
 from moma_cl.datasets.folds import cv_groups
 from moma_cl.datasets.split import Roles, roles_of
-from moma_cl.derivations.derive import PENDING_BLOB, Derived
+from moma_cl.derivations.derived import PENDING_BLOB, Derived
 from moma_cl.derivations.keys import Derivation
 from moma_cl.derivations.leakage import UNSEEN_ONLY, judged_by_unseen, unseen_beside
 from moma_cl.learning.head import Head
@@ -49,9 +50,6 @@ ADAPTED_COMPOSITION = "adapted composition"
 ADAPTED_BACKBONE = "adapted backbone"
 AVERAGED = 3  # version of predictors from which on several starts may answer together
 ADAPTED = 4  # and from which on adapters of either are trained as well
-
-FloatArray = NDArray[np.float64]
-Arrays = dict[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from moma_cl.arraytypes import FloatArray
 from moma_cl.derivations.leakage import behind, seen_by
 from moma_cl.learning.normaliser import Normaliser
 from moma_cl.predictors.predictor import load_predictor
 from moma_cl.properties.table import Transform
 from moma_cl.records.records import Calibration, Predictor, Task
 from moma_cl.workspace.workspace import Workbench
-
-FloatArray = NDArray[np.float64]
 
 N_RESAMPLES = 1000
 

@@ -14,12 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from moma_cl.arraytypes import IntArray
 from moma_cl.backbones.base import Backbone, CrystalGraph
 from moma_cl.core.pyg import Batch, Data
 from moma_cl.graphs.build import built
 from moma_cl.graphs.cache import ByteCache
 from moma_cl.graphs.codec import decode
-from moma_cl.structures.crystals import Crystal, IntArray, PackedCrystals
+from moma_cl.structures.crystals import Crystal, PackedCrystals
 
 # Few enough that a killed run loses seconds, many enough that commits cost nothing.
 _AT_ONCE = 256

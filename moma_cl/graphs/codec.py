@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moma_cl.structures.crystals import IntArray
+from moma_cl.arraytypes import IntArray
 
 _MAGIC = b"moma-cl graph 2\n"
 _SIZES = struct.Struct("<II")  # bytes of the layout, padding included, and number of extents

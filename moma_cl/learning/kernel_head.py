@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from moma_cl.arraytypes import FloatArray
 from moma_cl.learning.leave_one_out import repeated
 from moma_cl.learning.standardisation import centre_and_spread
 from moma_cl.recipe import KernelSettings
-
-FloatArray = NDArray[np.float64]
 
 SELECTION_ROWS = 1200  # rows on which length scale and ridge are chosen: an eigenvalue problem each
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from moma_cl.arraytypes import FloatArray
 from moma_cl.recipe import EstimateSettings
 
-FloatArray = NDArray[np.float64]
 Groups = NDArray[np.integer]
 
 RIDGES = 10.0 ** np.arange(-6.0, 4.0)

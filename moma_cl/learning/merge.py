@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from moma_cl.arraytypes import ParameterVector
 from moma_store.errors import InvalidInputError
-
-ParameterVector = NDArray[np.float32]
 
 _BLOCK = 1 << 14  # parameters summed at a time, in double precision; stays in the cache
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from moma_cl.arraytypes import FloatArray
 from moma_cl.properties.table import Transform
-
-FloatArray = NDArray[np.float64]
 
 NEGLIGIBLE = 1e-12  # relative deviation that is rounding
 

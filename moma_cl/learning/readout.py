@@ -18,9 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from moma_cl.arraytypes import FloatArray
 from moma_cl.learning.standardisation import centre_and_spread
-
-FloatArray = NDArray[np.float64]
 
 RIDGES = 10.0 ** np.arange(-8, 3)  # per row, of standardised features
 WIDTH = 64

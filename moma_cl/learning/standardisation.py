@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from moma_cl.arraytypes import FloatArray
 
 # Least spread of a feature over the mean spread. In crystals of one element nothing deviates from
 # atom to atom but by rounding, which must not become the yardstick for compounds.

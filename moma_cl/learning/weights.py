@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from moma_cl.arraytypes import FloatArray
 
 GAP = 1e-10  # of var(y): asked of the solver, a tenth of what is promised
 MAX_EXCHANGES = 10_000

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from moma_cl.arraytypes import Arrays, FloatArray
 from moma_cl.datasets.split import Roles
 from moma_cl.predictors.difficulty import N_NEIGHBOURS, Difficulty, left_out_errors
 from moma_cl.predictors.domain import MEASURES, Domain, points_of
 from moma_cl.predictors.intervals import conformal_quantile
 from moma_cl.recipe import PredictorSettings
-
-FloatArray = NDArray[np.float64]
-Arrays = dict[str, NDArray[np.generic]]
 
 MIN_DECIDING_ROWS = 30  # fewer cannot tell whether widths should vary
 DECIDING_LEVELS = (0.7, 0.8, 0.9)  # several: a quantile of few rows says little

@@ -18,13 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from moma_cl.arraytypes import FloatArray
 from moma_cl.learning.kernel_head import distances as squared_distances
 from moma_cl.learning.kernel_head import matern
 from moma_cl.learning.leave_one_out import repeated
 from moma_cl.learning.standardisation import centre_and_spread
 from moma_cl.predictors.domain import Domain, Neighbours
-
-FloatArray = NDArray[np.float64]
 
 N_NEIGHBOURS = 10  # whose errors are averaged
 CONSTANT = 0.5  # share of the difficulty that is the same everywhere, over that of errors

@@ -9,11 +9,9 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from moma_cl.arraytypes import FloatArray, IntArray
 from moma_cl.learning.embedding import last_extremes, last_moments
 from moma_cl.learning.standardisation import centre_and_spread
-
-FloatArray = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 BLOCK_ENTRIES = 4_000_000  # distances held at once, so that memory is linear in the rows
 
@@ -67,7 +65,7 @@ class Neighbours:
     """
 
     distances: FloatArray
-    indices: Indices
+    indices: IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -200,7 +198,7 @@ class Domain:
         """
         return self._nearest(self.known, count, own=np.arange(len(self.known)))
 
-    def _nearest(self, rows: FloatArray, count: int, *, own: Indices | None) -> Neighbours:
+    def _nearest(self, rows: FloatArray, count: int, *, own: IntArray | None) -> Neighbours:
         from scipy.spatial.distance import cdist
 
         n_known = len(self.known)

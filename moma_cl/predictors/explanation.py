@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from moma_cl.datasets.segments import LiveRows
 from moma_cl.datasets.split import roles_of
-from moma_cl.demo.gains import BACKBONE
 from moma_cl.predictors.predictor import LoadedPredictor
 from moma_cl.records.records import Composition, Task
 from moma_cl.records.ref_history import Past
+from moma_cl.records.refs import MODULE_ZERO
 from moma_cl.structures.crystals import PackedCrystals
 from moma_cl.structures.vacuum import with_vacuum
 
@@ -164,4 +164,4 @@ def _modules(store: Store, composition: Composition) -> Mapping[str, float]:
         key=lambda pair: (-pair[0], pair[1]),
     )
     weights = {names.get(digest, digest[:_DIGITS]): weight for weight, digest in pairs}
-    return MappingProxyType({**weights, BACKBONE: composition.backbone_weight})
+    return MappingProxyType({**weights, MODULE_ZERO: composition.backbone_weight})

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from moma_cl.arraytypes import Arrays, FloatArray
 from moma_cl.predictors.predictor import LoadedPredictor, assembled
 from moma_cl.records.records import Predictor
 from moma_cl.structures.crystals import PackedCrystals
@@ -22,8 +23,6 @@ from moma_store.errors import MomaError
 
 logger = logging.getLogger(__name__)
 
-FloatArray = NDArray[np.float64]
-Arrays = dict[str, NDArray[np.generic]]
 
 PREFIX = "golden_"
 N_STRUCTURES = 4

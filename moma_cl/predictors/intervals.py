@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from moma_cl.arraytypes import FloatArray
 
 
 def conformal_quantile(scores: FloatArray, level: float) -> float:

@@ -16,6 +16,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from moma_cl.arraytypes import FloatArray
 from moma_cl.backbones.base import Backbone
 from moma_cl.datasets.segments import LiveRows
 from moma_cl.learning.embedding import Embeddings
@@ -24,8 +25,6 @@ from moma_cl.learning.standardisation import centre_and_spread
 from moma_cl.recipe import EmbeddingSettings
 from moma_cl.records.records import Composition, ModuleKind
 from moma_cl.workspace.workspace import Workbench
-
-FloatArray = NDArray[np.float64]
 
 HEARING = 2  # version of the kernel head from which on opinions are heard
 MOST_REST = 1 / 3  # spread of what a prior leaves over; a worse one only adds its errors

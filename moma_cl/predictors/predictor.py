@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from moma_cl.arraytypes import Arrays, FloatArray, ParameterVector
 from moma_cl.backbones.base import Backbone
-from moma_cl.backbones.parameters import ParameterVector, load_vector
+from moma_cl.backbones.parameters import load_vector
 from moma_cl.core.pyg import Data
 from moma_cl.core.threads import side_by_side
 from moma_cl.learning.embedding import Embeddings, embed
@@ -35,9 +36,6 @@ BESIDE = "backbone_"
 """Begins the names of what was fine-tuned beside the composed encoder, from anything else."""
 ADAPTERS = "adapters_"
 """Begins the names of adapters and their head; after `BESIDE`, of adapters of the backbone."""
-
-FloatArray = NDArray[np.float64]
-Arrays = dict[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

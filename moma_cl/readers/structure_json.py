@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from moma_cl.structures.crystals import Crystal, FloatArray, IntArray
+from moma_cl.arraytypes import FloatArray, IntArray
+from moma_cl.structures.crystals import Crystal
 from moma_cl.structures.elements import atomic_number
 from moma_cl.structures.molecules import Molecule, structure_of
 from moma_store.errors import InvalidInputError

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from moma_cl.structures.crystals import Crystal, FloatArray
+from moma_cl.arraytypes import FloatArray
+from moma_cl.structures.crystals import Crystal
 from moma_cl.structures.elements import SYMBOLS, atomic_number
 from moma_cl.structures.molecules import Molecule, structure_of
 from moma_store.errors import InvalidInputError

@@ -15,12 +15,14 @@ from moma_cl.progress import Progress
 from moma_cl.reconciling.costs import Allowance, Costs
 from moma_cl.reconciling.derivation_job import ExecutorError, ship
 from moma_cl.reconciling.failures import Failures, is_set_aside
-from moma_cl.reconciling.walk import attempt, first_answer, task_state, walk
+from moma_cl.reconciling.walk import attempt, first_answer, walk
 from moma_cl.records.records import Composition, Module, Predictor
+from moma_cl.records.refs import RefKind
+from moma_cl.records.tasks import task_state
 from moma_store.errors import BusyError, MomaError, StorageError
 
 if TYPE_CHECKING:
-    from moma_cl.derivations.derive import Derived
+    from moma_cl.derivations.derived import Derived
     from moma_cl.reconciling.executors import Executor
     from moma_cl.workspace.workspace import Workbench
     from moma_store.store import Store
@@ -265,7 +267,7 @@ class Composer:
             "backbone_objective": record.backbone_objective,
             "modules": len(record.modules),
         }
-        self._move("compose", {f"compositions/{task}": composition}, detail)
+        self._move("compose", {RefKind.COMPOSITION.of(task): composition}, detail)
         text = f"{len(record.modules)} modules and the backbone, objective {record.objective:.4f}"
         self._note(task, "composed", DerivationKind.COMPOSITION, text)
 
@@ -273,22 +275,22 @@ class Composer:
         """Move the task's ref to a module."""
         record = Module.from_doc(self.store.record(module))
         detail = {"task": task, "rows": record.n_train, "validation_mae": record.validation_mae}
-        self._move("module", {f"modules/{task}": module}, detail)
+        self._move("module", {RefKind.MODULE.of(task): module}, detail)
         text = f"trained on {record.n_train} rows for {record.epochs} epochs"
         self._note(task, "module", DerivationKind.MODULE, text)
 
     def adopt_predictor(self, task: str, predictor: str, *, first: bool) -> None:
         """Promote a predictor if it is better than the champion; keep it beside if not."""
-        champion = self.store.ref(f"predictors/{task}")
+        champion = self.store.ref(RefKind.PREDICTOR.of(task))
         key = comparison_key(champion, predictor)
         subject = f"comparison of {predictor[:12]} with the champion of {task}"
         if self._is_left_alone(key, task, DerivationKind.PREDICTOR, subject):
             return
         with self._tried(key, task, subject):
             verdict = self._compare(task, champion, predictor)
-        moves = {} if first else {f"fitted/{task}": predictor}
+        moves = {} if first else {RefKind.FITTED.of(task): predictor}
         if verdict["promoted"]:
-            moves[f"predictors/{task}"] = predictor
+            moves[RefKind.PREDICTOR.of(task)] = predictor
         action, done = ("promote", "promoted") if verdict["promoted"] else ("fit", "kept-beside")
         if champion == predictor:
             action = "fit"

@@ -22,7 +22,7 @@ from moma_store.objects import Objects
 from moma_store.records import BlobLink, JsonObject
 
 if TYPE_CHECKING:
-    from moma_cl.derivations.derive import Derived
+    from moma_cl.derivations.derived import Derived
     from moma_cl.workspace.workspace import Workbench
     from moma_store.bases import AnyArray
     from moma_store.blob_reader import Blob

@@ -18,7 +18,7 @@ from moma_cl.reconciling.derivation_job import ExecutorError, Shipment, compute
 from moma_store.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from moma_cl.derivations.derive import Derived
+    from moma_cl.derivations.derived import Derived
 
 
 WORKER_ENVIRONMENT = "distributed.nanny.pre-spawn-environ"

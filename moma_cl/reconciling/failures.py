@@ -11,15 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
 from moma_cl.records.records import Failure
+from moma_cl.records.refs import RefKind
 
 if TYPE_CHECKING:
-    from moma_cl.reconciling.walk import Reads
+    from moma_cl.records.hub import Reads
     from moma_store.errors import MomaError
     from moma_store.store import Store
     from moma_store.transactions import Transaction
-
-FAILURES = "failures/"
-"""What refs of failures begin with."""
 
 MAX_TRIES = 3
 """Tries after which a derivation is set aside until its inputs change or the user asks."""
@@ -56,7 +54,7 @@ def set_aside(store: Reads, key: str) -> bool:
     bool
         Whether it has failed too often.
     """
-    digest = store.ref(FAILURES + key)
+    digest = store.ref(RefKind.FAILURE.of(key))
     return digest is not None and is_set_aside(Failure.from_doc(store.record(digest)))
 
 
@@ -86,10 +84,10 @@ class Failures:
         Self
             What went wrong and has not been mended since.
         """
-        found = store.refs(FAILURES)
+        found = store.refs(RefKind.FAILURE.prefix)
         return cls(
             by_key={
-                name.removeprefix(FAILURES): Failure.from_doc(store.record(digest))
+                RefKind.FAILURE.name_in(name): Failure.from_doc(store.record(digest))
                 for name, digest in found.items()
             }
         )
@@ -153,7 +151,7 @@ class Failures:
             The derivation's key.
         """
         if self.by_key.pop(key, None) is not None:
-            name = FAILURES + key
+            name = RefKind.FAILURE.of(key)
             transaction.move_ref(name, None, expected=transaction.ref(name))
 
     def forget(self, store: Store, keys: set[str], action: str) -> None:
@@ -175,7 +173,7 @@ class Failures:
                 self.mended(transaction, key)
 
     def _write(self, store: Store, failure: Failure, detail: dict[str, object]) -> None:
-        name = FAILURES + failure.key
+        name = RefKind.FAILURE.of(failure.key)
         with store.transaction("fail", detail) as transaction:
             digest = transaction.put_record(failure.to_doc())
             transaction.move_ref(name, digest, expected=transaction.ref(name))

@@ -9,7 +9,10 @@ from typing import Protocol
 from moma_cl.derivations.keys import Derivation, DerivationKind, comparison_key
 from moma_cl.reconciling.costs import Costs
 from moma_cl.reconciling.failures import Failures, is_set_aside
-from moma_cl.reconciling.walk import NOT_WORTH_IT, Reads, task_names, walk
+from moma_cl.reconciling.walk import NOT_WORTH_IT, walk
+from moma_cl.records.hub import Reads
+from moma_cl.records.refs import RefKind
+from moma_cl.records.tasks import task_names
 from moma_store.entries import Memo
 from moma_store.errors import MomaError
 
@@ -131,7 +134,7 @@ class Planner:
     def adopt_predictor(self, task: str, predictor: str, *, first: bool) -> None:
         """Note that a known predictor would be compared with the champion."""
         del first
-        champion = self.store.ref(f"predictors/{task}")
+        champion = self.store.ref(RefKind.PREDICTOR.of(task))
         failed, status = self._failed(comparison_key(champion, predictor))
         self._note(_known(task, DerivationKind.PREDICTOR, predictor, failed, status))
 

@@ -7,15 +7,13 @@ planning, and a pass with nothing to do, import no torch.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
 from moma_cl.derivations.keys import Derivation, DerivationKind
-from moma_cl.recipe import Recipe, section
 from moma_cl.reconciling.failures import set_aside
+from moma_cl.records.hub import Reads
 from moma_cl.records.records import (
     Composition,
     Dataset,
@@ -24,25 +22,13 @@ from moma_cl.records.records import (
     Module,
     ModuleKind,
     Predictor,
-    Task,
 )
-from moma_store.errors import BusyError, MomaError, NotFoundError, StorageError
+from moma_cl.records.refs import RefKind
+from moma_cl.records.tasks import TaskState, task_names, task_state
+from moma_store.errors import BusyError, MomaError, StorageError
 
 MIN_MODULE_ROWS = 20
 """Training rows below which a task trains no module: there is nothing to specialise on."""
-
-
-class Reads(Protocol):
-    """What of the store planning reads."""
-
-    def record(self, digest: str) -> dict[str, Any]:
-        """Look up a record."""
-
-    def ref(self, name: str) -> str | None:
-        """Look up a ref."""
-
-    def refs(self, prefix: str = "") -> dict[str, str]:
-        """List refs by name."""
 
 
 class Worker(Protocol):
@@ -72,95 +58,13 @@ PREDICTOR_SECTIONS = ("embedding", "kernel", "finetune", "predictor")
 
 NOT_WORTH_IT = "not worth it"
 
-DEFAULT_RECIPE = "hub/recipe"
-"""Ref of the recipe that a new task starts with."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskState:
-    """One task as its refs have it."""
-
-    name: str
-    task_digest: str
-    task: Task
-    dataset_digest: str
-    dataset: Dataset
-    recipe: Recipe
-    recipe_document: Mapping[str, Any]
-    hub_digest: str
-
-    @property
-    def trains(self) -> bool:
-        """Whether there are rows enough for gradients to decide anything."""
-        return self.recipe.predictor.has_folds(
-            n_train=self.dataset.n_train,
-            n_validation=self.dataset.n_validation,
-            n_held_out=self.dataset.n_held_out,
-        )
-
-    def settings(self, *names: str) -> dict[str, Any]:
-        """Take sections out of the pinned recipe, for a key."""
-        return section(self.recipe_document, *names)
-
-
 Step = Callable[[Reads, Worker, TaskState], None]
-
-
-def task_names(store: Reads) -> list[str]:
-    """List the tasks of a hub.
-
-    Parameters
-    ----------
-    store
-        The hub's store.
-
-    Returns
-    -------
-    list[str]
-        Names, sorted.
-    """
-    return sorted(name.removeprefix("tasks/") for name in store.refs("tasks/"))
-
-
-def task_state(store: Reads, name: str) -> TaskState:
-    """Read a task as its refs have it.
-
-    Parameters
-    ----------
-    store
-        The hub's store.
-    name
-        The task's name.
-
-    Returns
-    -------
-    TaskState
-        Task, dataset and recipe.
-    """
-    refs = {kind: _present(store, f"{kind}/{name}") for kind in ("tasks", "datasets", "recipes")}
-    recipe_document = store.record(refs["recipes"])
-    return TaskState(
-        name=name,
-        task_digest=refs["tasks"],
-        task=Task.from_doc(store.record(refs["tasks"])),
-        dataset_digest=refs["datasets"],
-        dataset=Dataset.from_doc(store.record(refs["datasets"])),
-        recipe=_parsed(json.dumps(recipe_document)),
-        recipe_document=recipe_document,
-        hub_digest=_present(store, "hub"),
-    )
 
 
 BY_WEIGHT = 3  # version of estimates from which on screening asks the convex program
 BESIDE_MULTITASK = 5  # version of predictors from which on a multitask module stands beside
 _KINDS: dict[str, ModuleKind] = {}
 """Kinds of modules by digest, which names one content for good."""
-
-
-@lru_cache(maxsize=256)
-def _parsed(text: str) -> Recipe:
-    """Parse a recipe once: a walk looks at each task several times."""
-    return Recipe.from_doc(json.loads(text))
 
 
 def walk(
@@ -195,7 +99,7 @@ def walk(
     """
     failed: set[str] = set()
     modules: dict[str, str] | None = None
-    while modules != (modules := store.refs("modules/")):
+    while modules != (modules := store.refs(RefKind.MODULE.prefix)):
         for step in (first_answer, _compose_and_fit, _own_module):
             _take(step, store, worker, only, failed)
             while settle():
@@ -255,7 +159,7 @@ def first_answer(store: Reads, worker: Worker, state: TaskState) -> None:
     state
         The task.
     """
-    if store.ref(f"predictors/{state.name}") is not None:
+    if store.ref(RefKind.PREDICTOR.of(state.name)) is not None:
         return
     first = worker.derive(_estimate(state, None), "the task is new")
     composition = worker.derive(_composition(state, [first]), "the task is new") if first else None
@@ -283,7 +187,7 @@ def _compose_and_fit(store: Reads, worker: Worker, state: TaskState) -> None:
     if composition is None:
         worker.leave(state.name, DerivationKind.PREDICTOR, "if its composition is worth it")
         return
-    if store.ref(f"compositions/{state.name}") != composition:
+    if store.ref(RefKind.COMPOSITION.of(state.name)) != composition:
         worker.compose(state.name, composition)
     _fit(store, worker, state, composition)
 
@@ -321,7 +225,7 @@ def _fit(store: Reads, worker: Worker, state: TaskState, composition: str) -> No
 
 def _why_fit(store: Reads, state: TaskState, composition: str) -> str | None:
     """Why a predictor is due; none where it is up to date."""
-    fitted_digest = store.ref(f"fitted/{state.name}")
+    fitted_digest = store.ref(RefKind.FITTED.of(state.name))
     if fitted_digest is None:
         return "the task has no fitted predictor"
     fitted = Predictor.from_doc(store.record(fitted_digest))
@@ -354,7 +258,7 @@ def _own_module(store: Reads, worker: Worker, state: TaskState) -> None:
         inputs={"hub": state.hub_digest, "task": state.task_digest, "dataset": point},
         settings=state.settings("module"),
     )
-    present = store.ref(f"modules/{state.name}")
+    present = store.ref(RefKind.MODULE.of(state.name))
     module = worker.derive(derivation, _why_module(store, present, point))
     if module is not None and module != present:
         worker.adopt_module(state.name, module)
@@ -407,8 +311,8 @@ def _candidates(store: Reads, worker: Worker, state: TaskState) -> _Candidates |
     modules = sorted(
         {
             digest
-            for name, digest in store.refs("modules/").items()
-            if name != f"modules/{state.name}"
+            for name, digest in store.refs(RefKind.MODULE.prefix).items()
+            if name != RefKind.MODULE.of(state.name)
             and _kind_of(store, digest) == state.task.module.composed
         }
     )
@@ -448,7 +352,7 @@ def _multitask(store: Reads, state: TaskState) -> str | None:
     """Find the module of several properties that is fine-tuned beside the composed encoder."""
     if state.recipe.predictor.version < BESIDE_MULTITASK or state.task.module == ModuleKind.ADAPTER:
         return None
-    modules = store.refs("modules/").values()
+    modules = store.refs(RefKind.MODULE.prefix).values()
     found = (digest for digest in modules if _kind_of(store, digest) == ModuleKind.MULTITASK)
     return min(found, default=None)
 
@@ -515,7 +419,7 @@ def _predictor(
 
 
 def _why_estimate(store: Reads, state: TaskState) -> str:
-    present = store.ref(f"compositions/{state.name}")
+    present = store.ref(RefKind.COMPOSITION.of(state.name))
     if present is None:
         return "the task has no composition"
     if Composition.from_doc(store.record(present)).dataset != state.dataset_digest:
@@ -529,10 +433,3 @@ def _why_module(store: Reads, present: str | None, point: str) -> str:
     if Module.from_doc(store.record(present)).dataset != point:
         return "its rows have grown"
     return "its recipe changed"
-
-
-def _present(store: Reads, name: str) -> str:
-    digest = store.ref(name)
-    if digest is None:
-        raise NotFoundError(f"ref {name!r} is missing; see `moma-cl tasks` for what the hub has")
-    return digest

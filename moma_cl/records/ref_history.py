@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
+from moma_cl.records.refs import RefKind
 from moma_store.catalogue import Snapshot
 
 
@@ -74,5 +75,5 @@ class Past:
         moves = self.moves.setdefault(ref, [])
         if not moves or moves[-1].digest != digest:
             moves.append(Move(at, digest))
-        if ref.startswith("modules/"):
-            self.module_names[digest] = ref.removeprefix("modules/")
+        if ref.startswith(RefKind.MODULE.prefix):
+            self.module_names[digest] = RefKind.MODULE.name_in(ref)

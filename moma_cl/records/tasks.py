@@ -1,21 +1,108 @@
-"""Finding what a user names: hubs, tasks and predictors, with a hint where there is none."""
+"""Tasks as their refs have them: present state, champions, and a hint where a name is wrong."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from moma_cl.reconciling.walk import TaskState, task_names, task_state
+from moma_cl.recipe import Recipe, section
+from moma_cl.records.hub import Reads
+from moma_cl.records.records import Dataset, Task
+from moma_cl.records.refs import HUB, RefKind
 from moma_store.errors import NotFoundError
 from moma_store.store import Store
 
-TASK_REFS = (
-    *("tasks", "datasets", "recipes", "compositions"),
-    *("predictors", "fitted", "modules", "drift"),
-)
-"""What the refs of a task begin with."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskState:
+    """One task as its refs have it."""
+
+    name: str
+    task_digest: str
+    task: Task
+    dataset_digest: str
+    dataset: Dataset
+    recipe: Recipe
+    recipe_document: Mapping[str, Any]
+    hub_digest: str
+
+    @property
+    def trains(self) -> bool:
+        """Whether there are rows enough for gradients to decide anything."""
+        return self.recipe.predictor.has_folds(
+            n_train=self.dataset.n_train,
+            n_validation=self.dataset.n_validation,
+            n_held_out=self.dataset.n_held_out,
+        )
+
+    def settings(self, *names: str) -> dict[str, Any]:
+        """Take sections out of the pinned recipe, for a key."""
+        return section(self.recipe_document, *names)
+
+
+def task_names(store: Reads) -> list[str]:
+    """List the tasks of a hub.
+
+    Parameters
+    ----------
+    store
+        The hub's store.
+
+    Returns
+    -------
+    list[str]
+        Names, sorted.
+    """
+    return sorted(RefKind.TASK.name_in(name) for name in store.refs(RefKind.TASK.prefix))
+
+
+def task_state(store: Reads, name: str) -> TaskState:
+    """Read a task as its refs have it.
+
+    Parameters
+    ----------
+    store
+        The hub's store.
+    name
+        The task's name.
+
+    Returns
+    -------
+    TaskState
+        Task, dataset and recipe.
+    """
+    task, dataset, recipe = (
+        _present(store, kind.of(name)) for kind in (RefKind.TASK, RefKind.DATASET, RefKind.RECIPE)
+    )
+    recipe_document = store.record(recipe)
+    return TaskState(
+        name=name,
+        task_digest=task,
+        task=Task.from_doc(store.record(task)),
+        dataset_digest=dataset,
+        dataset=Dataset.from_doc(store.record(dataset)),
+        recipe=_parsed(json.dumps(recipe_document)),
+        recipe_document=recipe_document,
+        hub_digest=_present(store, HUB),
+    )
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> Recipe:
+    """Parse a recipe once: a walk looks at each task several times."""
+    return Recipe.from_doc(json.loads(text))
+
+
+def _present(store: Reads, name: str) -> str:
+    digest = store.ref(name)
+    if digest is None:
+        raise NotFoundError(f"ref {name!r} is missing; see `moma-cl tasks` for what the hub has")
+    return digest
 
 
 def has_hub(path: Path) -> bool:
@@ -33,7 +120,7 @@ def has_hub(path: Path) -> bool:
     """
     try:
         with Store.open(path) as store:
-            return store.ref("hub") is not None
+            return store.ref(HUB) is not None
     except NotFoundError:
         return False
 
@@ -81,7 +168,7 @@ def champions(store: Store, name: str) -> list[str]:
     list[str]
         Digests, the latest first.
     """
-    ref = f"predictors/{name}"
+    ref = RefKind.PREDICTOR.of(name)
     moved: list[str] = []
     for entry in store.history(ref_prefix=ref):
         for change in entry.changes:

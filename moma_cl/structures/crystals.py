@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from moma_cl.arraytypes import FloatArray, IntArray
 
 _STACKED = 256  # which bounds the memory
 

@@ -10,7 +10,8 @@ from math import gcd
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from moma_cl.structures.crystals import Crystal, FloatArray
+from moma_cl.arraytypes import FloatArray
+from moma_cl.structures.crystals import Crystal
 from moma_cl.structures.elements import SYMBOLS
 
 _CUTOFF = 6.0  # Å

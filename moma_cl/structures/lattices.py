@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from moma_cl.structures.crystals import FloatArray
+from moma_cl.arraytypes import FloatArray
 
 _MAX_STEPS = 10_000  # rounding could make vectors of equal length swap for ever
 

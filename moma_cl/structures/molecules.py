@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moma_cl.structures.crystals import Crystal, FloatArray, IntArray
+from moma_cl.arraytypes import FloatArray, IntArray
+from moma_cl.structures.crystals import Crystal
 from moma_store.errors import InvalidInputError
 
 VACUUM = 15.0

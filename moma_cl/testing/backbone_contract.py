@@ -17,12 +17,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from moma_cl.arraytypes import FloatArray
 from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.parameters import load_vector, manifest_of, to_vector
 from moma_cl.core.pyg import Batch, Data
 from moma_cl.graphs.batching import collate
 from moma_cl.records.records import ModuleKind
-from moma_cl.structures.crystals import Crystal, FloatArray
+from moma_cl.structures.crystals import Crystal
 
 TOLERANCE = 1e-5
 """Largest difference of features that mean the same, relative to the largest feature."""

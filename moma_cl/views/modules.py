@@ -1,6 +1,7 @@
 """The modules of a hub and who uses them, read from the catalogue alone.
 
-Apart from `moma_cl.views.tasks`, since a hub may have ten thousand: it needs nothing that reconciles.
+Apart from `moma_cl.views.tasks`, since a hub may have ten thousand modules: it needs nothing that
+reconciles.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from moma_cl.records.records import Composition, Module
 from moma_cl.records.ref_history import Past
+from moma_cl.records.refs import RefKind
 from moma_store.catalogue import Snapshot
 from moma_store.store import Store
 
@@ -86,7 +88,7 @@ def modules(path: Path) -> list[ModuleListed]:
         used = weights_by_module(view)
         return [
             _module_listed(view, past, name, digest, used.get(digest, {}))
-            for name, digest in sorted(view.refs("modules/").items())
+            for name, digest in sorted(view.refs(RefKind.MODULE.prefix).items())
         ]
 
 
@@ -104,10 +106,10 @@ def weights_by_module(view: Snapshot) -> dict[str, dict[str, float]]:
         By digest of the module, its weight in each task's present composition.
     """
     used: dict[str, dict[str, float]] = {}
-    for ref, digest in view.refs("compositions/").items():
+    for ref, digest in view.refs(RefKind.COMPOSITION.prefix).items():
         composition = Composition.from_doc(view.record(digest))
         for module, weight in zip(composition.modules, composition.weights, strict=True):
-            used.setdefault(module, {})[ref.removeprefix("compositions/")] = weight
+            used.setdefault(module, {})[RefKind.COMPOSITION.name_in(ref)] = weight
     return used
 
 
@@ -130,7 +132,7 @@ def _module_listed(
     module = view.record(digest)
     Module.check_doc(module)
     moves = past.moves[ref]
-    name = ref.removeprefix("modules/")
+    name = RefKind.MODULE.name_in(ref)
     return ModuleListed(
         name=name,
         version=len(moves),

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moma_cl.reconciling.walk import TaskState, task_names, task_state
 from moma_cl.records.records import Composition, Predictor, Segment
 from moma_cl.records.ref_history import Past
-from moma_cl.records.tasks import TASK_REFS, existing_task
+from moma_cl.records.refs import TASK_REFS, RefKind
+from moma_cl.records.tasks import TaskState, existing_task, task_names, task_state
 from moma_cl.views.modules import weights_by_module
 from moma_store.catalogue import Snapshot
 from moma_store.entries import HistoryEntry
@@ -220,7 +220,7 @@ def show(path: Path, name: str) -> Shown:
         if name in task_names(view):
             return _task_shown(view, name)
         refs = view.refs()
-        ref = name if name in refs else f"modules/{name}"
+        ref = name if name in refs else RefKind.MODULE.of(name)
         digest = refs.get(ref) or _record_named(view, name, refs)
         document = view.record(digest)
         return Shown(
@@ -269,9 +269,9 @@ def _reading(path: Path) -> Iterator[Snapshot]:
 
 
 def _task_listed(view: Snapshot, past: Past, state: TaskState) -> TaskListed:
-    champion = view.ref(f"predictors/{state.name}")
+    champion = view.ref(RefKind.PREDICTOR.of(state.name))
     predictor = Predictor.from_doc(view.record(champion)) if champion else None
-    composed = view.ref(f"compositions/{state.name}")
+    composed = view.ref(RefKind.COMPOSITION.of(state.name))
     if composed is None and predictor is not None:
         composed = predictor.composition  # before the first pass: the bare backbone
     composition = Composition.from_doc(view.record(composed)) if composed else None
@@ -292,9 +292,9 @@ def _task_listed(view: Snapshot, past: Past, state: TaskState) -> TaskListed:
         calibration=str(predictor.calibration) if predictor else None,
         composition=_weights(past, composition) if composition else (),
         backbone_weight=composition.backbone_weight if composition else None,
-        module=view.ref(f"modules/{state.name}"),
+        module=view.ref(RefKind.MODULE.of(state.name)),
         dataset=state.dataset_digest,
-        created=past.moves[f"tasks/{state.name}"][0].at,
+        created=past.moves[RefKind.TASK.of(state.name)][0].at,
     )
 
 
@@ -316,20 +316,20 @@ def _task_shown(view: Snapshot, name: str) -> Shown:
     present = {
         kind: view.record(digest)
         for kind in TASK_REFS
-        if (digest := view.ref(f"{kind}/{name}")) is not None
+        if (digest := view.ref(kind.of(name))) is not None
     }
     document: dict[str, Any] = {
-        "task": present["tasks"],
+        "task": present[RefKind.TASK],
         "dataset": {
-            **present["datasets"],
+            **present[RefKind.DATASET],
             "segments": [_segment_shown(view, digest) for digest in state.dataset.segments],
         },
-        "recipe": present["recipes"],
-        "composition": present.get("compositions"),
-        "predictor": present.get("predictors"),
-        "fitted": present.get("fitted"),
-        "module": present.get("modules"),
-        "drift": present.get("drift"),
+        "recipe": present[RefKind.RECIPE],
+        "composition": present.get(RefKind.COMPOSITION),
+        "predictor": present.get(RefKind.PREDICTOR),
+        "fitted": present.get(RefKind.FITTED),
+        "module": present.get(RefKind.MODULE),
+        "drift": present.get(RefKind.DRIFT),
     }
     if document["composition"] is not None:
         weights = _weights(past, Composition.from_doc(document["composition"]))
@@ -338,8 +338,8 @@ def _task_shown(view: Snapshot, name: str) -> Shown:
         kind="task",
         name=name,
         digest=state.task_digest,
-        refs=past.of_refs(f"{kind}/{name}" for kind in TASK_REFS),
-        used_by=weights_by_module(view).get(view.ref(f"modules/{name}") or "", {}),
+        refs=past.of_refs(kind.of(name) for kind in TASK_REFS),
+        used_by=weights_by_module(view).get(view.ref(RefKind.MODULE.of(name)) or "", {}),
         document=document,
     )
 

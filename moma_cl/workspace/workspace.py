@@ -17,14 +17,9 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from moma_cl.arraytypes import ParameterVector
 from moma_cl.backbones.base import Backbone
-from moma_cl.backbones.parameters import (
-    ParameterManifest,
-    ParameterVector,
-    load_vector,
-    rounded,
-    to_vector,
-)
+from moma_cl.backbones.parameters import ParameterManifest, load_vector, rounded, to_vector
 from moma_cl.backbones.registry import backbone_class
 from moma_cl.core.pyg import Data
 from moma_cl.datasets.segments import LiveRows, SegmentRows, content_of, live_rows
@@ -35,6 +30,7 @@ from moma_cl.learning.merge import merge
 from moma_cl.learning.readout import Readout
 from moma_cl.progress import Progress
 from moma_cl.recipe import EmbeddingSettings
+from moma_cl.records.hub import hub_of
 from moma_cl.records.records import Composition, Dataset, Hub, Module, ModuleKind, Segment
 from moma_cl.structures.crystals import Crystal
 from moma_store.errors import IntegrityError
@@ -62,30 +58,6 @@ class Readable(Protocol):
 
     def blob_pieces(self, link: BlobLink, name: str) -> Iterator[NDArray[Any]]:
         """Read one array of a blob piece by piece."""
-
-
-def hub_of(store: Readable) -> Hub:
-    """Read what every task of a hub shares.
-
-    Parameters
-    ----------
-    store
-        The hub's store.
-
-    Returns
-    -------
-    Hub
-        The record.
-
-    Raises
-    ------
-    IntegrityError
-        If the ref is gone: ``init`` was killed before it was done.
-    """
-    digest = store.ref("hub")
-    if digest is None:
-        raise IntegrityError("the hub has no backbone: `moma-cl init` was cut short; run it again")
-    return Hub.from_doc(store.record(digest))
 
 
 @dataclass(slots=True, kw_only=True)

@@ -8,10 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from moma_cl.arraytypes import FloatArray, IntArray
 from moma_cl.backbones.base import CrystalGraph
 from moma_cl.backbones.neighbors import Neighbors, find_neighbors, joined, pair_directions
 from moma_cl.backbones.quotient import Graphs, Kind, merge, unmerged
-from moma_cl.structures.crystals import Crystal, FloatArray, IntArray
+from moma_cl.structures.crystals import Crystal
 
 BOND_CUTOFF = 6.0
 """Largest length of a bond, Å."""

@@ -8,7 +8,7 @@ import pytest
 
 from moma_cl.backbones.parameters import to_vector
 from moma_cl.commands import service
-from moma_cl.derivations import derive
+from moma_cl.derivations import composition as composition_derivation
 from moma_cl.progress import quiet
 from moma_cl.properties.table import Transform
 from moma_cl.recipe import (
@@ -483,7 +483,7 @@ def test_a_computation_that_breaks_unforeseen_fails_its_task_only(hub, add, monk
     def breaking(*arguments, **options):
         raise ZeroDivisionError("on purpose")
 
-    monkeypatch.setattr("moma_cl.derivations.derive.train", breaking)
+    monkeypatch.setattr("moma_cl.derivations.module.train", breaking)
     done = service.update(hub)
     failures = [e.text for e in done if e.action == "failed"]
     assert len(failures) == 2
@@ -541,8 +541,8 @@ def test_screening_asks_the_convex_program_and_then_the_errors(hub, add, short_r
     for target in TARGETS:
         add(target)
     add("modulus2", n_rows=120, target="modulus")
-    weighed = derive.solve_weights
-    monkeypatch.setattr(derive, "solve_weights", lambda c, t, **o: last_alone(weighed(c, t, **o)))
+    weighed = composition_derivation.solve_weights
+    monkeypatch.setattr(composition_derivation, "solve_weights", lambda c, t, **o: last_alone(weighed(c, t, **o)))
     few = replace(short_recipe, estimate=EstimateSettings(max_candidates=3, sample_rows=30))
     add("energy2", n_rows=150, recipe=few, module=ModuleKind.NONE, target="energy")
     with Store.open(hub) as store:

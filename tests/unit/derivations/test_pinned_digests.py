@@ -4,7 +4,7 @@ Rows, recipes and the keys that depend on them alone are equal on every machine.
 with floating-point numbers, and every key that names it, has equal bits only under equal software
 and an equal instruction set, which the pinned file names.
 
-``python tests/unit/test_pinned_digests.py`` writes the pinned file anew, after a change that is
+``python tests/unit/derivations/test_pinned_digests.py`` writes the pinned file anew, after a change that is
 meant to change keys or records.
 """
 
@@ -22,7 +22,7 @@ from moma_cl.commands import service
 from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings
 from moma_store.store import Store
 
-PINNED = Path(__file__).parents[1] / "data" / "pinned_digests.json"
+PINNED = Path(__file__).parents[2] / "data" / "pinned_digests.json"
 EXACT_KINDS = ("recipe", "task", "segment", "dataset")
 PACKAGES = ("torch", "torch-geometric", "numpy", "scipy", "clarabel", "pymatgen", "zarr", "moma-cl")
 
@@ -100,7 +100,7 @@ def test_every_key_and_record_is_pinned(measured, pinned):
 if __name__ == "__main__":
     import sys
 
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    sys.path.insert(0, str(Path(__file__).parents[2]))
     from conftest import made_up_rows
 
     with tempfile.TemporaryDirectory() as folder:

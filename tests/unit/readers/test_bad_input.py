@@ -12,7 +12,7 @@ from moma_cl.commands.predict import predict
 from moma_cl.readers.rows import BOXED, ISOLATED, REMARKS, SLAB
 from moma_store.errors import InvalidInputError
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 
 # The rows in their order; "file::test" of everything that shows one.
 SHOWN = {

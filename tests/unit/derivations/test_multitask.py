@@ -9,7 +9,8 @@ from moma_cl.commands import service
 from moma_cl.commands.predict import predict
 from moma_cl.commands.set_recipe import set_recipe
 from moma_cl.datasets.segments import TRAIN, VALIDATION
-from moma_cl.derivations import leakage, predictor
+from moma_cl.derivations import leakage
+from moma_cl.derivations import predictor as fitted_predictor
 from moma_cl.predictors.predictor import load_predictor
 from moma_cl.progress import quiet
 from moma_cl.recipe import PredictorSettings
@@ -62,7 +63,7 @@ def test_it_is_fine_tuned_in_place_of_the_backbone_and_composed_by_nobody(
     hub, write_rows, made_up, monkeypatch
 ):
     starts = []
-    tuned = predictor._finetuned_answers
+    tuned = fitted_predictor._finetuned_answers
 
     def noted(material, start):
         starts.append(start)
@@ -70,7 +71,7 @@ def test_it_is_fine_tuned_in_place_of_the_backbone_and_composed_by_nobody(
         answers = tuned(material, start)
         return replace(answers, validation=targets + (0.0 if len(starts) == 2 else 5.0))
 
-    monkeypatch.setattr(predictor, "_finetuned_answers", noted)
+    monkeypatch.setattr(fitted_predictor, "_finetuned_answers", noted)
     fitted = _add(hub, write_rows(made_up(200)), "modulus")
     with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
         multitask = store.ref("modules/multitask")
@@ -81,8 +82,8 @@ def test_it_is_fine_tuned_in_place_of_the_backbone_and_composed_by_nobody(
         arrays = store.blob(fitted.blob).arrays
     assert fitted.multitask == multitask
     assert record_link(multitask) not in composition["modules"]
-    assert predictor.FROM_MULTITASK in fitted.held_out_maes
-    assert predictor.FROM_BACKBONE not in fitted.held_out_maes
+    assert fitted_predictor.FROM_MULTITASK in fitted.held_out_maes
+    assert fitted_predictor.FROM_BACKBONE not in fitted.held_out_maes
     assert {name for name in arrays if name.endswith("parameters")} == {"parameters"}
     residuals = np.abs(
         predictor.normaliser.forward(answers.values) - predictor.normaliser.forward(rows.targets)
@@ -99,7 +100,7 @@ def test_an_older_recipe_and_adapters_start_from_the_backbone(
     module = ModuleKind.ADAPTER if stands == "adapter" else ModuleKind.NONE
     fitted = _add(hub, write_rows(made_up(200)), "modulus", recipe=recipe, module=module)
     assert fitted.multitask is None
-    assert predictor.FROM_BACKBONE in fitted.held_out_maes or stands == "adapter"
+    assert fitted_predictor.FROM_BACKBONE in fitted.held_out_maes or stands == "adapter"
 
 
 @pytest.mark.parametrize(("least", "used"), [(5, True), (50, False)])
@@ -109,9 +110,9 @@ def test_what_it_has_seen_of_the_property_does_not_judge(
     monkeypatch.setattr(leakage, "MIN_UNSEEN", least)
     judged = []
     monkeypatch.setattr(
-        fitting,
+        fitted_predictor,
         "_fit_on_folds",
-        lambda material, *arguments, _fit=predictor._fit_on_folds, **named: (
+        lambda material, *arguments, _fit=fitted_predictor._fit_on_folds, **named: (
             judged.append(material) or _fit(material, *arguments, **named)
         ),
     )

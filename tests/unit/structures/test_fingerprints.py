@@ -10,7 +10,7 @@ from moma_cl.readers.dispatch import read_rows
 from moma_cl.structures.crystals import Crystal
 from moma_cl.structures.fingerprints import fingerprint, known_in, reduced_formula
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data" / "paper"
+DATA = Path(__file__).parents[3].parent / "shared" / "data" / "paper"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="the real data is not here")
 
 

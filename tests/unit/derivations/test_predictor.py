@@ -11,7 +11,7 @@ import pytest
 
 from moma_cl.commands import service
 from moma_cl.core import threads
-from moma_cl.derivations import predictor
+from moma_cl.derivations import predictor as fitted_predictor
 from moma_cl.learning.training import TrainingError
 from moma_cl.predictors.predictor import load_predictor
 from moma_cl.progress import quiet
@@ -70,7 +70,7 @@ def test_a_training_that_fails_ends_the_others(
             ended.set()
             raise
 
-    monkeypatch.setattr(predictor, "train", never_ending)
+    monkeypatch.setattr(fitted_predictor, "train", never_ending)
     hub, rows = tmp_path / "hub", write_rows(made_up(200))
     service.init(hub, backbone="cgcnn", recipe=short_recipe)
     taken = service.add_task(
@@ -100,7 +100,7 @@ def test_of_the_starts_and_their_means_the_best_on_validation_answers(
     hub, rows = tmp_path / "hub", write_rows(made_up(200))
     service.init(hub, backbone="cgcnn", recipe=short_recipe)
     service.add_task(hub, "energy", [rows], target="energy", unit="eV/atom")
-    tuned = predictor._finetuned_answers
+    tuned = fitted_predictor._finetuned_answers
     found = []
 
     def noted(material, start):
@@ -110,7 +110,7 @@ def test_of_the_starts_and_their_means_the_best_on_validation_answers(
         found.append((material, answers))
         return answers
 
-    monkeypatch.setattr(predictor, "_finetuned_answers", noted)
+    monkeypatch.setattr(fitted_predictor, "_finetuned_answers", noted)
     service.add_task(hub, "modulus", [rows], target="modulus", unit="GPa", module=ModuleKind.NONE)
     with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
         digest = store.ref("fitted/modulus")
@@ -127,7 +127,7 @@ def test_of_the_starts_and_their_means_the_best_on_validation_answers(
         for size in (1, 2, 3, 4)
         for chosen in combinations(found, size)
     ]
-    least = min(predictor._mae(material, one, material.roles.validation) for one in tried)
+    least = min(fitted_predictor._mae(material, one, material.roles.validation) for one in tried)
     assert np.isclose(fitted.validation_maes["finetuned"], least, rtol=1e-9, atol=1e-12)
     assert {name for name in arrays if name.endswith("parameters")} == {
         f"{start}parameters" for start in stored
@@ -151,14 +151,14 @@ def test_less_than_a_standard_error_does_not_speak_against_the_mean_of_all(bette
         normaliser=SimpleNamespace(inverse=lambda values: values),
     )
     names = (
-        predictor.FROM_COMPOSITION,
-        predictor.FROM_BACKBONE,
-        predictor.ADAPTED_COMPOSITION,
-        predictor.ADAPTED_BACKBONE,
+        fitted_predictor.FROM_COMPOSITION,
+        fitted_predictor.FROM_BACKBONE,
+        fitted_predictor.ADAPTED_COMPOSITION,
+        fitted_predictor.ADAPTED_BACKBONE,
     )
     starts = {
-        name: predictor._Answers(validation=error, held_out=np.zeros(0), arrays={})
+        name: fitted_predictor._Answers(validation=error, held_out=np.zeros(0), arrays={})
         for name, error in zip(names, errors, strict=True)
     }
-    chosen = predictor._together(material, starts).validation
+    chosen = fitted_predictor._together(material, starts).validation
     assert np.allclose(chosen, errors[2] if alone else errors.mean(axis=0))

@@ -19,7 +19,7 @@ from moma_cl.learning.head import node_mean
 from moma_cl.structures.crystals import Crystal
 from moma_cl.testing.backbone_contract import example_crystals, isolated_atom, supercell
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 PREFIXES = (
     np.eye(3),
     np.diag([1.0, 1.0, 1.4]),

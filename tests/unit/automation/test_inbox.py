@@ -236,7 +236,7 @@ def test_a_kill_at_any_step_takes_each_row_in_once(hub, deliver, made_up, monkey
         raise Killed
 
     owner, name = {
-        "before the rows": (arrivals, "append_rows"),
+        "before the rows": (added_rows, "append_rows"),
         "after the rows": (deliveries, "_put_away"),
         "after the report": (Path, "rename"),
     }[moment]

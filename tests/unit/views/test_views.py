@@ -237,7 +237,7 @@ def test_log_filters_before_it_limits(hub):
 def test_listing_imports_nothing_heavy(hub):
     hub.add_task("a")
     code = (
-        "import sys, pathlib; from moma_cl import listing, module_listing\n"
+        "import sys, pathlib; from moma_cl.views import modules, tasks\n"
         f"path = pathlib.Path({str(hub.path)!r})\n"
         "tasks.tasks(path), tasks.log(path), tasks.show(path, 'a')\n"
         "modules.modules(path)\n"

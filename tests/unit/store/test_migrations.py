@@ -23,7 +23,7 @@ from moma_store.records import BlobLink
 from moma_store.store import Store
 from moma_store.verification import verify
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 BACKBONE = {"name": "b", "digest": "0" * 64}
 
 

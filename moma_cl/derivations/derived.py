@@ -1,0 +1,33 @@
+"""What a derivation gives, before it is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moma_cl.records.records import Record
+from moma_store.records import BlobLink
+
+PENDING_BLOB = BlobLink(digest="0" * 64, file="0" * 64, n_bytes=0)
+"""Stands for the link to a blob that is not written yet; the store would refuse it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Derived:
+    """What a derivation gave, before it is stored.
+
+    Attributes
+    ----------
+    record
+        The record; `PENDING_BLOB` where there are arrays.
+    arrays
+        Arrays of its blob.
+    base
+        The blob from which its parameters differ little.
+    """
+
+    record: Record
+    arrays: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+    base: BlobLink | None = None

@@ -1,0 +1,50 @@
+"""What the catalogue of a hub answers, and the record that every task of the hub shares."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from moma_cl.records.records import Hub
+from moma_cl.records.refs import HUB
+from moma_store.errors import IntegrityError
+
+
+class RecordReads(Protocol):
+    """Records by digest, and refs by name."""
+
+    def record(self, digest: str) -> dict[str, Any]:
+        """Look up a record."""
+
+    def ref(self, name: str) -> str | None:
+        """Look up a ref."""
+
+
+class Reads(RecordReads, Protocol):
+    """What planning reads of a store, or of a snapshot of it."""
+
+    def refs(self, prefix: str = "") -> dict[str, str]:
+        """List refs by name."""
+
+
+def hub_of(store: RecordReads) -> Hub:
+    """Read what every task of a hub shares.
+
+    Parameters
+    ----------
+    store
+        The hub's store.
+
+    Returns
+    -------
+    Hub
+        The record.
+
+    Raises
+    ------
+    IntegrityError
+        If the ref is gone: ``init`` was killed before it was done.
+    """
+    digest = store.ref(HUB)
+    if digest is None:
+        raise IntegrityError("the hub has no backbone: `moma-cl init` was cut short; run it again")
+    return Hub.from_doc(store.record(digest))

@@ -1,0 +1,67 @@
+"""Names of refs: the one place that knows under which name a hub keeps what."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+HUB = "hub"
+"""Ref of the record that every task shares; it is there once ``init`` has ended."""
+
+DEFAULT_RECIPE = "hub/recipe"
+"""Ref of the recipe that a new task starts with."""
+
+MODULE_ZERO = "backbone"
+"""What the bare backbone is called among the modules of a composition."""
+
+
+class RefKind(StrEnum):
+    """Kinds of refs; each kind has one ref for a name, ``KIND/NAME``."""
+
+    TASK = "tasks"
+    DATASET = "datasets"
+    RECIPE = "recipes"
+    COMPOSITION = "compositions"
+    PREDICTOR = "predictors"  # the champion, which answers
+    FITTED = "fitted"  # the predictor fitted last
+    MODULE = "modules"  # of a task, or added under a name of its own
+    DRIFT = "drift"
+    FAILURE = "failures"  # named by the key of the derivation
+
+    @property
+    def prefix(self) -> str:
+        """What all refs of this kind begin with."""
+        return f"{self.value}/"
+
+    def of(self, name: str) -> str:
+        """Name the ref of a task or a module.
+
+        Parameters
+        ----------
+        name
+            Name of the task or module.
+
+        Returns
+        -------
+        str
+            Name of the ref.
+        """
+        return self.prefix + name
+
+    def name_in(self, ref: str) -> str:
+        """Tell whose ref this is.
+
+        Parameters
+        ----------
+        ref
+            Name of a ref of this kind.
+
+        Returns
+        -------
+        str
+            Name of the task or module.
+        """
+        return ref.removeprefix(self.prefix)
+
+
+TASK_REFS = tuple(kind for kind in RefKind if kind is not RefKind.FAILURE)
+"""Kinds of refs that go when their task is removed."""
