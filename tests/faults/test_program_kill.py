@@ -23,7 +23,7 @@ from moma_store.store import Store
 # of its file-system calls. The answer is its exit code, none if it was killed, and how long it took.
 NURSERY = """
 import json, os, select, signal, sys, time
-import moma_cl.fitting, moma_cl.reconciling.promotion, moma_cl.transfer, moma_cl.bringing, moma_cl.reconciling.composer
+import moma_cl.derivations.predictor, moma_cl.derivations.promotion, moma_cl.commands.archive, moma_cl.commands.add_rows, moma_cl.reconciling.composer
 from moma_store import blobs, blob_reader, importing, collection, store
 from moma_store.testing import FaultyFiles
 from moma_cli.app import main

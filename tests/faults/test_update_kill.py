@@ -21,8 +21,9 @@ from moma_store.store import Store
 NURSERY = """
 import os, signal, sys, time
 from pathlib import Path
-import moma_cl.fitting, moma_cl.reconciling.promotion, moma_cl.reconciling.shipping, moma_cl.running.drift
-from moma_cl import derive, service
+import moma_cl.derivations.predictor, moma_cl.derivations.promotion, moma_cl.reconciling.derivation_job, moma_cl.automation.drift
+from moma_cl.commands import service
+from moma_cl.derivations import derive
 from moma_cl.reconciling.composer import Composer
 
 def work(hub, last, begun):

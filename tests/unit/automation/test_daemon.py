@@ -18,7 +18,7 @@ from moma_store.store import Store
 RUN = """
 import logging, sys
 from pathlib import Path
-from moma_cl.running.daemon import Daemon
+from moma_cl.automation.daemon import Daemon
 logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
 Daemon(hub=Path(sys.argv[1]), command=sys.argv[3:], interval=float(sys.argv[2])).run()
 """

@@ -52,7 +52,7 @@ def test_modules_of_other_parameters_stay_out(tmp_path, monkeypatch, shipped):
 
 @pytest.mark.usefixtures("ships")
 def test_an_init_that_was_cut_short_is_finished(tmp_path, monkeypatch):
-    import moma_cl.founding as founding
+    from moma_cl.commands import init as founding
 
     def killed(store):
         founding_bring(store)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 LIMITED = """
-from moma_cl.workbench import threads
+from moma_cl.workspace.workspace import threads
 from threadpoolctl import threadpool_info
 with threads(1):
     import scipy.linalg  # as the first derivation of a process would
