@@ -52,17 +52,15 @@ def test_modules_of_other_parameters_stay_out(tmp_path, monkeypatch, shipped):
 
 @pytest.mark.usefixtures("ships")
 def test_an_init_that_was_cut_short_is_finished(tmp_path, monkeypatch):
-    from moma_cl.commands import init as founding
-
     def killed(store):
-        founding_bring(store)
+        add_modules(store)
         raise KeyboardInterrupt
 
-    founding_bring = founding.bring_starter_modules
-    monkeypatch.setattr(founding, "bring_starter_modules", killed)
+    add_modules = starter.bring_starter_modules
+    monkeypatch.setattr(starter, "bring_starter_modules", killed)
     with pytest.raises(KeyboardInterrupt):
         Hub(tmp_path / "hub").init(backbone="cgcnn")
-    monkeypatch.setattr(founding, "bring_starter_modules", founding_bring)
+    monkeypatch.setattr(starter, "bring_starter_modules", add_modules)
     assert Hub(tmp_path / "hub").init(backbone="cgcnn").modules == 1
 
 
