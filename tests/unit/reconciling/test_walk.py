@@ -542,7 +542,9 @@ def test_screening_asks_the_convex_program_and_then_the_errors(hub, add, short_r
         add(target)
     add("modulus2", n_rows=120, target="modulus")
     weighed = composition_derivation.solve_weights
-    monkeypatch.setattr(composition_derivation, "solve_weights", lambda c, t, **o: last_alone(weighed(c, t, **o)))
+    monkeypatch.setattr(
+        composition_derivation, "solve_weights", lambda c, t, **o: last_alone(weighed(c, t, **o))
+    )
     few = replace(short_recipe, estimate=EstimateSettings(max_candidates=3, sample_rows=30))
     add("energy2", n_rows=150, recipe=few, module=ModuleKind.NONE, target="energy")
     with Store.open(hub) as store:
