@@ -59,12 +59,12 @@ def _file(hub: Path, rows: Rows) -> Path:
 
 
 @contextmanager
-def workbench(hub: Path, *, write: bool = False) -> "Iterator[Workbench]":
-    """Open a hub's store and the objects that are computed from it."""
+def workbench(hub: Path, *, write: bool = False) -> "Iterator[tuple[Store, Workbench]]":
+    """Open a hub's store and a workbench on it."""
     from moma_cl.workspace.workspace import Workbench  # loads torch
 
     with Store.open(hub, write=write) as store, Workbench(store=store, progress=quiet) as bench:
-        yield bench
+        yield store, bench
 
 
 def refs(hub: Path, prefix: str = "") -> dict[str, str]:

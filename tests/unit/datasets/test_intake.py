@@ -1,6 +1,5 @@
 """From files to arrays: what is kept, what is refused, what is an error."""
 
-import json
 import time
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 from moma_cl.datasets.intake import take_in
 from moma_cl.properties.table import Transform
 from moma_store.errors import InvalidInputError, NotFoundError
+from tests.helpers.rows import write_rows
 
 
 def structure(species=("Cs", "Cl"), length=4.2):
@@ -25,12 +25,7 @@ def row(row_id, target, **columns):
 
 @pytest.fixture
 def write(tmp_path):
-    def write_rows(*rows):
-        path = tmp_path / "data.jsonl"
-        path.write_text("".join(json.dumps(r) + "\n" for r in rows))
-        return [path]
-
-    return write_rows
+    return lambda *rows: [write_rows(tmp_path / "data.jsonl", rows)]
 
 
 def refusals(intake):

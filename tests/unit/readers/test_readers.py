@@ -4,8 +4,6 @@ import gzip
 import json
 import os
 import random
-import subprocess
-import sys
 import time
 from collections import Counter
 
@@ -15,6 +13,7 @@ import pytest
 from moma_cl.readers.dispatch import Limits, read_rows
 from moma_cl.structures.checks import check_crystal
 from moma_store.errors import InvalidInputError, NotFoundError
+from tests.helpers.processes import run_python
 
 LATTICE = [[4.2, 0.0, 0.0], [0.0, 4.2, 0.0], [0.0, 0.0, 4.2]]
 CSCL = {"lattice": LATTICE, "species": ["Cs", "Cl"], "frac_coords": [[0, 0, 0], [0.5, 0.5, 0.5]]}
@@ -257,8 +256,7 @@ def test_the_parser_starts_only_for_texts(tmp_path):
         "assert rows[0].error is None\n"
         "assert not any(name.startswith('pymatgen') for name in sys.modules)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    run_python(program)
 
 
 @pytest.mark.parametrize(
