@@ -192,7 +192,7 @@ def _names(kind: type[Record]) -> tuple[frozenset[str], frozenset[str]]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hub(Record):
+class HubRecord(Record):
     """What every task of a hub shares."""
 
     kind: ClassVar[str] = "hub"

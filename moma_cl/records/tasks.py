@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from moma_cl.recipe import Recipe, section
-from moma_cl.records.hub import Reads
+from moma_cl.records.hub import HistoryReads, Reads
 from moma_cl.records.records import Dataset, Task
 from moma_cl.records.refs import HUB, RefKind
-from moma_store.errors import NotFoundError
+from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.store import Store
 
 
@@ -153,7 +153,7 @@ def existing_task(store: Any, name: str) -> TaskState:
     return task_state(store, name)
 
 
-def champions(store: Store, name: str) -> list[str]:
+def champions(store: HistoryReads, name: str) -> list[str]:
     """List all predictors that have answered for a task since it was added.
 
     Parameters
@@ -208,3 +208,25 @@ def matching(known: Sequence[str], beginning: str | None, name: str) -> str:
         wanted = "an earlier champion" if beginning is None else f"just one like {beginning!r}"
         raise NotFoundError(f"task {name!r} has not {wanted}; champions: {listed}")
     return found[0]
+
+
+def check_task_name(name: str) -> None:
+    """Refuse what cannot name a task.
+
+    Parameters
+    ----------
+    name
+        The name.
+
+    Raises
+    ------
+    InvalidInputError
+        If it has other characters than letters, digits, ``_``, ``-``, ``.``, begins with a dot,
+        or is too long.
+    """
+    known = all(c.isalnum() or c in "_-." for c in name)
+    if not name or len(name) > 100 or not known or name.startswith("."):  # "..": a folder's name
+        raise InvalidInputError(
+            f"task name {name!r} cannot be used; expected up to 100 letters, digits, '_', '-', "
+            "'.', the first no dot"
+        )

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from moma_cl.commands import archive, maintenance, service
+from moma_cl.commands import archive, maintenance
+from moma_cl.hub import Hub
 from moma_cl.views import modules, tasks
 from tests.helpers import hubs
 from tests.helpers.hubs import memo_results
@@ -130,7 +131,7 @@ def live_and_die(nursery, material: Material, hub: Path, rng: random.Random) -> 
             assert found in after[0].items()
         assert before[1] <= between[1] <= after[1]
     assert rows_and_modules(hub) == ({"energy": 48}, {"energy", "gap"})
-    assert service.plan(hub) == [] or {p.status for p in service.plan(hub)} == {"not-worth-it"}
+    assert Hub(hub).plan() == [] or {p.status for p in Hub(hub).plan()} == {"not-worth-it"}
     found = maintenance.verify(hub, deep=True)
     assert (found.problems, found.strays) == ((), ())
     assert not list((hub / "tmp").iterdir())

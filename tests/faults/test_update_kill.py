@@ -20,7 +20,6 @@ NURSERY = """
 import os, signal, sys, time
 from pathlib import Path
 import moma_cl.derivations.predictor, moma_cl.derivations.promotion, moma_cl.reconciling.derivation_job, moma_cl.automation.drift
-from moma_cl.commands import service
 from moma_cl.derivations import derive
 from moma_cl.reconciling.composer import Composer
 
@@ -45,7 +44,7 @@ def work(hub, last, begun):
     derive.derive = watched(derive.derive, note)
     Composer._store = watched(Composer._store)
     Composer._move = watched(Composer._move)
-    service.update(hub)
+    Hub(hub).update()
 
 print("ready", flush=True)
 for line in sys.stdin:

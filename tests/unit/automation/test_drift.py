@@ -8,7 +8,7 @@ import pytest
 
 from moma_cl.automation import drift
 from moma_cl.automation.status import status
-from moma_cl.commands import service
+from moma_cl.hub import Hub
 from moma_cl.records.records import Drift
 from moma_cl.views import tasks
 from moma_store.store import Store
@@ -71,7 +71,7 @@ def test_rows_unlike_the_learned_ones_are_drift_once_and_told_everywhere(hub, ad
     (task,) = status(hub).tasks
     assert task.drift == Drift.from_doc(shown)
     assert task.drifted is False  # the rows were learned since
-    assert [d for d in service.update(hub) if d.kind == "drift"] == []
+    assert [d for d in Hub(hub).update() if d.kind == "drift"] == []
 
 
 def test_rows_like_the_learned_ones_are_only_measured(add_data, made_up):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from moma_cl.commands import add_module, archive, maintenance, service
-from moma_cl.commands.predict import predict
-from moma_cl.records.records import Hub
+from moma_cl.commands import add_module, archive, maintenance
+from moma_cl.hub import Hub
+from moma_cl.records.records import HubRecord
 from moma_cl.views import modules, tasks
 from moma_store.errors import (
     AlreadyExistsError,
@@ -48,12 +48,12 @@ def test_what_a_pass_would_look_up_survives_gc(hub):
     maintenance.gc(hub)
     assert maintenance.gc(hub).records == 0
     assert refs(hub) == before
-    assert service.update(hub) == []
+    assert Hub(hub).update() == []
     assert maintenance.verify(hub, deep=True).problems == ()
 
 
 def test_gc_takes_what_a_removed_task_leaves(hub):
-    service.remove_task(hub, "gap")
+    Hub(hub).remove_task("gap")
     said = maintenance.gc(hub, dry_run=True)
     gone = maintenance.gc(hub)
     assert gone == said
@@ -69,7 +69,7 @@ def test_a_pinned_predictor_outlives_its_task(hub):
         digest=champion, kind="predictor", changed=True
     )
     assert not maintenance.pin(hub, champion[:10]).changed
-    service.remove_task(hub, "gap")
+    Hub(hub).remove_task("gap")
     maintenance.gc(hub)
     with Store.open(hub) as store:
         assert store.record(champion)["kind"] == "predictor"
@@ -98,9 +98,9 @@ def test_an_exported_hub_answers_like_the_original(hub, tmp_path, write_rows, ma
     archive.import_archive(tmp_path / "new", tmp_path / "hub.zip")
     assert refs(tmp_path / "new") == refs(hub)
     asked = [write_rows(made_up(4, first=90), "ask.jsonl")]
-    ours, theirs = (list(predict(h, "energy", asked)) for h in (hub, tmp_path / "new"))
+    ours, theirs = (list(Hub(h).iter_predictions("energy", asked)) for h in (hub, tmp_path / "new"))
     assert [row.value for row in ours] == [row.value for row in theirs]
-    assert service.update(tmp_path / "new") == []
+    assert Hub(tmp_path / "new").update() == []
     with pytest.raises(AlreadyExistsError):
         archive.import_archive(tmp_path / "new", tmp_path / "hub.zip")
 
@@ -121,7 +121,7 @@ def test_a_module_moves_to_another_hub_of_the_backbone(hub, tmp_path):
 def weights(hub: Path, file: Path, **changes) -> add_module.Weights:
     """A safetensors file with the backbone's parameters, slightly moved."""
     with Store.open(hub) as store:
-        record = Hub.from_doc(store.record(store.ref("hub")))
+        record = HubRecord.from_doc(store.record(store.ref("hub")))
         kind = changes.pop("kind", "full")
         link = record.parameters if kind == "full" else record.adapter
         manifest = record.manifest if kind == "full" else record.adapter_manifest

@@ -42,12 +42,14 @@ def predictor_record(hub):
 
 def test_answers_have_value_interval_and_domain(hub, add, write_rows, made_up):
     add(200)
-    rows = list(predict(hub, "task", [write_rows(made_up(20, first=300))]))
+    rows = list(Hub(hub).iter_predictions("task", [write_rows(made_up(20, first=300))]))
     assert [row.id for row in rows] == [f"row-{i}" for i in range(300, 320)]
     assert all(row.status == "ok" and row.lower < row.value < row.upper for row in rows)
     assert {row.unit for row in rows} == {"eV/atom"}
     assert {row.applicability for row in rows} <= {"inside", "edge", "outside"}
-    wider = list(predict(hub, "task", [write_rows(made_up(20, first=300))], level=0.95))
+    wider = list(
+        Hub(hub).iter_predictions("task", [write_rows(made_up(20, first=300))], level=0.95)
+    )
     assert all(w.upper >= r.upper for w, r in zip(wider, rows, strict=True))
 
 
@@ -61,7 +63,7 @@ def test_a_bad_row_costs_itself_only_and_order_is_kept(hub, add, write_rows, mad
     path = write_rows([good[0], broken, good[1]])
     with path.open("a") as stream:
         stream.write("not json\n" + json.dumps(good[2]) + "\n")
-    rows = list(predict(hub, "task", [path]))
+    rows = list(Hub(hub).iter_predictions("task", [path]))
     assert [row.status == "ok" for row in rows] == [True, False, True, False, True]
     assert rows[1].id == "bad"
     assert rows[1].value is None
@@ -73,10 +75,10 @@ def test_a_structure_gets_the_same_answer_alone_in_a_batch_and_as_a_supercell(
 ):
     add(200)
     rows = made_up(12)
-    together = [row.value for row in predict(hub, "task", [write_rows(rows)])]
-    alone = [next(predict(hub, "task", [write_rows([row])])).value for row in rows[:3]]
+    together = [row.value for row in Hub(hub).iter_predictions("task", [write_rows(rows)])]
+    alone = [next(Hub(hub).iter_predictions("task", [write_rows([row])])).value for row in rows[:3]]
     doubled = [{**row, "structure": supercell(row["structure"])} for row in rows]
-    as_supercells = [row.value for row in predict(hub, "task", [write_rows(doubled)])]
+    as_supercells = [row.value for row in Hub(hub).iter_predictions("task", [write_rows(doubled)])]
     scale = np.abs(together).max()
     assert np.abs(np.subtract(together[:3], alone)).max() <= 1e-5 * scale
     assert np.abs(np.subtract(together, as_supercells)).max() <= 1e-5 * scale
@@ -93,7 +95,7 @@ def test_few_rows_are_cross_validated_and_very_few_promise_their_range_only(
     assert record["calibration"] == calibration
     assert record["method"] == "kernel"
     assert record["held_out_mae"] is None
-    rows = list(predict(hub, "task", [write_rows(made_up(4, first=300))]))
+    rows = list(Hub(hub).iter_predictions("task", [write_rows(made_up(4, first=300))]))
     assert all(row.status == "ok" and np.isfinite(row.value) for row in rows)
     assert {row.calibration for row in rows} == {calibration}
     if calibration == "range":
@@ -128,7 +130,7 @@ def test_a_logarithmic_task_answers_in_its_unit_with_positive_intervals(
     hub, add, write_rows, made_up
 ):
     add(200, target="modulus", transform=Transform.LOG10)
-    rows = list(predict(hub, "task", [write_rows(made_up(10, first=300))]))
+    rows = list(Hub(hub).iter_predictions("task", [write_rows(made_up(10, first=300))]))
     assert all(0 < row.lower < row.value < row.upper for row in rows)
 
 
@@ -138,9 +140,9 @@ def test_an_earlier_champion_can_be_asked(hub, add, write_rows, add_data, made_u
     add_data("task", made_up(40, first=100))
     present = refs(hub)["predictors/task"]
     path = [write_rows(made_up(2))]
-    assert next(predict(hub, "task", path)).predictor == present
+    assert next(Hub(hub).iter_predictions("task", path)).predictor == present
     (earlier,) = set(champions(hub)) - {present}
-    assert next(predict(hub, "task", path, at=earlier[:10])).predictor == earlier
+    assert next(Hub(hub).iter_predictions("task", path, at=earlier[:10])).predictor == earlier
     assert first != predictor_record(hub)
 
 
@@ -153,16 +155,16 @@ def champions(hub):
 def test_a_level_is_a_coverage(hub, add, level, write_rows, made_up):
     add(20)
     with pytest.raises(InvalidInputError, match="no coverage"):
-        next(predict(hub, "task", [write_rows(made_up(1))], level=level))
+        next(Hub(hub).iter_predictions("task", [write_rows(made_up(1))], level=level))
 
 
 def test_unknown_tasks_and_predictors_are_named(hub, add, write_rows, made_up):
     add(20)
     path = [write_rows(made_up(1))]
     with pytest.raises(NotFoundError, match="did you mean 'task'"):
-        next(predict(hub, "taks", path))
+        next(Hub(hub).iter_predictions("taks", path))
     with pytest.raises(NotFoundError, match="just one like 'ffff'"):
-        next(predict(hub, "task", path, at="ffff"))
+        next(Hub(hub).iter_predictions("task", path, at="ffff"))
 
 
 def test_ten_thousand_rows_of_which_a_third_is_bad(add, made_up, short_recipe):
@@ -188,12 +190,12 @@ def test_ten_thousand_rows_of_which_a_third_is_bad(add, made_up, short_recipe):
 
 def test_an_answer_is_explained_by_known_rows_and_modules(hub, add, write_rows, made_up):
     add(200)
-    (row,) = predict(hub, "task", [write_rows(made_up(1))], explain=True)
+    (row,) = Hub(hub).iter_predictions("task", [write_rows(made_up(1))], explain=True)
     nearest = row.neighbours[0]
     assert (nearest.id, nearest.similarity) == ("row-0", pytest.approx(1.0, abs=1e-4))
     assert nearest.value == made_up(1)[0]["energy"]
     assert row.modules == {"backbone": 1.0}
-    (plain,) = predict(hub, "task", [write_rows(made_up(1))])
+    (plain,) = Hub(hub).iter_predictions("task", [write_rows(made_up(1))])
     assert (plain.neighbours, plain.modules, plain.value) == ((), {}, row.value)
 
 
@@ -201,7 +203,7 @@ def test_an_element_nobody_knows_puts_a_structure_outside(hub, add, write_rows, 
     add(200)
     row = made_up(1)[0]
     row["structure"] = {**row["structure"], "species": ["Na", "At"]}
-    (answer,) = predict(hub, "task", [write_rows([row])])
+    (answer,) = Hub(hub).iter_predictions("task", [write_rows([row])])
     assert (answer.unseen_elements, answer.applicability) == (("At",), "outside")
 
 
@@ -210,11 +212,11 @@ def test_rows_that_were_answered_are_skipped_and_other_questions_refused(
 ):
     add(200)
     path = [write_rows(made_up(5))]
-    first = list(predict(hub, "task", path))
+    first = list(Hub(hub).iter_predictions("task", path))
     keys = frozenset(row_key(row.id, row.source) for row in first[:3])
     shared = {name: getattr(first[0], name) for name in SHARED}
-    left = predict(hub, "task", path, earlier=Earlier(answered=keys, asked=shared))
+    left = Hub(hub).iter_predictions("task", path, earlier=Earlier(answered=keys, asked=shared))
     assert [row.id for row in left] == ["row-3", "row-4"]
     other = Earlier(answered=keys, asked={**shared, "level": 0.8})
     with pytest.raises(InvalidInputError, match=r"level 0\.8, now it would be 0\.9"):
-        next(predict(hub, "task", path, earlier=other))
+        next(Hub(hub).iter_predictions("task", path, earlier=other))

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moma_cl.commands import service
 from moma_cl.datasets.split import roles_of
 from moma_cl.derivations import leakage
 from moma_cl.recipe import PredictorSettings
@@ -79,7 +78,7 @@ def test_modules_that_leave_too_little_together_do_not_stand_side_by_side(
             for order in ((a,), (a, c), (c, a), (a, a))
         }
     assert found == {(a,): [], (a, c): [c], (c, a): [a], (a, a): []}
-    done = service.update(hub)
+    done = Hub(hub).update()
     assert [one.text for one in done if one.action == "failed"] == []
     composition = Composition.from_doc(record(hub, "compositions/b"))
     assert len({a, c} & set(composition.modules)) <= 1

@@ -5,12 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moma_cl.commands import service
-from moma_cl.commands.predict import predict
-from moma_cl.commands.set_recipe import set_recipe
 from moma_cl.datasets.segments import TRAIN, VALIDATION
 from moma_cl.derivations import leakage
 from moma_cl.derivations import predictor as fitted_predictor
+from moma_cl.hub import Hub
 from moma_cl.predictors.predictor import load_predictor
 from moma_cl.recipe import PredictorSettings
 from moma_cl.records.records import Composition, Drift, Module, ModuleKind, Predictor
@@ -142,7 +140,7 @@ def test_neighbours_are_named_right_where_seen_rows_did_not_decide(
     assert fitted.multitask is not None
     assert decided < set(np.flatnonzero(live.folds == VALIDATION).tolist())
     known = np.flatnonzero(live.folds == TRAIN).tolist() + sorted(decided)
-    answers = {row.id: row for row in predict(hub, "gap", [rows], explain=True)}
+    answers = {row.id: row for row in Hub(hub).iter_predictions("gap", [rows], explain=True)}
     for row in known:
         nearest = answers[live.ids[row]].neighbours[0]
         assert nearest.distance == pytest.approx(0.0, abs=1e-3)
@@ -156,7 +154,7 @@ def test_a_champion_is_not_asked_what_it_has_seen(hub, monkeypatch):
     champion = _add(hub, 200, "gap")
     with Store.open(hub) as store:
         decided = store.blob(champion.blob).arrays["decided_rows"]
-    done = set_recipe(hub, "gap", {"predictor": {"version": 4}}).done
+    done = Hub(hub).set_recipe("gap", {"predictor": {"version": 4}}).done
     assert any(one.action in {"promoted", "kept-beside"} for one in done)
     with Store.open(hub) as store:
         fitted = Predictor.from_doc(store.record(store.ref("fitted/gap")))

@@ -71,7 +71,7 @@ def test_a_small_change_is_told_beyond_rounding(
 ):
     shifted(share)
     with caplog.at_level(logging.WARNING):
-        rows = list(predict(hub, "task", [write_rows(made_up(2))]))
+        rows = list(Hub(hub).iter_predictions("task", [write_rows(made_up(2))]))
     assert [row.status for row in rows] == ["ok", "ok"]
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == (share > 1e-5)
@@ -81,7 +81,7 @@ def test_a_small_change_is_told_beyond_rounding(
 def test_a_large_change_is_an_error(hub, other_software, shifted, write_rows, made_up):
     shifted(0.1)
     with pytest.raises(ChangedAnswersError, match=r"99\.0 now"):
-        next(predict(hub, "task", [write_rows(made_up(2))]))
+        next(Hub(hub).iter_predictions("task", [write_rows(made_up(2))]))
 
 
 def test_answers_that_are_no_numbers_are_a_large_change():
@@ -97,5 +97,5 @@ def test_a_predictor_without_golden_answers_is_asked_all_the_same(
     first = hubs.short_recipe(predictor=PredictorSettings(version=1))
     path = with_task(hubs.make_hub(tmp_path / "hub", first))
     assert check(path).deviation is None
-    rows = list(predict(path, "task", [write_rows(made_up(3))]))
+    rows = list(Hub(path).iter_predictions("task", [write_rows(made_up(3))]))
     assert all(row.lower < row.value < row.upper for row in rows)

@@ -93,7 +93,7 @@ def test_a_small_task_hears_the_module_of_a_large_one(tmp_path, short_recipe, wr
         predictor = Predictor.from_doc(store.record(store.ref("fitted/small")))
         arrays = store.blob(predictor.blob).arrays
     assert "opinion_centre" in arrays
-    answers = {row.id: row.value for row in predict(hub, "small", [write_rows(few)])}
+    answers = {row.id: row.value for row in Hub(hub).iter_predictions("small", [write_rows(few)])}
     errors = [abs(answers[row["id"]] - row["difference"]) for row in few[30:]]
     spread = np.std([row["difference"] for row in few])
     assert np.mean(errors) < 0.5 * spread

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from moma_cl.commands import service
+from moma_cl.hub import Hub
 from moma_cl.progress import quiet
 from moma_cl.recipe import EstimateSettings
 from moma_cl.reconciling.composer import Composer
@@ -84,7 +84,7 @@ def test_what_is_shipped_suffices_and_gives_the_same_records(hub, in_process, tm
     assert sorted((e.task, e.action, e.kind) for e in done) == sorted(in_process[1])
     assert ["module"] * 3 in executor.batches
     assert max(map(len, executor.batches)) >= 6  # the estimates of all tasks at once
-    assert service.update(hub) == []
+    assert Hub(hub).update() == []
 
 
 def test_a_derivation_that_fails_elsewhere_fails_its_task_only(hub, tmp_path):

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from moma_cl.commands import service
+from moma_cl.hub import Hub
 from moma_cl.reconciling.costs import Costs
 from moma_cl.reconciling.plan import AFTER, STALE
 from moma_store.store import Store
@@ -40,8 +40,8 @@ def parsed(text):
 
 
 def test_the_graph_has_every_step_and_what_it_reads(hub):
-    steps = service.plan(hub)
-    nodes, edges = parsed(service.plan_graph(hub))
+    steps = Hub(hub).plan()
+    nodes, edges = parsed(Hub(hub).plan_graph())
     boxes = [name for name, attributes in nodes.items() if attributes["shape"] == "box"]
     assert len(boxes) == len(steps)
     assert {name for edge in edges for name in edge} <= nodes.keys()
@@ -54,8 +54,8 @@ def test_the_graph_has_every_step_and_what_it_reads(hub):
 
 
 def test_a_graph_of_nothing_is_a_graph(hub):
-    service.update(hub)
-    nodes, edges = parsed(service.plan_graph(hub, tasks=["energy"]))
+    Hub(hub).update()
+    nodes, edges = parsed(Hub(hub).plan_graph(tasks=["energy"]))
     assert edges == []
     assert all(attributes["style"] == "dotted" for attributes in nodes.values())
 
@@ -65,8 +65,8 @@ def test_quotes_and_newlines_in_what_went_wrong_do_not_break_the_graph(hub, monk
         raise ValueError('a "quote",\na new line and a back\\slash')
 
     monkeypatch.setattr("moma_cl.derivations.derive.derive", breaking)
-    service.update(hub)
-    nodes, _ = parsed(service.plan_graph(hub))
+    Hub(hub).update()
+    nodes, _ = parsed(Hub(hub).plan_graph())
     assert any("back" in attributes.get("tooltip", "") for attributes in nodes.values())
 
 
@@ -85,6 +85,6 @@ def test_costs_are_those_of_the_last_like_it_by_rows(hub, add_data, made_up):
 def test_a_kernel_head_says_nothing_of_what_gradients_cost(hub):
     with Store.open(hub) as store:
         costs = Costs(store=store)
-        steps = service.plan(hub)
+        steps = Hub(hub).plan()
         assert {step.seconds is None for step in steps if step.kind == "module"} == {True}
         assert costs._rates == {}

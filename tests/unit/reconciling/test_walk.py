@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from moma_cl.backbones.parameters import to_vector
-from moma_cl.commands import service
 from moma_cl.derivations import composition as composition_derivation
+from moma_cl.hub import Hub
 from moma_cl.progress import quiet
 from moma_cl.properties.table import Transform
 from moma_cl.recipe import EstimateSettings, KernelSettings
@@ -64,16 +64,16 @@ def test_without_a_pass_there_is_a_first_predictor_and_a_plan(hub, add):
     with Store.open(hub) as store:
         assert store.ref("predictors/energy") is not None
         assert store.ref("modules/energy") is None
-    assert {step.kind for step in service.plan(hub)} >= {"predictor", "module"}
+    assert {step.kind for step in Hub(hub).plan()} >= {"predictor", "module"}
 
 
 def test_a_second_pass_does_nothing_and_writes_nothing(hub, add):
     add("energy")
     add("gap")
     before = everything(hub)
-    assert [entry.action for entry in service.update(hub) if entry.action != "left"] == []
+    assert [entry.action for entry in Hub(hub).update() if entry.action != "left"] == []
     assert everything(hub) == before
-    assert [step for step in service.plan(hub) if step.status == "stale"] == []
+    assert [step for step in Hub(hub).plan() if step.status == "stale"] == []
 
 
 def test_adding_a_task_leaves_every_older_record_and_blob_as_it_was(hub, add):
@@ -145,7 +145,7 @@ def test_a_pass_that_was_stopped_resumes_and_ends_the_same(hub, add, tmp_path, m
     stops = 0
     while True:
         try:
-            service.update(hub)
+            Hub(hub).update()
             break
         except KeyboardInterrupt:
             stops += 1
@@ -226,20 +226,20 @@ def test_a_stored_row_changes_only_when_asked(add, add_data, made_up):
 
 def test_retracted_rows_are_gone(hub, add):
     add("energy")
-    taken = service.retract(hub, "energy", ["row-3", "row-4"])
+    taken = Hub(hub).retract("energy", ["row-3", "row-4"])
     assert taken.rows == 158
     assert ("energy", "derived") in actions(taken.done)
     with pytest.raises(NotFoundError, match="no row 'row-3'"):
-        service.retract(hub, "energy", ["row-3"])
+        Hub(hub).retract("energy", ["row-3"])
     with pytest.raises(InvalidInputError, match="would leave task 'energy' empty"):
-        service.retract(hub, "energy", [f"row-{i}" for i in range(160) if i not in (3, 4)])
+        Hub(hub).retract("energy", [f"row-{i}" for i in range(160) if i not in (3, 4)])
 
 
 def test_a_removed_task_is_no_candidate_any_more(hub, add):
     add("energy")
     add("gap")
-    service.remove_task(hub, "energy")
-    service.update(hub)
+    Hub(hub).remove_task("energy")
+    Hub(hub).update()
     with Store.open(hub) as store:
         composition = store.record(store.ref("compositions/gap"))
         assert not [name for name in store.refs() if name.endswith("/energy")]
@@ -270,7 +270,7 @@ def test_a_task_that_fails_does_not_stop_the_others(hub, add, monkeypatch):
         return original(self, derivation, why)
 
     monkeypatch.setattr(Composer, "derive", failing)
-    done = service.update(hub)
+    done = Hub(hub).update()
     assert ("energy", "failed") in actions(done)
     assert ("gap", "module") in actions(done)
 
@@ -340,7 +340,7 @@ def test_names_are_unique_and_plain(hub, add):
     with pytest.raises(AlreadyExistsError, match="add-data energy"):
         add("energy")
     with pytest.raises(NotFoundError, match="did you mean 'energy'"):
-        service.update(hub, tasks=["enrgy"])
+        Hub(hub).update(tasks=["enrgy"])
     with pytest.raises(InvalidInputError, match="task name"):
         add("a/b")
 
@@ -404,7 +404,7 @@ def test_the_champion_is_judged_by_answers_it_gave_before_it_had_seen_the_rows(
         then = bench.rows(first["dataset"]["$record"])
         now = bench.rows(store.ref("datasets/energy"))
     assert set(then.ids) < set(now.ids)
-    done = service.update(hub)
+    done = Hub(hub).update()
     (compared,) = [e.text for e in done if e.action in {"promoted", "kept-beside"}]
     assert "mean error" in compared
     with Store.open(hub) as store:
@@ -415,12 +415,12 @@ def test_the_champion_is_judged_by_answers_it_gave_before_it_had_seen_the_rows(
 
 def test_a_task_of_an_earlier_name_cannot_be_rolled_back_to(hub, add):
     add("energy", n_rows=40, module=ModuleKind.NONE)
-    service.remove_task(hub, "energy")
+    Hub(hub).remove_task("energy")
     add("energy", n_rows=60, module=ModuleKind.NONE)
     with Store.open(hub) as store:
         assert len(tasks.champions(store, "energy")) == 1
     with pytest.raises(NotFoundError, match="not an earlier champion"):
-        service.rollback(hub, "energy")
+        Hub(hub).rollback("energy")
 
 
 def test_a_computation_that_breaks_unforeseen_fails_its_task_only(hub, add, monkeypatch):
@@ -431,7 +431,7 @@ def test_a_computation_that_breaks_unforeseen_fails_its_task_only(hub, add, monk
         raise ZeroDivisionError("on purpose")
 
     monkeypatch.setattr("moma_cl.derivations.module.train", breaking)
-    done = service.update(hub)
+    done = Hub(hub).update()
     failures = [e.text for e in done if e.action == "failed"]
     assert len(failures) == 2
     assert all("ZeroDivisionError: on purpose" in text for text in failures)
@@ -445,7 +445,7 @@ def test_a_full_disk_ends_the_pass(hub, add, monkeypatch):
 
     monkeypatch.setattr(Store, "put_blob", full)
     with pytest.raises(StorageError):
-        service.update(hub)
+        Hub(hub).update()
 
 
 def test_a_module_whose_embeddings_are_not_finite_is_excluded_and_reported(hub, add, monkeypatch):
@@ -523,7 +523,7 @@ def test_a_changed_recipe_fits_a_new_predictor(hub, add, short_recipe):
     with Store.open(hub, write=True) as store, store.transaction("set-recipe") as transaction:
         digest = transaction.put_record(changed.to_doc())
         transaction.move_ref("recipes/energy", digest, expected=store.ref("recipes/energy"))
-    assert [step.why for step in service.plan(hub) if step.kind == "predictor"] == [
+    assert [step.why for step in Hub(hub).plan() if step.kind == "predictor"] == [
         "its recipe changed"
     ]
 
@@ -534,9 +534,9 @@ def test_retractions_that_leave_nothing_to_learn_are_refused(hub, add_task, made
         row["energy"] = 1.0
     add_task("t", rows, target="energy", compose=False)
     with pytest.raises(InvalidInputError, match="no id was given"):
-        service.retract(hub, "t", [])
+        Hub(hub).retract("t", [])
     with pytest.raises(InvalidInputError, match="nothing to learn"):
-        service.retract(hub, "t", ["row-0", "row-1"])
+        Hub(hub).retract("t", ["row-0", "row-1"])
 
 
 def test_a_fold_column_with_held_out_rows_only_is_refused(hub, add_task, made_up):
