@@ -5,13 +5,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moma_cl.commands import service
-from moma_cl.progress import quiet
+from moma_cl.hub import Hub
+from moma_cl.progress import Progress, quiet
 from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings
 from moma_store.store import Store
 from tests.helpers.rows import made_up_rows, write_rows
 
 if TYPE_CHECKING:
+    from moma_cl.commands.add_rows import RowsAdded
     from moma_cl.workspace.workspace import Workbench
 
 Rows = int | Path | list[dict[str, object]]
@@ -30,24 +31,31 @@ def short_recipe(epochs: int = 3, **settings: Any) -> Recipe:
 
 def make_hub(path: Path, recipe: Recipe | None = None, **options: Any) -> Path:
     """Make a hub of the small backbone; its recipe is the short one if none is given."""
-    service.init(path, backbone="cgcnn", recipe=recipe or short_recipe(), **options)
+    Hub(path).init(backbone="cgcnn", recipe=recipe or short_recipe(), **options)
     return path
 
 
 def add_task(
-    hub: Path, name: str, rows: Rows, *, target: str = "", unit: str = "1", **options: Any
-) -> service.RowsTaken:
+    hub: Path,
+    name: str,
+    rows: Rows,
+    *,
+    target: str = "",
+    unit: str = "1",
+    progress: Progress = quiet,
+    **options: Any,
+) -> "RowsAdded":
     """Add a task of a number of made-up rows, of given rows, or of a file.
 
     The target is the column that is named like the task if none is given.
     """
-    files = [_file(hub, rows)]
-    return service.add_task(hub, name, files, target=target or name, unit=unit, **options)
+    options = {"target": target or name, "unit": unit, **options}
+    return Hub(hub, progress=progress).add_task(name, _file(hub, rows), **options)
 
 
-def add_data(hub: Path, name: str, rows: Rows, **options: Any) -> service.RowsTaken:
+def add_data(hub: Path, name: str, rows: Rows, **options: Any) -> "RowsAdded":
     """Add rows to a task, as `add_task` takes them."""
-    return service.add_data(hub, name, [_file(hub, rows)], **options)
+    return Hub(hub).add_data(name, _file(hub, rows), **options)
 
 
 def _file(hub: Path, rows: Rows) -> Path:

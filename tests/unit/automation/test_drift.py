@@ -84,7 +84,7 @@ def test_it_is_measured_before_the_rows_are_learned(hub, add_data, made_up):
     champion = refs(hub)["predictors/energy"]
     rows = shifted(made_up(12, first=60), 9.0)
     add_data("energy", rows, compose=False)
-    (said,) = [d for d in service.update(hub) if d.kind == "drift"]
+    (said,) = [d for d in Hub(hub).update() if d.kind == "drift"]
     assert said.action == "drift"
     with Store.open(hub) as store:
         measured = Drift.from_doc(store.record(store.ref("drift/energy")))
@@ -99,5 +99,5 @@ def test_corrections_of_learned_structures_are_no_drift(add_data, made_up):
 
 def test_a_removed_task_leaves_no_drift_behind(hub, add_data, made_up):
     add_data("energy", made_up(6, first=60))
-    service.remove_task(hub, "energy")
+    Hub(hub).remove_task("energy")
     assert refs(hub, "drift/") == {}

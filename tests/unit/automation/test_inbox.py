@@ -185,7 +185,7 @@ def test_what_is_written_while_it_is_read_is_taken_in_later(hub, deliver, made_u
         read = take(*arguments, **options)
         with file.open("a") as stream:
             stream.write(json_lines(made_up(1, first=32)))
-        return intake
+        return read
 
     monkeypatch.setattr(intake, "read_task_rows", slow)
     assert told(take_in(hub), "taken-in") == []

@@ -33,7 +33,7 @@ def made(tmp_path_factory):
     hub = hubs.make_hub(tmp_path_factory.mktemp("upkeep") / "hub", hubs.short_recipe(1))
     hubs.add_task(hub, "energy", 60, unit="eV/atom", compose=False)
     hubs.add_task(hub, "gap", 60, unit="eV", compose=False)
-    service.update(hub)
+    Hub(hub).update()
     return hub
 
 
@@ -159,7 +159,7 @@ def test_weights_from_elsewhere_become_a_module(hub, tmp_path, kind):
 
 def composed(hub: Path, task: str) -> dict[str, str]:
     """Why modules are no candidates of a task, by digest."""
-    service.update(hub)
+    Hub(hub).update()
     return record(hub, f"compositions/{task}")["excluded"]
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moma_cl.commands.predict import SHARED, Earlier, predict, row_key
+from moma_cl.commands.predict import SHARED, Earlier, row_key
+from moma_cl.hub import Hub
 from moma_cl.properties.table import Transform
 from moma_cl.recipe import KernelSettings
 from moma_cl.records import tasks

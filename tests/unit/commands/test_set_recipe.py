@@ -25,7 +25,7 @@ def kinds(found):
 
 def test_a_dry_run_says_what_would_be_computed_and_changes_nothing(hub):
     before = refs(hub)["recipes/energy"]
-    found = set_recipe(hub, "energy", {"kernel": {"ridges": [0.5]}}, dry_run=True)
+    found = Hub(hub).set_recipe("energy", {"kernel": {"ridges": [0.5]}}, dry_run=True)
     assert found.changes == {"kernel.ridges": (Recipe().to_doc()["kernel"]["ridges"], [0.5])}
     assert kinds(found) == {"predictor"}
     assert {step.why for step in found.steps} == {"its recipe changed"}
@@ -40,8 +40,8 @@ def test_what_depends_on_the_change_is_computed_and_nothing_else(hub):
 
 def test_a_recipe_that_comes_back_computes_nothing(hub):
     first = refs(hub)["recipes/energy"]
-    set_recipe(hub, "energy", {"module": {"epochs": 2}})
-    back = set_recipe(hub, "energy", None)  # the task started with the hub's own
+    Hub(hub).set_recipe("energy", {"module": {"epochs": 2}})
+    back = Hub(hub).set_recipe("energy", None)  # the task started with the hub's own
     assert back.after == first
     assert [entry for entry in back.done if entry.action == "derived"] == []
     assert {entry.action for entry in back.done} == {"module"}

@@ -85,7 +85,7 @@ def test_a_row_with_a_wrong_unit_is_refused_alone(tmp_path, unit, code):
         {"id": str(n), "structure": structure, "k": n - 1, "unit": u} for n, u in enumerate(units)
     ]
     write_rows(path, rows)
-    intake = take_in([path], target="k", units=Units(wanted="GPa", property="bulk_modulus"))
+    intake = read_task_rows([path], TaskSpec(target="k", unit="GPa", property="bulk_modulus"))
     assert intake.targets.tolist() == [-1, 0.001, 2]
     assert [(refusal.id, refusal.code) for refusal in intake.refusals] == [("1", code)]
     assert unit in intake.refusals[0].message

@@ -7,6 +7,7 @@ import pytest
 
 from moma_cl.datasets.split import roles_of
 from moma_cl.derivations import leakage
+from moma_cl.hub import Hub
 from moma_cl.recipe import PredictorSettings
 from moma_cl.records.records import Composition, Module, ModuleKind, Predictor, Task
 from moma_cl.structures.fingerprints import known_in

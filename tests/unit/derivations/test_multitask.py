@@ -181,7 +181,7 @@ def test_new_rows_that_it_has_seen_are_no_test_for_drift(hub, add_data, made_up,
 
 def test_the_pass_keeps_what_it_was_fitted_from(hub):
     _add(hub, 200, "modulus")
-    assert not service.plan(hub)
+    assert not Hub(hub).plan()
     with Store.open(hub) as store:
         digest = store.ref("modules/multitask")
         links = store.record(store.ref("fitted/modulus"))["multitask"]

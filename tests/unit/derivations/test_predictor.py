@@ -11,7 +11,6 @@ import pytest
 
 from moma_cl.core import threads
 from moma_cl.derivations import predictor as fitted_predictor
-from moma_cl.hub import Hub
 from moma_cl.learning.training import TrainingError
 from moma_cl.predictors.predictor import load_predictor
 from moma_cl.recipe import Recipe

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-from moma_cl.commands.predict import predict
+from moma_cl.hub import Hub
 from moma_cl.predictors import golden
 from moma_cl.predictors.golden import ChangedAnswersError, golden_check
 from moma_cl.predictors.predictor import LoadedPredictor, load_predictor

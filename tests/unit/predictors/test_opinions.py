@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from moma_cl.commands.predict import predict
+from moma_cl.hub import Hub
 from moma_cl.learning.kernel_head import KernelHead, fit_kernel_head
 from moma_cl.predictors.opinions import MOST_DEVIATIONS, Hearing, Prior
 from moma_cl.recipe import KernelSettings

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moma_cl.commands.predict import predict
+from moma_cl.hub import Hub
 from moma_cl.readers.rows import BOXED, ISOLATED, REMARKS, SLAB
 from moma_store.errors import InvalidInputError
 from tests.helpers.hubs import add_data, add_task, make_hub
@@ -101,7 +101,7 @@ def test_what_is_no_bulk_crystal_is_answered_and_flagged(gap_hub, write_rows, ma
     slab["frac_coords"] = [[0, 0, 0], [0.5, 0.5, 0.07]]
     molecule = {"species": ["Na", "Cl"], "positions": [[0, 0, 0], [0, 0, 2.4]]}
     rows = [{"structure": structure} for structure in (far, close, slab, molecule)]
-    answers = list(predict(gap_hub, "gap", [write_rows(rows)]))
+    answers = list(Hub(gap_hub).iter_predictions("gap", [write_rows(rows)]))
     assert [answer.status for answer in answers] == ["ok"] * 4
     assert all(np.isfinite([a.value, a.lower, a.upper]).all() for a in answers)
     assert [answer.applicability for answer in answers] == ["outside"] * 4
@@ -116,7 +116,7 @@ def test_a_slab_is_judged_by_its_distance_where_known_rows_near_it_are_slabs(
     for row in rows:
         first, second, third = row["structure"]["lattice"]
         row["structure"] = {**row["structure"], "lattice": [first, second, [9 * x for x in third]]}
-    answers = list(predict(with_gaps(hub, rows), "gap", [write_rows(rows)]))
+    answers = list(Hub(with_gaps(hub, rows)).iter_predictions("gap", [write_rows(rows)]))
     assert {answer.message for answer in answers} == {""}
     assert "inside" in {answer.applicability for answer in answers}
 
@@ -124,7 +124,7 @@ def test_a_slab_is_judged_by_its_distance_where_known_rows_near_it_are_slabs(
 def test_a_handful_of_rows_is_answered(hub, write_rows, made_up):
     rows = made_up(4)
     values = [row["gap"] for row in rows]
-    for answer in predict(with_gaps(hub, rows), "gap", [write_rows(rows)]):
+    for answer in Hub(with_gaps(hub, rows)).iter_predictions("gap", [write_rows(rows)]):
         assert (answer.status, answer.calibration) == ("ok", "range")
         assert answer.upper - answer.lower >= np.ptp(values)
 
@@ -145,6 +145,6 @@ def test_pickles_are_never_loaded(gap_hub, tmp_path, name):
     payload = b"cbuiltins\nopen\n(V" + str(ran).encode() + b"\nVw\ntR."
     (tmp_path / name).write_bytes(payload)
     for path in (tmp_path / name, tmp_path):
-        for answer in predict(gap_hub, "gap", [path]):
+        for answer in Hub(gap_hub).iter_predictions("gap", [path]):
             assert answer.status == "unknown-format"
     assert not ran.exists()

@@ -68,7 +68,7 @@ def hub(stale_hub, tmp_path):
 @pytest.fixture(scope="module")
 def in_process(stale_hub, tmp_path_factory):
     hub = Path(shutil.copytree(stale_hub, tmp_path_factory.mktemp("in-process") / "hub"))
-    done = service.update(hub)
+    done = Hub(hub).update()
     return memo_results(hub), [(entry.task, entry.action, entry.kind) for entry in done]
 
 
@@ -149,7 +149,7 @@ def test_two_dask_workers_of_which_one_is_killed_derive_the_same(
 
     before = memo_results(hub)
     monkeypatch.setattr("moma_cl.reconciling.executors.compute", dying_once)
-    service.update(hub, executor=DASK)
+    Hub(hub).update(executor=DASK)
     assert memo_results(hub) == in_process[0]
     keys = begun.read_text().split()
     assert set(keys) == memo_results(hub).keys() - before.keys()

@@ -112,7 +112,7 @@ def test_other_inputs_are_another_derivation(hub, broken, monkeypatch, add_data,
 
 
 def test_a_module_whose_estimate_is_set_aside_is_done_without(hub, broken):
-    service.update(hub, tasks=["gap"])
+    Hub(hub).update(tasks=["gap"])
     bad = refs(hub)["modules/gap"]
     tried = broken(lambda derivation: derivation.inputs.get("module") == bad)
     for _ in range(5):
@@ -149,14 +149,14 @@ def test_a_comparison_that_fails_is_set_aside_too(hub, monkeypatch):
 def test_a_disk_that_refuses_is_no_derivation_s_failure(hub, broken):
     broken(of("energy", DerivationKind.MODULE), StorageError("no space left", errno=28))
     with pytest.raises(StorageError):
-        service.update(hub)
+        Hub(hub).update()
     assert refs(hub, "failures/") == {}
 
 
 def test_failures_of_a_removed_task_are_forgotten(hub, broken, add_data, made_up):
     broken(of("energy", DerivationKind.MODULE))
-    service.update(hub)
-    service.remove_task(hub, "energy")
+    Hub(hub).update()
+    Hub(hub).remove_task("energy")
     add_data("gap", made_up(5, first=60))
     assert refs(hub, "failures/") == {}
 

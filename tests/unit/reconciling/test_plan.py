@@ -71,12 +71,12 @@ def test_quotes_and_newlines_in_what_went_wrong_do_not_break_the_graph(hub, monk
 
 
 def test_costs_are_those_of_the_last_like_it_by_rows(hub, add_data, made_up):
-    service.update(hub)
+    Hub(hub).update()
     with Store.open(hub, write=True) as store, store.transaction("slower") as transaction:
         for key, memo in store.memos("module:").items():
             transaction.put_memo(key, memo.result, 6.0)  # 60 rows: 0.1 s for each
     add_data("gap", made_up(60, first=60), compose=False)
-    steps = [step for step in service.plan(hub, tasks=["gap"]) if step.status == STALE]
+    steps = [step for step in Hub(hub).plan(tasks=["gap"]) if step.status == STALE]
     cost = {step.kind: step.seconds for step in steps}
     assert cost["module"] == pytest.approx(12.0)
     assert cost["estimate"] > 0

@@ -106,7 +106,7 @@ def test_incremental_and_from_scratch_derive_the_same(tmp_path, made_up):
             hubs.add_task(path, target, 160, compose=compose)
         for target in TARGETS[:2]:
             hubs.add_data(path, target, made_up(100, first=160), compose=compose)
-        service.update(path)
+        Hub(path).update()
         results.append(
             {
                 name: digest
@@ -154,7 +154,7 @@ def test_a_pass_that_was_stopped_resumes_and_ends_the_same(hub, add, tmp_path, m
     undisturbed = hubs.make_hub(tmp_path / "undisturbed")
     for target in ("energy", "gap"):
         hubs.add_task(undisturbed, target, 160, compose=False)
-    service.update(undisturbed)
+    Hub(undisturbed).update()
     assert memo_results(hub) == memo_results(undisturbed)
 
 
@@ -251,9 +251,9 @@ def test_rollback_lets_the_earlier_champion_answer_until_something_new_arrives(
 ):
     add("energy", n_rows=100)
     add_data("energy", made_up(20, first=100))
-    back = service.rollback(hub, "energy")
+    back = Hub(hub).rollback("energy")
     assert back.before != back.after
-    service.update(hub)
+    Hub(hub).update()
     assert refs(hub)["predictors/energy"] == back.after
     add_data("energy", made_up(20, first=120))
     assert refs(hub)["predictors/energy"] not in {back.after, back.before}
@@ -564,6 +564,6 @@ def test_a_row_retracted_twice_may_come_a_third_time(hub, add_task, add_data, ma
     rows = made_up(12)
     add_task("t", rows, target="gap", compose=False)
     for expected in (12, 12):
-        service.retract(hub, "t", ["row-0"], compose=False)
+        Hub(hub).retract("t", ["row-0"], compose=False)
         taken = add_data("t", rows[:1], compose=False)
         assert (taken.added, taken.rows) == (1, expected)
