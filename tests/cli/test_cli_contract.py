@@ -18,6 +18,7 @@ from moma_cl.properties.table import Transform
 from moma_cl.records.records import ModuleKind
 from moma_cli import app, output, program, tasks
 from moma_store.store import Store
+from tests.helpers.processes import run_python
 
 HEAVY = ("numpy", "torch", "pymatgen", "zarr", "scipy", "clarabel", "pint", "rich")
 COMMANDS = sorted(name for names in program.PANELS.values() for name in names)
@@ -170,10 +171,7 @@ def test_looking_and_an_update_with_nothing_to_do_import_nothing_heavy(hub, argu
         f"heavy = [name for name in {HEAVY!r} if name in sys.modules]\n"
         "assert not heavy, heavy"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
+    run_python(code)
 
 
 def test_numbers_that_json_lacks_are_null():
