@@ -28,7 +28,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.chgnet_exactness import DATA, _evenly, crystal_of
-from moma_cl.backbones.chgnet.backbone import CHGNetBackbone, CHGNetReadout
+from benchmarks.chgnet_readout import CHGNetReadout
+from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.backbones.chgnet.graph import CHGNetGraph
 from moma_cl.core.denormals import without_denormals
 from moma_cl.graphs import build

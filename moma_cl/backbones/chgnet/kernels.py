@@ -49,7 +49,7 @@ def _kernel_of(formula: Step[P]) -> Callable[[Step[P]], Step[P]]:
 def plain_product(
     rows: Tensor, weight: Tensor, bias: Tensor | None = None, *, centered: int | None = None
 ) -> Tensor:
-    """Compute `product` by its formula, X Wᵀ + b, less the mean of each run of ``centered`` columns."""
+    """Compute `product` by its formula, X Wᵀ + b less the mean of each run of columns."""
     result = functional.linear(rows, weight, bias)
     if centered is None:
         return result
