@@ -10,6 +10,7 @@ from moma_cl.recipe import Recipe
 from moma_cl.records.records import HubRecord, ModuleKind
 from moma_cl.records.refs import DEFAULT_RECIPE, HUB
 from moma_cl.records.tasks import has_hub
+from moma_cl.starter.modules import add_starter_modules
 from moma_store.errors import AlreadyExistsError
 from moma_store.store import Store
 
@@ -64,7 +65,7 @@ def init(
             salt=DEFAULT_SALT if salt is None else salt,
         )
         # before the ref HUB, whose presence says that the making was not cut short
-        n_modules = bring_starter_modules(store) if starter else 0
+        n_modules = add_starter_modules(store) if starter else 0
         with store.transaction("init", {"backbone": backbone}) as transaction:
             transaction.move_ref(HUB, transaction.put_record(hub.to_doc()), expected=None)
             transaction.move_ref(

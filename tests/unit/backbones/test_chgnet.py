@@ -9,7 +9,7 @@ from moma_cl.backbones.chgnet import weights
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.graphs.batching import collate
 from moma_cl.structures.crystals import Crystal
-from moma_cl.testing.backbone_contract import example_crystals, isolated_atom, supercell
+from moma_cl.testing.crystals import example_crystals, isolated_atom, supercell
 from moma_store.errors import BackboneError
 
 # the package sorts formulas by electronegativity, which noble gases lack

@@ -18,7 +18,7 @@ from moma_cl.backbones.quotient import merge, unmerged
 from moma_cl.graphs.batching import collate
 from moma_cl.learning.head import node_mean
 from moma_cl.structures.crystals import Crystal
-from moma_cl.testing.backbone_contract import example_crystals, isolated_atom, supercell
+from moma_cl.testing.crystals import example_crystals, isolated_atom, supercell
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 PREFIXES = (

@@ -4,7 +4,7 @@ import torch
 from benchmarks.chgnet_readout import CHGNetReadout
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.graphs.batching import collate
-from moma_cl.testing.backbone_contract import example_crystals
+from moma_cl.testing.crystals import example_crystals
 
 
 def test_energies_of_well_known_crystals():

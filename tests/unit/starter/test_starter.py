@@ -2,10 +2,11 @@
 
 import pytest
 
-from moma_cl import starter
+from moma_cl.commands import init
 from moma_cl.commands.archive import export
 from moma_cl.hub import Hub
 from moma_cl.records.records import ModuleKind, Predictor
+from moma_cl.starter import modules as starter_modules
 from moma_cl.views.modules import modules
 from moma_store.store import Store
 
@@ -27,7 +28,7 @@ def shipped(tmp_path_factory, made_up, short_recipe):
 
 @pytest.fixture
 def ships(shipped, monkeypatch):
-    monkeypatch.setattr(starter, "HERE", shipped)
+    monkeypatch.setattr(starter_modules, "FOLDER", shipped)
 
 
 @pytest.mark.usefixtures("ships")
@@ -52,17 +53,14 @@ def test_modules_of_other_parameters_stay_out(tmp_path, monkeypatch, shipped):
 
 @pytest.mark.usefixtures("ships")
 def test_an_init_that_was_cut_short_is_finished(tmp_path, monkeypatch):
-    from moma_cl.commands import init as founding
-
     def killed(store):
-        founding_bring(store)
+        starter_modules.add_starter_modules(store)
         raise KeyboardInterrupt
 
-    founding_bring = founding.bring_starter_modules
-    monkeypatch.setattr(founding, "bring_starter_modules", killed)
-    with pytest.raises(KeyboardInterrupt):
-        Hub(tmp_path / "hub").init(backbone="cgcnn")
-    monkeypatch.setattr(founding, "bring_starter_modules", founding_bring)
+    with monkeypatch.context() as patched:
+        patched.setattr(init, "add_starter_modules", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Hub(tmp_path / "hub").init(backbone="cgcnn")
     assert Hub(tmp_path / "hub").init(backbone="cgcnn").modules == 1
 
 
@@ -74,21 +72,21 @@ def test_a_first_task_composes_them_but_not_one_that_has_seen_its_answers(
     Hub(hub).init(backbone="cgcnn", recipe=short_recipe)
     rows = write_rows(made_up(60, first=300))
     for name, target in (("mine", "modulus"), ("same", "energy")):
-        known = made_up(60) if name == "same" else None
+        own_rows = write_rows(made_up(60)) if name == "same" else rows
         Hub(hub).add_task(
             name,
-            [write_rows(known) if known else rows],
+            [own_rows],
             target=target,
             unit="eV/atom",
             module=ModuleKind.NONE,
         )
     with Store.open(hub) as store:
         digest = store.ref("modules/public_energy")
-        found = {
+        compositions = {
             name: store.record(
                 Predictor.from_doc(store.record(store.ref(f"fitted/{name}"))).composition
             )
             for name in ("mine", "same")
         }
-    assert found["mine"]["n_candidates"] == 2
-    assert digest in found["same"]["excluded"]
+    assert compositions["mine"]["n_candidates"] == 2
+    assert digest in compositions["same"]["excluded"]
