@@ -9,7 +9,7 @@ from moma_cl.structures.crystals import Crystal
 
 
 def example_crystals() -> dict[str, Crystal]:
-    """Make rock salt (conventional cell), diamond (primitive), a perovskite and a triclinic cell."""
+    """Make a conventional cell of rock salt, diamond, a perovskite and a triclinic cell by name."""
     face_centers = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
     primitive = np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
     oxygens = [[0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]

@@ -21,7 +21,7 @@ BOND_CUTOFF = 6.0
 ANGLE_CUTOFF = 3.0
 """Largest length of the two bonds of an angle, Å."""
 
-# Keeps the arc cosine of straight angles differentiable; part of what CHGNet was trained with.
+# Keeps the arc cosine of straight angles differentiable; CHGNet was trained with it.
 _COSINE_SCALE = 1.0 - 1e-6
 
 
@@ -46,8 +46,8 @@ class CHGNetGraph(CrystalGraph):
     short_bond
         Bonds that take part in angles, shape ``(n_short,)``.
     angle_index
-        Other and first bond of each angle as positions in ``short_bond``; the first receives the
-        message, shape ``(2, n_angles)``.
+        Other and first bond of each angle as positions in ``short_bond``, shape ``(2, n_angles)``.
+        The first bond receives the message.
     angle_vertex
         Node at the vertex of each angle, shape ``(n_angles,)``.
     angle
@@ -160,8 +160,8 @@ def _rounded(values: FloatArray) -> FloatArray:
 def _angle_edges(edges: Neighbors, bond_distances: FloatArray) -> IntArray:
     """Give the pairs (other, first) of short edges around each atom, shape ``(2, n_angles)``.
 
-    The first edge may be exactly as long as the cutoff, the other may not: CHGNet compares them
-    differently, and the length of a bond is that of its first direction.
+    The first edge may be exactly as long as the cutoff and the other may not, because CHGNet
+    compares the first with ≤ and the other with <. The length of a bond is that of its first edge.
     """
     candidates = np.flatnonzero((bond_distances <= ANGLE_CUTOFF) | (edges.distances < ANGLE_CUTOFF))
     centers = edges.centers[candidates]

@@ -8,20 +8,11 @@ import torch
 from moma_cl.backbones.chgnet import weights
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.graphs.batching import collate
-from moma_cl.structures.crystals import Crystal
-from moma_cl.testing.crystals import example_crystals, isolated_atom, supercell
+from moma_cl.testing.crystals import crystal_of, example_crystals, isolated_atom, supercell
 from moma_store.errors import BackboneError
 
 # the package sorts formulas by electronegativity, which noble gases lack
 pytestmark = pytest.mark.filterwarnings("ignore:No Pauling electronegativity")
-
-
-def crystal(lattice, numbers, coordinates):
-    return Crystal(
-        lattice=np.array(lattice, dtype=float),
-        atomic_numbers=np.array(numbers),
-        frac_coords=np.array(coordinates, dtype=float),
-    )
 
 
 def random_crystal(seed):
@@ -34,19 +25,23 @@ def random_crystal(seed):
         separations = (candidate - np.array(sites))[:, None] + images
         if np.linalg.norm(separations @ lattice, axis=-1).min() > 1.6 and len(sites) < 12:
             sites.append(candidate)
-    return crystal(lattice, rng.integers(1, 95, len(sites)), sites)
+    return crystal_of(lattice, rng.integers(1, 95, len(sites)), sites)
 
 
 SIMPLE = {
-    "no angles": crystal(4.5 * np.eye(3), [55], [[0, 0, 0]]),
-    "one atom, straight angles": crystal(2.9 * np.eye(3), [84], [[0, 0, 0]]),
-    "bonds of exactly the angle cutoff": crystal(3.0 * np.eye(3), [26], [[0, 0, 0]]),
-    "bonds of exactly the bond cutoff": crystal(6.0 * np.eye(3), [26], [[0, 0, 0]]),
-    "slab": crystal(np.diag([3.2, 3.2, 25.0]), [12, 8], [[0, 0, 0.5], [0.5, 0.5, 0.56]]),
-    "molecule": crystal(15 * np.eye(3), [8, 1, 1], [[0, 0, 0], [0.06, 0, 0], [0, 0.06, 0.02]]),
-    "one short bond without a partner": crystal(15 * np.eye(3), [7, 7], [[0, 0, 0], [0.07, 0, 0]]),
-    "left-handed cell": crystal(-3.3 * np.eye(3), [22, 7], [[0, 0, 0], [0.5, 0.5, 0.5]]),
-    "coordinates outside the cell": crystal(4 * np.eye(3), [3, 9], [[-2.3, 1.7, 0], [0, 0.2, 5.5]]),
+    "no angles": crystal_of(4.5 * np.eye(3), [55], [[0, 0, 0]]),
+    "one atom, straight angles": crystal_of(2.9 * np.eye(3), [84], [[0, 0, 0]]),
+    "bonds of exactly the angle cutoff": crystal_of(3.0 * np.eye(3), [26], [[0, 0, 0]]),
+    "bonds of exactly the bond cutoff": crystal_of(6.0 * np.eye(3), [26], [[0, 0, 0]]),
+    "slab": crystal_of(np.diag([3.2, 3.2, 25.0]), [12, 8], [[0, 0, 0.5], [0.5, 0.5, 0.56]]),
+    "molecule": crystal_of(15 * np.eye(3), [8, 1, 1], [[0, 0, 0], [0.06, 0, 0], [0, 0.06, 0.02]]),
+    "one short bond without a partner": crystal_of(
+        15 * np.eye(3), [7, 7], [[0, 0, 0], [0.07, 0, 0]]
+    ),
+    "left-handed cell": crystal_of(-3.3 * np.eye(3), [22, 7], [[0, 0, 0], [0.5, 0.5, 0.5]]),
+    "coordinates outside the cell": crystal_of(
+        4 * np.eye(3), [3, 9], [[-2.3, 1.7, 0], [0, 0.2, 5.5]]
+    ),
 }
 CRYSTALS = {
     **SIMPLE,

@@ -17,8 +17,7 @@ from moma_cl.backbones.colours import TOLERANCE
 from moma_cl.backbones.quotient import merge, unmerged
 from moma_cl.graphs.batching import collate
 from moma_cl.learning.head import node_mean
-from moma_cl.structures.crystals import Crystal
-from moma_cl.testing.crystals import example_crystals, isolated_atom, supercell
+from moma_cl.testing.crystals import crystal_of, example_crystals, isolated_atom, supercell
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 PREFIXES = (
@@ -32,14 +31,6 @@ PREFIXES = (
 SPECIAL = (0.0, 0.25, 1 / 3, 0.5, 2 / 3, 0.75)
 
 
-def crystal(lattice, numbers, coordinates):
-    return Crystal(
-        lattice=np.array(lattice, dtype=float),
-        atomic_numbers=np.array(numbers, dtype=np.int64),
-        frac_coords=np.array(coordinates, dtype=float),
-    )
-
-
 def triclinic(n_atoms, seed=0):
     """Nothing is like anything else: 20 Å³ an atom, at least 1.5 Å apart."""
     rng = np.random.default_rng(seed)
@@ -51,7 +42,7 @@ def triclinic(n_atoms, seed=0):
         apart = ((candidate - sites)[:, None] + images) @ lattice
         if np.linalg.norm(apart, axis=-1).min(initial=9.0) > 1.5:
             sites = np.vstack([sites, candidate])
-    return crystal(lattice, rng.integers(1, 90, n_atoms), sites)
+    return crystal_of(lattice, rng.integers(1, 90, n_atoms), sites)
 
 
 @st.composite
@@ -66,7 +57,7 @@ def symmetric_crystals(draw):
     shaken = draw(st.sampled_from([0.0, 0.0, 1e-7, 1e-5, 1e-3]))
     noise = np.random.default_rng(len(numbers)).normal(scale=shaken, size=positions.shape)
     repeats = draw(st.sampled_from([(1, 1, 1), (1, 1, 2), (2, 1, 1), (2, 2, 1)]))
-    return supercell(crystal(lattice, numbers, positions + noise), repeats)
+    return supercell(crystal_of(lattice, numbers, positions + noise), repeats)
 
 
 def real_crystals(per_file):
@@ -77,7 +68,7 @@ def real_crystals(per_file):
         with gzip.open(path, "rt") as lines:
             rows = [json.loads(line) for _, line in zip(range(per_file), lines, strict=False)]
         chosen += [
-            crystal(one["lattice"], [Element(s).Z for s in one["species"]], one["frac_coords"])
+            crystal_of(one["lattice"], [Element(s).Z for s in one["species"]], one["frac_coords"])
             for one in (row["structure"] for row in rows)
         ]
     return chosen
@@ -86,15 +77,15 @@ def real_crystals(per_file):
 CRYSTALS = {
     **example_crystals(),
     "isolated atom": isolated_atom(),
-    "one atom": crystal(2.9 * np.eye(3), [84], [[0, 0, 0]]),
-    "no angles": crystal(4.5 * np.eye(3), [55], [[0, 0, 0]]),
-    "two atoms far from a pair": crystal(
+    "one atom": crystal_of(2.9 * np.eye(3), [84], [[0, 0, 0]]),
+    "no angles": crystal_of(4.5 * np.eye(3), [55], [[0, 0, 0]]),
+    "two atoms far from a pair": crystal_of(
         20 * np.eye(3), [7, 7, 2], [[0, 0, 0], [0.06, 0, 0], [0.5, 0.5, 0.5]]
     ),
     "supercell": supercell(example_crystals()["perovskite"], (2, 2, 1)),
     "supercell of low symmetry": supercell(example_crystals()["low symmetry"], (2, 1, 1)),
     "triclinic": triclinic(12),
-    "inversion": crystal(
+    "inversion": crystal_of(
         triclinic(1).lattice * 1.9, [8, 8, 22], [[0.21, 0.13, 0.32], [-0.21, -0.13, -0.32], [0] * 3]
     ),
 }
@@ -235,7 +226,7 @@ def test_a_chain_of_nearly_equal_values_is_not_merged_into_one():
 def test_a_chain_in_a_crystal_keeps_its_distances():
     heights = 0.25 * np.arange(4) + np.array([0, 0.5e-6, 1.5e-6, 3e-6])
     sites = np.stack([np.full(4, 0.1), np.full(4, 0.2), heights], axis=1)
-    structure = crystal(np.diag([3.0, 3.0, 10.0]), [26] * 4, sites)
+    structure = crystal_of(np.diag([3.0, 3.0, 10.0]), [26] * 4, sites)
     graphs = whole_graphs([structure])
     lengths = graphs.arrays["bond_length"]
     assert np.ptp(lengths[np.abs(lengths - 2.5) < 1e-3]) > TOLERANCE
@@ -247,7 +238,7 @@ def test_a_chain_in_a_crystal_keeps_its_distances():
 
 def test_isolated_atoms_of_one_element_are_one_class():
     sites = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0, 0.5]]
-    graph = CHGNetBackbone.to_graph(crystal(30 * np.eye(3), [18, 18, 36], sites))
+    graph = CHGNetBackbone.to_graph(crystal_of(30 * np.eye(3), [18, 18, 36], sites))
     assert graph.node_weight.tolist() == [2.0, 1.0]
 
 
