@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,12 +50,6 @@ class ParameterManifest:
     def size(self) -> int:
         """Length of the vector."""
         return sum(self.sizes)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the manifest's canonical JSON."""
-        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
         """Give the manifest as a document for a record or a header."""
