@@ -43,7 +43,6 @@ def init(
         raise AlreadyExistsError(f"there is a hub at {path}; `moma-cl tasks --hub {path}` lists it")
     from moma_cl.backbones.parameters import manifest_of, to_vector
     from moma_cl.backbones.registry import backbone_class
-    from moma_cl.starter import bring_starter_modules
 
     recipe = recipe or Recipe()
     encoder = backbone_class(backbone).pretrained()
