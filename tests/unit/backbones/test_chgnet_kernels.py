@@ -6,8 +6,11 @@ from torch import nn
 from torch.autograd import gradcheck
 from torch.nn import functional
 
-from moma_cl.backbones.chgnet import kernels
+from moma_cl.backbones.chgnet import backbone, kernels, layers
+from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.backbones.chgnet.kernels import gated, gathered_sum, padded, product
+from moma_cl.graphs.batching import collate
+from moma_cl.testing.crystals import example_crystals, isolated_atom
 
 WIDTH = 64
 # Enough for oneDNN's product, few enough for the default one, one, none.
@@ -135,6 +138,35 @@ def test_kernels_run_on_cpus_and_formulas_on_other_devices(device, monkeypatch):
     assert gated(rows, rows, pair, rows).shape == (300, 6)
     assert len(run) == (3 if device == "cpu" else 0)
     assert len(padded(index[:, 0])) == (320 if device == "cpu" else 300)
+
+
+@pytest.fixture
+def graphs():
+    return CHGNetBackbone.to_graphs([*example_crystals().values(), isolated_atom()])
+
+
+def test_the_encoder_has_the_features_and_gradients_of_the_formulas(graphs, monkeypatch):
+    answers = []
+    for plain in (False, True):
+        if plain:
+            for module, name in [
+                (backbone, "product"),
+                *((layers, name) for name in ("product", "gathered_sum", "gated")),
+            ]:
+                monkeypatch.setattr(module, name, getattr(kernels, f"plain_{name}"))
+        encoder = CHGNetBackbone.pretrained().double()
+        features = encoder(collate(graphs))
+        sum(block.square().sum() for block in features).backward()
+        gradients = [parameter.grad for parameter in encoder.parameters()]
+        answers.append([block.detach() for block in features] + gradients)
+    for ours, theirs in zip(*answers, strict=True):
+        assert float((ours - theirs).abs().max()) <= 1e-9 * float(theirs.abs().max())
+
+
+def test_the_encoder_keeps_to_the_device_of_its_graphs(graphs):
+    encoder, batch = CHGNetBackbone.pretrained().to("meta"), collate(graphs).to("meta")
+    sum(block.sum() for block in encoder(batch)).backward()
+    assert all(parameter.grad.device.type == "meta" for parameter in encoder.parameters())
 
 
 def test_frozen_parameters_cost_no_gradients():
