@@ -21,7 +21,7 @@ from moma_cl.automation.state_files import write_state
 from moma_cl.progress import Progress
 from moma_cl.reconciling.composer import Done
 from moma_cl.records.records import Segment
-from moma_cl.records.tasks import TaskState, existing_task, task_names
+from moma_cl.records.tasks import TaskState, task_names, task_state
 from moma_store.errors import (
     BusyError,
     InvalidInputError,
@@ -149,7 +149,7 @@ def _taken_in(store: Store, delivery: Delivery, progress: Progress) -> _Outcome 
 def _outcome(
     store: Store, delivery: Delivery, origin: dict[str, str], progress: Progress
 ) -> _Outcome | None:
-    state = existing_task(store, delivery.task)
+    state = task_state(store, delivery.task)
     earlier = _segment_from(store, state, origin)
     if earlier is not None:
         text = "its content was taken in before"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
+from moma_cl.core.suggestions import did_you_mean
 from moma_store.errors import BackboneError
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ def _entry(name: str) -> EntryPoint:
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name in found:
         return found[name]
-    near = difflib.get_close_matches(name, found, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
     raise BackboneError(
-        f"no backbone {name!r} is installed (installed: {', '.join(sorted(found))}){hint}"
+        f"no backbone {name!r} is installed (installed: {', '.join(sorted(found))})"
+        f"{did_you_mean(name, found)}"
     )

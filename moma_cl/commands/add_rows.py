@@ -17,7 +17,7 @@ from moma_cl.properties.table import Transform, canonical_property, convert, uni
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import ModuleKind, Task
 from moma_cl.records.refs import DEFAULT_RECIPE, RefKind
-from moma_cl.records.tasks import existing_task, task_state
+from moma_cl.records.tasks import task_state
 from moma_store.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from moma_store.store import Store
 
@@ -222,7 +222,7 @@ def add_data(
         If the data cannot be used.
     """
     with Store.open(path, write=True, wait=wait) as store:
-        state = existing_task(store, name)
+        state = task_state(store, name)
         if unit is not None:
             convert(1.0, unit, state.task.unit)  # refused before anything is read
         from moma_cl.backbones.registry import backbone_class
@@ -281,7 +281,7 @@ def retract(
         If no row would be left.
     """
     with Store.open(path, write=True, wait=wait) as store:
-        state = existing_task(store, name)
+        state = task_state(store, name)
         from moma_cl.datasets import added_rows
 
         added_rows.append_retraction(store, state, frozenset(ids))

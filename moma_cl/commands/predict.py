@@ -22,8 +22,9 @@ from moma_cl.predictors.predictor import Answers, LoadedPredictor, load_predicto
 from moma_cl.progress import Progress, quiet
 from moma_cl.readers.dispatch import Reading, Row, read_rows
 from moma_cl.readers.rows import ISOLATED, REMARKS, SLAB
+from moma_cl.records.champions import champions, choose_champion
 from moma_cl.records.refs import RefKind
-from moma_cl.records.tasks import champions, existing_task, matching
+from moma_cl.records.tasks import task_state
 from moma_cl.structures.checks import RowError, check_crystals
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.structures.elements import SYMBOLS
@@ -224,11 +225,10 @@ def predict(
     with Store.open(path) as store, Workbench(store=store, progress=quiet) as bench:
         # As long as the snapshot is held, a `gc` leaves the files that it may lead to.
         with store.snapshot():
-            state = existing_task(store, name)
-            known = champions(store, name)
-            digest = (
-                store.ref(RefKind.PREDICTOR.of(name)) if at is None else matching(known, at, name)
-            )
+            state = task_state(store, name)
+            digest = store.ref(RefKind.PREDICTOR.of(name))
+            if at is not None:
+                digest = choose_champion(champions(store, name), at, name)
             if digest is None:
                 raise NotFoundError(f"task {name!r} has no predictor yet; run `moma-cl update`")
             predictor = load_predictor(bench, digest)

@@ -19,8 +19,10 @@ from moma_cl.recipe import Recipe
 from moma_cl.reconciling.executors import ExecutorSettings, open_executor
 from moma_cl.reconciling.plan import Step, has_failures, is_work, plan_steps
 from moma_cl.reconciling.plan_graph import to_dot
+from moma_cl.records.champions import champions, choose_champion
+from moma_cl.records.hub import is_hub
 from moma_cl.records.refs import TASK_REFS, RefKind
-from moma_cl.records.tasks import champions, existing_task, has_hub, matching, task_names
+from moma_cl.records.tasks import task_names, task_state
 from moma_store.errors import AlreadyExistsError, NotFoundError
 from moma_store.store import Store
 
@@ -102,7 +104,7 @@ def init(
     AlreadyExistsError
         If there is a hub already.
     """
-    if has_hub(path):
+    if is_hub(path):
         raise AlreadyExistsError(f"there is a hub at {path}; `moma-cl tasks --hub {path}` lists it")
     from moma_cl.commands.init import found_hub
 
@@ -138,7 +140,7 @@ def remove_task(path: Path, name: str, *, wait: float = 0.0) -> None:
         If there is no such task.
     """
     with Store.open(path, write=True, wait=wait) as store:
-        existing_task(store, name)
+        task_state(store, name)
         with store.transaction("remove-task", {"task": name}) as transaction:
             for kind in TASK_REFS:
                 present = transaction.ref(kind.of(name))
@@ -232,7 +234,7 @@ def plan(path: Path, *, tasks: Collection[str] | None = None) -> list[Step]:
     """
     with Store.open(path) as store, store.snapshot() as view:
         for name in tasks or ():
-            existing_task(view, name)
+            task_state(view, name)
         return plan_steps(view, only=tasks)
 
 
@@ -291,11 +293,11 @@ def rollback(path: Path, name: str, *, to: str | None = None, wait: float = 0.0)
         If there is no such task or predictor.
     """
     with Store.open(path, write=True, wait=wait) as store:
-        existing_task(store, name)
+        task_state(store, name)
         ref = RefKind.PREDICTOR.of(name)
         present = _ref(store, ref)
         earlier = [digest for digest in champions(store, name) if digest != present]
-        target = matching(earlier, to, name)
+        target = choose_champion(earlier, to, name)
         with store.transaction("rollback", {"task": name}) as transaction:
             transaction.move_ref(ref, target, expected=present)
         return RolledBack(task=name, before=present, after=target)

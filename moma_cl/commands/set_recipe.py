@@ -11,7 +11,7 @@ from moma_cl.progress import Progress, quiet
 from moma_cl.recipe import Recipe
 from moma_cl.reconciling.plan import Step, plan_steps
 from moma_cl.records.refs import DEFAULT_RECIPE, RefKind
-from moma_cl.records.tasks import existing_task
+from moma_cl.records.tasks import task_state
 from moma_store.entries import Memo
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.records import digest
@@ -148,7 +148,7 @@ def overlaid(base: Settings, given: Settings) -> dict[str, Any]:
 def _looked_ahead(
     view: Snapshot, task: str, settings: Settings | None
 ) -> tuple[RecipeSet, dict[str, Any]]:
-    existing_task(view, task)
+    task_state(view, task)
     name = RefKind.RECIPE.of(task)
     before, default = view.ref(name), view.ref(DEFAULT_RECIPE)
     if before is None or default is None:

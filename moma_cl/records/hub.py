@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol
 
 from moma_cl.records.records import Hub
 from moma_cl.records.refs import HUB
-from moma_store.errors import IntegrityError
+from moma_store.errors import IntegrityError, NotFoundError
+from moma_store.store import Store
 
 
 class RecordReads(Protocol):
@@ -42,9 +44,29 @@ def hub_of(store: RecordReads) -> Hub:
     Raises
     ------
     IntegrityError
-        If the ref is gone: ``init`` was killed before it was done.
+        If the ref is missing: ``init`` was killed before it was done.
     """
     digest = store.ref(HUB)
     if digest is None:
         raise IntegrityError("the hub has no backbone: `moma-cl init` was cut short; run it again")
     return Hub.from_doc(store.record(digest))
+
+
+def is_hub(path: Path) -> bool:
+    """Say whether a folder is a hub to which tasks can be added: whether its ``init`` has ended.
+
+    Parameters
+    ----------
+    path
+        The folder.
+
+    Returns
+    -------
+    bool
+        Whether it is one.
+    """
+    try:
+        with Store.open(path) as store:
+            return store.ref(HUB) is not None
+    except NotFoundError:
+        return False

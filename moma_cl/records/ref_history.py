@@ -65,8 +65,8 @@ class Past:
         dict[str, list[dict[str, str]]]
             ``at`` and ``digest`` of each value, oldest first, by name of the ref.
         """
-        known = sorted(self.moves.keys() & set(refs))
-        return {ref: [move._asdict() for move in self.moves[ref]] for ref in known}
+        present = sorted(self.moves.keys() & set(refs))
+        return {ref: [move._asdict() for move in self.moves[ref]] for ref in present}
 
     def _follow(self, at: str, ref: str, digest: str | None) -> None:
         if digest is None:

@@ -10,7 +10,7 @@ from moma_cl.commands import service
 from moma_cl.commands.predict import SHARED, Earlier, predict, row_key
 from moma_cl.properties.table import Transform
 from moma_cl.recipe import KernelSettings
-from moma_cl.records import tasks
+from moma_cl.records.champions import champions
 from moma_cl.records.records import ModuleKind
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.store import Store
@@ -166,14 +166,14 @@ def test_an_earlier_champion_can_be_asked(hub, add, write_rows, made_up):
         present = store.ref("predictors/task")
     path = [write_rows(made_up(2))]
     assert next(predict(hub, "task", path)).predictor == present
-    (earlier,) = set(champions(hub)) - {present}
+    (earlier,) = set(champions_of(hub)) - {present}
     assert next(predict(hub, "task", path, at=earlier[:10])).predictor == earlier
     assert first != predictor_record(hub)
 
 
-def champions(hub):
+def champions_of(hub):
     with Store.open(hub) as store:
-        return tasks.champions(store, "task")
+        return champions(store, "task")
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, -1.0, 2.0])

@@ -20,7 +20,7 @@ from moma_cl.recipe import (
 )
 from moma_cl.reconciling.composer import Composer
 from moma_cl.reconciling.walk import training_point
-from moma_cl.records import tasks
+from moma_cl.records.champions import champions
 from moma_cl.records.records import Composition, Dataset, Estimate, ModuleKind
 from moma_cl.workspace.workspace import Workbench
 from moma_store.errors import (
@@ -471,7 +471,7 @@ def test_a_task_of_an_earlier_name_cannot_be_rolled_back_to(hub, add):
     service.remove_task(hub, "energy")
     add("energy", n_rows=60, module=ModuleKind.NONE)
     with Store.open(hub) as store:
-        assert len(tasks.champions(store, "energy")) == 1
+        assert len(champions(store, "energy")) == 1
     with pytest.raises(NotFoundError, match="not an earlier champion"):
         service.rollback(hub, "energy")
 
@@ -542,7 +542,9 @@ def test_screening_asks_the_convex_program_and_then_the_errors(hub, add, short_r
         add(target)
     add("modulus2", n_rows=120, target="modulus")
     weighed = composition_derivation.solve_weights
-    monkeypatch.setattr(composition_derivation, "solve_weights", lambda c, t, **o: last_alone(weighed(c, t, **o)))
+    monkeypatch.setattr(
+        composition_derivation, "solve_weights", lambda c, t, **o: last_alone(weighed(c, t, **o))
+    )
     few = replace(short_recipe, estimate=EstimateSettings(max_candidates=3, sample_rows=30))
     add("energy2", n_rows=150, recipe=few, module=ModuleKind.NONE, target="energy")
     with Store.open(hub) as store:
