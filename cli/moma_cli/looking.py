@@ -84,9 +84,9 @@ def show(
     ],
 ) -> Answer:
     """Show a task, a module or any record in full."""
-    from moma_cl.views import tasks
+    from moma_cl.views.show import show as look_up
 
-    shown = tasks.show(run.hub, name)
+    shown = look_up(run.hub, name)
     heading = f"{shown.kind} {shown.name} {shown.digest}"
     around = {"refs": shown.refs, "used by": shown.used_by}
     body = outline({**jsonable(shown.document), **around}, depth=1)
@@ -104,9 +104,9 @@ def log(
     ] = 20,
 ) -> Answer:
     """Say what happened, newest first."""
-    from moma_cl.views import tasks
+    from moma_cl.views.log import log as history
 
-    entries = tasks.log(run.hub, limit=limit, task=name)
+    entries = history(run.hub, limit=limit, task=name)
     table = Table(
         columns=("number", "at", "action", "task", "detail"),
         numeric=frozenset({"number"}),

@@ -133,9 +133,9 @@ def _recipe(run: Run, file: Path | None) -> Any:
     if file is None:
         return None
     from moma_cl.records.refs import DEFAULT_RECIPE
-    from moma_cl.views import tasks
+    from moma_cl.views.show import show
 
-    return read_recipe(file, tasks.show(run.hub, DEFAULT_RECIPE).document)
+    return read_recipe(file, show(run.hub, DEFAULT_RECIPE).document)
 
 
 def _rehearsed(

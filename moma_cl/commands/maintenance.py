@@ -255,12 +255,12 @@ def unpin(path: Path, name: str, *, wait: float = 0.0) -> Pinned:
 
 
 def _set_pin(path: Path, name: str, *, pinned: bool, wait: float) -> Pinned:
-    from moma_cl.views import tasks
+    from moma_cl.views.show import show
 
     task = False
     with Store.open(path) as store:
         task = store.ref(RefKind.PREDICTOR.of(name)) is not None
-    shown = tasks.show(path, RefKind.PREDICTOR.of(name) if task else name)
+    shown = show(path, RefKind.PREDICTOR.of(name) if task else name)
     ref = PINS + shown.digest
     with Store.open(path, write=True, wait=wait) as store:
         present = store.ref(ref)

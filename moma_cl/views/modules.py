@@ -1,8 +1,4 @@
-"""The modules of a hub and who uses them, read from the catalogue alone.
-
-Apart from `moma_cl.views.tasks`, since a hub may have ten thousand modules: it needs nothing that
-reconciles.
-"""
+"""The modules of a hub and which tasks use them, read from the catalogue alone."""
 
 from __future__ import annotations
 

@@ -305,10 +305,10 @@ def test_an_error_that_nobody_foresaw_leaves_the_file_and_the_others_go_on(
     deliver(made_up(2, first=32), name="b.jsonl")
     take = added_rows.take
 
-    def broken(store, paths, *arguments, **options):
+    def broken(paths, *arguments, **options):
         if paths[0].name == "a.jsonl":
             raise RuntimeError("a bug")
-        return take(store, paths, *arguments, **options)
+        return take(paths, *arguments, **options)
 
     monkeypatch.setattr(added_rows, "take", broken)
     done = take_in(hub)
