@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moma_cl.automation import drift, inbox
-from moma_cl.automation.sources import source_of
+from moma_cl.datasets.source_files import source_of
 from moma_cl.progress import Progress, quiet
 from moma_cl.properties.table import Transform, canonical_property, convert, unit_of_task
 from moma_cl.recipe import Recipe
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from moma_cl.commands.row_checks import RowChecks
     from moma_cl.datasets.intake import Intake
     from moma_cl.readers.rows import Reading
-    from moma_cl.reconciling.composer import Done
+    from moma_cl.reconciling.pass_actions import Done
     from moma_cl.structures.checks import Refusal
 
 
@@ -325,7 +325,7 @@ def _compose(store: Store, name: str, *, compose: bool, progress: Progress) -> t
     composer = Composer(store=store, progress=progress)
     if not compose:
         return tuple(composer.first_answer(name))
-    measured = drift.watch(store, progress=progress)
+    measured = drift.measure(store, progress=progress)
     return (*measured, *composer.run())
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from moma_cl.backbones.parameters import manifest_of, to_vector
 from moma_cl.backbones.registry import backbone_class
 from moma_cl.recipe import Recipe
+from moma_cl.records.history_actions import HistoryAction
 from moma_cl.records.records import Hub, ModuleKind
 from moma_cl.records.refs import DEFAULT_RECIPE, HUB
 from moma_cl.starter import bring_starter_modules
@@ -74,7 +75,7 @@ def found_hub(
         )
         # before the ref "hub", whose presence says that the founding was not cut short
         n_modules = bring_starter_modules(store) if starter else 0
-        with store.transaction("init", {"backbone": backbone}) as transaction:
+        with store.transaction(HistoryAction.INIT, {"backbone": backbone}) as transaction:
             transaction.move_ref(HUB, transaction.put_record(hub.to_doc()), expected=None)
             transaction.move_ref(
                 DEFAULT_RECIPE, transaction.put_record(recipe.to_doc()), expected=None

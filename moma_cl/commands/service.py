@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moma_cl.automation import drift, inbox
-from moma_cl.automation.deliveries import take_deliveries, unclaimed
+from moma_cl.automation.deliveries import add_deliveries, unclaimed
 from moma_cl.automation.last_pass import noted
 from moma_cl.commands.add_rows import RowsTaken, add_data, add_task, retract
 from moma_cl.progress import Progress, quiet
@@ -20,6 +20,7 @@ from moma_cl.reconciling.executors import ExecutorSettings, open_executor
 from moma_cl.reconciling.plan import Step, has_failures, is_work, plan_steps
 from moma_cl.reconciling.plan_graph import to_dot
 from moma_cl.records.champions import champions, choose_champion
+from moma_cl.records.history_actions import HistoryAction
 from moma_cl.records.hub import is_hub
 from moma_cl.records.refs import TASK_REFS, RefKind
 from moma_cl.records.tasks import task_names, task_state
@@ -27,7 +28,7 @@ from moma_store.errors import AlreadyExistsError, NotFoundError
 from moma_store.store import Store
 
 if TYPE_CHECKING:
-    from moma_cl.reconciling.composer import Done
+    from moma_cl.reconciling.pass_actions import Done
 
 __all__ = [
     "HubMade",
@@ -141,7 +142,7 @@ def remove_task(path: Path, name: str, *, wait: float = 0.0) -> None:
     """
     with Store.open(path, write=True, wait=wait) as store:
         task_state(store, name)
-        with store.transaction("remove-task", {"task": name}) as transaction:
+        with store.transaction(HistoryAction.REMOVE_TASK, {"task": name}) as transaction:
             for kind in TASK_REFS:
                 present = transaction.ref(kind.of(name))
                 if present is not None:
@@ -199,8 +200,8 @@ def update(
 
             with Store.open(path, write=True, wait=wait) as store:
                 inbox.open_for(path, names)
-                done.extend(take_deliveries(store, deliveries, progress=progress))
-                done.extend(drift.watch(store, only=tasks, progress=progress))
+                done.extend(add_deliveries(store, deliveries, progress=progress))
+                done.extend(drift.measure(store, only=tasks, progress=progress))
                 with open_executor(executor or ExecutorSettings()) as running:
                     composer = Composer(
                         store=store, progress=progress, max_seconds=max_seconds, executor=running
@@ -298,7 +299,7 @@ def rollback(path: Path, name: str, *, to: str | None = None, wait: float = 0.0)
         present = _ref(store, ref)
         earlier = [digest for digest in champions(store, name) if digest != present]
         target = choose_champion(earlier, to, name)
-        with store.transaction("rollback", {"task": name}) as transaction:
+        with store.transaction(HistoryAction.ROLLBACK, {"task": name}) as transaction:
             transaction.move_ref(ref, target, expected=present)
         return RolledBack(task=name, before=present, after=target)
 

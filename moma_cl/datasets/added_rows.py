@@ -21,6 +21,7 @@ from moma_cl.progress import Progress
 from moma_cl.properties.table import Transform
 from moma_cl.readers.rows import Reading
 from moma_cl.readers.target_column import Units
+from moma_cl.records.history_actions import HistoryAction
 from moma_cl.records.hub import hub_of
 from moma_cl.records.records import Grouping, Segment, SegmentRole, Task
 from moma_cl.records.refs import RefKind
@@ -194,7 +195,7 @@ def begin(
     """
     rows = _segment_rows(store, intake, task)
     segment = _stored_segment(store, rows, origins, intake)
-    with store.transaction("add-task", _detail(task.name, rows, intake)) as transaction:
+    with store.transaction(HistoryAction.ADD_TASK, _detail(task.name, rows, intake)) as transaction:
         digest = transaction.put_record(segment.to_doc())
         dataset = describe(live_rows([(digest, rows)]), (digest,), None)
         if task.fold_column is not None and dataset.n_held_out == dataset.n_rows:
@@ -233,7 +234,7 @@ def append_rows(store: Store, state: TaskState, intake: Intake, origins: Origins
     """
     rows = _segment_rows(store, intake, state.task)
     segment = _stored_segment(store, rows, origins, intake)
-    _append(store, state, segment, "add-data", _detail(state.name, rows, intake))
+    _append(store, state, segment, HistoryAction.ADD_DATA, _detail(state.name, rows, intake))
     return len(rows.ids)
 
 
@@ -272,11 +273,11 @@ def append_retraction(store: Store, state: TaskState, ids: frozenset[str]) -> No
     segment = Segment(
         role=SegmentRole.RETRACTION, blob=blob, n_rows=len(ids), sources=(), refused=0
     )
-    _append(store, state, segment, "retract", {"task": state.name, "rows": len(ids)})
+    _append(store, state, segment, HistoryAction.RETRACT, {"task": state.name, "rows": len(ids)})
 
 
 def _append(
-    store: Store, state: TaskState, segment: Segment, action: str, detail: dict[str, Any]
+    store: Store, state: TaskState, segment: Segment, action: HistoryAction, detail: dict[str, Any]
 ) -> None:
     content = content_of(segment, store.blob(segment.blob).arrays)
     earlier = _contents(store, state.dataset.segments)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from moma_cl.automation import deliveries, inbox
-from moma_cl.automation.sources import content_digest, signature
 from moma_cl.commands import service
 from moma_cl.datasets.segments import SegmentRows
+from moma_cl.datasets.source_files import content_digest, signature
 from moma_cl.progress import quiet
 from moma_cl.records.records import Dataset, Segment
 from moma_cl.workspace.workspace import Workbench
@@ -57,7 +57,7 @@ def update(hub):
 def take_in(hub):
     """What `update` does about the inbox, and nothing else."""
     with Store.open(hub, write=True) as store:
-        return deliveries.take_deliveries(
+        return deliveries.add_deliveries(
             store, inbox.settled(hub, ["energy"], seconds=0.0), progress=quiet
         )
 
@@ -146,7 +146,7 @@ def test_what_cannot_be_complete_waits_until_it_is(hub, made_up, spoil, why):
     file.write_bytes(spoil(whole))
     assert take_in(hub) == []
     (seen,) = inbox.look(hub)
-    assert why in inbox.waits(seen)
+    assert why in inbox.why_incomplete(seen)
     file.write_bytes(gzip.compress(whole) if compressed else whole)
     assert told(take_in(hub), "taken-in") == [f"energy/{file.name}: rows: 3 added"]
 

@@ -19,7 +19,7 @@ from moma_cl.recipe import (
     TrainingSettings,
 )
 from moma_cl.reconciling.composer import Composer
-from moma_cl.reconciling.walk import training_point
+from moma_cl.reconciling.task_derivations import training_point
 from moma_cl.records.champions import champions
 from moma_cl.records.records import Composition, Dataset, Estimate, ModuleKind
 from moma_cl.workspace.workspace import Workbench
