@@ -21,10 +21,10 @@ from benchmarks.upstream.rows import Materials, upstream_rows
 from benchmarks.upstream.tasks import UpstreamTask
 from benchmarks.upstream.train import GRAPHS, SETTINGS, counting, parts_of
 from moma_cl.backbones.base import Backbone
-from moma_cl.commands import service
 from moma_cl.core.pyg import Batch, Data
 from moma_cl.derivations.derived import PENDING_BLOB
 from moma_cl.graphs.batching import GraphCache, graphs_of
+from moma_cl.hub import Hub
 from moma_cl.learning.head import Head
 from moma_cl.learning.normaliser import Normaliser
 from moma_cl.learning.training import TrainingReport, TrainingSet, train
@@ -90,7 +90,7 @@ def multitask_backbone() -> Backbone:
         In evaluation mode.
     """
     with tempfile.TemporaryDirectory() as folder:
-        service.init(Path(folder) / "hub")
+        Hub(Path(folder) / "hub").init()
         with (
             Store.open(Path(folder) / "hub") as store,
             Workbench(store=store, progress=quiet) as bench,

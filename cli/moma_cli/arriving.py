@@ -11,8 +11,8 @@ from moma_cli.output import Answer, Problem, figure, jsonable
 from moma_cli.program import Run
 
 if TYPE_CHECKING:
+    from moma_cl.commands.add_rows import RowsAdded
     from moma_cl.commands.row_checks import RowChecks
-    from moma_cl.commands.service import RowsTaken
     from moma_cl.structures.checks import Refusal
     from moma_cl.views.tasks import TaskListed
 
@@ -22,15 +22,15 @@ _REFS_MOVED = frozenset(
 _NAMED_WEIGHTS = 5
 
 
-def rows_answer(run: Run, taken: RowsTaken, report: Path | None, summary: str) -> Answer:
+def rows_answer(run: Run, added: RowsAdded, report: Path | None, summary: str) -> Answer:
     """Tell what rows that came in have changed.
 
     Parameters
     ----------
     run
         The run.
-    taken
-        What the service says.
+    added
+        What the hub says of them.
     report
         Where every refused row is written.
     summary
@@ -41,23 +41,33 @@ def rows_answer(run: Run, taken: RowsTaken, report: Path | None, summary: str) -
     Answer
         The answer; failed if the task could not be brought up to date.
     """
-    from moma_cl.views import tasks
-
-    write_report(report, taken.refusals, taken.checks)
-    listed = tasks.task(run.hub, taken.task)
-    failures = failed(taken.done)
+    write_report(report, added.refusals, added.checks)
+    listed = run.hub.task(added.task)
+    failures = failed(added.done)
     return Answer(
-        data={"rows": taken, "task": listed},
-        text=[summary, *_standing(listed, taken.done), *_elsewhere(taken)],
+        data={"rows": added, "task": listed},
+        text=[summary, *_standing(listed, added.done), *_elsewhere(added)],
         notes=[
-            *flagged(taken.flagged),
-            *_checked(taken.checks, listed.unit),
-            f"next: moma-cl predict {taken.task} FILES",
+            *flagged(added.flagged),
+            *_checked(added.checks, listed.unit),
+            f"next: moma-cl predict {added.task} FILES",
         ],
-        errors=[*refused(taken.refusals), *failures, *noticed(taken.done)],
-        exit_code=int(
-            any(d.task == taken.task and d.action == PassAction.FAILED for d in taken.done)
-        ),
+        errors=[*refused(added.refusals), *failures, *noticed(added.done)],
+        exit_code=int((added.task, PassAction.FAILED) in [(d.task, d.action) for d in added.done]),
+    )
+
+
+def dry_run_answer(added: RowsAdded, report: Path | None) -> Answer:
+    """Tell what rows would be added."""
+    write_report(report, added.refusals)
+    folds = split(added.folds, added.grouping)
+    would = f"{added.task}: would add {counted(added.added, 'row')}"
+    total = "" if added.added == added.rows else f" to have {added.rows:,}"
+    return Answer(
+        data=added,
+        text=[f"{would}{total} ({folds})"],
+        notes=flagged(added.flagged),
+        errors=refused(added.refusals),
     )
 
 
@@ -107,7 +117,7 @@ def refused(refusals: Sequence[Refusal]) -> list[Problem]:
 
 
 def flagged(flags: Sequence[Refusal]) -> list[str]:
-    """Say which rows were taken although their target looks wrong, with the first example."""
+    """Say which rows were added although their target looks wrong, with the first example."""
     if not flags:
         return []
     first = flags[0]
@@ -208,9 +218,9 @@ def _checked(checks: RowChecks | None, unit: str) -> list[str]:
     return lines
 
 
-def _elsewhere(taken: RowsTaken) -> list[str]:
+def _elsewhere(added: RowsAdded) -> list[str]:
     return [
         f"also: {entry.task} {entry.action}, {entry.text}"
-        for entry in taken.done
-        if entry.task != taken.task and entry.action in _REFS_MOVED
+        for entry in added.done
+        if entry.task != added.task and entry.action in _REFS_MOVED
     ]

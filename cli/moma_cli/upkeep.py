@@ -61,26 +61,22 @@ def update(
     settle: Settle = 2.0,
     wait: Wait = 0.0,
 ) -> Answer:
-    """Take the inbox in, compute what is stale, and exit.
+    """Add what the inbox holds, compute what is stale, and exit.
 
     Silent on success, for cron. Exits 1 if a task failed, 5 if another process is writing.
     """
-    from moma_cl.commands import service
     from moma_cl.reconciling.executors import ExecutorKind, ExecutorSettings
 
     settings = ExecutorSettings(
         kind=ExecutorKind(executor.value), scheduler=scheduler, workers=workers
     )
     with run.progress() as progress:
-        done = service.update(
-            run.hub,
+        done = run.waiting(wait, progress).update(
             tasks=_names(only),
             max_seconds=max_seconds,
             retry=retry,
             executor=settings,
             settle=settle,
-            wait=wait,
-            progress=progress,
         )
     failures = failed(done)
     notes = [f"{entry.task}: {entry.action} {entry.kind}, {entry.text}" for entry in done]
@@ -103,12 +99,10 @@ def plan(
 
     The cost is what the like of it took lately.
     """
-    from moma_cl.commands import service
-
     if dot:
-        drawn = service.plan_graph(run.hub, tasks=_names(only))
+        drawn = run.hub.plan_graph(tasks=_names(only))
         return Answer(data=drawn, text=[drawn])
-    steps = service.plan(run.hub, tasks=_names(only))
+    steps = run.hub.plan(tasks=_names(only))
     return Answer(data=steps, text=[_planned(steps)] if steps else [], notes=_in_all(steps))
 
 
@@ -134,19 +128,14 @@ def set_recipe(
 
     What depends on it is then computed again.
     """
-    from moma_cl.commands.set_recipe import set_recipe as pin
-
     if default == (file is not None):
         raise typer.BadParameter("give either a file or --default", param_hint="FILE")
     with run.progress() as progress:
-        found = pin(
-            run.hub,
+        found = run.waiting(wait, progress).set_recipe(
             name,
             None if file is None else read_settings(file),
             dry_run=dry_run,
             compose=not no_update,
-            wait=wait,
-            progress=progress,
         )
     changes = [
         f"{setting}: {_value(before)} -> {_value(after)}"
@@ -223,9 +212,7 @@ def rollback(
 
     It stays until something new arrives.
     """
-    from moma_cl.commands import service
-
-    moved = service.rollback(run.hub, name, to=to, wait=wait)
+    moved = run.waiting(wait).rollback(name, to=to)
     return Answer(
         data=moved, text=[f"{name}: {moved.after[:12]} answers, in place of {moved.before[:12]}"]
     )

@@ -163,21 +163,25 @@ def _add_rows(
     """Add a delivery's rows as one more segment, which names its digest."""
     from moma_cl.backbones.registry import backbone_class
     from moma_cl.datasets import added_rows
+    from moma_cl.datasets.intake import read_task_rows
+    from moma_cl.records.task_spec import TaskSpec
     from moma_cl.structures.checks import Quarantine
 
     _check_name(delivery.path)
-    wanted = added_rows.Wanted.of(state.task)
-    intake = added_rows.take(
+    intake = read_task_rows(
         [delivery.path],
-        wanted,
+        TaskSpec.of(state.task),
         elements=backbone_class(store.backbone["name"]).elements,
         appended=True,
-        progress=progress,
+        progress=lambda rows: progress("reading", rows, 0),
     )
     if not _unchanged(delivery):
         return None  # written to while it was read
-    intake = added_rows.without_stored(store, state, intake, replace=delivery.replaces)
-    added = added_rows.append_rows(store, state, intake, [origin]) if intake.ids else 0
+    intake = added_rows.new_rows(store, state, intake, replace=delivery.replaces)
+    added = len(intake.ids)
+    if added:
+        rows = added_rows.segment_rows(store, intake, state.task)
+        added_rows.append_rows(store, state, intake, rows, [origin])
     refused = len(intake.refusals)
     counts = {"added": added, "there already": intake.repeats, "refused": refused}
     told = [f"{count:,} {what}" for what, count in counts.items() if count]

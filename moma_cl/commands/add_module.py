@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moma_cl.records.history_actions import HistoryAction
-from moma_cl.records.records import Hub, Module, ModuleKind
+from moma_cl.records.records import HubRecord, Module, ModuleKind
 from moma_cl.records.refs import HUB, RefKind
-from moma_cl.records.tasks import task_names
+from moma_cl.records.tasks import check_task_name, task_names
 from moma_store.errors import (
     AlreadyExistsError,
     BackboneError,
@@ -109,7 +109,6 @@ def add_module(path: Path, name: str, weights: Weights, *, wait: float = 0.0) ->
     InvalidInputError
         If the file, a name, or a structure that it was trained on cannot be used.
     """
-    from moma_cl.commands.add_rows import check_task_name
     from moma_cl.properties.table import canonical_property, canonical_unit
 
     check_task_name(name)
@@ -123,7 +122,7 @@ def add_module(path: Path, name: str, weights: Weights, *, wait: float = 0.0) ->
         hub_digest = store.ref(HUB)
         if hub_digest is None:
             raise NotFoundError("the hub has no backbone; run `moma-cl init` again")
-        hub = Hub.from_doc(store.record(hub_digest))
+        hub = HubRecord.from_doc(store.record(hub_digest))
         kind, vector = _vector_for(hub, weights.file)
         record = Module(
             hub=hub_digest,
@@ -194,7 +193,7 @@ def _fingerprints(sources: Sequence[Path]) -> NDArray[np.uint64]:
 
 def _put(
     store: Store,
-    hub: Hub,
+    hub: HubRecord,
     kind: ModuleKind,
     vector: NDArray[np.float32],
     seen: NDArray[np.uint64],
@@ -204,7 +203,7 @@ def _put(
     return store.put_blob(arrays, {"kind": "module-arrays", "format": 1}, base=base)
 
 
-def _vector_for(hub: Hub, file: Path) -> tuple[ModuleKind, NDArray[np.float32]]:
+def _vector_for(hub: HubRecord, file: Path) -> tuple[ModuleKind, NDArray[np.float32]]:
     """Read weights as the one vector that a module is; their names say of which kind."""
     import numpy as np
 
@@ -241,7 +240,7 @@ def _tensors(file: Path) -> dict[str, Any]:
 
 
 def _check_tensors(
-    file: Path, tensors: dict[str, Any], manifest: ParameterManifest, hub: Hub
+    file: Path, tensors: dict[str, Any], manifest: ParameterManifest, hub: HubRecord
 ) -> None:
     expected = dict(zip(manifest.names, manifest.shapes, strict=True))
     lacking = sorted(expected.keys() - tensors.keys())

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from moma_cl.commands.predict import PredictedRow
-from moma_cl.commands.service import HubMade, RowsTaken
+from moma_cl.commands.add_rows import RowsAdded
+from moma_cl.commands.init import HubMade
+from moma_cl.commands.predictions import PredictedRow
 from moma_cl.demo.data import MEASURED, Elements, Measured
 from moma_cl.demo.gains import BACKBONE, Gain, Standing, three_digits
 from moma_cl.derivations.keys import DerivationKind
@@ -118,7 +119,7 @@ def heading(number: int, measured: Measured) -> list[str]:
     return ["", f"Task {number} of {len(MEASURED)}: {measured.task.replace('_', ' ')}"]
 
 
-def step(taken: RowsTaken, standing: dict[str, Standing], modules_before: int) -> list[str]:
+def step(taken: RowsAdded, standing: dict[str, Standing], modules_before: int) -> list[str]:
     """Say what the arrival of a task has set off.
 
     Parameters
@@ -281,7 +282,7 @@ def _counted(count: int, kind: str) -> str:
 
 
 def _others(
-    taken: RowsTaken, standing: dict[str, Standing], modules_before: int
+    taken: RowsAdded, standing: dict[str, Standing], modules_before: int
 ) -> list[tuple[str, str]]:
     """Say what became of the tasks that were there before."""
     fitted = {done.task for done in taken.done if _is_fit(done)} - {taken.task}

@@ -6,7 +6,7 @@ Everything streams; whatever is wrong with a line or a file becomes the status o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from moma_cl.readers import ase_rows, json_rows, table_rows
@@ -20,6 +20,7 @@ from moma_cl.readers.byte_sources import (
     expanded,
 )
 from moma_cl.readers.json_stream import load_object
+from moma_cl.readers.memory import MemoryRows, Sources
 from moma_cl.readers.rows import BOXED, Found, InputFormat, Reading, Row, refused, row_id
 from moma_cl.readers.structure_json import structure_from_document
 from moma_cl.readers.text_parser import Limits, StructureParser, TextFormat
@@ -81,7 +82,7 @@ def format_of(name: str) -> InputFormat | None:
 
 
 def read_rows(
-    sources: Sequence[Path],
+    sources: Sources,
     *,
     limits: Limits | None = None,
     reading: Reading | None = None,
@@ -92,7 +93,7 @@ def read_rows(
     Parameters
     ----------
     sources
-        Files, folders, patterns such as ``data/*.cif``, and ``-`` for standard input; see
+        Rows from memory; or files, folders, patterns such as ``data/*.cif``, and ``-``; see
         ``docs/inputs.md`` for the formats. A folder has an ``id_prop.csv``, whose columns without
         a header are called ``value``, ``value_2`` and so on, or all its files are structures.
     limits
@@ -136,7 +137,7 @@ class Reader:
         self._limits = parser.limits
         self._reading = reading
 
-    def rows(self, sources: Sequence[Path], *, strict: bool = False) -> Iterator[Row]:
+    def rows(self, sources: Sources, *, strict: bool = False) -> Iterator[Row]:
         """Read rows, as `read_rows` says.
 
         Parameters
@@ -156,6 +157,9 @@ class Reader:
         MomaError
             A source cannot be read, with ``strict``.
         """
+        if isinstance(sources, MemoryRows):
+            yield from map(self._row, sources.rows(self._reading))
+            return
         for source in expanded(sources):
             try:
                 yield from self._source(source)

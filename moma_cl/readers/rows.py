@@ -74,11 +74,14 @@ class Reading:
         Column of the structures.
     id_column
         Column of the ids.
+    unit
+        Unit of targets whose row, and whose header, names none; by default that of the task.
     """
 
     format: InputFormat | None = None
     structure_column: str | None = None
     id_column: str | None = None
+    unit: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

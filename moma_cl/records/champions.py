@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from moma_cl.records.hub import HistoryReads
 from moma_cl.records.refs import RefKind
 from moma_store.errors import NotFoundError
 
-if TYPE_CHECKING:
-    from moma_store.store import Store
 
-
-def champions(store: Store, task: str) -> list[str]:
+def champions(store: HistoryReads, task: str) -> list[str]:
     """List all predictors that have answered for a task since it was added.
 
     Parameters

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from moma_cl.records.records import Hub
+from moma_cl.records.records import HubRecord
 from moma_cl.records.refs import HUB
+from moma_store.entries import HistoryEntry
 from moma_store.errors import IntegrityError, NotFoundError
 from moma_store.store import Store
 
@@ -28,7 +29,16 @@ class Reads(RecordReads, Protocol):
         """List refs by name."""
 
 
-def hub_of(store: RecordReads) -> Hub:
+class HistoryReads(Protocol):
+    """The history of a store, or of a snapshot of it."""
+
+    def history(
+        self, *, ref_prefix: str | None = None, limit: int | None = None
+    ) -> list[HistoryEntry]:
+        """Read the history, newest first."""
+
+
+def hub_of(store: RecordReads) -> HubRecord:
     """Read what every task of a hub shares.
 
     Parameters
@@ -38,7 +48,7 @@ def hub_of(store: RecordReads) -> Hub:
 
     Returns
     -------
-    Hub
+    HubRecord
         The record.
 
     Raises
@@ -49,7 +59,7 @@ def hub_of(store: RecordReads) -> Hub:
     digest = store.ref(HUB)
     if digest is None:
         raise IntegrityError("the hub has no backbone: `moma-cl init` was cut short; run it again")
-    return Hub.from_doc(store.record(digest))
+    return HubRecord.from_doc(store.record(digest))
 
 
 def is_hub(path: Path) -> bool:

@@ -62,7 +62,7 @@ class Calibration(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hub(Record):
+class HubRecord(Record):
     """What every task of a hub shares."""
 
     kind: ClassVar[str] = "hub"

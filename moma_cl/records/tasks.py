@@ -13,7 +13,7 @@ from moma_cl.recipe import Recipe, section
 from moma_cl.records.hub import Reads
 from moma_cl.records.records import Dataset, Task
 from moma_cl.records.refs import HUB, RefKind
-from moma_store.errors import NotFoundError
+from moma_store.errors import InvalidInputError, NotFoundError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,3 +108,25 @@ def _present(store: Reads, name: str) -> str:
     if digest is None:
         raise NotFoundError(f"ref {name!r} is missing; see `moma-cl tasks` for what the hub has")
     return digest
+
+
+def check_task_name(name: str) -> None:
+    """Refuse what cannot name a task.
+
+    Parameters
+    ----------
+    name
+        The name.
+
+    Raises
+    ------
+    InvalidInputError
+        If it has other characters than letters, digits, ``_``, ``-``, ``.``, begins with a dot,
+        or is too long.
+    """
+    allowed = all(c.isalnum() or c in "_-." for c in name)
+    if not name or len(name) > 100 or not allowed or name.startswith("."):  # "..": a folder's name
+        raise InvalidInputError(
+            f"task name {name!r} cannot be used; expected up to 100 letters, digits, '_', '-', "
+            "'.', the first no dot"
+        )

@@ -31,7 +31,7 @@ from moma_cl.learning.readout import Readout
 from moma_cl.progress import Progress
 from moma_cl.recipe import EmbeddingSettings
 from moma_cl.records.hub import hub_of
-from moma_cl.records.records import Composition, Dataset, Hub, Module, ModuleKind, Segment
+from moma_cl.records.records import Composition, Dataset, HubRecord, Module, ModuleKind, Segment
 from moma_cl.structures.crystals import Crystal
 from moma_store.errors import IntegrityError
 from moma_store.records import BlobLink
@@ -74,7 +74,7 @@ class Workbench:
 
     store: Readable
     progress: Progress
-    hub: Hub = field(init=False)
+    hub: HubRecord = field(init=False)
     backbone: type[Backbone] = field(init=False)
     _graph_cache: GraphCache = field(init=False)
     _embedding_cache: ByteCache = field(init=False)

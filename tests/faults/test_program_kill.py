@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from moma_cl.commands import archive, maintenance, service
+from moma_cl.commands import archive, maintenance
+from moma_cl.hub import Hub
 from moma_cl.views import modules, tasks
 from moma_store.store import Store
 
@@ -99,7 +100,7 @@ def material(nursery, tmp_path_factory, made_up) -> Material:
     for name, rows in (("first", made_up(40)), ("more", made_up(8, first=40))):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name in ("new", "other"):
-        service.init(folder / name, backbone="cgcnn", recipe=recipe)
+        Hub(folder / name).init(backbone="cgcnn", recipe=recipe)
     first, unit = str(folder / "first.jsonl"), ["--unit", "eV"]
     energy = ["add-task", "energy", first, "--target", "energy", *unit, "--no-update"]
     gap = ["add-task", "gap", first, "--target", "gap", *unit]
@@ -148,7 +149,7 @@ def live_and_die(nursery, material: Material, hub: Path, rng: random.Random) -> 
             assert found in after[0].items()
         assert before[1] <= between[1] <= after[1]
     assert rows_and_modules(hub) == ({"energy": 48}, {"energy", "gap"})
-    assert service.plan(hub) == [] or {p.status for p in service.plan(hub)} == {"not-worth-it"}
+    assert Hub(hub).plan() == [] or {p.status for p in Hub(hub).plan()} == {"not-worth-it"}
     found = maintenance.verify(hub, deep=True)
     assert (found.problems, found.strays) == ((), ())
     assert not list((hub / "tmp").iterdir())

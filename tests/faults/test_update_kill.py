@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from moma_cl.commands import maintenance, service
+from moma_cl.commands import maintenance
+from moma_cl.hub import Hub
 from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings
 from moma_store.store import Store
 
@@ -22,7 +23,6 @@ NURSERY = """
 import os, signal, sys, time
 from pathlib import Path
 import moma_cl.derivations.predictor, moma_cl.derivations.promotion, moma_cl.reconciling.derivation_job, moma_cl.automation.drift
-from moma_cl.commands import service
 from moma_cl.derivations import derive
 from moma_cl.reconciling.composer import Composer
 
@@ -47,7 +47,7 @@ def work(hub, last, begun):
     derive.derive = watched(derive.derive, note)
     Composer._store = watched(Composer._store)
     Composer._move = watched(Composer._move)
-    service.update(hub)
+    Hub(hub).update()
 
 print("ready", flush=True)
 for line in sys.stdin:
@@ -84,12 +84,12 @@ def stale_hub(tmp_path_factory, made_up):
     recipe = Recipe(
         threads=1, finetune=training, module=ModuleSettings(epochs=1, batch_size=64), worth_it=-1.0
     )
-    service.init(folder / "hub", backbone="cgcnn", recipe=recipe)
+    Hub(folder / "hub").init(backbone="cgcnn", recipe=recipe)
     rows = folder / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in made_up(160)))
     for target in ("energy", "gap"):
         options = {"target": target, "unit": "1", "compose": False}
-        service.add_task(folder / "hub", target, [rows], **options)
+        Hub(folder / "hub").add_task(target, [rows], **options)
     return folder / "hub"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from moma_cl.automation import drift
 from moma_cl.automation.status import status
-from moma_cl.commands import service
+from moma_cl.hub import Hub
 from moma_cl.records.records import Drift
 from moma_cl.views.log import log
 from moma_cl.views.show import show
@@ -19,10 +19,10 @@ from moma_store.store import Store
 @pytest.fixture(scope="module")
 def founded(tmp_path_factory, made_up):
     folder = tmp_path_factory.mktemp("founded")
-    service.init(folder / "hub", backbone="cgcnn")
+    Hub(folder / "hub").init(backbone="cgcnn")
     rows = folder / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in made_up(60)))
-    service.add_task(folder / "hub", "energy", [rows], target="energy", unit="eV", module="none")
+    Hub(folder / "hub").add_task("energy", [rows], target="energy", unit="eV", module="none")
     return folder / "hub"
 
 
@@ -63,7 +63,7 @@ def test_without_a_promise_there_is_nothing_to_break():
 
 
 def test_rows_unlike_the_learned_ones_are_drift_once_and_told_everywhere(hub, write_rows, made_up):
-    taken = service.add_data(hub, "energy", [write_rows(shifted(made_up(12, first=60), 9.0))])
+    taken = Hub(hub).add_data("energy", [write_rows(shifted(made_up(12, first=60), 9.0))])
     (said,) = [d for d in taken.done if d.kind == "drift"]
     assert (said.action, "drift" in said.text) == ("drift", True)
     (entry,) = [e for e in log(hub) if e.action == "drift"]
@@ -74,11 +74,11 @@ def test_rows_unlike_the_learned_ones_are_drift_once_and_told_everywhere(hub, wr
     (task,) = status(hub).tasks
     assert task.drift == Drift.from_doc(shown)
     assert task.drifted is False  # the rows were learned since
-    assert [d for d in service.update(hub) if d.kind == "drift"] == []
+    assert [d for d in Hub(hub).update() if d.kind == "drift"] == []
 
 
 def test_rows_like_the_learned_ones_are_only_measured(hub, write_rows, made_up):
-    taken = service.add_data(hub, "energy", [write_rows(made_up(6, first=60))])
+    taken = Hub(hub).add_data("energy", [write_rows(made_up(6, first=60))])
     (said,) = [d for d in taken.done if d.kind == "drift"]
     assert said.action == "measured"
 
@@ -87,8 +87,8 @@ def test_it_is_measured_before_the_rows_are_learned(hub, write_rows, made_up):
     with Store.open(hub) as store:
         champion = store.ref("predictors/energy")
     rows = write_rows(shifted(made_up(12, first=60), 9.0))
-    service.add_data(hub, "energy", [rows], compose=False)
-    (said,) = [d for d in service.update(hub) if d.kind == "drift"]
+    Hub(hub).add_data("energy", [rows], compose=False)
+    (said,) = [d for d in Hub(hub).update() if d.kind == "drift"]
     assert said.action == "drift"
     with Store.open(hub) as store:
         measured = Drift.from_doc(store.record(store.ref("drift/energy")))
@@ -97,12 +97,12 @@ def test_it_is_measured_before_the_rows_are_learned(hub, write_rows, made_up):
 
 def test_corrections_of_learned_structures_are_no_drift(hub, write_rows, made_up):
     rows = write_rows(shifted(made_up(12), 9.0))
-    taken = service.add_data(hub, "energy", [rows], replace=True)
+    taken = Hub(hub).add_data("energy", [rows], replace=True)
     assert [d for d in taken.done if d.kind == "drift"] == []
 
 
 def test_a_removed_task_leaves_no_drift_behind(hub, write_rows, made_up):
-    service.add_data(hub, "energy", [write_rows(made_up(6, first=60))])
-    service.remove_task(hub, "energy")
+    Hub(hub).add_data("energy", [write_rows(made_up(6, first=60))])
+    Hub(hub).remove_task("energy")
     with Store.open(hub) as store:
         assert store.refs("drift/") == {}

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from moma_cl.automation import deliveries, inbox
-from moma_cl.commands import service
 from moma_cl.datasets.segments import SegmentRows
 from moma_cl.datasets.source_files import content_digest, signature
+from moma_cl.hub import Hub
 from moma_cl.progress import quiet
 from moma_cl.records.records import Dataset, Segment
 from moma_cl.workspace.workspace import Workbench
@@ -23,10 +23,10 @@ from moma_store.store import Store
 def founded(tmp_path_factory, made_up):
     """A hub with one task of thirty rows and nothing stale."""
     folder = tmp_path_factory.mktemp("founded")
-    service.init(folder / "hub", backbone="cgcnn")
+    Hub(folder / "hub").init(backbone="cgcnn")
     rows = folder / "rows.jsonl"
     rows.write_text(lines(made_up(30)))
-    service.add_task(folder / "hub", "energy", [rows], target="energy", unit="eV", module="none")
+    Hub(folder / "hub").add_task("energy", [rows], target="energy", unit="eV", module="none")
     return folder / "hub"
 
 
@@ -51,7 +51,7 @@ def lines(rows) -> str:
 
 
 def update(hub):
-    return service.update(hub, settle=0.0)
+    return Hub(hub).update(settle=0.0)
 
 
 def take_in(hub):
@@ -181,21 +181,21 @@ def test_times_of_change_may_be_anything(hub, deliver, made_up, jump):
 
 @pytest.mark.fault("a delivery that is still being written")
 def test_what_is_written_while_it_is_read_is_taken_in_later(hub, deliver, made_up, monkeypatch):
-    from moma_cl.datasets import added_rows
+    from moma_cl.datasets import intake
 
     file = deliver(made_up(2, first=30))
-    take = added_rows.take
+    take = intake.read_task_rows
 
     def slow(*arguments, **options):
-        intake = take(*arguments, **options)
+        read = take(*arguments, **options)
         with file.open("a") as stream:
             stream.write(lines(made_up(1, first=32)))
-        return intake
+        return read
 
-    monkeypatch.setattr(added_rows, "take", slow)
+    monkeypatch.setattr(intake, "read_task_rows", slow)
     assert told(take_in(hub), "taken-in") == []
     assert (file.exists(), len(stored(hub))) == (True, 30)
-    monkeypatch.setattr(added_rows, "take", take)
+    monkeypatch.setattr(intake, "read_task_rows", take)
     take_in(hub)
     assert stored(hub)[30:] == ["row-30", "row-31", "row-32"]
 
@@ -255,7 +255,7 @@ def test_a_kill_at_any_step_takes_each_row_in_once(hub, deliver, made_up, monkey
 def test_a_delivery_that_was_taken_in_does_not_bring_retracted_rows_back(hub, deliver, made_up):
     deliver(made_up(3, first=30))
     take_in(hub)
-    service.retract(hub, "energy", ["row-30"])
+    Hub(hub).retract("energy", ["row-30"])
     deliver(made_up(3, first=30), name="again.jsonl")
     assert told(take_in(hub), "taken-in") == ["energy/again.jsonl: its content was taken in before"]
     with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
@@ -299,18 +299,18 @@ def test_a_file_of_no_known_kind_is_refused_and_the_others_go_on(hub, deliver, m
 def test_an_error_that_nobody_foresaw_leaves_the_file_and_the_others_go_on(
     hub, deliver, made_up, monkeypatch
 ):
-    from moma_cl.datasets import added_rows
+    from moma_cl.datasets import intake
 
     file = deliver(made_up(2, first=30), name="a.jsonl")
     deliver(made_up(2, first=32), name="b.jsonl")
-    take = added_rows.take
+    take = intake.read_task_rows
 
     def broken(paths, *arguments, **options):
         if paths[0].name == "a.jsonl":
             raise RuntimeError("a bug")
         return take(paths, *arguments, **options)
 
-    monkeypatch.setattr(added_rows, "take", broken)
+    monkeypatch.setattr(intake, "read_task_rows", broken)
     done = take_in(hub)
     assert told(done, "failed") == [
         "[delivery] energy/a.jsonl stays in the inbox: RuntimeError: a bug"
@@ -355,9 +355,9 @@ def test_names_are_kept_apart_in_done(hub, deliver, made_up):
 
 
 def test_only_the_tasks_asked_for_take_deliveries_in(hub, deliver, made_up, write_rows):
-    service.add_task(hub, "gap", [write_rows(made_up(30))], target="gap", unit="eV", module="none")
+    Hub(hub).add_task("gap", [write_rows(made_up(30))], target="gap", unit="eV", module="none")
     file = deliver(made_up(1, first=30))
-    assert told(service.update(hub, tasks=["gap"], settle=0.0), "taken-in") == []
+    assert told(Hub(hub).update(tasks=["gap"], settle=0.0), "taken-in") == []
     assert file.exists()
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from moma_cl.commands import add_module, archive, maintenance, service
-from moma_cl.commands.predict import predict
-from moma_cl.records.records import Hub
+from moma_cl.commands import add_module, archive, maintenance
+from moma_cl.hub import Hub
+from moma_cl.records.records import HubRecord
 from moma_cl.views import modules
 from moma_cl.views.show import show
 from moma_store.errors import (
@@ -41,10 +41,10 @@ def made(tmp_path_factory, made_up):
     rows = folder / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in made_up(60)))
     hub = folder / "hub"
-    service.init(hub, backbone="cgcnn", recipe=recipe)
-    service.add_task(hub, "energy", [rows], target="energy", unit="eV/atom", compose=False)
-    service.add_task(hub, "gap", [rows], target="gap", unit="eV", compose=False)
-    service.update(hub)
+    Hub(hub).init(backbone="cgcnn", recipe=recipe)
+    Hub(hub).add_task("energy", [rows], target="energy", unit="eV/atom", compose=False)
+    Hub(hub).add_task("gap", [rows], target="gap", unit="eV", compose=False)
+    Hub(hub).update()
     return hub
 
 
@@ -64,12 +64,12 @@ def test_what_a_pass_would_look_up_survives_gc(hub):
     maintenance.gc(hub)
     assert maintenance.gc(hub).records == 0
     assert refs(hub) == before
-    assert service.update(hub) == []
+    assert Hub(hub).update() == []
     assert maintenance.verify(hub, deep=True).problems == ()
 
 
 def test_gc_takes_what_a_removed_task_leaves(hub):
-    service.remove_task(hub, "gap")
+    Hub(hub).remove_task("gap")
     said = maintenance.gc(hub, dry_run=True)
     gone = maintenance.gc(hub)
     assert gone == said
@@ -85,7 +85,7 @@ def test_a_pinned_predictor_outlives_its_task(hub):
         digest=champion, kind="predictor", changed=True
     )
     assert not maintenance.pin(hub, champion[:10]).changed
-    service.remove_task(hub, "gap")
+    Hub(hub).remove_task("gap")
     maintenance.gc(hub)
     with Store.open(hub) as store:
         assert store.record(champion)["kind"] == "predictor"
@@ -116,16 +116,16 @@ def test_an_exported_hub_answers_like_the_original(hub, tmp_path, write_rows, ma
     archive.import_archive(tmp_path / "new", tmp_path / "hub.zip")
     assert refs(tmp_path / "new") == refs(hub)
     asked = [write_rows(made_up(4, first=90), "ask.jsonl")]
-    ours, theirs = (list(predict(h, "energy", asked)) for h in (hub, tmp_path / "new"))
+    ours, theirs = (list(Hub(h).iter_predictions("energy", asked)) for h in (hub, tmp_path / "new"))
     assert [row.value for row in ours] == [row.value for row in theirs]
-    assert service.update(tmp_path / "new") == []
+    assert Hub(tmp_path / "new").update() == []
     with pytest.raises(AlreadyExistsError):
         archive.import_archive(tmp_path / "new", tmp_path / "hub.zip")
 
 
 def test_a_module_moves_to_another_hub_of_the_backbone(hub, tmp_path):
     archive.export(hub, tmp_path / "gap.zip", modules=["gap"])
-    service.init(tmp_path / "other", backbone="cgcnn", salt="another")
+    Hub(tmp_path / "other").init(backbone="cgcnn", salt="another")
     done = archive.import_archive(tmp_path / "other", tmp_path / "gap.zip")
     assert done.refs == ("modules/gap",)
     (listed,) = modules.modules(tmp_path / "other")
@@ -139,7 +139,7 @@ def test_a_module_moves_to_another_hub_of_the_backbone(hub, tmp_path):
 def weights(hub: Path, file: Path, **changes) -> add_module.Weights:
     """A safetensors file with the backbone's parameters, slightly moved."""
     with Store.open(hub) as store:
-        record = Hub.from_doc(store.record(store.ref("hub")))
+        record = HubRecord.from_doc(store.record(store.ref("hub")))
         kind = changes.pop("kind", "full")
         link = record.parameters if kind == "full" else record.adapter
         manifest = record.manifest if kind == "full" else record.adapter_manifest
@@ -177,7 +177,7 @@ def test_weights_from_elsewhere_become_a_module(hub, tmp_path, kind):
 
 def composed(hub: Path, task: str) -> dict[str, str]:
     """Why modules are no candidates of a task, by digest."""
-    service.update(hub)
+    Hub(hub).update()
     with Store.open(hub) as store:
         return store.record(store.ref(f"compositions/{task}"))["excluded"]
 

@@ -2,16 +2,15 @@
 
 import pytest
 
-from moma_cl.commands import service
+from moma_cl.hub import Hub
 from moma_cl.records.records import ModuleKind
 
 
 @pytest.fixture
 def add(tmp_path, write_rows, short_recipe):
     def add_task(rows, **options):
-        service.init(tmp_path / "hub", backbone="cgcnn", recipe=short_recipe)
-        return service.add_task(
-            tmp_path / "hub",
+        Hub(tmp_path / "hub").init(backbone="cgcnn", recipe=short_recipe)
+        return Hub(tmp_path / "hub").add_task(
             "task",
             [write_rows(rows)],
             target="energy",
@@ -58,7 +57,7 @@ def test_a_structure_under_another_id_is_named_whatever_its_fold(
     assert taken.checks.n_twins == 0
     # of rows that came later, too, whether or not a predictor has learned them
     later = write_rows([{**rows[8], "id": "later"}], "later.jsonl")
-    more = service.add_data(tmp_path / "hub", "task", [later], compose=False)
+    more = Hub(tmp_path / "hub").add_data("task", [later], compose=False)
     assert [(twin.id, twin.twin) for twin in more.checks.repeats] == [
         ("again", "row-7"),
         ("later", "row-8"),

@@ -4,8 +4,8 @@ import shlex
 
 import pytest
 
-from moma_cl.commands.predict import PredictedRow
-from moma_cl.commands.service import RowsTaken
+from moma_cl.commands.add_rows import RowsAdded
+from moma_cl.commands.predictions import PredictedRow
 from moma_cl.demo import demo
 from moma_cl.demo import text as demo_text
 from moma_cl.demo.gains import Gain, Standing, three_digits
@@ -33,7 +33,7 @@ def done(task, action, kind="", text=""):
 
 
 def taken(*entries):
-    return RowsTaken(
+    return RowsAdded(
         task="youngs_modulus",
         rows=50,
         added=50,

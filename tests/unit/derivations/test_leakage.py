@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moma_cl.commands import service
 from moma_cl.datasets.split import roles_of
 from moma_cl.derivations import leakage
+from moma_cl.hub import Hub
 from moma_cl.progress import quiet
 from moma_cl.recipe import PredictorSettings
 from moma_cl.records.records import Composition, Module, ModuleKind, Predictor, Task
@@ -22,17 +22,11 @@ FOLDS = ("train", "train", "validation", "held-out")
 def hub(tmp_path, short_recipe, write_rows, made_up):
     """One module of 120 rows; a task of the same property with these rows and 120 others."""
     hub = tmp_path / "hub"
-    service.init(hub, backbone="cgcnn", recipe=short_recipe)
+    Hub(hub).init(backbone="cgcnn", recipe=short_recipe)
     rows = [{**row, "fold": FOLDS[i % 4]} for i, row in enumerate(made_up(240))]
-    service.add_task(hub, "a", [write_rows(rows[:120], "a.jsonl")], target="gap", unit="1")
-    service.add_task(
-        hub,
-        "b",
-        [write_rows(rows)],
-        target="gap",
-        unit="1",
-        fold_column="fold",
-        module=ModuleKind.NONE,
+    Hub(hub).add_task("a", [write_rows(rows[:120], "a.jsonl")], target="gap", unit="1")
+    Hub(hub).add_task(
+        "b", [write_rows(rows)], target="gap", unit="1", fold_column="fold", module=ModuleKind.NONE
     )
     return hub
 
@@ -77,7 +71,7 @@ def test_modules_that_leave_too_little_together_do_not_stand_side_by_side(
     hub, tmp_path, monkeypatch, write_rows, made_up
 ):
     rows = write_rows(made_up(120, first=120), "c.jsonl")
-    service.add_task(hub, "c", [rows], target="gap", unit="1")
+    Hub(hub).add_task("c", [rows], target="gap", unit="1")
     monkeypatch.setattr(leakage, "MIN_UNSEEN", 20)
     with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
         task, rows, roles = _task(store, bench)
@@ -91,7 +85,7 @@ def test_modules_that_leave_too_little_together_do_not_stand_side_by_side(
             for order in ((a,), (a, c), (c, a), (a, a))
         }
     assert found == {(a,): [], (a, c): [c], (c, a): [a], (a, a): []}
-    done = service.update(hub)
+    done = Hub(hub).update()
     assert [one.text for one in done if one.action == "failed"] == []
     with Store.open(hub) as store:
         composition = Composition.from_doc(store.record(store.ref("compositions/b")))

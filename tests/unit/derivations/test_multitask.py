@@ -5,12 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moma_cl.commands import service
-from moma_cl.commands.predict import predict
-from moma_cl.commands.set_recipe import set_recipe
 from moma_cl.datasets.segments import TRAIN, VALIDATION
 from moma_cl.derivations import leakage
 from moma_cl.derivations import predictor as fitted_predictor
+from moma_cl.hub import Hub
 from moma_cl.predictors.predictor import load_predictor
 from moma_cl.progress import quiet
 from moma_cl.recipe import PredictorSettings
@@ -24,9 +22,9 @@ from moma_store.store import Store
 def hub(tmp_path, short_recipe, write_rows, made_up):
     """A module of energies, one of several properties that has seen 40 structures, and no task."""
     hub = tmp_path / "hub"
-    service.init(hub, backbone="cgcnn", recipe=short_recipe)
+    Hub(hub).init(backbone="cgcnn", recipe=short_recipe)
     rows = [write_rows(made_up(200), "energies.jsonl")]
-    service.add_task(hub, "energy", rows, target="energy", unit="eV/atom")
+    Hub(hub).add_task("energy", rows, target="energy", unit="eV/atom")
     _add_multitask(hub, n_seen=40)
     return hub
 
@@ -54,7 +52,7 @@ def _add_multitask(hub, n_seen):
 
 
 def _add(hub, rows, target, recipe=None, module=ModuleKind.NONE):
-    service.add_task(hub, target, [rows], target=target, unit="1", module=module, recipe=recipe)
+    Hub(hub).add_task(target, [rows], target=target, unit="1", module=module, recipe=recipe)
     with Store.open(hub) as store:
         return Predictor.from_doc(store.record(store.ref(f"fitted/{target}")))
 
@@ -154,7 +152,7 @@ def test_neighbours_are_named_right_where_seen_rows_did_not_decide(
     assert fitted.multitask is not None
     assert decided < set(np.flatnonzero(live.folds == VALIDATION).tolist())
     known = np.flatnonzero(live.folds == TRAIN).tolist() + sorted(decided)
-    answers = {row.id: row for row in predict(hub, "gap", [rows], explain=True)}
+    answers = {row.id: row for row in Hub(hub).iter_predictions("gap", [rows], explain=True)}
     for row in known:
         nearest = answers[live.ids[row]].neighbours[0]
         assert nearest.distance == pytest.approx(0.0, abs=1e-3)
@@ -168,7 +166,7 @@ def test_a_champion_is_not_asked_what_it_has_seen(hub, write_rows, made_up, monk
     champion = _add(hub, write_rows(made_up(200)), "gap")
     with Store.open(hub) as store:
         decided = store.blob(champion.blob).arrays["decided_rows"]
-    done = set_recipe(hub, "gap", {"predictor": {"version": 4}}).done
+    done = Hub(hub).set_recipe("gap", {"predictor": {"version": 4}}).done
     assert any(one.action in {"promoted", "kept-beside"} for one in done)
     with Store.open(hub) as store:
         fitted = Predictor.from_doc(store.record(store.ref("fitted/gap")))
@@ -182,7 +180,7 @@ def test_new_rows_that_it_has_seen_are_no_test_for_drift(hub, write_rows, made_u
     monkeypatch.setattr(leakage, "MIN_UNSEEN", 5)
     champion = _add(hub, write_rows(made_up(200, first=100)), "gap")
     assert champion.multitask is not None
-    taken = service.add_data(hub, "gap", [write_rows(made_up(100), "more.jsonl")])
+    taken = Hub(hub).add_data("gap", [write_rows(made_up(100), "more.jsonl")])
     assert any(one.kind == "drift" for one in taken.done)
     with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
         found = Drift.from_doc(store.record(store.ref("drift/gap")))
@@ -195,7 +193,7 @@ def test_new_rows_that_it_has_seen_are_no_test_for_drift(hub, write_rows, made_u
 
 def test_the_pass_keeps_what_it_was_fitted_from(hub, write_rows, made_up):
     _add(hub, write_rows(made_up(200)), "modulus")
-    assert not service.plan(hub)
+    assert not Hub(hub).plan()
     with Store.open(hub) as store:
         digest = store.ref("modules/multitask")
         links = store.record(store.ref("fitted/modulus"))["multitask"]

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from moma_cl.commands import service
 from moma_cl.core import threads
 from moma_cl.derivations import predictor as fitted_predictor
+from moma_cl.hub import Hub
 from moma_cl.learning.training import TrainingError
 from moma_cl.predictors.predictor import load_predictor
 from moma_cl.progress import quiet
@@ -30,18 +30,12 @@ def test_trainings_side_by_side_leave_the_same_bits(
     for count in (1, n_cores):
         monkeypatch.setattr(threads, "n_cores", lambda count=count: count)
         hub, rows = tmp_path / f"hub-{count}", write_rows(made_up(200))
-        service.init(hub, backbone="cgcnn", recipe=short_recipe)
-        service.add_task(hub, "energy", [rows], target="energy", unit="eV/atom")
+        Hub(hub).init(backbone="cgcnn", recipe=short_recipe)
+        Hub(hub).add_task("energy", [rows], target="energy", unit="eV/atom")
         told.clear()
-        service.add_task(
-            hub,
-            "modulus",
-            [rows],
-            target="modulus",
-            unit="GPa",
-            module=ModuleKind.NONE,
-            progress=lambda label, *steps: told.append(steps) if "modulus" in label else None,
-        )
+        Hub(
+            hub, progress=lambda label, *steps: told.append(steps) if "modulus" in label else None
+        ).add_task("modulus", [rows], target="modulus", unit="GPa", module=ModuleKind.NONE)
         with Store.open(hub) as store:
             record = store.record(store.ref("fitted/modulus"))
             fitted.append((record["blob"], record["held_out_maes"]))
@@ -72,9 +66,9 @@ def test_a_training_that_fails_ends_the_others(
 
     monkeypatch.setattr(fitted_predictor, "train", never_ending)
     hub, rows = tmp_path / "hub", write_rows(made_up(200))
-    service.init(hub, backbone="cgcnn", recipe=short_recipe)
-    taken = service.add_task(
-        hub, "energy", [rows], target="energy", unit="eV/atom", module=ModuleKind.NONE
+    Hub(hub).init(backbone="cgcnn", recipe=short_recipe)
+    taken = Hub(hub).add_task(
+        "energy", [rows], target="energy", unit="eV/atom", module=ModuleKind.NONE
     )
     assert ended.wait(10.0)
     assert any("the loss became nan" in str(done) for done in taken.done)
@@ -98,8 +92,8 @@ def test_of_the_starts_and_their_means_the_best_on_validation_answers(
     tmp_path, short_recipe, write_rows, made_up, monkeypatch, errors, stored
 ):
     hub, rows = tmp_path / "hub", write_rows(made_up(200))
-    service.init(hub, backbone="cgcnn", recipe=short_recipe)
-    service.add_task(hub, "energy", [rows], target="energy", unit="eV/atom")
+    Hub(hub).init(backbone="cgcnn", recipe=short_recipe)
+    Hub(hub).add_task("energy", [rows], target="energy", unit="eV/atom")
     tuned = fitted_predictor._finetuned_answers
     found = []
 
@@ -111,7 +105,7 @@ def test_of_the_starts_and_their_means_the_best_on_validation_answers(
         return answers
 
     monkeypatch.setattr(fitted_predictor, "_finetuned_answers", noted)
-    service.add_task(hub, "modulus", [rows], target="modulus", unit="GPa", module=ModuleKind.NONE)
+    Hub(hub).add_task("modulus", [rows], target="modulus", unit="GPa", module=ModuleKind.NONE)
     with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
         digest = store.ref("fitted/modulus")
         fitted = Predictor.from_doc(store.record(digest))

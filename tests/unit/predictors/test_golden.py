@@ -6,8 +6,7 @@ import logging
 import numpy as np
 import pytest
 
-from moma_cl.commands import service
-from moma_cl.commands.predict import predict
+from moma_cl.hub import Hub
 from moma_cl.predictors import golden
 from moma_cl.predictors.golden import ChangedAnswersError, golden_check
 from moma_cl.predictors.predictor import LoadedPredictor, load_predictor
@@ -19,9 +18,9 @@ from moma_store.store import Store
 
 
 def make(path, rows, recipe):
-    service.init(path, backbone="cgcnn", recipe=recipe)
+    Hub(path).init(backbone="cgcnn", recipe=recipe)
     options = {"target": "energy", "unit": "eV/atom", "module": ModuleKind.NONE, "compose": False}
-    service.add_task(path, "task", [rows], **options)
+    Hub(path).add_task("task", [rows], **options)
     return path
 
 
@@ -80,7 +79,7 @@ def test_a_small_change_is_told_beyond_rounding(
 ):
     shifted(share)
     with caplog.at_level(logging.WARNING):
-        rows = list(predict(hub, "task", [write_rows(made_up(2))]))
+        rows = list(Hub(hub).iter_predictions("task", [write_rows(made_up(2))]))
     assert [row.status for row in rows] == ["ok", "ok"]
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == (share > 1e-5)
@@ -90,7 +89,7 @@ def test_a_small_change_is_told_beyond_rounding(
 def test_a_large_change_is_an_error(hub, other_software, shifted, write_rows, made_up):
     shifted(0.1)
     with pytest.raises(ChangedAnswersError, match=r"99\.0 now"):
-        next(predict(hub, "task", [write_rows(made_up(2))]))
+        next(Hub(hub).iter_predictions("task", [write_rows(made_up(2))]))
 
 
 def test_answers_that_are_no_numbers_are_a_large_change():
@@ -108,5 +107,5 @@ def test_a_predictor_without_golden_answers_is_asked_all_the_same(
     first = replace(short_recipe, predictor=PredictorSettings(version=1))
     path = make(tmp_path / "hub", write_rows(made_up(200)), first)
     assert check(path).deviation is None
-    rows = list(predict(path, "task", [write_rows(made_up(3))]))
+    rows = list(Hub(path).iter_predictions("task", [write_rows(made_up(3))]))
     assert all(row.lower < row.value < row.upper for row in rows)

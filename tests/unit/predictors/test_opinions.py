@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moma_cl.commands import service
-from moma_cl.commands.predict import predict
+from moma_cl.hub import Hub
 from moma_cl.learning.kernel_head import KernelHead, fit_kernel_head
 from moma_cl.predictors.opinions import MOST_DEVIATIONS, Hearing, Prior
 from moma_cl.recipe import KernelSettings
@@ -87,22 +86,17 @@ def test_opinions_that_are_not_nearly_the_answer_make_no_prior(generator):
 def test_a_small_task_hears_the_module_of_a_large_one(tmp_path, short_recipe, write_rows, made_up):
     hub = tmp_path / "hub"
     listening = replace(short_recipe, kernel=KernelSettings(opinions_worth=-1.0))
-    service.init(hub, backbone="cgcnn", recipe=listening)
-    service.add_task(hub, "large", [write_rows(made_up(200))], target="energy", unit="eV/atom")
+    Hub(hub).init(backbone="cgcnn", recipe=listening)
+    Hub(hub).add_task("large", [write_rows(made_up(200))], target="energy", unit="eV/atom")
     few = [{**row, "difference": 2.0 * row["energy"] + 0.3} for row in made_up(40, first=300)]
-    service.add_task(
-        hub,
-        "small",
-        [write_rows(few[:30])],
-        target="difference",
-        unit="eV/atom",
-        module=ModuleKind.NONE,
+    Hub(hub).add_task(
+        "small", [write_rows(few[:30])], target="difference", unit="eV/atom", module=ModuleKind.NONE
     )
     with Store.open(hub) as store:
         predictor = Predictor.from_doc(store.record(store.ref("fitted/small")))
         arrays = store.blob(predictor.blob).arrays
     assert "opinion_centre" in arrays
-    answers = {row.id: row.value for row in predict(hub, "small", [write_rows(few)])}
+    answers = {row.id: row.value for row in Hub(hub).iter_predictions("small", [write_rows(few)])}
     errors = [abs(answers[row["id"]] - row["difference"]) for row in few[30:]]
     spread = np.std([row["difference"] for row in few])
     assert np.mean(errors) < 0.5 * spread

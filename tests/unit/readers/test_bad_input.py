@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moma_cl.commands import service
-from moma_cl.commands.predict import predict
+from moma_cl.hub import Hub
 from moma_cl.readers.rows import BOXED, ISOLATED, REMARKS, SLAB
 from moma_store.errors import InvalidInputError
 
@@ -83,10 +82,10 @@ def test_every_promise_names_tests_that_exist(promise):
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory, made_up):
     folder = tmp_path_factory.mktemp("bad-input")
-    service.init(folder / "hub", backbone="cgcnn")
+    Hub(folder / "hub").init(backbone="cgcnn")
     rows = folder / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in made_up(40)))
-    service.add_task(folder / "hub", "gap", [rows], target="gap", unit="eV", compose=False)
+    Hub(folder / "hub").add_task("gap", [rows], target="gap", unit="eV", compose=False)
     return folder / "hub"
 
 
@@ -100,7 +99,7 @@ def test_what_is_no_bulk_crystal_is_answered_and_flagged(hub, tmp_path, made_up)
     path = tmp_path / "rows.jsonl"
     structures = [far, close, slab, molecule]
     path.write_text("".join(json.dumps({"structure": s}) + "\n" for s in structures))
-    answers = list(predict(hub, "gap", [path]))
+    answers = list(Hub(hub).iter_predictions("gap", [path]))
     assert [answer.status for answer in answers] == ["ok"] * 4
     assert all(np.isfinite([a.value, a.lower, a.upper]).all() for a in answers)
     assert [answer.applicability for answer in answers] == ["outside"] * 4
@@ -113,22 +112,22 @@ def test_a_slab_is_judged_by_its_distance_where_known_rows_near_it_are_slabs(tmp
     for row in rows:
         first, second, third = row["structure"]["lattice"]
         row["structure"] = {**row["structure"], "lattice": [first, second, [9 * x for x in third]]}
-    service.init(tmp_path / "hub", backbone="cgcnn")
+    Hub(tmp_path / "hub").init(backbone="cgcnn")
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    service.add_task(tmp_path / "hub", "gap", [path], target="gap", unit="eV", compose=False)
-    answers = list(predict(tmp_path / "hub", "gap", [path]))
+    Hub(tmp_path / "hub").add_task("gap", [path], target="gap", unit="eV", compose=False)
+    answers = list(Hub(tmp_path / "hub").iter_predictions("gap", [path]))
     assert {answer.message for answer in answers} == {""}
     assert "inside" in {answer.applicability for answer in answers}
 
 
 def test_a_handful_of_rows_is_answered(tmp_path, made_up):
-    service.init(tmp_path / "hub", backbone="cgcnn")
+    Hub(tmp_path / "hub").init(backbone="cgcnn")
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in made_up(4)))
-    service.add_task(tmp_path / "hub", "gap", [rows], target="gap", unit="eV", compose=False)
+    Hub(tmp_path / "hub").add_task("gap", [rows], target="gap", unit="eV", compose=False)
     values = [row["gap"] for row in made_up(4)]
-    for answer in predict(tmp_path / "hub", "gap", [rows]):
+    for answer in Hub(tmp_path / "hub").iter_predictions("gap", [rows]):
         assert (answer.status, answer.calibration) == ("ok", "range")
         assert answer.upper - answer.lower >= np.ptp(values)
 
@@ -137,10 +136,10 @@ def test_units_that_cannot_be_converted_are_both_named(hub, tmp_path, made_up):
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({**made_up(1, first=50)[0], "unit": "GPa"}) + "\n")
     with pytest.raises(InvalidInputError, match=r"inconvertible-unit.*GPa.* to eV"):
-        service.add_data(hub, "gap", [rows], compose=False)
+        Hub(hub).add_data("gap", [rows], compose=False)
     for unit in ("GPa", "parrots"):
         with pytest.raises(InvalidInputError, match=unit):
-            service.add_data(hub, "gap", [rows], unit=unit, compose=False)
+            Hub(hub).add_data("gap", [rows], unit=unit, compose=False)
 
 
 @pytest.mark.parametrize("name", ["model.pt", "model.pkl", "array.npy", "rows.pickle"])
@@ -149,6 +148,6 @@ def test_pickles_are_never_loaded(hub, tmp_path, name):
     payload = b"cbuiltins\nopen\n(V" + str(ran).encode() + b"\nVw\ntR."
     (tmp_path / name).write_bytes(payload)
     for path in (tmp_path / name, tmp_path):
-        for answer in predict(hub, "gap", [path]):
+        for answer in Hub(hub).iter_predictions("gap", [path]):
             assert answer.status == "unknown-format"
     assert not ran.exists()

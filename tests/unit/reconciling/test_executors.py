@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from moma_cl.commands import service
+from moma_cl.hub import Hub
 from moma_cl.progress import quiet
 from moma_cl.recipe import EstimateSettings, ModuleSettings, Recipe, TrainingSettings
 from moma_cl.reconciling.composer import Composer
@@ -59,12 +59,12 @@ def stale_hub(tmp_path_factory, made_up):
         estimate=EstimateSettings(max_candidates=2, sample_rows=30),
         worth_it=-1.0,
     )
-    service.init(folder / "hub", backbone="cgcnn", recipe=recipe)
+    Hub(folder / "hub").init(backbone="cgcnn", recipe=recipe)
     for target, n_rows in (("energy", 160), ("gap", 160), ("modulus", 40)):
         path = folder / f"{target}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in made_up(n_rows)))
         options = {"target": target, "unit": "1", "compose": False}
-        service.add_task(folder / "hub", target, [path], **options)
+        Hub(folder / "hub").add_task(target, [path], **options)
     return folder / "hub"
 
 
@@ -81,7 +81,7 @@ def derived(hub):
 @pytest.fixture(scope="module")
 def in_process(stale_hub, tmp_path_factory):
     hub = Path(shutil.copytree(stale_hub, tmp_path_factory.mktemp("in-process") / "hub"))
-    done = service.update(hub)
+    done = Hub(hub).update()
     return derived(hub), [(entry.task, entry.action, entry.kind) for entry in done]
 
 
@@ -97,7 +97,7 @@ def test_what_is_shipped_suffices_and_gives_the_same_records(hub, in_process, tm
     assert sorted((e.task, e.action, e.kind) for e in done) == sorted(in_process[1])
     assert ["module"] * 3 in executor.batches
     assert max(map(len, executor.batches)) >= 6  # the estimates of all tasks at once
-    assert service.update(hub) == []
+    assert Hub(hub).update() == []
 
 
 def test_a_derivation_that_fails_elsewhere_fails_its_task_only(hub, tmp_path):
@@ -163,7 +163,7 @@ def test_two_dask_workers_of_which_one_is_killed_derive_the_same(
 
     before = derived(hub)
     monkeypatch.setattr("moma_cl.reconciling.executors.compute", dying_once)
-    service.update(hub, executor=DASK)
+    Hub(hub).update(executor=DASK)
     assert derived(hub) == in_process[0]
     keys = begun.read_text().split()
     assert set(keys) == derived(hub).keys() - before.keys()

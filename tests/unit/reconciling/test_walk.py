@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from moma_cl.backbones.parameters import to_vector
-from moma_cl.commands import service
 from moma_cl.derivations import composition as composition_derivation
+from moma_cl.hub import Hub
 from moma_cl.progress import quiet
 from moma_cl.properties.table import Transform
 from moma_cl.recipe import (
@@ -38,7 +38,7 @@ TARGETS = ("energy", "modulus", "gap")
 @pytest.fixture
 def hub(tmp_path, short_recipe):
     path = tmp_path / "hub"
-    service.init(path, backbone="cgcnn", recipe=short_recipe)
+    Hub(path).init(backbone="cgcnn", recipe=short_recipe)
     return path
 
 
@@ -46,7 +46,7 @@ def hub(tmp_path, short_recipe):
 def add(hub, write_rows, made_up):
     def add_task(name, n_rows=160, target=None, **options):
         rows = [write_rows(made_up(n_rows))]
-        return service.add_task(hub, name, rows, target=target or name, unit="1", **options)
+        return Hub(hub).add_task(name, rows, target=target or name, unit="1", **options)
 
     return add_task
 
@@ -83,16 +83,16 @@ def test_without_a_pass_there_is_a_first_predictor_and_a_plan(hub, add):
     with Store.open(hub) as store:
         assert store.ref("predictors/energy") is not None
         assert store.ref("modules/energy") is None
-    assert {step.kind for step in service.plan(hub)} >= {"predictor", "module"}
+    assert {step.kind for step in Hub(hub).plan()} >= {"predictor", "module"}
 
 
 def test_a_second_pass_does_nothing_and_writes_nothing(hub, add):
     add("energy")
     add("gap")
     before = everything(hub)
-    assert [entry.action for entry in service.update(hub) if entry.action != "left"] == []
+    assert [entry.action for entry in Hub(hub).update() if entry.action != "left"] == []
     assert everything(hub) == before
-    assert [step for step in service.plan(hub) if step.status == "stale"] == []
+    assert [step for step in Hub(hub).plan() if step.status == "stale"] == []
 
 
 def test_adding_a_task_leaves_every_older_record_and_blob_as_it_was(hub, add):
@@ -124,14 +124,14 @@ def test_incremental_and_from_scratch_derive_the_same(tmp_path, write_rows, made
     step_by_step, at_once = tmp_path / "steps", tmp_path / "once"
     results = []
     for path, compose in ((step_by_step, True), (at_once, False)):
-        service.init(path, backbone="cgcnn", recipe=recipe)
+        Hub(path).init(backbone="cgcnn", recipe=recipe)
         for target in TARGETS:
             rows = write_rows(made_up(160))
-            service.add_task(path, target, [rows], target=target, unit="1", compose=compose)
+            Hub(path).add_task(target, [rows], target=target, unit="1", compose=compose)
         for target in TARGETS[:2]:
             more = write_rows(made_up(100, first=160))
-            service.add_data(path, target, [more], compose=compose)
-        service.update(path)
+            Hub(path).add_data(target, [more], compose=compose)
+        Hub(path).update()
         with Store.open(path) as store:
             results.append(
                 {
@@ -173,18 +173,18 @@ def test_a_pass_that_was_stopped_resumes_and_ends_the_same(
     stops = 0
     while True:
         try:
-            service.update(hub)
+            Hub(hub).update()
             break
         except KeyboardInterrupt:
             stops += 1
     assert stops >= 2
     monkeypatch.undo()
     undisturbed = tmp_path / "undisturbed"
-    service.init(undisturbed, backbone="cgcnn", recipe=short_recipe)
+    Hub(undisturbed).init(backbone="cgcnn", recipe=short_recipe)
     rows = [tmp_path / "rows.jsonl"]
     for target in ("energy", "gap"):
-        service.add_task(undisturbed, target, rows, target=target, unit="1", compose=False)
-    service.update(undisturbed)
+        Hub(undisturbed).add_task(target, rows, target=target, unit="1", compose=False)
+    Hub(undisturbed).update()
     assert derived(hub) == derived(undisturbed)
 
 
@@ -193,7 +193,7 @@ def test_appended_rows_embed_only_the_new_segment_and_leave_other_tasks_alone(
 ):
     add("energy")
     add("gap")
-    taken = service.add_data(hub, "energy", [write_rows(made_up(20, first=160))])
+    taken = Hub(hub).add_data("energy", [write_rows(made_up(20, first=160))])
     assert (taken.added, taken.rows) == (20, 180)
     assert {entry.task for entry in taken.done if entry.action == "derived"} == {"energy"}
 
@@ -202,10 +202,10 @@ def test_a_module_is_trained_again_only_when_its_rows_have_grown(hub, add, write
     add("energy", n_rows=100)
     with Store.open(hub) as store:
         first = store.ref("modules/energy")
-    service.add_data(hub, "energy", [write_rows(made_up(40, first=100))])
+    Hub(hub).add_data("energy", [write_rows(made_up(40, first=100))])
     with Store.open(hub) as store:
         assert store.ref("modules/energy") == first
-    service.add_data(hub, "energy", [write_rows(made_up(40, first=140))])
+    Hub(hub).add_data("energy", [write_rows(made_up(40, first=140))])
     with Store.open(hub) as store:
         assert store.ref("modules/energy") != first
 
@@ -241,7 +241,7 @@ def test_training_points_are_a_function_of_the_segments(sizes, expected):
 def test_data_that_is_there_already_changes_nothing(hub, add, write_rows, made_up):
     add("energy")
     before = everything(hub)
-    taken = service.add_data(hub, "energy", [write_rows(made_up(10))])
+    taken = Hub(hub).add_data("energy", [write_rows(made_up(10))])
     assert (taken.added, taken.repeated, taken.rows) == (0, 10, 160)
     assert everything(hub) == before
 
@@ -250,29 +250,29 @@ def test_a_stored_row_changes_only_when_asked(hub, add, write_rows, made_up):
     add("energy")
     (row,) = made_up(1)
     corrected = write_rows([{**row, "energy": 5.0}])
-    refused = service.add_data(hub, "energy", [corrected])
+    refused = Hub(hub).add_data("energy", [corrected])
     assert [refusal.code for refusal in refused.refusals] == ["already-stored"]
     assert refused.added == 0
-    replaced = service.add_data(hub, "energy", [corrected], replace=True)
+    replaced = Hub(hub).add_data("energy", [corrected], replace=True)
     assert (replaced.added, replaced.rows) == (1, 160)
 
 
 def test_retracted_rows_are_gone(hub, add):
     add("energy")
-    taken = service.retract(hub, "energy", ["row-3", "row-4"])
+    taken = Hub(hub).retract("energy", ["row-3", "row-4"])
     assert taken.rows == 158
     assert ("energy", "derived") in actions(taken.done)
     with pytest.raises(NotFoundError, match="no row 'row-3'"):
-        service.retract(hub, "energy", ["row-3"])
+        Hub(hub).retract("energy", ["row-3"])
     with pytest.raises(InvalidInputError, match="would leave task 'energy' empty"):
-        service.retract(hub, "energy", [f"row-{i}" for i in range(160) if i not in (3, 4)])
+        Hub(hub).retract("energy", [f"row-{i}" for i in range(160) if i not in (3, 4)])
 
 
 def test_a_removed_task_is_no_candidate_any_more(hub, add):
     add("energy")
     add("gap")
-    service.remove_task(hub, "energy")
-    service.update(hub)
+    Hub(hub).remove_task("energy")
+    Hub(hub).update()
     with Store.open(hub) as store:
         composition = store.record(store.ref("compositions/gap"))
         assert not [name for name in store.refs() if name.endswith("/energy")]
@@ -283,13 +283,13 @@ def test_rollback_lets_the_earlier_champion_answer_until_something_new_arrives(
     hub, add, write_rows, made_up
 ):
     add("energy", n_rows=100)
-    service.add_data(hub, "energy", [write_rows(made_up(20, first=100))])
-    back = service.rollback(hub, "energy")
+    Hub(hub).add_data("energy", [write_rows(made_up(20, first=100))])
+    back = Hub(hub).rollback("energy")
     assert back.before != back.after
-    service.update(hub)
+    Hub(hub).update()
     with Store.open(hub) as store:
         assert store.ref("predictors/energy") == back.after
-    service.add_data(hub, "energy", [write_rows(made_up(20, first=120))])
+    Hub(hub).add_data("energy", [write_rows(made_up(20, first=120))])
     with Store.open(hub) as store:
         assert store.ref("predictors/energy") not in {back.after, back.before}
 
@@ -305,7 +305,7 @@ def test_a_task_that_fails_does_not_stop_the_others(hub, add, monkeypatch):
         return original(self, derivation, why)
 
     monkeypatch.setattr(Composer, "derive", failing)
-    done = service.update(hub)
+    done = Hub(hub).update()
     assert ("energy", "failed") in actions(done)
     assert ("gap", "module") in actions(done)
 
@@ -329,9 +329,9 @@ def test_a_module_of_the_same_property_that_saw_held_out_structures_is_no_candid
         for i, row in enumerate(rows)
     ]
     path = write_rows(labelled)
-    service.add_task(hub, "a", [path], target="gap", unit="1")  # hashed folds
-    service.add_task(hub, "b", [path], target="gap", unit="1", fold_column="fold")
-    service.add_task(hub, "c", [path], target="energy", unit="1", fold_column="fold")
+    Hub(hub).add_task("a", [path], target="gap", unit="1")  # hashed folds
+    Hub(hub).add_task("b", [path], target="gap", unit="1", fold_column="fold")
+    Hub(hub).add_task("c", [path], target="energy", unit="1", fold_column="fold")
     with Store.open(hub) as store:
         seen, unrelated = (store.record(store.ref(f"compositions/{n}")) for n in "bc")
         module = store.ref("modules/a")
@@ -346,10 +346,9 @@ def test_a_module_of_the_same_property_may_have_seen_a_few_rows_that_judge(
 ):
     recipe = replace(short_recipe, estimate=replace(short_recipe.estimate, version=version))
     seen = made_up(60)
-    service.add_task(hub, "a", [write_rows(seen)], target="gap", unit="1")
+    Hub(hub).add_task("a", [write_rows(seen)], target="gap", unit="1")
     others = made_up(60 - n_seen, first=300)
-    service.add_task(
-        hub,
+    Hub(hub).add_task(
         "b",
         [write_rows([*others, *seen[:n_seen]])],
         target="gap",
@@ -384,25 +383,20 @@ def test_names_are_unique_and_plain(hub, add):
     with pytest.raises(AlreadyExistsError, match="add-data energy"):
         add("energy")
     with pytest.raises(NotFoundError, match="did you mean 'energy'"):
-        service.update(hub, tasks=["enrgy"])
+        Hub(hub).update(tasks=["enrgy"])
     with pytest.raises(InvalidInputError, match="task name"):
-        service.add_task(hub, "a/b", [], target="x", unit="1")
+        Hub(hub).add_task("a/b", [], target="x", unit="1")
 
 
 def test_a_task_trains_no_multitask_module(hub):
     with pytest.raises(InvalidInputError, match="expected one of full, adapter, none"):
-        service.add_task(hub, "all", [], target="x", unit="1", module=ModuleKind.MULTITASK)
+        Hub(hub).add_task("all", [], target="x", unit="1", module=ModuleKind.MULTITASK)
 
 
 def test_progress_labels_say_what_is_going_on(hub, write_rows, made_up):
     labels = set()
-    service.add_task(
-        hub,
-        "energy",
-        [write_rows(made_up(160))],
-        target="energy",
-        unit="1",
-        progress=lambda label, done, total: labels.add(label),
+    Hub(hub, progress=lambda label, done, total: labels.add(label)).add_task(
+        "energy", [write_rows(made_up(160))], target="energy", unit="1"
     )
     assert {"embedding", "predictor energy", "module energy"} <= labels
     quiet("nothing", 0, 0)
@@ -435,7 +429,7 @@ def test_one_module_at_weight_one_is_that_module_bit_for_bit(hub, add, kind):
 def test_appended_rows_join_the_fold_of_their_formula(hub, add, write_rows, made_up):
     add("energy", n_rows=108, compose=False)
     more = write_rows(made_up(108, first=108))
-    service.add_data(hub, "energy", [more], compose=False)
+    Hub(hub).add_data("energy", [more], compose=False)
     with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
         rows = bench.rows(store.ref("datasets/energy"))
     folds: dict[str, set[int]] = {}
@@ -452,12 +446,12 @@ def test_the_champion_is_judged_by_answers_it_gave_before_it_had_seen_the_rows(
     with Store.open(hub) as store:
         first = store.record(store.ref("predictors/energy"))
     # rows of the training fold only: the rows that decide stay as they are
-    service.add_data(hub, "energy", [write_rows(made_up(160, first=160))], compose=False)
+    Hub(hub).add_data("energy", [write_rows(made_up(160, first=160))], compose=False)
     with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
         then = bench.rows(first["dataset"]["$record"])
         now = bench.rows(store.ref("datasets/energy"))
     assert set(then.ids) < set(now.ids)
-    done = service.update(hub)
+    done = Hub(hub).update()
     (compared,) = [e.text for e in done if e.action in {"promoted", "kept-beside"}]
     assert "mean error" in compared
     with Store.open(hub) as store:
@@ -468,12 +462,12 @@ def test_the_champion_is_judged_by_answers_it_gave_before_it_had_seen_the_rows(
 
 def test_a_task_of_an_earlier_name_cannot_be_rolled_back_to(hub, add):
     add("energy", n_rows=40, module=ModuleKind.NONE)
-    service.remove_task(hub, "energy")
+    Hub(hub).remove_task("energy")
     add("energy", n_rows=60, module=ModuleKind.NONE)
     with Store.open(hub) as store:
         assert len(champions(store, "energy")) == 1
     with pytest.raises(NotFoundError, match="not an earlier champion"):
-        service.rollback(hub, "energy")
+        Hub(hub).rollback("energy")
 
 
 def test_a_computation_that_breaks_unforeseen_fails_its_task_only(hub, add, monkeypatch):
@@ -484,7 +478,7 @@ def test_a_computation_that_breaks_unforeseen_fails_its_task_only(hub, add, monk
         raise ZeroDivisionError("on purpose")
 
     monkeypatch.setattr("moma_cl.derivations.module.train", breaking)
-    done = service.update(hub)
+    done = Hub(hub).update()
     failures = [e.text for e in done if e.action == "failed"]
     assert len(failures) == 2
     assert all("ZeroDivisionError: on purpose" in text for text in failures)
@@ -498,7 +492,7 @@ def test_a_full_disk_ends_the_pass(hub, add, monkeypatch):
 
     monkeypatch.setattr(Store, "put_blob", full)
     with pytest.raises(StorageError):
-        service.update(hub)
+        Hub(hub).update()
 
 
 def test_a_module_whose_embeddings_are_not_finite_is_excluded_and_reported(hub, add, monkeypatch):
@@ -578,7 +572,7 @@ def test_a_changed_recipe_fits_a_new_predictor(hub, add, short_recipe):
     with Store.open(hub, write=True) as store, store.transaction("set-recipe") as transaction:
         digest = transaction.put_record(changed.to_doc())
         transaction.move_ref("recipes/energy", digest, expected=store.ref("recipes/energy"))
-    assert [step.why for step in service.plan(hub) if step.kind == "predictor"] == [
+    assert [step.why for step in Hub(hub).plan() if step.kind == "predictor"] == [
         "its recipe changed"
     ]
 
@@ -587,19 +581,17 @@ def test_retractions_that_leave_nothing_to_learn_are_refused(hub, write_rows, ma
     rows = made_up(30)
     for row in rows[2:]:
         row["energy"] = 1.0
-    service.add_task(hub, "t", [write_rows(rows)], target="energy", unit="1", compose=False)
+    Hub(hub).add_task("t", [write_rows(rows)], target="energy", unit="1", compose=False)
     with pytest.raises(InvalidInputError, match="no id was given"):
-        service.retract(hub, "t", [])
+        Hub(hub).retract("t", [])
     with pytest.raises(InvalidInputError, match="nothing to learn"):
-        service.retract(hub, "t", ["row-0", "row-1"])
+        Hub(hub).retract("t", ["row-0", "row-1"])
 
 
 def test_a_fold_column_with_held_out_rows_only_is_refused(hub, write_rows, made_up):
     rows = [{**row, "fold": "held-out"} for row in made_up(30)]
     with pytest.raises(InvalidInputError, match="held-out; expected some to train on"):
-        service.add_task(
-            hub, "t", [write_rows(rows)], target="energy", unit="1", fold_column="fold"
-        )
+        Hub(hub).add_task("t", [write_rows(rows)], target="energy", unit="1", fold_column="fold")
     with Store.open(hub) as store:
         assert store.ref("tasks/t") is None
 
@@ -607,23 +599,23 @@ def test_a_fold_column_with_held_out_rows_only_is_refused(hub, write_rows, made_
 def test_corrected_folds_are_corrections(hub, write_rows, made_up):
     rows = [{**r, "fold": ("train", "validation")[i % 2]} for i, r in enumerate(made_up(30))]
     options = {"target": "energy", "unit": "1", "fold_column": "fold", "compose": False}
-    service.add_task(hub, "t", [write_rows(rows)], module=ModuleKind.NONE, **options)
+    Hub(hub).add_task("t", [write_rows(rows)], module=ModuleKind.NONE, **options)
     rows[0]["fold"] = "held-out"
-    taken = service.add_data(hub, "t", [write_rows(rows)], replace=True, compose=False)
+    taken = Hub(hub).add_data("t", [write_rows(rows)], replace=True, compose=False)
     assert (taken.added, taken.repeated) == (1, 29)
     assert taken.folds == {"train": 14, "validation": 15, "held-out": 1}
 
 
 def test_a_task_may_be_called_default(hub, write_rows, made_up):
     rows = write_rows(made_up(10))
-    taken = service.add_task(hub, "default", [rows], target="gap", unit="1", compose=False)
+    taken = Hub(hub).add_task("default", [rows], target="gap", unit="1", compose=False)
     assert taken.rows == 10
 
 
 def test_a_row_retracted_twice_may_come_a_third_time(hub, write_rows, made_up):
     rows = made_up(12)
-    service.add_task(hub, "t", [write_rows(rows)], target="gap", unit="1", compose=False)
+    Hub(hub).add_task("t", [write_rows(rows)], target="gap", unit="1", compose=False)
     for expected in (12, 12):
-        service.retract(hub, "t", ["row-0"], compose=False)
-        taken = service.add_data(hub, "t", [write_rows(rows[:1])], compose=False)
+        Hub(hub).retract("t", ["row-0"], compose=False)
+        taken = Hub(hub).add_data("t", [write_rows(rows[:1])], compose=False)
         assert (taken.added, taken.rows) == (1, expected)

@@ -3,8 +3,8 @@
 import pytest
 
 from moma_cl import starter
-from moma_cl.commands import service
 from moma_cl.commands.archive import export
+from moma_cl.hub import Hub
 from moma_cl.records.records import ModuleKind, Predictor
 from moma_cl.views.modules import modules
 from moma_store.store import Store
@@ -19,8 +19,8 @@ def shipped(tmp_path_factory, made_up, short_recipe):
     rows = folder / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in made_up(200)))
     hub = folder / "hub"
-    service.init(hub, backbone="cgcnn", recipe=short_recipe, salt="elsewhere")
-    service.add_task(hub, "public_energy", [rows], target="energy", unit="eV/atom")
+    Hub(hub).init(backbone="cgcnn", recipe=short_recipe, salt="elsewhere")
+    Hub(hub).add_task("public_energy", [rows], target="energy", unit="eV/atom")
     export(hub, folder / "cgcnn.moma", modules=["public_energy"])
     return folder
 
@@ -32,14 +32,14 @@ def ships(shipped, monkeypatch):
 
 @pytest.mark.usefixtures("ships")
 def test_a_new_hub_has_the_modules_that_ship(tmp_path):
-    made = service.init(tmp_path / "hub", backbone="cgcnn")
+    made = Hub(tmp_path / "hub").init(backbone="cgcnn")
     assert made.modules == 1
     assert [module.name for module in modules(tmp_path / "hub")] == ["public_energy"]
 
 
 @pytest.mark.usefixtures("ships")
 def test_a_hub_can_do_without(tmp_path):
-    made = service.init(tmp_path / "hub", backbone="cgcnn", starter=False)
+    made = Hub(tmp_path / "hub").init(backbone="cgcnn", starter=False)
     assert made.modules == 0
     assert list(modules(tmp_path / "hub")) == []
 
@@ -47,7 +47,7 @@ def test_a_hub_can_do_without(tmp_path):
 @pytest.mark.usefixtures("ships")
 def test_modules_of_other_parameters_stay_out(tmp_path, monkeypatch, shipped):
     (shipped / "chgnet.moma").write_bytes((shipped / "cgcnn.moma").read_bytes())
-    assert service.init(tmp_path / "hub", backbone="chgnet").modules == 0
+    assert Hub(tmp_path / "hub").init(backbone="chgnet").modules == 0
 
 
 @pytest.mark.usefixtures("ships")
@@ -61,9 +61,9 @@ def test_an_init_that_was_cut_short_is_finished(tmp_path, monkeypatch):
     founding_bring = founding.bring_starter_modules
     monkeypatch.setattr(founding, "bring_starter_modules", killed)
     with pytest.raises(KeyboardInterrupt):
-        service.init(tmp_path / "hub", backbone="cgcnn")
+        Hub(tmp_path / "hub").init(backbone="cgcnn")
     monkeypatch.setattr(founding, "bring_starter_modules", founding_bring)
-    assert service.init(tmp_path / "hub", backbone="cgcnn").modules == 1
+    assert Hub(tmp_path / "hub").init(backbone="cgcnn").modules == 1
 
 
 @pytest.mark.usefixtures("ships")
@@ -71,12 +71,11 @@ def test_a_first_task_composes_them_but_not_one_that_has_seen_its_answers(
     tmp_path, short_recipe, write_rows, made_up
 ):
     hub = tmp_path / "hub"
-    service.init(hub, backbone="cgcnn", recipe=short_recipe)
+    Hub(hub).init(backbone="cgcnn", recipe=short_recipe)
     rows = write_rows(made_up(60, first=300))
     for name, target in (("mine", "modulus"), ("same", "energy")):
         known = made_up(60) if name == "same" else None
-        service.add_task(
-            hub,
+        Hub(hub).add_task(
             name,
             [write_rows(known) if known else rows],
             target=target,
