@@ -160,11 +160,11 @@ class Daemon:
         self._say("")
         # A pass leaves unfinished deliveries alone, so it waits until the inbox keeps still.
         still, self._looked = look == self._looked, look
-        arrived = self._seen is not None and still and look != self._seen[1]
-        if time.monotonic() < self._pause_until and not arrived:
+        delivered = self._seen is not None and still and look != self._seen[1]
+        if time.monotonic() < self._pause_until and not delivered:
             return None
         changed = self._seen is None or self._failures or transaction != self._seen[0]
-        return (transaction, look) if changed or arrived else None
+        return (transaction, look) if changed or delivered else None
 
     def _pass(self, change: tuple[int, Look]) -> None:
         """Let a pass be made. What it changes itself causes one more, which has nothing to do."""

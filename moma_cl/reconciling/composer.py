@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from moma_cl.derivations.keys import Derivation, DerivationKind, comparison_key
 from moma_cl.progress import Progress
 from moma_cl.reconciling.costs import Allowance, Costs
-from moma_cl.reconciling.derivation_job import ExecutorError, ship
+from moma_cl.reconciling.derivation_job import ExecutorError, job_of
 from moma_cl.reconciling.failures import Failures, failed_too_often
 from moma_cl.reconciling.pass_actions import FIRST_PREDICTOR, Done, PassAction
 from moma_cl.reconciling.reasons import Reason
@@ -198,11 +198,9 @@ class Composer:
         if self.executor is None or not self._pending:
             return False
         pending, self._pending = list(self._pending.values()), {}
-        shipments = [
-            ship(self.store, derivation, pass_id=self._pass_id) for derivation, _ in pending
-        ]
+        jobs = [job_of(self.store, derivation, pass_id=self._pass_id) for derivation, _ in pending]
         notes: dict[int, Done] = {}
-        for n_done, computed in enumerate(self.executor.compute(shipments)):
+        for n_done, computed in enumerate(self.executor.compute(jobs)):
             self.progress("derivations", n_done + 1, len(pending))
             derivation, why = pending[computed.index]
             try:
