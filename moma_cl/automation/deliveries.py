@@ -62,27 +62,8 @@ def add_deliveries(
 ) -> list[Done]:
     """Add the rows of complete deliveries; one that fails does not stop the others.
 
-    Parameters
-    ----------
-    store
-        The hub's store, open for writing.
-    deliveries
-        What `moma_cl.automation.inbox.settled` gave; those that have changed since wait for the
-        next pass.
-    progress
-        Told how many rows were read.
-
-    Returns
-    -------
-    list[Done]
-        What became of each.
-
-    Raises
-    ------
-    StorageError
-        If the hub's disk refuses, which concerns all of them.
-    BusyError
-        If somebody else moved a ref.
+    Those that have changed since `moma_cl.automation.inbox.settled` gave them wait for the next
+    pass. An error that concerns all is raised: the disk refuses, or somebody else moved a ref.
     """
     done = []
     for delivery in deliveries:

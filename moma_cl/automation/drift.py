@@ -50,28 +50,8 @@ _ROUNDING = 1e-12  # sums of the same numbers in another order
 def measure(store: Store, *, progress: Progress, only: Collection[str] | None = None) -> list[Done]:
     """Compare the champions' errors on rows added since with those they promised.
 
-    Must come before a pass, which learns the rows.
-
-    Parameters
-    ----------
-    store
-        The hub's store, open for writing.
-    progress
-        Told how far long steps are.
-    only
-        Tasks to look at; all by default.
-
-    Returns
-    -------
-    list[Done]
-        What was measured; nothing where no rows were added.
-
-    Raises
-    ------
-    StorageError
-        If the disk refuses.
-    BusyError
-        If somebody else moved a ref.
+    This must come before a pass, which learns the rows. Tasks without new rows are left out. An
+    error that concerns every task is raised: the disk refuses, or somebody else moved a ref.
     """
     names = [name for name in task_names(store) if only is None or name in only]
     due = [derivation for name in names if (derivation := _due(store, name)) is not None]
@@ -98,18 +78,7 @@ def measure(store: Store, *, progress: Progress, only: Collection[str] | None = 
 
 
 def describe(drift: Drift) -> str:
-    """Say what was measured.
-
-    Parameters
-    ----------
-    drift
-        The measurement.
-
-    Returns
-    -------
-    str
-        One line, for people.
-    """
+    """Say in one line what was measured."""
     text = f"error {drift.mae:.4g} {drift.unit} on {drift.rows:,} new rows"
     if drift.reference_mae is None or drift.p_value is None:
         return f"{text}; there is no measured error to compare it with"
@@ -119,18 +88,10 @@ def describe(drift: Drift) -> str:
 
 
 def promised_mae(champion: Predictor) -> float | None:
-    """Give the error that a predictor promises.
+    """Give the error that a predictor promises, in the task's unit; none with too few rows.
 
-    Parameters
-    ----------
-    champion
-        The predictor.
-
-    Returns
-    -------
-    float | None
-        Mean absolute error, in the task's unit, on rows that no head had seen: the held-out ones,
-        or each row in its turn of a cross-validation; none where there are too few.
+    It is the mean absolute error on rows that no head had seen: the held-out ones, or each row in
+    its turn of a cross-validation.
     """
     by_folds = champion.calibration == Calibration.HELD_OUT
     if champion.calibration == Calibration.RANGE:

@@ -85,22 +85,9 @@ def open_for(hub: Path, tasks: Collection[str]) -> None:
 
 
 def look(hub: Path) -> list[Delivery]:
-    """List the deliveries in the inbox, complete or not.
+    """List the deliveries in the inbox, complete or not, in the order in which they are added.
 
-    Parameters
-    ----------
-    hub
-        The hub.
-
-    Returns
-    -------
-    list[Delivery]
-        By task, then by name, which is the order in which they are added.
-
-    Raises
-    ------
-    StorageError
-        If the inbox cannot be read.
+    An inbox that cannot be read raises ``StorageError``.
     """
     inbox = hub / INBOX
     deliveries = []
@@ -128,7 +115,7 @@ def settled(
     hub
         The hub.
     tasks
-        Tasks of the hub.
+        Names of tasks.
     seconds
         Time between two looks, s.
 
@@ -163,20 +150,7 @@ def why_incomplete(delivery: Delivery) -> str | None:
 
 
 def unclaimed(deliveries: Sequence[Delivery], tasks: Collection[str]) -> dict[str, str]:
-    """List deliveries that belong to no task; they stay where they are.
-
-    Parameters
-    ----------
-    deliveries
-        What lies in the inbox.
-    tasks
-        Tasks of the hub.
-
-    Returns
-    -------
-    dict[str, str]
-        What is wrong and what to do, by folder; the empty name stands for the inbox itself.
-    """
+    """List the folders of no task with a message for each; "" stands for the inbox itself."""
     messages: dict[str, str] = {}
     for folder in sorted({delivery.task for delivery in deliveries} - set(tasks)):
         names = [delivery.path.name for delivery in deliveries if delivery.task == folder]

@@ -54,18 +54,7 @@ class LastPass:
 
 @contextmanager
 def noted(hub: Path) -> Iterator[list[Done]]:
-    """Note how the pass in the block ends.
-
-    Parameters
-    ----------
-    hub
-        The hub.
-
-    Yields
-    ------
-    list[Done]
-        To be filled with what was done.
-    """
+    """Note how the pass in the block ends; the block fills the list with what was done."""
     at, start = datetime.now(UTC), time.monotonic()
     done: list[Done] = []
     errors: list[str] = []
@@ -81,18 +70,7 @@ def noted(hub: Path) -> Iterator[list[Done]]:
 
 
 def last_pass(hub: Path) -> LastPass | None:
-    """Read how the last pass ended.
-
-    Parameters
-    ----------
-    hub
-        The hub.
-
-    Returns
-    -------
-    LastPass | None
-        None before the first pass, or where the file cannot be read.
-    """
+    """Read how the last pass ended; none before the first, or where the file cannot be read."""
     document = read_state(hub / FILE)
     try:
         return None if document is None else _read(document)

@@ -121,23 +121,7 @@ class HubStatus:
 
 
 def status(hub: Path) -> HubStatus:
-    """Look at tasks, inbox, last pass and daemon of a hub.
-
-    Parameters
-    ----------
-    hub
-        The hub.
-
-    Returns
-    -------
-    HubStatus
-        Its status.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no hub.
-    """
+    """Look at tasks, inbox, last pass and daemon of a hub."""
     with Store.open(hub) as store, store.snapshot() as view:
         names, past = task_names(view), Past.of(view)
         steps = plan_steps(view)

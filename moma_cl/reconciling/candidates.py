@@ -70,25 +70,9 @@ def choose_candidates(store: Reads, visitor: Visitor, state: TaskState) -> Candi
 def derive_estimates(
     store: Reads, visitor: Visitor, derivations: Iterable[Derivation], why: str
 ) -> list[str] | None:
-    """Derive estimates.
+    """Derive estimates and give their digests; none while one is missing.
 
     A module whose estimate is set aside is no candidate, as if the module were not there.
-
-    Parameters
-    ----------
-    store
-        The hub's store.
-    visitor
-        Derives them.
-    derivations
-        The estimates' derivations.
-    why
-        Why they are due.
-
-    Returns
-    -------
-    list[str] | None
-        Digests of the estimates; none while one is missing that is not set aside.
     """
     estimates, complete = [], True
     for derivation in derivations:

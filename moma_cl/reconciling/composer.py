@@ -81,18 +81,7 @@ class Composer:
         self._failures = Failures.of(self.store)
 
     def run(self, *, only: Collection[str] | None = None) -> list[Done]:
-        """Make one pass.
-
-        Parameters
-        ----------
-        only
-            Tasks to look at; all by default.
-
-        Returns
-        -------
-        list[Done]
-            What was done or left undone; nothing where nothing was stale.
-        """
+        """Make one pass over all tasks, or some; give what was done and what was left undone."""
         return self._with_bench(lambda: self._walk(only))
 
     def first_answer(self, task: str) -> list[Done]:

@@ -159,24 +159,9 @@ _WORKER = _WorkerBench()
 
 
 def compute(job: DerivationJob) -> tuple[Derived, float]:
-    """Compute the derivation of a job, in a worker.
+    """Compute the derivation of a job, in a worker; give the result, and how long it took, s.
 
-    Parameters
-    ----------
-    job
-        The derivation and what it reads.
-
-    Returns
-    -------
-    derived
-        The result.
-    seconds
-        How long it took, s.
-
-    Raises
-    ------
-    ExecutorError
-        If the worker lacks the blobs, or has other software.
+    A worker that lacks the blobs, or has other software, raises ``ExecutorError``.
     """
     from moma_cl.core.threads import one_by_one
     from moma_cl.derivations.derive import derive

@@ -78,18 +78,7 @@ class Computed:
     error: BaseException | None = None
 
     def result(self) -> Derived:
-        """Give the result, or raise what went wrong.
-
-        Returns
-        -------
-        Derived
-            The result.
-
-        Raises
-        ------
-        ExecutorError
-            If there is neither.
-        """
+        """Give the result, or raise what went wrong."""
         if self.error is not None:
             raise self.error
         if self.derived is None:

@@ -58,26 +58,7 @@ class Failures:
         )
 
     def count(self, store: Store, key: str, task: str, subject: str, error: MomaError) -> Failure:
-        """Remember one more failed try.
-
-        Parameters
-        ----------
-        store
-            The hub's store, open for writing.
-        key
-            The derivation's key.
-        task
-            The task it belongs to.
-        subject
-            What was derived.
-        error
-            What went wrong.
-
-        Returns
-        -------
-        Failure
-            The failure with all its tries.
-        """
+        """Remember one more failed try of the derivation of a key."""
         before = self.by_key.get(key)
         tries = 1 if before is None else before.tries + 1
         failure = Failure(

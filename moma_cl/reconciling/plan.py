@@ -163,20 +163,7 @@ def _plain(task: str, kind: DerivationKind, reason: Reason) -> Step:
 
 
 def plan_steps(store: MemoReads, *, only: Collection[str] | None = None) -> list[Step]:
-    """Work out what is stale.
-
-    Parameters
-    ----------
-    store
-        The hub's store, or a snapshot of it.
-    only
-        Tasks to look at; all by default.
-
-    Returns
-    -------
-    list[Step]
-        The steps in the order in which a pass would take them.
-    """
+    """List what is stale in all tasks, or some, in the order in which a pass would derive it."""
     planner = Planner(
         store=store, steps=[], _costs=Costs(store=store), _failures=Failures.of(store)
     )

@@ -87,25 +87,8 @@ def _run_for_all(
 def run_stage(stage: Stage, store: Reads, visitor: Visitor, name: str, failed: set[str]) -> None:
     """Run a stage for one task; what is wrong with the task does not stop the others.
 
-    Parameters
-    ----------
-    stage
-        What to do.
-    store
-        The hub's store.
-    visitor
-        Derives, or takes notes.
-    name
-        The task.
-    failed
-        Tasks that failed before; the task joins them if it fails.
-
-    Raises
-    ------
-    StorageError
-        If the disk refuses, which concerns every task.
-    BusyError
-        If somebody else moved a ref.
+    The task joins `failed` if it fails. An error that concerns every task is raised: the disk
+    refuses, or somebody else moved a ref.
     """
     try:
         stage(store, visitor, task_state(store, name))

@@ -24,13 +24,7 @@ class Record:
     words: ClassVar[Mapping[str, type[StrEnum]]] = MappingProxyType({})  # fields of few values
 
     def to_doc(self) -> dict[str, Any]:
-        """Write as a document, digests as links.
-
-        Returns
-        -------
-        dict[str, Any]
-            JSON document with ``kind`` and ``format``.
-        """
+        """Write as a JSON document with ``kind`` and ``format``, digests as links."""
         doc: dict[str, Any] = {"kind": self.kind, "format": FORMAT}
         for entry in fields(self):
             doc[entry.name] = self._write(entry.name, getattr(self, entry.name))
@@ -38,40 +32,13 @@ class Record:
 
     @classmethod
     def from_doc(cls, doc: Mapping[str, Any]) -> Self:
-        """Read a document that :meth:`to_doc` wrote.
-
-        Parameters
-        ----------
-        doc
-            The document.
-
-        Returns
-        -------
-        Self
-            The record.
-
-        Raises
-        ------
-        FormatError
-            If a field is missing.
-        """
+        """Read a document that :meth:`to_doc` wrote; `check_doc` refuses any other."""
         cls.check_doc(doc)
         return cls(**{name: cls._read(name, doc[name]) for name in _names(cls)[0] & doc.keys()})
 
     @classmethod
     def check_doc(cls, doc: Mapping[str, Any]) -> None:
-        """Refuse a document that :meth:`to_doc` did not write, for whoever reads a part of it.
-
-        Parameters
-        ----------
-        doc
-            The document.
-
-        Raises
-        ------
-        FormatError
-            If a field is missing.
-        """
+        """Refuse a document that :meth:`to_doc` did not write, for whoever reads a part of it."""
         missing = sorted(_names(cls)[1] - doc.keys())
         if missing:
             raise FormatError(
@@ -80,18 +47,7 @@ class Record:
             )
 
     def with_blob(self, link: BlobLink) -> Self:
-        """Give the record its blob, once that is written.
-
-        Parameters
-        ----------
-        link
-            The blob.
-
-        Returns
-        -------
-        Self
-            The same record with the link in its field ``blob``.
-        """
+        """Give the same record with the link of its blob, once that is written."""
         given = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return type(self)(**{**given, "blob": link})
 

@@ -10,20 +10,7 @@ from moma_store.errors import NotFoundError
 
 
 def champions(store: HistoryReads, task: str) -> list[str]:
-    """List all predictors that have answered for a task since it was added.
-
-    Parameters
-    ----------
-    store
-        The hub's store.
-    task
-        The task's name.
-
-    Returns
-    -------
-    list[str]
-        Digests, the latest first.
-    """
+    """List the predictors that have answered for a task since it was added, the latest first."""
     ref = RefKind.PREDICTOR.of(task)
     digests: list[str] = []
     for entry in store.history(ref_prefix=ref):

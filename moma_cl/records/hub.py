@@ -39,23 +39,7 @@ class HistoryReads(Protocol):
 
 
 def hub_of(store: RecordReads) -> HubRecord:
-    """Read what every task of a hub shares.
-
-    Parameters
-    ----------
-    store
-        The hub's store.
-
-    Returns
-    -------
-    HubRecord
-        The record.
-
-    Raises
-    ------
-    IntegrityError
-        If the ref is missing: ``init`` was killed before it was done.
-    """
+    """Read what every task of a hub shares; refuse a hub whose ``init`` was killed midway."""
     digest = store.ref(HUB)
     if digest is None:
         raise IntegrityError("the hub has no backbone: `moma-cl init` was cut short; run it again")
@@ -63,18 +47,7 @@ def hub_of(store: RecordReads) -> HubRecord:
 
 
 def is_hub(path: Path) -> bool:
-    """Say whether a folder is a hub to which tasks can be added: whether its ``init`` has ended.
-
-    Parameters
-    ----------
-    path
-        The folder.
-
-    Returns
-    -------
-    bool
-        Whether it is one.
-    """
+    """Say whether a folder is a hub to which tasks can be added: whether its ``init`` has ended."""
     try:
         with Store.open(path) as store:
             return store.ref(HUB) is not None

@@ -44,41 +44,12 @@ class TaskState:
 
 
 def task_names(store: Reads) -> list[str]:
-    """List the tasks of a hub.
-
-    Parameters
-    ----------
-    store
-        The hub's store.
-
-    Returns
-    -------
-    list[str]
-        Names, sorted.
-    """
+    """List the names of the tasks of a hub, sorted."""
     return sorted(RefKind.TASK.name_in(name) for name in store.refs(RefKind.TASK.prefix))
 
 
 def task_state(store: Reads, name: str) -> TaskState:
-    """Read a task as its refs have it.
-
-    Parameters
-    ----------
-    store
-        The hub's store.
-    name
-        The task's name.
-
-    Returns
-    -------
-    TaskState
-        Task, dataset and recipe.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such task.
-    """
+    """Read a task as its refs have it; ``NotFoundError`` if there is no such task."""
     task = store.ref(RefKind.TASK.of(name))
     if task is None:
         hint = did_you_mean(name, task_names(store), otherwise="`moma-cl tasks` lists them")
@@ -111,19 +82,7 @@ def _present(store: Reads, name: str) -> str:
 
 
 def check_task_name(name: str) -> None:
-    """Refuse what cannot name a task.
-
-    Parameters
-    ----------
-    name
-        The name.
-
-    Raises
-    ------
-    InvalidInputError
-        If it has other characters than letters, digits, ``_``, ``-``, ``.``, begins with a dot,
-        or is too long.
-    """
+    """Refuse a task name with other characters than its message lists, or that is too long."""
     allowed = all(c.isalnum() or c in "_-." for c in name)
     if not name or len(name) > 100 or not allowed or name.startswith("."):  # "..": a folder's name
         raise InvalidInputError(

@@ -39,27 +39,7 @@ class LogEntry:
 
 
 def log(path: Path, *, limit: int | None = None, task: str | None = None) -> list[LogEntry]:
-    """Read what happened, newest first.
-
-    Parameters
-    ----------
-    path
-        The hub.
-    limit
-        How many entries at most.
-    task
-        Only what was done to this task.
-
-    Returns
-    -------
-    list[LogEntry]
-        The entries.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no hub.
-    """
+    """Read the history, newest first; at most `limit` entries, of one task if it is named."""
     with Store.open(path) as store, store.snapshot() as view:
         if task is None:
             return [_logged(entry) for entry in view.history(limit=limit)]

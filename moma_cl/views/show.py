@@ -50,27 +50,9 @@ class Shown:
 
 
 def show(path: Path, name: str) -> Shown:
-    """Show a task with all that belongs to it, or a single record.
+    """Show a task with all that belongs to it, or a module, a ref or a record.
 
-    Parameters
-    ----------
-    path
-        The hub.
-    name
-        A task; a module; a ref, such as ``hub/recipe``; or the digest of a record, of which
-        six digits do if no other record has them.
-
-    Returns
-    -------
-    Shown
-        The task or record.
-
-    Raises
-    ------
-    NotFoundError
-        If there is nothing of that name.
-    InvalidInputError
-        If several digests begin like this.
+    The digest of a record may be cut to six digits if no other record has them.
     """
     with Store.open(path) as store, store.snapshot() as view:
         if name in task_names(view):

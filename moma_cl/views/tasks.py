@@ -81,48 +81,14 @@ class TaskListed:
 
 
 def tasks(path: Path) -> list[TaskListed]:
-    """List the tasks of a hub.
-
-    Parameters
-    ----------
-    path
-        The hub.
-
-    Returns
-    -------
-    list[TaskListed]
-        The tasks by name.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no hub.
-    """
+    """List the tasks of a hub by name."""
     with Store.open(path) as store, store.snapshot() as view:
         past = Past.of(view)
         return [_task_listed(view, past, task_state(view, name)) for name in task_names(view)]
 
 
 def task(path: Path, name: str) -> TaskListed:
-    """List one task.
-
-    Parameters
-    ----------
-    path
-        The hub.
-    name
-        The task's name.
-
-    Returns
-    -------
-    TaskListed
-        The task.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such task.
-    """
+    """List one task."""
     with Store.open(path) as store, store.snapshot() as view:
         return _task_listed(view, Past.of(view), task_state(view, name))
 
