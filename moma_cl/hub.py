@@ -220,7 +220,11 @@ class Hub(HubUpkeep):
             Unit of targets that name none; by default the task's.
         replace
             Whether a row whose id is stored with other content replaces it; refused otherwise.
-        reading, compose, dry_run
+        reading
+            As for :meth:`add_task`.
+        compose
+            As for :meth:`add_task`.
+        dry_run
             As for :meth:`add_task`.
 
         Returns

@@ -14,20 +14,19 @@ from moma_cl.datasets.source_files import content_digest, signature
 from moma_cl.hub import Hub
 from moma_cl.progress import quiet
 from moma_cl.records.records import Dataset, Segment
-from moma_cl.workspace.workspace import Workbench
 from moma_store.errors import StorageError
 from moma_store.store import Store
+from tests.helpers import hubs
+from tests.helpers.hubs import workbench
+from tests.helpers.rows import json_lines
 
 
 @pytest.fixture(scope="module")
-def founded(tmp_path_factory, made_up):
+def founded(tmp_path_factory):
     """A hub with one task of thirty rows and nothing stale."""
-    folder = tmp_path_factory.mktemp("founded")
-    Hub(folder / "hub").init(backbone="cgcnn")
-    rows = folder / "rows.jsonl"
-    rows.write_text(lines(made_up(30)))
-    Hub(folder / "hub").add_task("energy", [rows], target="energy", unit="eV", module="none")
-    return folder / "hub"
+    hub = hubs.make_hub(tmp_path_factory.mktemp("founded") / "hub")
+    hubs.add_task(hub, "energy", 30, unit="eV", module="none")
+    return hub
 
 
 @pytest.fixture
@@ -40,14 +39,10 @@ def deliver(hub):
     def put(rows, name="night.jsonl", folder="energy"):
         file = hub / "inbox" / folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(rows if isinstance(rows, str) else lines(rows))
+        file.write_text(rows if isinstance(rows, str) else json_lines(rows))
         return file
 
     return put
-
-
-def lines(rows) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def update(hub):
@@ -64,7 +59,7 @@ def take_in(hub):
 
 def stored(hub, task="energy") -> list[str]:
     """Ids of all rows of all segments, dead or alive."""
-    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+    with workbench(hub) as (store, bench):
         segments = Dataset.from_doc(store.record(store.ref(f"datasets/{task}"))).segments
         contents = [bench._segment(digest) for digest in segments]
     return [i for content in contents if isinstance(content, SegmentRows) for i in content.ids]
@@ -111,7 +106,7 @@ def test_deliveries_are_taken_in_by_name_each_as_a_segment_of_its_own(hub, deliv
     assert stored(hub)[30:] == ["row-30", "row-31", "row-32", "row-33"]
 
 
-def test_a_folder_with_a_table_is_one_delivery(hub, made_up):
+def test_a_folder_with_a_table_is_one_delivery(hub):
     folder = hub / "inbox" / "energy" / "batch"
     folder.mkdir()
     poscar = "NaCl\n1.0\n0 2.8 2.8\n2.8 0 2.8\n2.8 2.8 0\nNa Cl\n1 1\nDirect\n0 0 0\n0.5 0.5 0.5\n"
@@ -140,7 +135,7 @@ def test_unfinished_names_are_left_alone(hub, deliver, made_up, name):
     ],
 )
 def test_what_cannot_be_complete_waits_until_it_is(hub, made_up, spoil, why):
-    whole = lines(made_up(3, first=30)).encode()
+    whole = json_lines(made_up(3, first=30)).encode()
     compressed = spoil(whole)[:2] == b"\x1f\x8b"
     file = hub / "inbox" / "energy" / ("night.jsonl.gz" if compressed else "night.jsonl")
     file.write_bytes(spoil(whole))
@@ -152,7 +147,7 @@ def test_what_cannot_be_complete_waits_until_it_is(hub, made_up, spoil, why):
 
 
 def test_a_last_line_without_its_end_is_complete_if_it_is_json(hub, deliver, made_up):
-    deliver(lines(made_up(3, first=30)).rstrip("\n"))
+    deliver(json_lines(made_up(3, first=30)).rstrip("\n"))
     assert len(told(take_in(hub), "taken-in")) == 1
     assert len(stored(hub)) == 33
 
@@ -163,7 +158,7 @@ def test_a_file_that_grows_between_two_looks_waits(hub, deliver, made_up, monkey
 
     def grow(seconds):
         with file.open("a") as stream:
-            stream.write(lines(made_up(1, first=32)))
+            stream.write(json_lines(made_up(1, first=32)))
 
     monkeypatch.setattr(inbox.time, "sleep", grow)
     assert take_in(hub) == []
@@ -189,7 +184,7 @@ def test_what_is_written_while_it_is_read_is_taken_in_later(hub, deliver, made_u
     def slow(*arguments, **options):
         read = take(*arguments, **options)
         with file.open("a") as stream:
-            stream.write(lines(made_up(1, first=32)))
+            stream.write(json_lines(made_up(1, first=32)))
         return read
 
     monkeypatch.setattr(intake, "read_task_rows", slow)
@@ -210,7 +205,7 @@ def test_what_is_written_after_it_was_read_is_not_lost(hub, deliver, made_up, mo
     def late(*arguments):
         added = append(*arguments)
         with file.open("a") as stream:
-            stream.write(lines(made_up(1, first=32)))
+            stream.write(json_lines(made_up(1, first=32)))
         return added
 
     monkeypatch.setattr(added_rows, "append_rows", late)
@@ -258,7 +253,7 @@ def test_a_delivery_that_was_taken_in_does_not_bring_retracted_rows_back(hub, de
     Hub(hub).retract("energy", ["row-30"])
     deliver(made_up(3, first=30), name="again.jsonl")
     assert told(take_in(hub), "taken-in") == ["energy/again.jsonl: its content was taken in before"]
-    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+    with workbench(hub) as (store, bench):
         assert "row-30" not in bench.rows(store.ref("datasets/energy")).ids
 
 
@@ -281,7 +276,7 @@ def test_nothing_but_such_rows_is_a_refused_delivery(hub, deliver, made_up):
 def test_rows_in_replace_replace(hub, deliver, made_up):
     deliver([{**made_up(1)[0], "energy": 7.0}], folder="energy/replace")
     assert told(take_in(hub), "taken-in") == ["energy/replace/night.jsonl: rows: 1 added"]
-    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+    with workbench(hub) as (store, bench):
         rows = bench.rows(store.ref("datasets/energy"))
     assert dict(zip(rows.ids, rows.targets, strict=True))["row-0"] == 7.0
     assert (hub / "inbox" / "energy" / "done" / "night.jsonl").exists()
@@ -354,8 +349,8 @@ def test_names_are_kept_apart_in_done(hub, deliver, made_up):
     ]
 
 
-def test_only_the_tasks_asked_for_take_deliveries_in(hub, deliver, made_up, write_rows):
-    Hub(hub).add_task("gap", [write_rows(made_up(30))], target="gap", unit="eV", module="none")
+def test_only_the_tasks_asked_for_take_deliveries_in(hub, deliver, add_task, made_up):
+    add_task("gap", 30, unit="eV", module="none")
     file = deliver(made_up(1, first=30))
     assert told(Hub(hub).update(tasks=["gap"], settle=0.0), "taken-in") == []
     assert file.exists()

@@ -8,31 +8,21 @@ import torch
 from moma_cl.backbones.chgnet import weights
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone, CHGNetReadout
 from moma_cl.graphs.batching import collate
-from moma_cl.structures.crystals import Crystal
 from moma_cl.testing.backbone_contract import example_crystals, isolated_atom, supercell
 from moma_store.errors import BackboneError
+from tests.helpers.crystals import crystal, is_apart
 
 # the package sorts formulas by electronegativity, which noble gases lack
 pytestmark = pytest.mark.filterwarnings("ignore:No Pauling electronegativity")
-
-
-def crystal(lattice, numbers, coordinates):
-    return Crystal(
-        lattice=np.array(lattice, dtype=float),
-        atomic_numbers=np.array(numbers),
-        frac_coords=np.array(coordinates, dtype=float),
-    )
 
 
 def random_crystal(seed):
     """Any cell, any elements, atoms at least 1.6 Å apart: no symmetry at all."""
     rng = np.random.default_rng(seed)
     lattice = 2.5 * rng.integers(1, 4) * np.eye(3) + rng.normal(scale=0.6, size=(3, 3))
-    images = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3), axis=-1).reshape(-1, 3)
     sites = [rng.random(3)]
     for candidate in rng.random((200, 3)):
-        separations = (candidate - np.array(sites))[:, None] + images
-        if np.linalg.norm(separations @ lattice, axis=-1).min() > 1.6 and len(sites) < 12:
+        if len(sites) < 12 and is_apart(candidate, sites, lattice, 1.6):
             sites.append(candidate)
     return crystal(lattice, rng.integers(1, 95, len(sites)), sites)
 

@@ -16,8 +16,8 @@ from moma_cl.backbones.chgnet.graph import KINDS, CHGNetGraph, whole_graphs
 from moma_cl.backbones.quotient import TOLERANCE, merge, unmerged
 from moma_cl.graphs.batching import collate
 from moma_cl.learning.head import node_mean
-from moma_cl.structures.crystals import Crystal
 from moma_cl.testing.backbone_contract import example_crystals, isolated_atom, supercell
+from tests.helpers.crystals import crystal, is_apart
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 PREFIXES = (
@@ -31,24 +31,14 @@ PREFIXES = (
 SPECIAL = (0.0, 0.25, 1 / 3, 0.5, 2 / 3, 0.75)
 
 
-def crystal(lattice, numbers, coordinates):
-    return Crystal(
-        lattice=np.array(lattice, dtype=float),
-        atomic_numbers=np.array(numbers, dtype=np.int64),
-        frac_coords=np.array(coordinates, dtype=float),
-    )
-
-
 def triclinic(n_atoms, seed=0):
     """Nothing is like anything else: 20 Å³ an atom, at least 1.5 Å apart."""
     rng = np.random.default_rng(seed)
     lattice = (20.0 * n_atoms) ** (1 / 3) * (np.eye(3) + rng.normal(scale=0.08, size=(3, 3)))
-    images = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3), axis=-1).reshape(-1, 3)
     sites = np.zeros((0, 3))
     while len(sites) < n_atoms:
         candidate = rng.random(3)
-        apart = ((candidate - sites)[:, None] + images) @ lattice
-        if np.linalg.norm(apart, axis=-1).min(initial=9.0) > 1.5:
+        if is_apart(candidate, sites, lattice, 1.5):
             sites = np.vstack([sites, candidate])
     return crystal(lattice, rng.integers(1, 90, n_atoms), sites)
 

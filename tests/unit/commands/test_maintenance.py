@@ -24,26 +24,16 @@ from moma_store.errors import (
 )
 from moma_store.store import Store
 from moma_store.testing import flip_bit
+from tests.helpers import hubs
+from tests.helpers.hubs import record, refs
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, made_up):
+def made(tmp_path_factory):
     """A hub with two tasks that has been brought up to date."""
-    import json
-
-    from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings
-
-    folder = tmp_path_factory.mktemp("upkeep")
-    training = TrainingSettings(epochs=1, batch_size=32, patience=1)
-    recipe = Recipe(
-        threads=1, finetune=training, module=ModuleSettings(epochs=1, batch_size=32, patience=1)
-    )
-    rows = folder / "rows.jsonl"
-    rows.write_text("".join(json.dumps(row) + "\n" for row in made_up(60)))
-    hub = folder / "hub"
-    Hub(hub).init(backbone="cgcnn", recipe=recipe)
-    Hub(hub).add_task("energy", [rows], target="energy", unit="eV/atom", compose=False)
-    Hub(hub).add_task("gap", [rows], target="gap", unit="eV", compose=False)
+    hub = hubs.make_hub(tmp_path_factory.mktemp("upkeep") / "hub", hubs.short_recipe(1))
+    hubs.add_task(hub, "energy", 60, unit="eV/atom", compose=False)
+    hubs.add_task(hub, "gap", 60, unit="eV", compose=False)
     Hub(hub).update()
     return hub
 
@@ -51,11 +41,6 @@ def made(tmp_path_factory, made_up):
 @pytest.fixture
 def hub(made, tmp_path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "hub"))
-
-
-def refs(hub: Path) -> dict[str, str]:
-    with Store.open(hub) as store:
-        return store.refs()
 
 
 def test_what_a_pass_would_look_up_survives_gc(hub):
@@ -98,9 +83,7 @@ def test_a_pinned_predictor_outlives_its_task(hub):
 
 
 def test_a_damaged_blob_is_named_and_the_rest_serves(hub):
-    with Store.open(hub) as store:
-        record = store.record(store.ref("modules/gap"))
-    digest = record["blob"]["$blob"]
+    digest = record(hub, "modules/gap")["blob"]["$blob"]
     flip_bit(hub / "objects" / digest[:2] / f"{digest}.zarr.zip", 5000)
     (problem,) = maintenance.verify(hub).problems
     assert (problem.kind, problem.subject) == ("damaged-blob", digest)
@@ -125,7 +108,7 @@ def test_an_exported_hub_answers_like_the_original(hub, tmp_path, write_rows, ma
 
 def test_a_module_moves_to_another_hub_of_the_backbone(hub, tmp_path):
     archive.export(hub, tmp_path / "gap.zip", modules=["gap"])
-    Hub(tmp_path / "other").init(backbone="cgcnn", salt="another")
+    hubs.make_hub(tmp_path / "other", salt="another")
     done = archive.import_archive(tmp_path / "other", tmp_path / "gap.zip")
     assert done.refs == ("modules/gap",)
     (listed,) = modules.modules(tmp_path / "other")
@@ -178,8 +161,7 @@ def test_weights_from_elsewhere_become_a_module(hub, tmp_path, kind):
 def composed(hub: Path, task: str) -> dict[str, str]:
     """Why modules are no candidates of a task, by digest."""
     Hub(hub).update()
-    with Store.open(hub) as store:
-        return store.record(store.ref(f"compositions/{task}"))["excluded"]
+    return record(hub, f"compositions/{task}")["excluded"]
 
 
 def test_declaring_what_weights_were_trained_on_makes_them_candidates(
@@ -214,8 +196,7 @@ def test_a_declaration_with_an_unreadable_structure_is_refused(hub, tmp_path, ma
 
 
 def first_name(hub: Path) -> tuple[str, list[int]]:
-    with Store.open(hub) as store:
-        manifest = store.record(store.ref("hub"))["manifest"]
+    manifest = record(hub, "hub")["manifest"]
     return manifest["names"][0], manifest["shapes"][0]
 
 

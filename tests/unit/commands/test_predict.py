@@ -14,23 +14,14 @@ from moma_cl.records import champions as records
 from moma_cl.records.records import ModuleKind
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.store import Store
+from tests.helpers.hubs import record, refs
 
 
 @pytest.fixture
-def hub(tmp_path, short_recipe):
-    path = tmp_path / "hub"
-    Hub(path).init(backbone="cgcnn", recipe=short_recipe)
-    return path
-
-
-@pytest.fixture
-def add(hub, write_rows, made_up):
-    def add_task(n_rows, target="energy", **options):
-        options = {"module": ModuleKind.NONE, **options}
-        rows = write_rows(made_up(n_rows))
-        return Hub(hub).add_task("task", [rows], target=target, unit="eV/atom", **options)
-
-    return add_task
+def add(add_task):
+    """Add a task of energies without a module."""
+    options = {"target": "energy", "unit": "eV/atom", "module": ModuleKind.NONE}
+    return lambda rows, **others: add_task("task", rows, **options | others)
 
 
 def supercell(structure):
@@ -47,8 +38,7 @@ def supercell(structure):
 
 
 def predictor_record(hub):
-    with Store.open(hub) as store:
-        return store.record(store.ref("predictors/task"))
+    return record(hub, "predictors/task")
 
 
 def test_answers_have_value_interval_and_domain(hub, add, write_rows, made_up):
@@ -64,7 +54,7 @@ def test_answers_have_value_interval_and_domain(hub, add, write_rows, made_up):
     assert all(w.upper >= r.upper for w, r in zip(wider, rows, strict=True))
 
 
-def test_a_bad_row_costs_itself_only_and_order_is_kept(hub, add, write_rows, made_up, tmp_path):
+def test_a_bad_row_costs_itself_only_and_order_is_kept(hub, add, write_rows, made_up):
     add(200)
     good = made_up(3)
     broken = {
@@ -114,30 +104,21 @@ def test_few_rows_are_cross_validated_and_very_few_promise_their_range_only(
         assert {(row.lower, row.upper) for row in rows} == {(min(energies), max(energies))}
 
 
-def test_one_formula_for_all_rows_is_divided_by_structure(hub, add, write_rows, made_up):
+def test_one_formula_for_all_rows_is_divided_by_structure(hub, add, made_up):
     strains = [made_up(1, first=36 * i)[0] for i in range(170)]
-    taken = Hub(hub).add_task(
-        "task", [write_rows(strains)], target="energy", unit="eV/atom", module=ModuleKind.NONE
-    )
+    taken = add(strains)
     assert taken.grouping == "structure"
     assert min(taken.folds.values()) > 0
     assert predictor_record(hub)["calibration"] == "held-out"
 
 
-def test_a_fold_column_keeps_its_held_out_rows_also_of_a_small_task(hub, write_rows, made_up):
+def test_a_fold_column_keeps_its_held_out_rows_also_of_a_small_task(hub, add, made_up):
     labelled = [
         {**row, "fold": ("train", "validation", "held-out")[i % 3]}
         for i, row in enumerate(made_up(60))
     ]
     labelled[0]["fold"] = None
-    taken = Hub(hub).add_task(
-        "task",
-        [write_rows(labelled)],
-        target="energy",
-        unit="eV/atom",
-        fold_column="fold",
-        module=ModuleKind.NONE,
-    )
+    taken = add(labelled, fold_column="fold")
     assert taken.left_out == 1
     assert taken.folds == {"train": 19, "validation": 20, "held-out": 20}
     record = predictor_record(hub)
@@ -154,12 +135,11 @@ def test_a_logarithmic_task_answers_in_its_unit_with_positive_intervals(
     assert all(0 < row.lower < row.value < row.upper for row in rows)
 
 
-def test_an_earlier_champion_can_be_asked(hub, add, write_rows, made_up):
+def test_an_earlier_champion_can_be_asked(hub, add, write_rows, add_data, made_up):
     add(100)
     first = predictor_record(hub)
-    Hub(hub).add_data("task", [write_rows(made_up(40, first=100))])
-    with Store.open(hub) as store:
-        present = store.ref("predictors/task")
+    add_data("task", made_up(40, first=100))
+    present = refs(hub)["predictors/task"]
     path = [write_rows(made_up(2))]
     assert next(Hub(hub).iter_predictions("task", path)).predictor == present
     (earlier,) = set(champions(hub)) - {present}
@@ -188,7 +168,7 @@ def test_unknown_tasks_and_predictors_are_named(hub, add, write_rows, made_up):
         next(Hub(hub).iter_predictions("task", path, at="ffff"))
 
 
-def test_ten_thousand_rows_of_which_a_third_is_bad(hub, write_rows, made_up, short_recipe):
+def test_ten_thousand_rows_of_which_a_third_is_bad(add, made_up, short_recipe):
     rows = made_up(10_000)
     for index, row in enumerate(rows):
         if index % 10 == 3:
@@ -197,15 +177,8 @@ def test_ten_thousand_rows_of_which_a_third_is_bad(hub, write_rows, made_up, sho
             row["structure"] = {**row["structure"], "species": ["Qq", "Cl"]}
         elif index % 10 == 7:
             row["structure"] = {**row["structure"], "frac_coords": [[0, 0, 0], [0, 0, 0.001]]}
-    taken = Hub(hub).add_task(
-        "task",
-        [write_rows(rows)],
-        target="energy",
-        unit="eV/atom",
-        module=ModuleKind.NONE,
-        compose=False,
-        recipe=replace(short_recipe, kernel=KernelSettings(max_rows=300)),
-    )
+    recipe = replace(short_recipe, kernel=KernelSettings(max_rows=300))
+    taken = add(rows, compose=False, recipe=recipe)
     assert (taken.rows, len(taken.refusals)) == (7000, 3000)
     codes = [refusal.code for refusal in taken.refusals]
     assert {code: codes.count(code) for code in set(codes)} == {

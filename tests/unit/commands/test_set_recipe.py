@@ -8,19 +8,15 @@ from moma_cl.hub import Hub
 from moma_cl.recipe import Recipe
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.store import Store
+from tests.helpers import hubs
+from tests.helpers.hubs import refs
 
 
 @pytest.fixture
-def hub(tmp_path, short_recipe, write_rows, made_up):
-    path = tmp_path / "hub"
-    Hub(path).init(backbone="cgcnn", recipe=short_recipe)
-    Hub(path).add_task("energy", [write_rows(made_up(60))], target="energy", unit="1")
-    return path
-
-
-def pinned(hub):
-    with Store.open(hub) as store:
-        return store.ref("recipes/energy")
+def hub(hub):
+    """One task, up to date."""
+    hubs.add_task(hub, "energy", 60)
+    return hub
 
 
 def kinds(found):
@@ -28,12 +24,12 @@ def kinds(found):
 
 
 def test_a_dry_run_says_what_would_be_computed_and_changes_nothing(hub):
-    before = pinned(hub)
+    before = refs(hub)["recipes/energy"]
     found = Hub(hub).set_recipe("energy", {"kernel": {"ridges": [0.5]}}, dry_run=True)
     assert found.changes == {"kernel.ridges": (Recipe().to_doc()["kernel"]["ridges"], [0.5])}
     assert kinds(found) == {"predictor"}
     assert {step.why for step in found.steps} == {"its recipe changed"}
-    assert pinned(hub) == before == found.before != found.after
+    assert refs(hub)["recipes/energy"] == before == found.before != found.after
 
 
 def test_what_depends_on_the_change_is_computed_and_nothing_else(hub):
@@ -43,7 +39,7 @@ def test_what_depends_on_the_change_is_computed_and_nothing_else(hub):
 
 
 def test_a_recipe_that_comes_back_computes_nothing(hub):
-    first = pinned(hub)
+    first = refs(hub)["recipes/energy"]
     Hub(hub).set_recipe("energy", {"module": {"epochs": 2}})
     back = Hub(hub).set_recipe("energy", None)  # the task started with the hub's own
     assert back.after == first

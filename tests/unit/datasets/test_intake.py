@@ -1,6 +1,5 @@
 """From files to arrays: what is kept, what is refused, what is an error."""
 
-import json
 import time
 
 import numpy as np
@@ -10,6 +9,7 @@ from moma_cl.datasets.intake import read_task_rows
 from moma_cl.properties.table import Transform
 from moma_cl.records.task_spec import TaskSpec
 from moma_store.errors import InvalidInputError, NotFoundError
+from tests.helpers.rows import write_rows
 
 
 def structure(species=("Cs", "Cl"), length=4.2):
@@ -26,12 +26,7 @@ def row(row_id, target, **columns):
 
 @pytest.fixture
 def write(tmp_path):
-    def write_rows(*rows):
-        path = tmp_path / "data.jsonl"
-        path.write_text("".join(json.dumps(r) + "\n" for r in rows))
-        return [path]
-
-    return write_rows
+    return lambda *rows: [write_rows(tmp_path / "data.jsonl", rows)]
 
 
 def refusals(intake):

@@ -1,7 +1,5 @@
 """Targets in the unit of the row, the header or the command, and what a property cannot be."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -10,6 +8,7 @@ from moma_cl.datasets.target_column import TargetColumn, split_header
 from moma_cl.properties.table import Transform, canonical_unit, convert, unit_of_task
 from moma_cl.records.task_spec import TaskSpec
 from moma_store.errors import InvalidInputError
+from tests.helpers.rows import write_rows
 
 
 def column(name="k", *, wanted="1", given=None, measured="k", transform=Transform.NONE):
@@ -85,7 +84,7 @@ def test_a_row_with_a_wrong_unit_is_refused_alone(tmp_path, unit, code):
     rows = [
         {"id": str(n), "structure": structure, "k": n - 1, "unit": u} for n, u in enumerate(units)
     ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(path, rows)
     intake = read_task_rows([path], TaskSpec(target="k", unit="GPa", property="bulk_modulus"))
     assert intake.targets.tolist() == [-1, 0.001, 2]
     assert [(refusal.id, refusal.code) for refusal in intake.refusals] == [("1", code)]

@@ -1,7 +1,5 @@
 """Readouts, and what a predictor makes of the opinions of modules."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -11,6 +9,7 @@ from moma_cl.predictors.opinions import MOST_DEVIATIONS, Hearing, Prior
 from moma_cl.recipe import KernelSettings
 from moma_cl.records.records import ModuleKind, Predictor
 from moma_store.store import Store
+from tests.helpers import hubs
 
 SETTINGS = KernelSettings()
 
@@ -84,14 +83,12 @@ def test_opinions_that_are_not_nearly_the_answer_make_no_prior(generator):
 
 
 def test_a_small_task_hears_the_module_of_a_large_one(tmp_path, short_recipe, write_rows, made_up):
-    hub = tmp_path / "hub"
-    listening = replace(short_recipe, kernel=KernelSettings(opinions_worth=-1.0))
-    Hub(hub).init(backbone="cgcnn", recipe=listening)
-    Hub(hub).add_task("large", [write_rows(made_up(200))], target="energy", unit="eV/atom")
+    listening = hubs.short_recipe(kernel=KernelSettings(opinions_worth=-1.0))
+    hub = hubs.make_hub(tmp_path / "hub", listening)
+    hubs.add_task(hub, "large", 200, target="energy", unit="eV/atom")
     few = [{**row, "difference": 2.0 * row["energy"] + 0.3} for row in made_up(40, first=300)]
-    Hub(hub).add_task(
-        "small", [write_rows(few[:30])], target="difference", unit="eV/atom", module=ModuleKind.NONE
-    )
+    options = {"target": "difference", "unit": "eV/atom", "module": ModuleKind.NONE}
+    hubs.add_task(hub, "small", few[:30], **options)
     with Store.open(hub) as store:
         predictor = Predictor.from_doc(store.record(store.ref("fitted/small")))
         arrays = store.blob(predictor.blob).arrays

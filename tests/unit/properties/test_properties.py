@@ -1,8 +1,5 @@
 """Units, transforms and what determines what."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -16,6 +13,7 @@ from moma_cl.properties.table import (
     same_or_determines,
 )
 from moma_store.errors import InvalidInputError
+from tests.helpers.processes import run_python
 
 
 @pytest.mark.parametrize(
@@ -135,9 +133,4 @@ def test_moduli_determine_poisson_ratio_but_not_anisotropy():
 
 
 def test_the_table_is_read_without_numpy():
-    program = "import sys, moma_cl.properties.table; sys.exit('numpy' in sys.modules)"
-    environment = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
-    assert (
-        subprocess.run([sys.executable, "-c", program], env=environment, check=False).returncode
-        == 0
-    )
+    run_python("import sys, moma_cl.properties.table; sys.exit('numpy' in sys.modules)")

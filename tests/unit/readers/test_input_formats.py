@@ -3,8 +3,6 @@
 import gzip
 import io
 import json
-import os
-import subprocess
 import sys
 import tarfile
 import zipfile
@@ -18,6 +16,7 @@ from moma_cl.readers.rows import BOXED
 from moma_cl.readers.text_parser import StructureParser
 from moma_cl.structures.molecules import VACUUM
 from moma_store.errors import InvalidInputError, NotFoundError
+from tests.helpers.processes import run_python
 
 LATTICE = [[4.2, 0.0, 0.0], [0.0, 4.2, 0.0], [0.0, 0.0, 4.2]]
 CSCL = {"lattice": LATTICE, "species": ["Cs", "Cl"], "frac_coords": [[0, 0, 0], [0.5, 0.5, 0.5]]}
@@ -255,15 +254,7 @@ def test_a_large_document_streams(tmp_path):
         "assert sum(r.error is None for _ in range(3) for r in read_rows([Path(sys.argv[1])])) == 9000\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    ended = subprocess.run(
-        [sys.executable, "-c", program, path],
-        env=environment,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert int(ended.stdout) < 20_000  # kB
+    assert int(run_python(program, path)) < 20_000  # kB
 
 
 @pytest.mark.parametrize(

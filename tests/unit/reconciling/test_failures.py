@@ -10,18 +10,18 @@ from moma_cl.reconciling.failures import MAX_TRIES
 from moma_cl.reconciling.reasons import StepStatus
 from moma_store.errors import StorageError
 from moma_store.store import Store
+from tests.helpers import hubs
+from tests.helpers.hubs import refs
 
 pytestmark = pytest.mark.fault("a derivation that keeps failing")
 
 
 @pytest.fixture
-def hub(tmp_path, short_recipe, write_rows, made_up):
-    path = tmp_path / "hub"
-    Hub(path).init(backbone="cgcnn", recipe=short_recipe)
+def hub(hub):
+    """Two tasks of which only the first answers are known."""
     for target in ("energy", "gap"):
-        options = {"target": target, "unit": "1", "compose": False}
-        Hub(path).add_task(target, [write_rows(made_up(60))], **options)
-    return path
+        hubs.add_task(hub, target, 60, compose=False)
+    return hub
 
 
 @pytest.fixture
@@ -87,8 +87,7 @@ def test_the_others_go_on(hub, broken):
     broken(of("energy", DerivationKind.ESTIMATE))
     done = Hub(hub).update()
     assert "failed" in actions(done, "energy") or "module" in actions(done, "energy")
-    with Store.open(hub) as store:
-        assert store.ref("modules/gap") is not None
+    assert "modules/gap" in refs(hub)
 
 
 def test_a_pass_with_nothing_but_what_is_set_aside_does_nothing(hub, broken):
@@ -110,27 +109,23 @@ def test_trying_again_by_hand_mends_it_and_forgets_the_failure(hub, broken, monk
     assert Hub(hub).update(tasks=["gap"], retry=True) == []
     done = Hub(hub).update(retry=True)
     assert "module" in actions(done, "energy")
-    with Store.open(hub) as store:
-        assert store.refs("failures/") == {}
+    assert refs(hub, "failures/") == {}
 
 
-def test_other_inputs_are_another_derivation(hub, broken, monkeypatch, write_rows, made_up):
+def test_other_inputs_are_another_derivation(hub, broken, monkeypatch, add_data, made_up):
     broken(of("energy", DerivationKind.MODULE))
     for _ in range(5):
         Hub(hub).update()
     assert StepStatus.SET_ASIDE in statuses(hub, "energy")
     monkeypatch.undo()
-    rows = write_rows(made_up(40, first=60))
-    done = Hub(hub).add_data("energy", [rows]).done
+    done = add_data("energy", made_up(40, first=60)).done
     assert "module" in actions(done, "energy")
-    with Store.open(hub) as store:
-        assert store.refs("failures/") == {}
+    assert refs(hub, "failures/") == {}
 
 
 def test_a_module_whose_estimate_is_set_aside_is_done_without(hub, broken):
     Hub(hub).update(tasks=["gap"])
-    with Store.open(hub) as store:
-        bad = store.ref("modules/gap")
+    bad = refs(hub)["modules/gap"]
     tried = broken(lambda derivation: derivation.inputs.get("module") == bad)
     for _ in range(5):
         Hub(hub).update()
@@ -167,17 +162,15 @@ def test_a_disk_that_refuses_is_no_derivation_s_failure(hub, broken):
     broken(of("energy", DerivationKind.MODULE), StorageError("no space left", errno=28))
     with pytest.raises(StorageError):
         Hub(hub).update()
-    with Store.open(hub) as store:
-        assert store.refs("failures/") == {}
+    assert refs(hub, "failures/") == {}
 
 
-def test_failures_of_a_removed_task_are_forgotten(hub, broken, write_rows, made_up):
+def test_failures_of_a_removed_task_are_forgotten(hub, broken, add_data, made_up):
     broken(of("energy", DerivationKind.MODULE))
     Hub(hub).update()
     Hub(hub).remove_task("energy")
-    Hub(hub).add_data("gap", [write_rows(made_up(5, first=60))])
-    with Store.open(hub) as store:
-        assert store.refs("failures/") == {}
+    add_data("gap", made_up(5, first=60))
+    assert refs(hub, "failures/") == {}
 
 
 def test_what_would_take_too_long_is_not_started_and_named(hub):

@@ -8,6 +8,7 @@ from moma_cl.hub import Hub
 from moma_cl.reconciling.costs import Costs
 from moma_cl.reconciling.reasons import StepStatus
 from moma_store.store import Store
+from tests.helpers import hubs
 
 NODE = re.compile(r'  (?P<name>\w+|"[^"]+") \[(?P<attributes>.*)\];')
 EDGE = re.compile(r'  (?P<tail>\w+|"[^"]+") -> (?P<head>\w+);')
@@ -15,13 +16,11 @@ ATTRIBUTE = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\w+)')
 
 
 @pytest.fixture
-def hub(tmp_path, short_recipe, write_rows, made_up):
-    path = tmp_path / "hub"
-    Hub(path).init(backbone="cgcnn", recipe=short_recipe)
+def hub(hub):
+    """Two tasks of which only the first answers are known."""
     for target in ("energy", "gap"):
-        options = {"target": target, "unit": "1", "compose": False}
-        Hub(path).add_task(target, [write_rows(made_up(60))], **options)
-    return path
+        hubs.add_task(hub, target, 60, compose=False)
+    return hub
 
 
 def parsed(text):
@@ -71,12 +70,12 @@ def test_quotes_and_newlines_in_what_went_wrong_do_not_break_the_graph(hub, monk
     assert any("back" in attributes.get("tooltip", "") for attributes in nodes.values())
 
 
-def test_costs_are_those_of_the_last_like_it_by_rows(hub, write_rows, made_up):
+def test_costs_are_those_of_the_last_like_it_by_rows(hub, add_data, made_up):
     Hub(hub).update()
     with Store.open(hub, write=True) as store, store.transaction("slower") as transaction:
         for key, memo in store.memos("module:").items():
             transaction.put_memo(key, memo.result, 6.0)  # 60 rows: 0.1 s for each
-    Hub(hub).add_data("gap", [write_rows(made_up(60, first=60))], compose=False)
+    add_data("gap", made_up(60, first=60), compose=False)
     steps = [step for step in Hub(hub).plan(tasks=["gap"]) if step.status == StepStatus.STALE]
     cost = {step.kind: step.seconds for step in steps}
     assert cost["module"] == pytest.approx(12.0)

@@ -8,19 +8,15 @@ from moma_cl.hub import Hub
 from moma_cl.records.records import ModuleKind, Predictor
 from moma_cl.views.modules import modules
 from moma_store.store import Store
+from tests.helpers import hubs
 
 
 @pytest.fixture(scope="module")
-def shipped(tmp_path_factory, made_up, short_recipe):
+def shipped(tmp_path_factory):
     """A folder with an archive of one module of the small backbone."""
-    import json
-
     folder = tmp_path_factory.mktemp("shipped")
-    rows = folder / "rows.jsonl"
-    rows.write_text("".join(json.dumps(row) + "\n" for row in made_up(200)))
-    hub = folder / "hub"
-    Hub(hub).init(backbone="cgcnn", recipe=short_recipe, salt="elsewhere")
-    Hub(hub).add_task("public_energy", [rows], target="energy", unit="eV/atom")
+    hub = hubs.make_hub(folder / "hub", salt="elsewhere")
+    hubs.add_task(hub, "public_energy", 200, target="energy", unit="eV/atom")
     export(hub, folder / "cgcnn.moma", modules=["public_energy"])
     return folder
 
@@ -52,36 +48,23 @@ def test_modules_of_other_parameters_stay_out(tmp_path, monkeypatch, shipped):
 
 @pytest.mark.usefixtures("ships")
 def test_an_init_that_was_cut_short_is_finished(tmp_path, monkeypatch):
-    from moma_cl.commands import init as founding
-
     def killed(store):
-        founding_bring(store)
+        add_modules(store)
         raise KeyboardInterrupt
 
-    founding_bring = founding.bring_starter_modules
-    monkeypatch.setattr(founding, "bring_starter_modules", killed)
+    add_modules = starter.bring_starter_modules
+    monkeypatch.setattr(starter, "bring_starter_modules", killed)
     with pytest.raises(KeyboardInterrupt):
         Hub(tmp_path / "hub").init(backbone="cgcnn")
-    monkeypatch.setattr(founding, "bring_starter_modules", founding_bring)
+    monkeypatch.setattr(starter, "bring_starter_modules", add_modules)
     assert Hub(tmp_path / "hub").init(backbone="cgcnn").modules == 1
 
 
 @pytest.mark.usefixtures("ships")
-def test_a_first_task_composes_them_but_not_one_that_has_seen_its_answers(
-    tmp_path, short_recipe, write_rows, made_up
-):
-    hub = tmp_path / "hub"
-    Hub(hub).init(backbone="cgcnn", recipe=short_recipe)
-    rows = write_rows(made_up(60, first=300))
-    for name, target in (("mine", "modulus"), ("same", "energy")):
-        known = made_up(60) if name == "same" else None
-        Hub(hub).add_task(
-            name,
-            [write_rows(known) if known else rows],
-            target=target,
-            unit="eV/atom",
-            module=ModuleKind.NONE,
-        )
+def test_a_first_task_composes_them_but_not_one_that_has_seen_its_answers(hub, add_task, made_up):
+    options = {"unit": "eV/atom", "module": ModuleKind.NONE}
+    add_task("mine", made_up(60, first=300), target="modulus", **options)
+    add_task("same", made_up(60), target="energy", **options)
     with Store.open(hub) as store:
         digest = store.ref("modules/public_energy")
         found = {

@@ -1,8 +1,5 @@
 """Listings, on hubs whose records are written by hand."""
 
-import subprocess
-import sys
-
 import pytest
 
 from moma_cl.recipe import Recipe
@@ -24,7 +21,8 @@ from moma_cl.views.log import log
 from moma_cl.views.show import show
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.records import BlobLink
-from moma_store.store import Store
+from tests.helpers.processes import run_python
+from tests.helpers.stores import new_store
 
 
 class Hub:
@@ -32,7 +30,7 @@ class Hub:
 
     def __init__(self, path):
         self.path = path
-        self.store = Store.create(path, backbone={"name": "none", "digest": "0" * 64})
+        self.store = new_store(path)
         with self.store.transaction("init") as transaction:
             hub = transaction.put_record({"kind": "hub", "format": 1})
             transaction.move_ref("hub", hub, expected=None)
@@ -246,4 +244,4 @@ def test_listing_imports_nothing_heavy(hub):
         "modules.modules(path)\n"
         "assert not {'numpy', 'torch', 'zarr', 'scipy', 'pymatgen'} & sys.modules.keys()"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    run_python(code)
