@@ -349,7 +349,7 @@ def test_names_are_kept_apart_in_done(hub, deliver, made_up):
     ]
 
 
-def test_only_the_tasks_asked_for_take_deliveries_in(hub, deliver, add_task, made_up):
+def test_only_deliveries_of_the_tasks_asked_for_are_added(hub, deliver, add_task, made_up):
     add_task("gap", 30, unit="eV", module="none")
     file = deliver(made_up(1, first=30))
     assert told(Hub(hub).update(tasks=["gap"], settle=0.0), "taken-in") == []
