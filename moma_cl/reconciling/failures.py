@@ -57,7 +57,7 @@ class Failures:
             }
         )
 
-    def count(self, store: Store, key: str, task: str, subject: str, error: MomaError) -> Failure:
+    def count(self, store: Store, key: str, task: str, subject: str, error: MomaError) -> None:
         """Remember one more failed try of the derivation of a key."""
         before = self.by_key.get(key)
         tries = 1 if before is None else before.tries + 1
@@ -71,7 +71,6 @@ class Failures:
             message=error.message,
         )
         self._write(store, failure, {"task": task, "tries": tries, "code": error.code})
-        return failure
 
     def wait(self, store: Store, key: str) -> None:
         """Count one of the passes that the derivation of a key waits for."""
