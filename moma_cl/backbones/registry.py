@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
+from moma_cl.core.suggestions import did_you_mean
 from moma_store.errors import BackboneError
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ def _entry(name: str) -> EntryPoint:
     entries = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name in entries:
         return entries[name]
-    near = difflib.get_close_matches(name, entries, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
     raise BackboneError(
-        f"no backbone {name!r} is installed (installed: {', '.join(sorted(entries))}){hint}"
+        f"no backbone {name!r} is installed (installed: {', '.join(sorted(entries))})"
+        f"{did_you_mean(name, entries)}"
     )

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moma_cl.recipe import Recipe
+from moma_cl.records.history_actions import HistoryAction
+from moma_cl.records.hub import is_hub
 from moma_cl.records.records import HubRecord, ModuleKind
 from moma_cl.records.refs import DEFAULT_RECIPE, HUB
-from moma_cl.records.tasks import has_hub
 from moma_cl.starter.modules import add_starter_modules
 from moma_store.errors import AlreadyExistsError
 from moma_store.store import Store
@@ -39,7 +40,7 @@ def init(
     starter: bool,
 ) -> HubMade:
     """Make a hub; one whose making was cut short is finished."""
-    if has_hub(path):
+    if is_hub(path):
         raise AlreadyExistsError(f"there is a hub at {path}; `moma-cl tasks --hub {path}` lists it")
     from moma_cl.backbones.parameters import manifest_of, to_vector
     from moma_cl.backbones.registry import backbone_class
@@ -65,7 +66,7 @@ def init(
         )
         # before the ref HUB, whose presence says that the making was not cut short
         n_modules = add_starter_modules(store) if starter else 0
-        with store.transaction("init", {"backbone": backbone}) as transaction:
+        with store.transaction(HistoryAction.INIT, {"backbone": backbone}) as transaction:
             transaction.move_ref(HUB, transaction.put_record(hub.to_doc()), expected=None)
             transaction.move_ref(
                 DEFAULT_RECIPE, transaction.put_record(recipe.to_doc()), expected=None

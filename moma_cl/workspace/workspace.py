@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class Readable(Protocol):
-    """What of a hub is read: its store, or what of it was shipped elsewhere."""
+    """What of a hub is read: its store, or what of it a job carries."""
 
     @property
     def cache_dir(self) -> Path:
@@ -67,7 +67,7 @@ class Workbench:
     Attributes
     ----------
     store
-        The hub's store, or what of it was shipped here.
+        The hub's store, or what of it a job carried here.
     progress
         Told how far long steps are.
     """
