@@ -20,8 +20,10 @@ DISORDERED = (
     "disordered structure: {found}; order it first, e.g. with pymatgen's "
     "OrderDisorderedStructureTransformation"
 )
+FULL_OCCUPANCY = 1 - 1e-6
+"""Least occupancy of a site that counts as filled; occupancies have rounding errors."""
+
 _CLASSES = ("Structure", "IStructure", "Molecule", "IMolecule")
-_FULL = 1 - 1e-6  # occupancies are written with rounding errors
 
 
 def crystal_from_document(document: Mapping[str, object]) -> Crystal:
@@ -190,7 +192,7 @@ def _site_species(site: Mapping[str, object]) -> str:
         found = f"a site shared by {len(species)} species" if species else "an empty site"
         raise InvalidInputError(DISORDERED.format(found=found), code="invalid-input.disordered")
     occupancy = species[0].get("occu", 1)
-    if not isinstance(occupancy, (int, float)) or not occupancy >= _FULL:
+    if not isinstance(occupancy, (int, float)) or not occupancy >= FULL_OCCUPANCY:
         raise InvalidInputError(
             DISORDERED.format(found=f"a site with occupancy {str(occupancy)[:32]}"),
             code="invalid-input.disordered",
