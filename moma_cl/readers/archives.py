@@ -86,53 +86,20 @@ class Bundle:
         self._archive.close()
 
     def places(self) -> Iterator[Place]:
-        """Give the members in their order.
-
-        Yields
-        ------
-        Place
-            Files; those whose names begin with a dot are left out.
-        """
+        """Give the members in their order, without those whose names begin with a dot."""
         for name in self.names:
             parts = name.split("/")
             if not any(part.startswith((".", "__MACOSX")) for part in parts):
                 yield self.place(name)
 
     def place(self, name: str) -> Place:
-        """Give one member.
-
-        Parameters
-        ----------
-        name
-            Its path in the archive.
-
-        Returns
-        -------
-        Place
-            The member.
-        """
+        """Give the member with a path."""
         return MemberPlace(
             name=posixpath.basename(name), label=f"{self.label}:{name}", bundle=self, path=name
         )
 
     def open(self, name: str) -> BinaryIO:
-        """Open one member.
-
-        Parameters
-        ----------
-        name
-            Its path in the archive.
-
-        Returns
-        -------
-        BinaryIO
-            Its bytes.
-
-        Raises
-        ------
-        InvalidInputError
-            The archive is damaged there.
-        """
+        """Open the member with a path; an archive that is damaged there is refused."""
         with self._refused():
             return self._archive.open(name)
 

@@ -117,18 +117,7 @@ def _check_class(document: Mapping[str, object]) -> None:
 
 
 def is_structure(document: Mapping[str, object]) -> bool:
-    """Say whether a document is a structure itself, rather than a row with one in a column.
-
-    Parameters
-    ----------
-    document
-        A JSON object.
-
-    Returns
-    -------
-    bool
-        Whether it has what a structure has.
-    """
+    """Say whether a document is a structure itself, not a row with one in a column."""
     return "sites" in document or (
         "species" in document and ("frac_coords" in document or "positions" in document)
     )

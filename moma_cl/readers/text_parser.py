@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +16,7 @@ import numpy as np
 
 from moma_cl.core.worker_process import Worker
 from moma_cl.readers import text_parser_worker
+from moma_cl.readers.rows import Limits
 from moma_cl.structures.crystals import Crystal
 from moma_store.errors import InvalidInputError, StorageError
 
@@ -29,29 +29,6 @@ class TextFormat(StrEnum):
 
     CIF = "cif"
     POSCAR = "poscar"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one row may cost.
-
-    Attributes
-    ----------
-    text_bytes
-        Longest line or record of a table, or largest structure file, bytes when uncompressed.
-    document_bytes
-        Longest JSON document of one row, characters; it is read in this process, where its
-        objects take some thirty times as much.
-    parse_seconds
-        Time for parsing one CIF or POSCAR, s.
-    parse_bytes
-        Address space the parser may use beyond what it needs to start, bytes; enforced on Linux.
-    """
-
-    text_bytes: int = 32 << 20
-    document_bytes: int = 16 << 20
-    parse_seconds: float = 10.0
-    parse_bytes: int = 1 << 30
 
 
 class StructureParser:
