@@ -97,5 +97,6 @@ def _database_row(file: InputFile, row: Mapping[str, object]) -> RawRow:
         np.array(row["atomic_numbers"], dtype=np.int64),
         np.array(row["positions"], dtype=np.float64).reshape(-1, 3),
         np.array(row["cell"], dtype=np.float64),
+        np.array(row["periodic"], dtype=np.bool_),
     )
     return RawRow(line=line, given_id=given_id, structure=structure, values=values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import TextIO
 
@@ -140,13 +141,8 @@ def repeated_key(name: str) -> InvalidInputError:
 
 
 def _first_twice(pairs: list[tuple[str, object]]) -> str:
-    """Find the first name that has come before."""
-    seen: set[str] = set()
-    for name, _ in pairs:
-        if name in seen:
-            return name
-        seen.add(name)
-    raise ValueError("all names differ")
+    counts = Counter(name for name, _ in pairs)
+    return next(name for name, count in counts.items() if count > 1)
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from moma_cl.core.worker_process import Answer
 from moma_cl.readers.ase_db import read_batch
-from moma_cl.readers.structure_json import DISORDERED, FULL_OCCUPANCY
+from moma_cl.readers.structure_json import FULL_OCCUPANCY, disordered
 from moma_cl.structures.elements import atomic_number
 from moma_store.errors import InvalidInputError
 
@@ -130,10 +130,7 @@ def _as_reply(structure: Structure) -> dict[str, object]:
     species = []
     for site in structure:
         if len(site.species) != 1 or site.species.num_atoms < FULL_OCCUPANCY:
-            raise InvalidInputError(
-                DISORDERED.format(found=f"a site holds {site.species_string}"),
-                code="invalid-input.disordered",
-            )
+            raise disordered(f"a site holds {site.species_string}")
         # The enumeration member's name, since the symbol of D is H.
         specie = site.specie
         species.append(specie.name if hasattr(specie, "name") else specie.symbol)
