@@ -151,7 +151,7 @@ def _structure(item: Any) -> Any:
         return item.as_dict()
     if _is_ase(item):
         numbers = np.asarray(item.get_atomic_numbers(), dtype=np.int64)
-        return structure_of(numbers, item.get_positions(), np.asarray(item.cell))
+        return structure_of(numbers, item.get_positions(), np.asarray(item.cell), item.pbc)
     return item
 
 

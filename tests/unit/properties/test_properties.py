@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from moma_cl.properties.table import PROPERTIES, canonical_property, known_property, same_or_determines
+from moma_cl.properties.table import (
+    PROPERTIES,
+    canonical_property,
+    known_property,
+    same_or_determines,
+)
 from moma_cl.properties.transforms import Transform
 from moma_cl.properties.units import canonical_unit, convert
 from moma_store.errors import InvalidInputError
