@@ -22,7 +22,8 @@ from moma_cl.learning.normaliser import Normaliser
 from moma_cl.learning.readout import fit_readout
 from moma_cl.learning.training import TrainingSet, predict_graphs, train
 from moma_cl.progress import quiet
-from moma_cl.properties.table import canonical_property, canonical_unit
+from moma_cl.properties.table import canonical_property
+from moma_cl.properties.units import canonical_unit
 from moma_cl.recipe import EmbeddingSettings, ModuleSettings
 from moma_cl.records.records import Module, ModuleKind
 from moma_cl.records.refs import HUB, RefKind

@@ -109,7 +109,8 @@ def add_module(path: Path, name: str, weights: Weights, *, wait: float = 0.0) ->
     InvalidInputError
         If the file, a name, or a structure that it was trained on cannot be used.
     """
-    from moma_cl.properties.table import canonical_property, canonical_unit
+    from moma_cl.properties.table import canonical_property
+    from moma_cl.properties.units import canonical_unit
 
     check_task_name(name)
     unit, known_as = canonical_unit(weights.unit), canonical_property(weights.property)

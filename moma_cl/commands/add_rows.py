@@ -125,7 +125,7 @@ def add_data(
     with Store.open(path, write=not dry_run, wait=wait) as store:
         state = task_state(store, name)
         if reading is not None and reading.unit is not None:
-            from moma_cl.properties.table import convert
+            from moma_cl.properties.units import convert
 
             convert(1.0, reading.unit, state.task.unit)  # refused before anything is read
         from moma_cl.datasets import added_rows  # after what can fail without it

@@ -135,13 +135,14 @@ def _database() -> bytes:
         made = sqlite3.connect(path)
         made.execute(
             "CREATE TABLE systems (id INTEGER PRIMARY KEY, numbers BLOB, positions BLOB, cell "
-            "BLOB, energy REAL, key_value_pairs TEXT)"
+            "BLOB, pbc INTEGER, energy REAL, key_value_pairs TEXT)"
         )
         numbers, positions = np.array([55, 17], "<i4"), np.array([[0, 0, 0], [2.1, 2.1, 2.1]])
         cells = (numbers.tobytes(), positions.tobytes(), np.array(_LATTICE).tobytes())
         for number in range(5):
             made.execute(
-                "INSERT INTO systems VALUES (?, ?, ?, ?, -3.5, '{\"gap\": 1.5}')", (number, *cells)
+                "INSERT INTO systems VALUES (?, ?, ?, ?, 7, -3.5, '{\"gap\": 1.5}')",
+                (number, *cells),
             )
         made.commit()
         made.close()

@@ -14,7 +14,7 @@ from typing import get_args
 
 import pytest
 
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 from moma_cl.records.records import ModuleKind
 from moma_cli import app, output, program, tasks
 from moma_store.store import Store

@@ -8,7 +8,7 @@ import pytest
 
 from moma_cl.commands.predict import SHARED, Earlier, row_key
 from moma_cl.hub import Hub
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import KernelSettings
 from moma_cl.records import champions as records
 from moma_cl.records.records import ModuleKind

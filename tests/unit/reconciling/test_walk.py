@@ -10,7 +10,7 @@ from moma_cl.backbones.parameters import to_vector
 from moma_cl.derivations import composition as composition_derivation
 from moma_cl.hub import Hub
 from moma_cl.progress import quiet
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import EstimateSettings, KernelSettings
 from moma_cl.reconciling.composer import Composer
 from moma_cl.reconciling.task_derivations import training_point
