@@ -23,6 +23,8 @@ from moma_store.records import BlobLink, JsonObject
 from moma_store.transactions import Transaction
 
 if TYPE_CHECKING:
+    import zarr
+
     from moma_store.bases import AnyArray
     from moma_store.blob_reader import Blob
 
@@ -325,6 +327,36 @@ class Store:
         """
         with self.objects.open(link.digest) as reader:
             yield from reader.pieces(name)
+
+    def open_group(self, digest: str) -> zarr.Group:
+        """Open a blob's file with zarr-python, to be read only.
+
+        Every array reads as `blob` gives it, differences from a base included, but zarr verifies
+        no digests. The file stays open until ``group.store.close()``.
+
+        Parameters
+        ----------
+        digest
+            Logical digest of the blob.
+
+        Returns
+        -------
+        zarr.Group
+            The arrays by name; the header is in the attributes. Reading an array raises
+            `IntegrityError` if the base's file is missing.
+
+        Raises
+        ------
+        IntegrityError
+            If the file is missing, or its metadata damaged.
+        FormatError
+            If its differences are in a layout that zarr cannot decode.
+        StorageError
+            If the file cannot be read.
+        """
+        from moma_store import zarr_codec
+
+        return zarr_codec.open_group(self.objects.path(digest), digest)
 
     def blob_path(self, link: BlobLink) -> Path:
         """Give the path of a blob's file, whether or not it is there.
