@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moma_store import catalogue as catalogue_module
-from moma_store import hub_file, migrations
-from moma_store.catalogue import Catalogue
+from moma_store import hub_file, migrations, open_catalogue
 from moma_store.errors import AlreadyExistsError, FormatError
 from moma_store.hub_file import HubFile
+from moma_store.open_catalogue import Catalogue
 from moma_store.records import BlobLink
 from moma_store.store import Store
 from moma_store.verification import verify
@@ -107,7 +106,7 @@ def to_next_format(hub: Path) -> None:
 @pytest.fixture
 def next_format(monkeypatch):
     monkeypatch.setattr(hub_file, "FORMAT", 2)
-    monkeypatch.setattr(catalogue_module, "FORMAT", 2)
+    monkeypatch.setattr(open_catalogue, "FORMAT", 2)
 
 
 @pytest.mark.fault("a hub of an older format")
