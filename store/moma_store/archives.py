@@ -126,8 +126,7 @@ def export(
         If the disk refuses; nothing is left behind.
     """
     target = _free(target)
-    # One snapshot for all, so that no file goes while it is copied.
-    with store.snapshot() as view:
+    with store.snapshot() as view:  # one for all, so that no file goes while it is copied
         content = _whole_content(view)
         chosen = dict(content.refs if refs is None else refs)
         kept = content.reachable(content.roots().union(roots) if refs is None else chosen.values())
