@@ -19,7 +19,8 @@ from moma_store.zarr_codec import DifferenceCodec, register
 from moma_store.zarr_layout import DIFFERENCE_CHUNK
 
 TEXT = "Å, π and ∑".encode()
-EARLIER_HUB = Path(__file__).parents[1] / "data" / "hub-format-1.zip"
+ROOT = next(path for path in Path(__file__).parents if (path / "pyproject.toml").exists())
+EARLIER_HUB = ROOT / "tests" / "data" / "hub-format-1.zip"
 
 
 @pytest.fixture(autouse=True)
@@ -222,7 +223,7 @@ def test_an_earlier_layout_of_differences_is_not_shown_as_values(tmp_path):
 
 
 def test_the_package_declares_the_codec_to_zarr():
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     declared = project["project"]["entry-points"]["zarr.codecs"]
     for name, value in declared.items():
         codec = EntryPoint(name, value, "zarr.codecs").load()
