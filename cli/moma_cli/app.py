@@ -9,11 +9,21 @@ from typing import Annotated
 
 import typer
 
-from moma_cli import data, demo, hubs, keeping, looking, predict, running, tasks, upkeep
+from moma_cli import add_rows, automation, demo, init, maintenance, predict, tasks, update, views
 from moma_cli.failures import report
 from moma_cli.program import Debug, Hub, Json, Quiet, Run, Verbose, app
 
-COMMAND_MODULES = (hubs, tasks, data, predict, looking, upkeep, keeping, demo, running)
+COMMAND_MODULES = (
+    init,
+    tasks,
+    add_rows,
+    predict,
+    views,
+    update,
+    maintenance,
+    demo,
+    automation,
+)
 """Importing them is what declares the commands."""
 
 

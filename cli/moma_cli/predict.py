@@ -12,16 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moma_cli.answers import (
-    SUFFIXES,
-    WRITERS,
-    FormatChoice,
-    document,
-    fields,
-    require_parquet,
-    write_parquet,
-)
-from moma_cli.arriving import counted
 from moma_cli.output import Answer, Problem
 from moma_cli.parameters import (
     IdColumn,
@@ -30,8 +20,18 @@ from moma_cli.parameters import (
     TaskName,
     reading_of,
 )
+from moma_cli.prediction_formats import (
+    SUFFIXES,
+    WRITERS,
+    FormatChoice,
+    document,
+    fields,
+    require_parquet,
+    write_parquet,
+)
 from moma_cli.program import Run, command
-from moma_cli.resuming import RESUMABLE, begun, published
+from moma_cli.resume import RESUMABLE, begun, published
+from moma_cli.rows_output import counted
 
 if TYPE_CHECKING:
     from moma_cl.commands.predict import Earlier

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from moma_cli.arriving import counted, dry_run_answer, rows_answer, split
 from moma_cli.output import Answer
 from moma_cli.parameters import (
     IdColumn,
@@ -24,6 +23,7 @@ from moma_cli.parameters import (
     reading_of,
 )
 from moma_cli.program import Run, command
+from moma_cli.rows_output import counted, dry_run_answer, rows_answer, split
 
 # Spelled out, so that help need not import the library; a test compares them with its enums.
 TransformChoice = Literal["none", "log10", "log"]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moma_cli.arriving import counted
 from moma_cli.output import Answer, Problem
 from moma_cli.parameters import Wait
 from moma_cli.program import Run, command
+from moma_cli.rows_output import counted
 
 if TYPE_CHECKING:
     from moma_cl.commands.maintenance import Pinned

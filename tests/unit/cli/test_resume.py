@@ -8,8 +8,8 @@ import pytest
 
 from moma_cl.commands.predict import row_key
 from moma_cl.commands.predictions import PredictedRow
-from moma_cli.answers import EXPLAINED, FIELDS, WRITERS, fields
-from moma_cli.resuming import begun, published, unfinished
+from moma_cli.prediction_formats import EXPLAINED, FIELDS, WRITERS, fields
+from moma_cli.resume import begun, published, unfinished
 from moma_store.errors import InvalidInputError
 
 
@@ -140,7 +140,7 @@ def test_json_and_csv_say_the_same():
 
 def test_parquet_holds_numbers_as_numbers(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
-    from moma_cli.answers import write_parquet
+    from moma_cli.prediction_formats import write_parquet
 
     write_parquet([row(1), row(2)], tmp_path / "out.parquet", explain=True)
     table = parquet.read_table(tmp_path / "out.parquet")

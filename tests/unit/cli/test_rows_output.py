@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from moma_cl.reconciling.pass_actions import FIRST_PREDICTOR, Done
-from moma_cli import arriving
+from moma_cli import rows_output
 
 TASK = SimpleNamespace(
     name="gap", composition=(), backbone_weight=None, method=None, module=None, unit="eV"
@@ -25,15 +25,15 @@ def done(action, text, seconds=2.0, task="gap"):
     ],
 )
 def test_what_became_of_the_predictor_is_said(action, text, told):
-    lines = arriving._standing(TASK, [done("composed", "", 1.0), done(action, text)])
+    lines = rows_output._standing(TASK, [done("composed", "", 1.0), done(action, text)])
     assert [line for line in lines if line.startswith(told)]
     assert len([line for line in lines if "computing" in line or "promoted" in line]) == 1
-    other = arriving._standing(TASK, [done(action, text, task="another")])
+    other = rows_output._standing(TASK, [done(action, text, task="another")])
     assert other == ["composition: -"]
 
 
 def test_a_structure_that_comes_twice_is_told():
     twin = SimpleNamespace(id="b:2", fold="train", twin="a:2", twin_fold="train")
     checks = SimpleNamespace(n_twins=0, twins=(), n_repeats=1, repeats=(twin,), doubts=())
-    (line,) = arriving._checked(checks, "eV")
+    (line,) = rows_output._checked(checks, "eV")
     assert line.startswith("1 row with the structure of an earlier row, first b:2 (of a:2)")

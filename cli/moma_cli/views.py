@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from moma_cli.arriving import composed_of
 from moma_cli.output import Answer, Table, figure, jsonable, outline
 from moma_cli.program import Run, command
+from moma_cli.rows_output import composed_of
 
 _SHOWN_DIGITS = 12  # of a digest, which is far beyond what one hub needs
 

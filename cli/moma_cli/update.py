@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from moma_cl.reconciling.pass_actions import Done, PassAction
-from moma_cli.arriving import counted, failed, noticed
 from moma_cli.output import Answer, Table
 from moma_cli.parameters import NoUpdate, Settle, TaskName, Wait, read_settings
 from moma_cli.program import Run, command
+from moma_cli.rows_output import counted, failed, noticed
 
 if TYPE_CHECKING:
     from moma_cl.reconciling.plan import Step

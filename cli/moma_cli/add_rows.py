@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from moma_cli.arriving import counted, dry_run_answer, rows_answer, split
 from moma_cli.output import Answer
 from moma_cli.parameters import (
     IdColumn,
@@ -20,6 +19,7 @@ from moma_cli.parameters import (
     reading_of,
 )
 from moma_cli.program import Run, command
+from moma_cli.rows_output import counted, dry_run_answer, rows_answer, split
 
 
 @command("add-data", example="moma-cl add-data bulk_modulus new-rows.jsonl")
