@@ -1,19 +1,18 @@
-"""``update``, ``plan``, ``set-recipe`` and ``rollback``: keeping every prediction current."""
+"""``update`` and ``plan``: one pass, and what it would compute."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from moma_cl.reconciling.pass_actions import Done, PassAction
-from moma_cli.output import Answer, Table
-from moma_cli.parameters import NoUpdate, Settle, TaskName, Wait, read_settings
+from moma_cli.output import Output, Table, counted
+from moma_cli.parameters import Settle, Wait
 from moma_cli.program import Run, command
-from moma_cli.rows_output import counted, failed, noticed
+from moma_cli.rows_output import failed, noticed
 
 if TYPE_CHECKING:
     from moma_cl.reconciling.plan import Step
@@ -23,6 +22,20 @@ _SHOWN = 3  # postponed derivations that are named
 Only = Annotated[
     list[str] | None,
     typer.Option("--tasks", metavar="NAMES", help="Only these, separated by commas."),
+]
+MaxSeconds = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS", min=0, help="Start nothing that is likely to end later than that."
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Of the Dask scheduler; by default one is started."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes of a Dask cluster started here; one per core."),
 ]
 
 
@@ -38,29 +51,18 @@ def update(
     run: Run,
     *,
     only: Only = None,
-    max_seconds: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS", min=0, help="Start nothing that is likely to end later than that."
-        ),
-    ] = None,
+    max_seconds: MaxSeconds = None,
     retry: Annotated[
         bool, typer.Option("--retry", help="Also try again what failed before.")
     ] = False,
     executor: Annotated[
         ExecutorChoice, typer.Option(help="Compute here one by one, or on a Dask cluster.")
     ] = ExecutorChoice.IN_PROCESS,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Of the Dask scheduler; by default one is started."),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes of a Dask cluster started here; one per core."),
-    ] = None,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
     settle: Settle = 2.0,
     wait: Wait = 0.0,
-) -> Answer:
+) -> Output:
     """Add what the inbox holds, compute what is stale, and exit.
 
     Silent on success, for cron. Exits 1 if a task failed, 5 if another process is writing.
@@ -78,14 +80,7 @@ def update(
             executor=settings,
             settle=settle,
         )
-    failures = failed(done)
-    notes = [f"{entry.task}: {entry.action} {entry.kind}, {entry.text}" for entry in done]
-    return Answer(
-        data=done,
-        notes=(notes or ["nothing is stale"]) if run.verbose else _postponed(done),
-        errors=[*failures, *noticed(done)],
-        exit_code=int(bool(failures)),
-    )
+    return _pass_output(done, verbose=run.verbose)
 
 
 @command("plan", example="moma-cl plan --tasks bulk_modulus")
@@ -94,94 +89,56 @@ def plan(
     only: Only = None,
     *,
     dot: Annotated[bool, typer.Option("--dot", help="Draw it, in Graphviz's language.")] = False,
-) -> Answer:
+) -> Output:
     """Say what an update would compute, and why.
 
-    The cost is what the like of it took lately.
+    A step is expected to cost what earlier steps of its kind took.
     """
     if dot:
-        drawn = run.hub.plan_graph(tasks=_names(only))
-        return Answer(data=drawn, text=[drawn])
+        graph = run.hub.plan_graph(tasks=_names(only))
+        return Output(data=graph, text=[graph])
     steps = run.hub.plan(tasks=_names(only))
-    return Answer(data=steps, text=[_planned(steps)] if steps else [], notes=_in_all(steps))
+    return Output(data=steps, text=[plan_table(steps)] if steps else [], notes=_cost_notes(steps))
 
 
-@command("set-recipe", example="moma-cl set-recipe bulk_modulus recipe.toml --dry-run")
-def set_recipe(
-    run: Run,
-    name: TaskName,
-    file: Annotated[
-        Path | None,
-        typer.Argument(metavar="[FILE]", help="Settings that change, as TOML or JSON."),
-    ] = None,
-    *,
-    default: Annotated[
-        bool, typer.Option("--default", help="Take the recipe that new tasks start with.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be computed again.")
-    ] = False,
-    no_update: NoUpdate = False,
-    wait: Wait = 0.0,
-) -> Answer:
-    """Change the recipe that is pinned to a task.
-
-    What depends on it is then computed again.
-    """
-    if default == (file is not None):
-        raise typer.BadParameter("give either a file or --default", param_hint="FILE")
-    with run.progress() as progress:
-        found = run.waiting(wait, progress).set_recipe(
-            name,
-            None if file is None else read_settings(file),
-            dry_run=dry_run,
-            compose=not no_update,
-        )
-    changes = [
-        f"{setting}: {_value(before)} -> {_value(after)}"
-        for setting, (before, after) in found.changes.items()
-    ]
-    stale = [_planned(found.steps)] if found.changes and found.steps else []
-    failures = failed(found.done)
-    return Answer(
-        data=found,
-        text=[*changes, *(stale if dry_run or no_update else [])],
-        notes=[] if found.changes else [f"{name} has these settings already"],
-        errors=failures,
+def _pass_output(done: Sequence[Done], *, verbose: bool) -> Output:
+    failures = failed(done)
+    notes = [f"{entry.task}: {entry.action} {entry.kind}, {entry.text}" for entry in done]
+    return Output(
+        data=done,
+        notes=(notes or ["nothing is stale"]) if verbose else _postponed(done),
+        errors=[*failures, *noticed(done)],
         exit_code=int(bool(failures)),
     )
 
 
-def _value(value: Any) -> str:
-    return "unset" if value is None else str(value)
-
-
 def _postponed(done: Sequence[Done]) -> list[str]:
-    """Say what there was no time for."""
-    left = [f"{d.task}: {d.kind}" for d in done if d.action == PassAction.POSTPONED]
-    if not left:
+    """Name the derivations that there was no time for."""
+    names = [f"{d.task}: {d.kind}" for d in done if d.action == PassAction.POSTPONED]
+    if not names:
         return []
-    more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
-    return [f"no time for {counted(len(left), 'derivation')}: {', '.join(left[:_SHOWN])}{more}"]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return [f"no time for {counted(len(names), 'derivation')}: {', '.join(names[:_SHOWN])}{more}"]
 
 
-def _in_all(steps: Sequence[Step]) -> list[str]:
+def _cost_notes(steps: Sequence[Step]) -> list[str]:
     """Say what a plan costs, or that there is nothing to do."""
     from moma_cl.reconciling.reasons import StepStatus
 
-    left = {StepStatus.NOT_WORTH_IT, StepStatus.SET_ASIDE}
-    to_do = [step for step in steps if step.status not in left]
-    if not to_do:
+    skipped = {StepStatus.NOT_WORTH_IT, StepStatus.SET_ASIDE}
+    stale = [step for step in steps if step.status not in skipped]
+    if not stale:
         return ["nothing is stale"]
-    known = [step.seconds for step in to_do if step.seconds is not None]
-    if not known:
+    costs = [step.seconds for step in stale if step.seconds is not None]
+    if not costs:
         return []
-    unknown = len(to_do) - len(known)
+    unknown = len(stale) - len(costs)
     more = f", and {counted(unknown, 'step')} of unknown cost" if unknown else ""
-    return [f"about {sum(known):.0f} s for what can be foreseen{more}"]
+    return [f"about {sum(costs):.0f} s for what can be foreseen{more}"]
 
 
-def _planned(steps: Sequence[Step]) -> Table:
+def plan_table(steps: Sequence[Step]) -> Table:
+    """Lay out the steps of a plan."""
     return Table(
         columns=("task", "step", "status", "cost", "why"),
         numeric=frozenset({"cost"}),
@@ -198,25 +155,5 @@ def _planned(steps: Sequence[Step]) -> Table:
     )
 
 
-@command("rollback", example="moma-cl rollback bulk_modulus --to 4fe2a91c")
-def rollback(
-    run: Run,
-    name: TaskName,
-    to: Annotated[
-        str | None,
-        typer.Option(metavar="DIGEST", help="An earlier champion; by default the last before."),
-    ] = None,
-    wait: Wait = 0.0,
-) -> Answer:
-    """Let an earlier predictor answer again.
-
-    It stays until something new arrives.
-    """
-    moved = run.waiting(wait).rollback(name, to=to)
-    return Answer(
-        data=moved, text=[f"{name}: {moved.after[:12]} answers, in place of {moved.before[:12]}"]
-    )
-
-
-def _names(given: list[str] | None) -> list[str] | None:
-    return [name for part in given for name in part.split(",") if name] if given else None
+def _names(options: list[str] | None) -> list[str] | None:
+    return [name for text in options for name in text.split(",") if name] if options else None
