@@ -243,17 +243,13 @@ def _added(  # noqa: PLR0917  what was added, and what followed
 
 def _check_name_free(store: Store, name: str) -> None:
     if store.ref(RefKind.TASK.of(name)) is not None:
-        answered = store.ref(RefKind.PREDICTOR.of(name)) is not None
-        more = (
-            f"`moma-cl add-data {name}` adds rows to it; `moma-cl update` goes on with what was "
-            "interrupted"
-        )
-        interrupted = (
-            "its rows are stored but nothing answers yet: `moma-cl update` goes on with it"
-        )
-        raise AlreadyExistsError(
-            f"task {name!r} exists in hub {store.path}; {more if answered else unanswered}"
-        )
+        hint = "its rows are stored but nothing answers yet: `moma-cl update` goes on with it"
+        if store.ref(RefKind.PREDICTOR.of(name)) is not None:
+            hint = (
+                f"`moma-cl add-data {name}` adds rows to it; `moma-cl update` goes on with what "
+                "was interrupted"
+            )
+        raise AlreadyExistsError(f"task {name!r} exists in hub {store.path}; {hint}")
     if store.ref(RefKind.MODULE.of(name)) is not None:
         raise AlreadyExistsError(
             f"a module {name!r} was added to hub {store.path}; choose another name for the task"
