@@ -11,17 +11,9 @@ Progress = Callable[[str, int, int], None]
 
 @contextmanager
 def progress_bar(*, shown: bool) -> Iterator[Progress]:
-    """Show how far long steps are.
+    """Show how far long steps are, if `shown`, and if stderr is a terminal.
 
-    Parameters
-    ----------
-    shown
-        Whether to show anything; where stderr is no terminal, nothing is shown in any case.
-
-    Yields
-    ------
-    Progress
-        To be called with a label, the steps done and the steps planned.
+    Gives the function to be called with a label, the steps done and the steps planned.
     """
     if not (shown and sys.stderr.isatty()):
         yield lambda *_: None

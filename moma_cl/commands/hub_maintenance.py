@@ -70,7 +70,7 @@ class HubMaintenance(HubViews):
         Returns
         -------
         list[Done]
-            What was done; nothing where nothing was stale.
+            The steps of the pass; none where nothing was stale.
 
         Raises
         ------
