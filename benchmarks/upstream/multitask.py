@@ -23,6 +23,7 @@ from benchmarks.upstream.train import GRAPHS, SETTINGS, counting, parts_of
 from moma_cl.backbones.base import Backbone
 from moma_cl.commands import service
 from moma_cl.core.pyg import Batch, Data
+from moma_cl.core.software import software
 from moma_cl.derivations.derived import PENDING_BLOB
 from moma_cl.graphs.batching import GraphCache, graphs_of
 from moma_cl.learning.head import Head
@@ -32,7 +33,7 @@ from moma_cl.progress import quiet
 from moma_cl.properties.table import canonical_property
 from moma_cl.records.records import Module, ModuleKind
 from moma_cl.records.refs import HUB, RefKind
-from moma_cl.workspace.workspace import Workbench, software
+from moma_cl.workspace.workspace import Workbench
 from moma_store.store import Store
 
 NAME = "multitask"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.upstream.rows import Materials, UpstreamRows, upstream_rows
 from benchmarks.upstream.tasks import UpstreamTask
+from moma_cl.core.software import software
 from moma_cl.derivations.derived import PENDING_BLOB
 from moma_cl.graphs.batching import GraphCache, graphs_of
 from moma_cl.learning.embedding import embed
@@ -25,7 +26,7 @@ from moma_cl.properties.table import canonical_property, canonical_unit
 from moma_cl.recipe import EmbeddingSettings, ModuleSettings
 from moma_cl.records.records import Module, ModuleKind
 from moma_cl.records.refs import HUB, RefKind
-from moma_cl.workspace.workspace import Workbench, software
+from moma_cl.workspace.workspace import Workbench
 from moma_store.store import Store
 
 GRAPHS = Path("build/upstream/graphs")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moma_cl.arraytypes import FloatArray
+from moma_cl.core.threads import fixed_threads
 from moma_cl.datasets.folds import FOLD_NAMES
 from moma_cl.datasets.segments import LiveRows
 from moma_cl.learning.normaliser import Normaliser
@@ -23,7 +24,7 @@ from moma_cl.recipe import Recipe
 from moma_cl.records.records import Composition, Predictor, Task
 from moma_cl.records.refs import RefKind
 from moma_cl.structures.fingerprints import known_in
-from moma_cl.workspace.workspace import Workbench, threads
+from moma_cl.workspace.workspace import Workbench
 from moma_store.store import Store
 
 MIN_ROWS = 30  # fewer say nothing of what is usual
@@ -112,7 +113,7 @@ def check_rows(store: Store, name: str) -> RowChecks | None:
         return None
     record = Predictor.from_doc(store.record(digest))
     recipe = Recipe.from_doc(record.settings)
-    with Workbench(store=store, progress=quiet) as bench, threads(recipe.threads):
+    with Workbench(store=store, progress=quiet) as bench, fixed_threads(recipe.threads):
         rows = bench.rows(store.ref(RefKind.DATASET.of(name)) or record.dataset)
         twins, repeats = _twins(rows), _repeats(rows)
         learned = bench.rows(_learned(store, name, record))

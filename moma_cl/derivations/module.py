@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from moma_cl.core.software import software
 from moma_cl.datasets.segments import TRAIN, VALIDATION
 from moma_cl.derivations.derived import PENDING_BLOB, Derived
 from moma_cl.derivations.keys import Derivation
@@ -15,7 +16,7 @@ from moma_cl.learning.training import TrainingSet, predict_graphs, train
 from moma_cl.properties.table import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Module, Task
-from moma_cl.workspace.workspace import Workbench, software
+from moma_cl.workspace.workspace import Workbench
 
 
 def train_module(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from moma_cl.arraytypes import Arrays, FloatArray
 from moma_cl.backbones.base import Backbone
+from moma_cl.core.software import software
 from moma_cl.core.threads import side_by_side
 from moma_cl.datasets.folds import cv_groups
 from moma_cl.datasets.split import Roles, roles_of
@@ -41,7 +42,7 @@ from moma_cl.records.records import (
     Predictor,
     Task,
 )
-from moma_cl.workspace.workspace import Workbench, software
+from moma_cl.workspace.workspace import Workbench
 
 FROM_COMPOSITION = "finetuned from composition"  # of errors by start, beside those by method
 FROM_BACKBONE = "finetuned from backbone"

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moma_cl.arraytypes import Arrays, FloatArray
+from moma_cl.core.software import software
 from moma_cl.predictors.predictor import LoadedPredictor, assembled
 from moma_cl.records.records import Predictor
 from moma_cl.structures.crystals import PackedCrystals
-from moma_cl.workspace.workspace import Workbench, software
+from moma_cl.workspace.workspace import Workbench
 from moma_store.errors import MomaError
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from moma_cl.arraytypes import Arrays, FloatArray, ParameterVector
 from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.parameters import load_vector
 from moma_cl.core.pyg import Data
-from moma_cl.core.threads import side_by_side
+from moma_cl.core.threads import fixed_threads, side_by_side
 from moma_cl.learning.embedding import Embeddings, embed
 from moma_cl.learning.head import Head
 from moma_cl.learning.kernel_head import KernelHead
@@ -29,7 +29,7 @@ from moma_cl.predictors.opinions import Hearing, Panel, Prior
 from moma_cl.properties.table import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Calibration, Composition, Method, ModuleKind, Predictor, Task
-from moma_cl.workspace.workspace import Workbench, threads
+from moma_cl.workspace.workspace import Workbench
 from moma_store.errors import BackboneError
 
 BESIDE = "backbone_"
@@ -177,7 +177,7 @@ class LoadedPredictor:
         Answers
             Values, intervals and distances, in order.
         """
-        with threads(self.recipe.threads):
+        with fixed_threads(self.recipe.threads):
             return self._answer(graphs, level)
 
     def _answer(self, graphs: Sequence[Data], level: float) -> Answers:

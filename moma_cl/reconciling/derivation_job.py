@@ -81,7 +81,7 @@ def ship(store: Store, derivation: Derivation, *, pass_id: str = "") -> Shipment
     Shipment
         The derivation, with the records it reads.
     """
-    from moma_cl.workspace.workspace import software
+    from moma_cl.core.software import software
 
     records: dict[str, JsonObject] = {}
     ahead = [digest for digests in derivation.reads.values() for digest in digests]
@@ -208,7 +208,7 @@ def compute(shipment: Shipment) -> tuple[Derived, float]:
 def _check_here(shipment: Shipment) -> None:
     import platform
 
-    from moma_cl.workspace.workspace import software
+    from moma_cl.core.software import software
 
     if not Path(shipment.objects).is_dir():
         raise ExecutorError(

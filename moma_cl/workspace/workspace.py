@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -15,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from moma_cl.arraytypes import ParameterVector
 from moma_cl.backbones.base import Backbone
@@ -264,49 +260,3 @@ class Workbench:
     ) -> bytes:
         parts = f"{settings}:{self.backbone.graph_version}:{segment}:{torch.get_num_threads()}"
         return hashlib.sha256(encoder_digest + parts.encode()).digest()
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Compute with a fixed number of threads: sums round differently with another.
-
-    Parameters
-    ----------
-    count
-        Threads for torch and for linear algebra.
-
-    Yields
-    ------
-    None
-        While the number holds.
-    """
-    # scipy brings its own BLAS; what is loaded later would not be limited, and round otherwise
-    import scipy.linalg  # noqa: F401
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        with _libraries(len(sys.modules)).limit(limits=count):
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@lru_cache(maxsize=1)
-def _libraries(n_modules: int) -> ThreadpoolController:  # noqa: ARG001  it tells old from new
-    """Find the libraries that use threads, anew whenever something was imported."""
-    return ThreadpoolController()
-
-
-def software() -> Mapping[str, str]:
-    """Say which software makes a result, for its record.
-
-    Returns
-    -------
-    Mapping[str, str]
-        Version by package.
-    """
-    from importlib.metadata import version
-
-    packages = ("moma-cl", "torch", "torch-geometric", "numpy", "scipy", "clarabel")
-    return {package: version(package) for package in packages}
