@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from moma_cl.commands import service
 from moma_cl.commands.predict import predict
-from moma_cl.datasets.split import roles_of
+from moma_cl.datasets.split import split_of
 from moma_cl.predictors.intervals import conformal_quantile
 from moma_cl.predictors.predictor import LoadedPredictor, load_predictor
 from moma_cl.progress import quiet
@@ -117,9 +117,9 @@ def _measure(hub: Path, name: str) -> Measured:
 
 
 def _measured(bench: Workbench, predictor: LoadedPredictor, name: str) -> Measured:
-    residuals = predictor.arrays["held_out_residuals"].astype(np.float64)
-    stored = predictor.arrays.get("held_out_difficulty")
-    difficulty = np.ones(len(residuals)) if stored is None else stored.astype(np.float64)
+    calibrated = predictor.artifact.calibrated
+    residuals, stored = calibrated.residuals, calibrated.residual_difficulty
+    difficulty = np.ones(len(residuals)) if stored is None else stored
     halves = [
         _halved(residuals, scale, np.random.default_rng(turn))
         for turn in range(HALVINGS)
@@ -128,7 +128,7 @@ def _measured(bench: Workbench, predictor: LoadedPredictor, name: str) -> Measur
     varying, constant = np.array(halves[::2]), np.array(halves[1::2])
     rows = bench.rows(predictor.record.dataset)
     grouping = Task.from_doc(bench.store.record(predictor.record.task)).grouping
-    held_out = roles_of(rows, grouping, predictor.recipe.predictor).held_out
+    held_out = split_of(rows, grouping, predictor.recipe.predictor).held_out
     graphs = bench.graphs(rows)
     answers = predictor.answer([graphs[row] for row in held_out], level=LEVEL)
     errors = np.abs(answers.values - rows.targets[held_out])

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from moma_cl.predictors.predictor import LoadedPredictor
     from moma_cl.workspace.workspace import Workbench
     from moma_store.store import Store
 
@@ -181,7 +180,7 @@ def _measured(bench: Workbench, derivation: Derivation) -> Drift:
         unit,
         rows=len(new),
         mae=float(abs(answers - targets).mean()),
-        p_value=chance_of_larger(abs(forward(answers) - forward(targets)), _promised(predictor)),
+        p_value=chance_of_larger(abs(forward(answers) - forward(targets)), predictor.residuals),
     )
 
 
@@ -221,25 +220,16 @@ def chance_of_larger(
     return (1 + int(larger)) / (1 + N_RESAMPLES)
 
 
-def _promised(predictor: LoadedPredictor) -> NDArray[np.float64] | None:
-    """Give the champion's absolute errors on rows it had not seen, normalised."""
-    name = {
-        Calibration.HELD_OUT: "held_out_residuals",
-        Calibration.CROSS_VALIDATION: "cv_residuals",
-    }.get(predictor.record.calibration)
-    return None if name is None else predictor.arrays[name].astype(float)
-
-
 def _new_rows(bench: Workbench, champion: Predictor, now: str) -> NDArray[np.int64]:
     """Find the rows whose structures neither the champion's dataset nor its modules' had."""
     import numpy as np
 
-    from moma_cl.derivations.leakage import behind, seen_by
+    from moma_cl.derivations.leakage import modules_behind, seen_by
     from moma_cl.structures.fingerprints import known_in
 
     rows, task = bench.rows(now), Task.from_doc(bench.store.record(champion.task))
     known = known_in(rows.fingerprints, np.sort(bench.rows(champion.dataset).fingerprints))
-    return np.flatnonzero(~known & ~seen_by(bench, behind(bench, champion), task, rows))
+    return np.flatnonzero(~known & ~seen_by(bench, modules_behind(bench, champion), task, rows))
 
 
 def _drift(

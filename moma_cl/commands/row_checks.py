@@ -16,7 +16,7 @@ from moma_cl.core.threads import fixed_threads
 from moma_cl.datasets.folds import FOLD_NAMES
 from moma_cl.datasets.segments import LiveRows
 from moma_cl.learning.normaliser import Normaliser
-from moma_cl.predictors.difficulty import N_NEIGHBOURS, left_out_errors
+from moma_cl.predictors.difficulty import N_NEIGHBOURS, kernel_left_out_errors
 from moma_cl.predictors.domain import Domain, points_of
 from moma_cl.progress import quiet
 from moma_cl.properties.table import Transform
@@ -168,7 +168,8 @@ def _doubts(bench: Workbench, record: Predictor, recipe: Recipe, rows: LiveRows)
     embedded = bench.embeddings(composition.module, vector, rows, recipe.embedding)
     normaliser = Normaliser.fit(rows.targets, Transform(task.transform))
     targets = normaliser.forward(rows.targets)
-    expected = targets - left_out_errors(embedded.astype(np.float64), targets, rows.fingerprints)
+    features = embedded.astype(np.float64)
+    expected = targets - kernel_left_out_errors(features, targets, rows.fingerprints)
     errors = np.abs(targets - expected)
     domain = Domain.fit(points_of(embedded, bench.backbone.feature_dim), N_NEIGHBOURS)
     deviations = errors / _usual(errors, domain)

@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from moma_cl.arraytypes import FloatArray
-from moma_cl.derivations.leakage import behind, seen_by
-from moma_cl.learning.normaliser import Normaliser
-from moma_cl.predictors.predictor import load_predictor
-from moma_cl.properties.table import Transform
+from moma_cl.arraytypes import FloatArray, IntArray
+from moma_cl.derivations.leakage import modules_behind, seen_by
+from moma_cl.predictors.predictor import load_artifact, load_predictor
 from moma_cl.records.records import Calibration, Predictor, Task
 from moma_cl.workspace.workspace import Workbench
 
@@ -47,7 +44,7 @@ def compare(bench: Workbench, champion_digest: str, fitted: Predictor, unit: str
         return {"promoted": True, "because": "there are now rows for another calibration"}
     if champion.dataset != fitted.dataset and fitted.calibration != Calibration.HELD_OUT:
         return {"promoted": True, "because": "its data is newer"}
-    rows, answers = _decided(bench, fitted)
+    rows, answers = _deciding(bench, fitted)
     targets = bench.rows(fitted.dataset).targets[rows]
     before = _champion_answers(bench, champion, champion_digest, fitted, rows)
     fair = ~np.isnan(before)
@@ -73,13 +70,10 @@ def _verdict(before: FloatArray, after: FloatArray, unit: str) -> dict[str, Any]
     }
 
 
-def _decided(bench: Workbench, predictor: Predictor) -> tuple[NDArray[np.int64], FloatArray]:
+def _deciding(bench: Workbench, predictor: Predictor) -> tuple[IntArray, FloatArray]:
     """Give the rows that decided about a predictor and its answers, in the task's unit."""
-    arrays = bench.store.blob(predictor.blob).arrays
-    transform = Transform(Task.from_doc(bench.store.record(predictor.task)).transform)
-    normalised = arrays["decided_answers"].astype(np.float64)
-    answers = Normaliser.from_arrays(arrays, transform).inverse(normalised)
-    return arrays["decided_rows"].astype(np.int64), answers
+    artifact = load_artifact(bench.store, predictor)
+    return artifact.deciding_rows, artifact.normaliser.inverse(artifact.deciding_answers)
 
 
 def _champion_answers(
@@ -87,27 +81,26 @@ def _champion_answers(
     champion: Predictor,
     digest: str,
     fitted: Predictor,
-    rows: NDArray[np.int64],
+    rows: IntArray,
 ) -> FloatArray:
     """Give the champion's answers to these rows of the new predictor's dataset.
 
     NaN stands for a row that it has seen through a module.
     """
     then, now = bench.rows(champion.dataset), bench.rows(fitted.dataset)
-    decided, stored = _decided(bench, champion)
-    known = {
+    stored = {
         (then.ids[row], then.fingerprints[row]): answer
-        for row, answer in zip(decided, stored, strict=True)
+        for row, answer in zip(*_deciding(bench, champion), strict=True)
     }
-    answers = np.array([known.get((now.ids[row], now.fingerprints[row]), np.nan) for row in rows])
+    answers = np.array([stored.get((now.ids[row], now.fingerprints[row]), np.nan) for row in rows])
     task = Task.from_doc(bench.store.record(fitted.task))
-    seen = seen_by(bench, behind(bench, champion), task, now)[rows]
+    seen = seen_by(bench, modules_behind(bench, champion), task, now)[rows]
     new = np.flatnonzero(np.isnan(answers) & ~seen)
     if len(new):
         graphs = bench.graphs(now)
         predictor = load_predictor(bench, digest)
-        asked = [graphs[row] for row in rows[new]]
-        answers[new] = predictor.answer(asked, level=predictor.level).values
+        new_graphs = [graphs[row] for row in rows[new]]
+        answers[new] = predictor.answer(new_graphs, level=predictor.level).values
     return answers
 
 

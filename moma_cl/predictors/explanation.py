@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from moma_cl.arraytypes import IntArray
 from moma_cl.datasets.segments import LiveRows
-from moma_cl.datasets.split import roles_of
+from moma_cl.datasets.split import split_of
 from moma_cl.predictors.predictor import LoadedPredictor
 from moma_cl.records.records import Composition, Task
 from moma_cl.records.ref_history import Past
@@ -144,7 +145,7 @@ def known_slabs(bench: Workbench, predictor: LoadedPredictor) -> NDArray[np.bool
     return with_vacuum(PackedCrystals.pack(bench.crystals(rows, learned.tolist())))
 
 
-def _known(bench: Workbench, predictor: LoadedPredictor) -> tuple[LiveRows, NDArray[np.int64]]:
+def _known(bench: Workbench, predictor: LoadedPredictor) -> tuple[LiveRows, IntArray]:
     """Read a predictor's rows; which of them it knows, in the order of its domain's points.
 
     Rows of the deciding fold that a module had seen did not decide, and it does not know them.
@@ -152,8 +153,8 @@ def _known(bench: Workbench, predictor: LoadedPredictor) -> tuple[LiveRows, NDAr
     record = predictor.record
     rows = bench.rows(record.dataset)
     grouping = Task.from_doc(bench.store.record(record.task)).grouping
-    training = roles_of(rows, grouping, predictor.recipe.predictor).train
-    return rows, np.union1d(training, predictor.arrays["decided_rows"].astype(np.int64))
+    training = split_of(rows, grouping, predictor.recipe.predictor).train
+    return rows, np.union1d(training, predictor.artifact.deciding_rows)
 
 
 def _modules(store: Store, composition: Composition) -> Mapping[str, float]:

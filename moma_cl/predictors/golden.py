@@ -8,14 +8,13 @@ longer that of then, they are asked for again before anything else is.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from moma_cl.arraytypes import Arrays, FloatArray
+from moma_cl.arraytypes import FloatArray
 from moma_cl.core.software import software
+from moma_cl.predictors.artifact import GoldenAnswers, PredictorArtifact
 from moma_cl.predictors.predictor import LoadedPredictor, assembled
 from moma_cl.records.records import Predictor
 from moma_cl.structures.crystals import PackedCrystals
@@ -24,8 +23,6 @@ from moma_store.errors import MomaError
 
 logger = logging.getLogger(__name__)
 
-
-PREFIX = "golden_"
 N_STRUCTURES = 4
 TOLERANCE = 1e-5  # of the largest answer of its kind; what batches and cells make a difference of
 USELESS = 1e-2  # beyond it the errors and intervals that were measured are those of another model
@@ -64,9 +61,9 @@ class GoldenCheck:
         return ", ".join(f"{name} {then} then, {now} now" for name, then, now in self.changed)
 
 
-def golden_arrays(
-    bench: Workbench, record: Predictor, arrays: Mapping[str, NDArray[np.generic]]
-) -> Arrays:
+def golden_answers(
+    bench: Workbench, record: Predictor, artifact: PredictorArtifact
+) -> GoldenAnswers:
     """Answer for a few rows of a predictor's dataset.
 
     Parameters
@@ -75,20 +72,19 @@ def golden_arrays(
         Reads the hub.
     record
         The predictor, which needs no blob yet.
-    arrays
-        All other arrays of its blob.
+    artifact
+        What the blob will hold, but for golden answers.
 
     Returns
     -------
-    Arrays
-        The structures, and values, ends of intervals and distances.
+    GoldenAnswers
+        The structures and the answers.
     """
     rows = bench.rows(record.dataset)
     chosen = np.unique(np.linspace(0, len(rows.ids) - 1, N_STRUCTURES).round().astype(np.int64))
     crystals = PackedCrystals.pack(bench.crystals(rows, chosen))
-    predictor = assembled(bench, record, dict(arrays))
-    stored = {PREFIX + name: array for name, array in crystals.to_arrays().items()}
-    return {**stored, f"{PREFIX}answers": _answers(bench, predictor, crystals)}
+    answers = _answers(bench, assembled(bench, record, artifact), crystals)
+    return GoldenAnswers(crystals=crystals, answers=answers)
 
 
 def golden_check(bench: Workbench, predictor: LoadedPredictor) -> GoldenCheck:
@@ -112,13 +108,11 @@ def golden_check(bench: Workbench, predictor: LoadedPredictor) -> GoldenCheck:
         for name, version in present.items()
         if made_by.get(name) != version
     )
-    then = predictor.arrays.get(f"{PREFIX}answers")
-    if then is None or not changed:
-        return GoldenCheck(deviation=None if then is None else 0.0, changed=changed)
-    names = ("lattices", "atomic_numbers", "frac_coords", "offsets")
-    crystals = PackedCrystals.from_arrays({n: predictor.arrays[PREFIX + n] for n in names})
-    now = _answers(bench, predictor, crystals)
-    return GoldenCheck(deviation=_deviation(then.astype(np.float64), now), changed=changed)
+    golden = predictor.artifact.golden
+    if golden is None or not changed:
+        return GoldenCheck(deviation=None if golden is None else 0.0, changed=changed)
+    now = _answers(bench, predictor, golden.crystals)
+    return GoldenCheck(deviation=_deviation(golden.answers, now), changed=changed)
 
 
 def require_golden(bench: Workbench, predictor: LoadedPredictor, digest: str) -> None:

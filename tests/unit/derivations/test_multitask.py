@@ -9,8 +9,9 @@ from moma_cl.commands import service
 from moma_cl.commands.predict import predict
 from moma_cl.commands.set_recipe import set_recipe
 from moma_cl.datasets.segments import TRAIN, VALIDATION
-from moma_cl.derivations import leakage
+from moma_cl.derivations import finetuned_learners, leakage
 from moma_cl.derivations import predictor as fitted_predictor
+from moma_cl.derivations.finetuning_starts import FROM_BACKBONE, FROM_MULTITASK
 from moma_cl.predictors.predictor import load_predictor
 from moma_cl.progress import quiet
 from moma_cl.recipe import PredictorSettings
@@ -63,15 +64,15 @@ def test_it_is_fine_tuned_in_place_of_the_backbone_and_composed_by_nobody(
     hub, write_rows, made_up, monkeypatch
 ):
     starts = []
-    tuned = fitted_predictor._finetuned_answers
+    trained = finetuned_learners._trained_learner
 
-    def noted(material, start):
+    def noted(data, start):
         starts.append(start)
-        targets = material.targets[material.roles.validation]
-        answers = tuned(material, start)
-        return replace(answers, validation=targets + (0.0 if len(starts) == 2 else 5.0))
+        targets = data.targets[data.split.validation]
+        learner = trained(data, start)
+        return replace(learner, validation=targets + (0.0 if len(starts) == 2 else 5.0))
 
-    monkeypatch.setattr(fitted_predictor, "_finetuned_answers", noted)
+    monkeypatch.setattr(finetuned_learners, "_trained_learner", noted)
     fitted = _add(hub, write_rows(made_up(200)), "modulus")
     with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
         multitask = store.ref("modules/multitask")
@@ -82,8 +83,8 @@ def test_it_is_fine_tuned_in_place_of_the_backbone_and_composed_by_nobody(
         arrays = store.blob(fitted.blob).arrays
     assert fitted.multitask == multitask
     assert record_link(multitask) not in composition["modules"]
-    assert fitted_predictor.FROM_MULTITASK in fitted.held_out_maes
-    assert fitted_predictor.FROM_BACKBONE not in fitted.held_out_maes
+    assert FROM_MULTITASK in fitted.held_out_maes
+    assert FROM_BACKBONE not in fitted.held_out_maes
     assert {name for name in arrays if name.endswith("parameters")} == {"parameters"}
     residuals = np.abs(
         predictor.normaliser.forward(answers.values) - predictor.normaliser.forward(rows.targets)
@@ -100,7 +101,7 @@ def test_an_older_recipe_and_adapters_start_from_the_backbone(
     module = ModuleKind.ADAPTER if stands == "adapter" else ModuleKind.NONE
     fitted = _add(hub, write_rows(made_up(200)), "modulus", recipe=recipe, module=module)
     assert fitted.multitask is None
-    assert fitted_predictor.FROM_BACKBONE in fitted.held_out_maes or stands == "adapter"
+    assert FROM_BACKBONE in fitted.held_out_maes or stands == "adapter"
 
 
 @pytest.mark.parametrize(("least", "used"), [(5, True), (50, False)])
@@ -111,9 +112,9 @@ def test_what_it_has_seen_of_the_property_does_not_judge(
     judged = []
     monkeypatch.setattr(
         fitted_predictor,
-        "_fit_on_folds",
-        lambda material, *arguments, _fit=fitted_predictor._fit_on_folds, **named: (
-            judged.append(material) or _fit(material, *arguments, **named)
+        "join_learners",
+        lambda data, *, finetune, _join=fitted_predictor.join_learners: (
+            judged.append(data) or _join(data, finetune=finetune)
         ),
     )
     fitted = _add(hub, write_rows(made_up(200)), "gap")
@@ -122,9 +123,9 @@ def test_what_it_has_seen_of_the_property_does_not_judge(
         prints = store.blob(Module.from_doc(store.record(digest)).blob).arrays["fingerprints"]
         rows = bench.rows(fitted.dataset)
         composition = Composition.from_doc(store.record(fitted.composition))
-    material = judged[-1]
+    data = judged[-1]
     known = set(prints.tolist())
-    judges = np.concatenate([material.roles.validation, material.roles.held_out])
+    judges = np.concatenate([data.split.validation, data.split.held_out])
     assert not composition.modules or digest not in composition.modules
     assert (fitted.multitask == digest) == used
     assert known.isdisjoint(rows.fingerprints[judges].tolist()) == used
