@@ -22,9 +22,9 @@ from safetensors.numpy import save_file
 from benchmarks.paper.tasks import DATA, TASKS, PaperTask
 from benchmarks.upstream import multitask
 from moma_cl.backbones.parameters import ParameterManifest
-from moma_cl.commands import service
 from moma_cl.commands.add_module import Weights, add_module
 from moma_cl.derivations.keys import Derivation, DerivationKind
+from moma_cl.hub import Hub
 from moma_cl.progress import quiet
 from moma_cl.recipe import EstimateSettings, Recipe
 from moma_cl.reconciling.composer import Composer
@@ -70,7 +70,7 @@ def _rows_arrive(place: Path, steps: Path, mixes: list[Path], everything: float)
     before = compositions(steps)
     at_once = _hub(place / "one", mixes, only=(GROWING,))
     for hub in (steps, at_once):
-        service.add_data(hub, GROWING, [_part(place, last=True)], compose=False)
+        Hub(hub).add_data(GROWING, [_part(place, last=True)], compose=False)
     arrival, scratch = compose(steps), compose(at_once)
     after = compositions(steps)
     ref = RefKind.COMPOSITION.of(GROWING)
@@ -90,14 +90,18 @@ def _rows_arrive(place: Path, steps: Path, mixes: list[Path], everything: float)
 def _hub(path: Path, mixes: list[Path], *, only: Collection[str] | None = None) -> Path:
     # module zero is one of the candidates
     settings = EstimateSettings(max_candidates=N_MODULES + 2)
-    service.init(path, recipe=replace(Recipe(), estimate=settings))
+    Hub(path).init(recipe=replace(Recipe(), estimate=settings))
     for task in ALL:
         if only is None or task.name in only:
             source = _source(path.parent, task)
-            service.add_task(
-                path, task.name, [source], target=task.target, unit=task.unit,
-                module=ModuleKind.FULL, compose=False,
-            )  # fmt: skip
+            Hub(path).add_task(
+                task.name,
+                [source],
+                target=task.target,
+                unit=task.unit,
+                module=ModuleKind.FULL,
+                compose=False,
+            )
     bring(path, mixes)
     return path
 
@@ -145,7 +149,7 @@ def mixed_modules(place: Path, n_modules: int, *, seed: int, noise: float = 0.0)
         Files of the mixes.
     """
     place.mkdir()
-    service.init(place / "hub", recipe=Recipe())
+    Hub(place / "hub").init(recipe=Recipe())
     with (
         Store.open(place / "hub") as store,
         Workbench(store=store, progress=quiet) as bench,

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from moma_cl.commands import service
+from moma_cl.hub import Hub
 from moma_cl.views import tasks
 from moma_store.records import digest
 from moma_store.store import Store
@@ -29,7 +29,7 @@ def run() -> list[dict[str, Any]]:
     """Add three tasks and a fourth; compare what was there before."""
     with tempfile.TemporaryDirectory() as folder:
         hub = Path(folder) / "hub"
-        service.init(hub)
+        Hub(hub).init()
         rows = [_added(hub, name, *source) for name, source in TASKS.items()]
         before = _contents(hub)
         rows.append(_added(hub, FOURTH[0], *FOURTH[1]))
@@ -65,7 +65,7 @@ def run() -> list[dict[str, Any]]:
 def _added(hub: Path, name: str, file: str, target: str, unit: str) -> dict[str, Any]:
     start = time.perf_counter()
     source = DATA / f"{file}.jsonl.gz"
-    service.add_task(hub, name, [source], target=target, unit=unit, fold_column="fold_0")
+    Hub(hub).add_task(name, [source], target=target, unit=unit, fold_column="fold_0")
     return {
         "name": f"add-task {name}, everything included",
         "ours": time.perf_counter() - start,

@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.commands import service
-from moma_cl.commands.predict import predict
 from moma_cl.datasets.split import split_of
+from moma_cl.hub import Hub
 from moma_cl.predictors.intervals import conformal_quantile
 from moma_cl.predictors.predictor import LoadedPredictor, load_predictor
 from moma_cl.progress import quiet
@@ -97,9 +96,8 @@ def _rows(hubs: Mapping[tuple[str, int], Path], which: str) -> list[dict[str, An
 
 def _make(hub: Path, name: str, split: int) -> None:
     target, unit = PAPER[name]
-    service.init(hub, starter=False)
-    service.add_task(
-        hub,
+    Hub(hub).init(starter=False)
+    Hub(hub).add_task(
         name,
         [DATA / "paper" / f"{name}.jsonl.gz"],
         target=target,
@@ -163,7 +161,9 @@ def _halved(
 
 
 def _strangers(hub: Path) -> dict[str, Any]:
-    rows = list(predict(hub, LAYERED, [DATA / "upstream" / "castelli_perovskites.jsonl.gz"]))
+    rows = list(
+        Hub(hub).iter_predictions(LAYERED, [DATA / "upstream" / "castelli_perovskites.jsonl.gz"])
+    )
     answered = [row for row in rows if row.status == "ok"]
     share = float(np.mean([row.applicability != "inside" for row in answered]))
     name = f"{len(answered)} perovskites called outside or edge by 2D formation energy"

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from moma_cl.commands import service
+from moma_cl.hub import Hub
 from moma_cl.recipe import KernelSettings, ModuleSettings, Recipe, TrainingSettings
 
 N_TASKS = 20
@@ -132,12 +132,12 @@ def _hub(folder: Path) -> Path:
         kernel=KernelSettings(ridges=(1e-2,)),
     )
     hub = folder / "hub"
-    service.init(hub, backbone="cgcnn", recipe=recipe)
+    Hub(hub).init(backbone="cgcnn", recipe=recipe)
     for number in range(N_TASKS):
         path = folder / f"{number}.jsonl"
         path.write_text("".join(json.dumps(_rocksalt(i, number)) + "\n" for i in range(N_ROWS)))
-        service.add_task(hub, f"task-{number}", [path], target="y", unit="1", compose=False)
-    service.update(hub)
+        Hub(hub).add_task(f"task-{number}", [path], target="y", unit="1", compose=False)
+    Hub(hub).update()
     return hub
 
 

@@ -18,14 +18,14 @@ from typing import Any
 
 from benchmarks.arrivals import Composing, bring, mixed_modules
 from benchmarks.paper.tasks import TASKS, PaperTask
-from moma_cl.commands import service
-from moma_cl.commands.set_recipe import set_recipe
 from moma_cl.derivations.derive import derive
+from moma_cl.hub import Hub
 from moma_cl.progress import quiet
-from moma_cl.reconciling import walk
 from moma_cl.reconciling.executors import ExecutorKind, ExecutorSettings, open_executor
+from moma_cl.reconciling.task_derivations import predictor_derivation
 from moma_cl.records.records import Composition, Method, ModuleKind, Predictor
 from moma_cl.records.refs import RefKind
+from moma_cl.records.tasks import task_state
 from moma_cl.workspace.workspace import Workbench
 from moma_store.store import Store
 
@@ -53,7 +53,7 @@ def run() -> list[Row]:
 
 
 def _arrives(hub: Path, task: PaperTask, mixes: list[Path], executor: ExecutorSettings) -> Row:
-    service.init(hub)
+    Hub(hub).init()
     bring(hub, mixes)
     _add(hub, task, _first_rows(hub.parent, task))
     start, processor = time.perf_counter(), time.process_time()
@@ -82,10 +82,15 @@ def _first_rows(place: Path, task: PaperTask) -> Path:
 
 
 def _add(hub: Path, task: PaperTask, source: Path) -> None:
-    service.add_task(
-        hub, task.name, [source], target=task.target, unit=task.unit, module=ModuleKind.FULL,
-        fold_column="fold_0", compose=False,
-    )  # fmt: skip
+    Hub(hub).add_task(
+        task.name,
+        [source],
+        target=task.target,
+        unit=task.unit,
+        module=ModuleKind.FULL,
+        fold_column="fold_0",
+        compose=False,
+    )
 
 
 def _composition(store: Store, task: str) -> Composition:
@@ -117,7 +122,7 @@ def compare(task: PaperTask, hub: Path) -> Row:
     with Store.open(hub) as store:
         n_modules = len(store.refs(RefKind.MODULE.prefix))
     every = {"estimate": {"max_candidates": n_modules + 1}}
-    set_recipe(hub, task.name, every, compose=False)
+    Hub(hub).set_recipe(task.name, every, compose=False)
     without = _fitted(hub, task)
     ratio = screened["held_out"] / without["held_out"]
     return {
@@ -139,8 +144,8 @@ def _fitted(hub: Path, task: PaperTask) -> dict[str, float]:
         Composing(store=store, progress=quiet).run()
         composed = time.process_time() - start
         composition = _composition(store, task.name)
-        fit = walk._predictor(
-            walk.task_state(store, task.name),
+        fit = predictor_derivation(
+            task_state(store, task.name),
             str(store.ref(RefKind.COMPOSITION.of(task.name))),
             [Method.KERNEL],
         )
@@ -166,7 +171,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         hub = place / "hub"
-        service.init(hub)
+        Hub(hub).init()
         bring(hub, mixed_modules(place / "mixes", given.modules, seed=0, noise=NOISE))
         for task in (task for task in TASKS if task.name in given.tasks.split(",")):
             line = json.dumps(compare(task, hub))

@@ -16,8 +16,8 @@ import numpy as np
 import safetensors.numpy
 
 from moma_cl.backbones.parameters import ParameterManifest
-from moma_cl.commands import service
-from moma_cl.records.records import Hub, Module, ModuleKind, Predictor
+from moma_cl.hub import Hub
+from moma_cl.records.records import HubRecord, Module, ModuleKind, Predictor
 from moma_store.store import Store
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "paper"
@@ -27,7 +27,7 @@ def run() -> list[dict[str, Any]]:
     """Add the tasks and read what came out."""
     with tempfile.TemporaryDirectory() as folder:
         hub = Path(folder) / "hub"
-        service.init(hub)
+        Hub(hub).init()
         return [*_first_answer(hub, Path(folder)), *_formation_energy(hub, Path(folder))]
 
 
@@ -36,8 +36,7 @@ def _first_answer(hub: Path, folder: Path) -> list[dict[str, Any]]:
     with gzip.open(DATA / "mp_phonons.jsonl.gz", "rt") as stream:
         rows.write_text("".join(next(stream) for _ in range(900)))
     start = time.perf_counter()
-    service.add_task(
-        hub,
+    Hub(hub).add_task(
         "phonons",
         [rows],
         target="log_last_phdos_peak",
@@ -46,9 +45,9 @@ def _first_answer(hub: Path, folder: Path) -> list[dict[str, Any]]:
         compose=False,
     )
     first = time.perf_counter() - start
-    service.update(hub)
+    Hub(hub).update()
     everything = time.perf_counter() - start
-    service.remove_task(hub, "phonons")
+    Hub(hub).remove_task("phonons")
     return [
         _row("first answer after add-task of 900 rows", first, "s", 45.0),
         _row("the same, fine-tuned predictor included", everything, "s", None),
@@ -56,8 +55,7 @@ def _first_answer(hub: Path, folder: Path) -> list[dict[str, Any]]:
 
 
 def _formation_energy(hub: Path, folder: Path) -> list[dict[str, Any]]:
-    service.add_task(
-        hub,
+    Hub(hub).add_task(
         "formation_energy_2d",
         [DATA / "jarvis_2d_eform.jsonl.gz"],
         target="formation_energy",
@@ -68,7 +66,9 @@ def _formation_energy(hub: Path, folder: Path) -> list[dict[str, Any]]:
         refs = store.refs()
         predictor = Predictor.from_doc(store.record(refs["fitted/formation_energy_2d"]))
         module = Module.from_doc(store.record(refs["modules/formation_energy_2d"]))
-        manifest = ParameterManifest.from_json(Hub.from_doc(store.record(refs["hub"])).manifest)
+        manifest = ParameterManifest.from_json(
+            HubRecord.from_doc(store.record(refs["hub"])).manifest
+        )
         vector = store.blob(module.blob).arrays["parameters"]
     errors = predictor.held_out_maes
     bars = {"kernel": 0.080, "finetuned": 0.090, "mean": None}

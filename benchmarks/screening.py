@@ -27,9 +27,8 @@ import torch
 
 from benchmarks.chgnet_speed import DATA, _peak, _pymatgen, _resident
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
-from moma_cl.commands import service
-from moma_cl.commands.predict import predict
 from moma_cl.graphs import prefetch
+from moma_cl.hub import Hub
 from moma_cl.predictors import predictor
 from moma_cl.records.records import ModuleKind
 
@@ -46,9 +45,8 @@ def run() -> list[dict[str, Any]]:
     warnings.filterwarnings("ignore", module="pymatgen")
     with tempfile.TemporaryDirectory() as folder:
         hub = Path(folder) / "hub"
-        service.init(hub)
-        service.add_task(
-            hub,
+        Hub(hub).init()
+        Hub(hub).add_task(
             SOURCE,
             [DATA / "paper" / f"{SOURCE}.jsonl.gz"],
             target="log_last_phdos_peak",
@@ -104,7 +102,7 @@ def _screening(hub: Path, file: Path) -> list[dict[str, Any]]:
 def _screened(hub: Path, file: Path) -> int:
     with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123  no file
         count = 0
-        for row in predict(hub, SOURCE, [file]):
+        for row in Hub(hub).iter_predictions(SOURCE, [file]):
             nowhere.write(json.dumps([row.id, row.value, row.lower, row.upper]) + "\n")
             count += row.status == "ok"
     return count

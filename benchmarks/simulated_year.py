@@ -29,10 +29,11 @@ from typing import Any
 
 import numpy as np
 
-from moma_cl.commands import service
 from moma_cl.datasets.segments import SegmentRows
+from moma_cl.hub import Hub
 from moma_cl.progress import quiet
 from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings
+from moma_cl.reconciling.pass_actions import PassAction
 from moma_cl.records.records import Dataset, ModuleKind
 from moma_cl.records.refs import RefKind
 from moma_cl.workspace.workspace import Workbench
@@ -146,7 +147,7 @@ class Year:
         recipe = Recipe(
             threads=1, finetune=training, module=ModuleSettings(epochs=1, batch_size=64)
         )
-        self._child(lambda: service.init(self.hub, backbone="cgcnn", recipe=recipe))
+        self._child(lambda: Hub(self.hub).init(backbone="cgcnn", recipe=recipe))
         for night in nights:
             self._live_through(night)
 
@@ -179,26 +180,30 @@ class Year:
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
         kind = ModuleKind.FULL if int(name[-2:]) % 3 == 0 else ModuleKind.NONE
         try:
-            service.add_task(
-                self.hub, name, [file], target="value", unit="eV", module=kind, compose=False
+            Hub(self.hub).add_task(
+                name, [file], target="value", unit="eV", module=kind, compose=False
             )
         except AlreadyExistsError:  # killed after that
             return
 
     def _retract(self, task: str, ids: tuple[str, ...]) -> None:
         try:
-            service.retract(self.hub, task, ids, compose=False)
+            Hub(self.hub).retract(task, ids, compose=False)
         except NotFoundError:  # killed after that
             return
 
     def _update(self, night: Night) -> None:
-        done = service.update(self.hub, settle=0.0)
+        done = Hub(self.hub).update(settle=0.0)
         cost = {
             "intake": sum(d.seconds for d in done if d.kind == "inbox"),
-            "derived": sum(d.action == "derived" for d in done),
-            "deriving": sum(d.seconds for d in done if d.action == "derived"),
+            "derived": sum(d.action == PassAction.DERIVED for d in done),
+            "deriving": sum(d.seconds for d in done if d.action == PassAction.DERIVED),
         }
-        failed = [d for d in done if d.action in {"failed", "refused", "unclaimed"}]
+        failed = [
+            d
+            for d in done
+            if d.action in {PassAction.FAILED, PassAction.REFUSED, PassAction.UNCLAIMED}
+        ]
         if failed:
             raise RuntimeError(f"night {night.number}: {failed[0]}")
         (self.hub / "cost.json").write_text(json.dumps(cost))
@@ -219,7 +224,7 @@ class Year:
             os.utime(target, (odd, odd))
 
     def _update_quietly(self) -> None:
-        service.update(self.hub, settle=0.0)
+        Hub(self.hub).update(settle=0.0)
 
     def _surely(self, work: Callable[[], object]) -> None:
         """Do it; disturbed, after being killed up to three times, and with another at it."""

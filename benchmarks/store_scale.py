@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from moma_cl.commands import service
+from moma_cl.hub import Hub
 from moma_cl.records.records import Module, ModuleKind
 from moma_cl.records.refs import RefKind
 from moma_store.store import Store
@@ -41,7 +41,7 @@ OPEN = "from pathlib import Path; from moma_store.store import Store; Store.open
 
 def make(hub: Path, n_modules: int = N_MODULES) -> None:
     """Make a hub with many modules, each a blob and a record of its own."""
-    service.init(hub, backbone="cgcnn")
+    Hub(hub).init(backbone="cgcnn")
     with Store.open(hub, write=True) as store:
         hub_digest = store.refs()["hub"]
         for start in range(0, n_modules, AT_ONCE):

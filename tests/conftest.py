@@ -1,54 +1,14 @@
-"""Small made-up crystals and hubs for all tests, and the count of the faults they survive."""
+"""Fixtures for all tests, and the count of the faults they survive."""
 
-import json
 from collections import Counter
-from pathlib import Path
+from functools import partial
 
-import numpy as np
 import pytest
 
-from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings
-
-ALKALI = ("Li", "Na", "K", "Rb", "Cs")
-ALKALINE = ("Mg", "Ca", "Sr", "Ba")
-HALOGENS = ("F", "Cl", "Br", "I")
-CHALCOGENS = ("O", "S", "Se", "Te")
-RADII = dict(
-    zip((*ALKALI, *ALKALINE, *HALOGENS, *CHALCOGENS), np.linspace(0.7, 2.2, 17), strict=True)
-)
-
-
-def rocksalt(cation: str, anion: str, strain: float = 0.0) -> dict[str, object]:
-    """The primitive cell of a rocksalt, its lattice constant made from made-up radii."""
-    half = (RADII[cation] + RADII[anion]) * (1.0 + strain)
-    lattice = [[0.0, half, half], [half, 0.0, half], [half, half, 0.0]]
-    return {
-        "lattice": lattice,
-        "species": [cation, anion],
-        "frac_coords": [[0.0, 0.0, 0.0], [0.5, 0.5, 0.5]],
-    }
-
-
-def made_up_rows(n_rows: int, *, first: int = 0) -> list[dict[str, object]]:
-    """Rocksalts under various strains, with targets that depend on size and strain."""
-    pairs = [(c, a) for c in ALKALI for a in HALOGENS] + [
-        (c, a) for c in ALKALINE for a in CHALCOGENS
-    ]
-    rows = []
-    for index in range(first, first + n_rows):
-        cation, anion = pairs[index % len(pairs)]
-        strain = 0.01 * (index // len(pairs))
-        size = (RADII[cation] + RADII[anion]) * (1.0 + strain)
-        rows.append(
-            {
-                "id": f"row-{index}",
-                "structure": rocksalt(cation, anion, strain),
-                "energy": -3.0 / size + 0.1 * RADII[anion],
-                "modulus": float(np.exp(4.0 - size)),
-                "gap": RADII[cation] / RADII[anion],
-            }
-        )
-    return rows
+from moma_cl.recipe import Recipe
+from tests.helpers import hubs
+from tests.helpers.rows import made_up_rows
+from tests.helpers.rows import write_rows as write_rows_to
 
 
 @pytest.fixture(scope="session")
@@ -60,22 +20,31 @@ def made_up():
 @pytest.fixture
 def write_rows(tmp_path):
     """Write rows as JSON lines and give the path."""
-
-    def write(rows: list[dict[str, object]], name: str = "rows.jsonl") -> Path:
-        path = tmp_path / name
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return path
-
-    return write
+    return lambda rows, name="rows.jsonl": write_rows_to(tmp_path / name, rows)
 
 
 @pytest.fixture(scope="session")
 def short_recipe() -> Recipe:
     """One thread, and trainings of a second."""
-    training = TrainingSettings(epochs=3, batch_size=32, patience=3)
-    return Recipe(
-        threads=1, finetune=training, module=ModuleSettings(epochs=3, batch_size=32, patience=3)
-    )
+    return hubs.short_recipe()
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A hub of the small backbone with nothing in it."""
+    return hubs.make_hub(tmp_path / "hub")
+
+
+@pytest.fixture
+def add_task(hub):
+    """Add a task to the hub; see `hubs.add_task`."""
+    return partial(hubs.add_task, hub)
+
+
+@pytest.fixture
+def add_data(hub):
+    """Add rows to a task of the hub; see `hubs.add_data`."""
+    return partial(hubs.add_data, hub)
 
 
 @pytest.fixture
@@ -87,8 +56,9 @@ def graph_processes(monkeypatch):
     original = build._started
 
     def start(name):
-        processes.append(original(name))
-        return processes[-1]
+        worker = original(name)
+        processes.append(worker.process)
+        return worker
 
     monkeypatch.setattr(build, "_started", start)
     return processes

@@ -23,7 +23,6 @@ from benchmarks.paper.tasks import N_SPLITS, TASKS, PaperTask
 from benchmarks.upstream.__main__ import BUILD as UPSTREAM
 from benchmarks.upstream.multitask import multitask_backbone
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
-from moma_cl.commands import service
 from moma_cl.commands.archive import export, import_archive
 from moma_cl.derivations.finetuning_starts import (
     ADAPTED_BACKBONE,
@@ -32,6 +31,7 @@ from moma_cl.derivations.finetuning_starts import (
     FROM_COMPOSITION,
     WITH_ADAPTERS,
 )
+from moma_cl.hub import Hub
 from moma_cl.predictors.predictor import load_artifact
 from moma_cl.recipe import ModuleSettings, PredictorSettings, Recipe
 from moma_cl.records.records import Composition, Method, ModuleKind, Predictor
@@ -142,8 +142,7 @@ def _fit(task: PaperTask, split: int, hub: Path, variant: Variant) -> list[Resul
     with Store.open(hub) as store:
         begun = store.ref(RefKind.TASK.of(task.name)) is not None
     if not begun:
-        service.add_task(
-            hub,
+        Hub(hub).add_task(
             task.name,
             [task.file],
             target=task.target,
@@ -153,7 +152,7 @@ def _fit(task: PaperTask, split: int, hub: Path, variant: Variant) -> list[Resul
             compose=False,
         )
     with kept_fits(FITS) as saved:
-        service.update(hub, tasks=[task.name])
+        Hub(hub).update(tasks=[task.name])
     with Store.open(hub) as store:
         digest = store.ref(RefKind.FITTED.of(task.name))
         assert digest is not None
@@ -181,7 +180,7 @@ def _make(hub: Path, variant: Variant) -> None:
     recipe = replace(variant.recipe, module=ModuleSettings(max_steps=1))
     backbone = multitask_backbone() if variant.multitask else CHGNetBackbone.pretrained()
     with patch.object(CHGNetBackbone, "pretrained", lambda: backbone):
-        service.init(hub, backbone=variant.backbone, starter=variant.starter, recipe=recipe)
+        Hub(hub).init(backbone=variant.backbone, starter=variant.starter, recipe=recipe)
     if variant.module == ModuleKind.ADAPTER:
         archive = BUILD / "adapters.moma"
         if not archive.exists():

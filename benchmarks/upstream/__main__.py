@@ -20,7 +20,7 @@ from benchmarks.upstream.rows import benchmark_materials
 from benchmarks.upstream.ship import ship, shipping
 from benchmarks.upstream.tasks import TASKS
 from benchmarks.upstream.train import train_upstream
-from moma_cl.commands import service
+from moma_cl.hub import Hub
 from moma_cl.records.records import ModuleKind
 from moma_cl.records.refs import RefKind
 from moma_store.store import Store
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     hub = BUILD / given.kind
     if not (hub / "hub.toml").exists():
-        service.init(hub, salt="upstream", starter=False)
+        Hub(hub).init(salt="upstream", starter=False)
     torch.set_num_threads(1)
     materials = benchmark_materials()
     for task in TASKS:

@@ -21,11 +21,12 @@ from benchmarks.upstream.rows import Materials, upstream_rows
 from benchmarks.upstream.tasks import UpstreamTask
 from benchmarks.upstream.train import GRAPHS, SETTINGS, counting, parts_of
 from moma_cl.backbones.base import Backbone
-from moma_cl.commands import service
 from moma_cl.core.pyg import Batch, Data
 from moma_cl.core.software import software
 from moma_cl.derivations.derived import PENDING_BLOB
-from moma_cl.graphs.batching import GraphCache, graphs_of
+from moma_cl.graphs.cache import ByteCache
+from moma_cl.graphs.lookup import graphs_of
+from moma_cl.hub import Hub
 from moma_cl.learning.head import Head
 from moma_cl.learning.normaliser import Normaliser
 from moma_cl.learning.training import TrainingReport, TrainingSet, train
@@ -91,7 +92,7 @@ def multitask_backbone() -> Backbone:
         In evaluation mode.
     """
     with tempfile.TemporaryDirectory() as folder:
-        service.init(Path(folder) / "hub")
+        Hub(Path(folder) / "hub").init()
         with (
             Store.open(Path(folder) / "hub") as store,
             Workbench(store=store, progress=quiet) as bench,
@@ -180,7 +181,7 @@ def _joined(tasks: Sequence[UpstreamTask], backbone: type[Backbone], materials: 
         parts = parts_of(rows)
         normaliser = Normaliser.fit(rows.values[parts == 0], task.transform)
         first = len(graphs)
-        with GraphCache(GRAPHS) as cache:
+        with ByteCache(GRAPHS) as cache:
             own = graphs_of(rows.crystals, backbone, cache)
         graphs += [_of_task(graph, number) for graph in own]
         targets.append(normaliser.forward(rows.values))

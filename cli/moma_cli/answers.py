@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 from moma_cli.output import Table, figure, json_line, jsonable, print_table
 
 if TYPE_CHECKING:
-    from moma_cl.commands.predict import PredictedRow
+    from moma_cl.commands.predictions import PredictedRow
 
 FormatChoice = Literal["table", "jsonl", "csv", "parquet"]
 SUFFIXES: dict[str, FormatChoice] = {".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet"}

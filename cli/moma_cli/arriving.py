@@ -6,29 +6,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moma_cl.reconciling.pass_actions import FIRST_PREDICTOR, Done, PassAction
 from moma_cli.output import Answer, Problem, figure, jsonable
 from moma_cli.program import Run
 
 if TYPE_CHECKING:
+    from moma_cl.commands.add_rows import RowsAdded
     from moma_cl.commands.row_checks import RowChecks
-    from moma_cl.commands.service import RowsTaken
-    from moma_cl.reconciling.composer import Done
     from moma_cl.structures.checks import Refusal
     from moma_cl.views.tasks import TaskListed
 
-_REFS_MOVED = ("composed", "promoted", "kept-beside", "module")
+_REFS_MOVED = frozenset(
+    {PassAction.COMPOSED, PassAction.PROMOTED, PassAction.KEPT_BESIDE, PassAction.MODULE}
+)
 _NAMED_WEIGHTS = 5
 
 
-def rows_answer(run: Run, taken: RowsTaken, report: Path | None, summary: str) -> Answer:
+def rows_answer(run: Run, added: RowsAdded, report: Path | None, summary: str) -> Answer:
     """Tell what rows that came in have changed.
 
     Parameters
     ----------
     run
         The run.
-    taken
-        What the service says.
+    added
+        What the hub says of them.
     report
         Where every refused row is written.
     summary
@@ -39,21 +41,33 @@ def rows_answer(run: Run, taken: RowsTaken, report: Path | None, summary: str) -
     Answer
         The answer; failed if the task could not be brought up to date.
     """
-    from moma_cl.views import tasks
-
-    write_report(report, taken.refusals, taken.checks)
-    listed = tasks.task(run.hub, taken.task)
-    failures = failed(taken.done)
+    write_report(report, added.refusals, added.checks)
+    listed = run.hub.task(added.task)
+    failures = failed(added.done)
     return Answer(
-        data={"rows": taken, "task": listed},
-        text=[summary, *_standing(listed, taken.done), *_elsewhere(taken)],
+        data={"rows": added, "task": listed},
+        text=[summary, *_standing(listed, added.done), *_elsewhere(added)],
         notes=[
-            *flagged(taken.flagged),
-            *_checked(taken.checks, listed.unit),
-            f"next: moma-cl predict {taken.task} FILES",
+            *flagged(added.flagged),
+            *_checked(added.checks, listed.unit),
+            f"next: moma-cl predict {added.task} FILES",
         ],
-        errors=[*refused(taken.refusals), *failures, *noticed(taken.done)],
-        exit_code=int(any(d.task == taken.task and d.action == "failed" for d in taken.done)),
+        errors=[*refused(added.refusals), *failures, *noticed(added.done)],
+        exit_code=int((added.task, PassAction.FAILED) in [(d.task, d.action) for d in added.done]),
+    )
+
+
+def dry_run_answer(added: RowsAdded, report: Path | None) -> Answer:
+    """Tell what rows would be added."""
+    write_report(report, added.refusals)
+    folds = split(added.folds, added.grouping)
+    would = f"{added.task}: would add {counted(added.added, 'row')}"
+    total = "" if added.added == added.rows else f" to have {added.rows:,}"
+    return Answer(
+        data=added,
+        text=[f"{would}{total} ({folds})"],
+        notes=flagged(added.flagged),
+        errors=refused(added.refusals),
     )
 
 
@@ -65,7 +79,7 @@ def split(folds: Mapping[str, int], grouping: str) -> str:
 
 def failed(done: Iterable[Done]) -> list[Problem]:
     """Give the tasks that a pass could not bring up to date, or that wait for another try."""
-    codes = {"failed": "task-failed", "waiting": "task-waiting"}
+    codes = {PassAction.FAILED: "task-failed", PassAction.WAITING: "task-waiting"}
     return [
         Problem(code=codes[entry.action], message=f"{entry.task}: {entry.text}")
         for entry in done
@@ -75,7 +89,11 @@ def failed(done: Iterable[Done]) -> list[Problem]:
 
 def noticed(done: Iterable[Done]) -> list[Problem]:
     """Give what somebody should read although the pass went well: the inbox, and drift."""
-    codes = {"refused": "inbox.refused", "unclaimed": "inbox.unclaimed", "drift": "drift"}
+    codes = {
+        PassAction.REFUSED: "inbox.refused",
+        PassAction.UNCLAIMED: "inbox.unclaimed",
+        PassAction.DRIFT: "drift",
+    }
     return [
         Problem(code=codes[entry.action], message=f"{entry.task}: {entry.text}".removeprefix(": "))
         for entry in done
@@ -99,7 +117,7 @@ def refused(refusals: Sequence[Refusal]) -> list[Problem]:
 
 
 def flagged(flags: Sequence[Refusal]) -> list[str]:
-    """Say which rows were taken although their target looks wrong, with the first example."""
+    """Say which rows were added although their target looks wrong, with the first example."""
     if not flags:
         return []
     first = flags[0]
@@ -139,15 +157,13 @@ def composed_of(task: TaskListed) -> str:
 
 def _standing(task: TaskListed, done: Sequence[Done]) -> list[str]:
     """Say how a task's predictor was made, and what it is worth."""
-    from moma_cl.reconciling.composer import FIRST_PREDICTOR
-
     lines = []
     first = next((place for place, entry in enumerate(done) if entry.task == task.name), None)
     promoted = next(
         (
             place
             for place, entry in enumerate(done)
-            if (entry.task, entry.action) == (task.name, "promoted")
+            if (entry.task, entry.action) == (task.name, PassAction.PROMOTED)
         ),
         None,
     )
@@ -158,12 +174,12 @@ def _standing(task: TaskListed, done: Sequence[Done]) -> list[str]:
     lines.extend(
         f"fitted anew, not promoted: {entry.text}"
         for entry in done
-        if (entry.task, entry.action) == (task.name, "kept-beside")
+        if (entry.task, entry.action) == (task.name, PassAction.KEPT_BESIDE)
     )
     lines.extend(
         f"new rows: {entry.text}"
         for entry in done
-        if (entry.task, entry.action) == (task.name, "measured")
+        if (entry.task, entry.action) == (task.name, PassAction.MEASURED)
     )
     lines.append(f"composition: {composed_of(task)}")
     if task.method is not None:
@@ -202,9 +218,9 @@ def _checked(checks: RowChecks | None, unit: str) -> list[str]:
     return lines
 
 
-def _elsewhere(taken: RowsTaken) -> list[str]:
+def _elsewhere(added: RowsAdded) -> list[str]:
     return [
         f"also: {entry.task} {entry.action}, {entry.text}"
-        for entry in taken.done
-        if entry.task != taken.task and entry.action in _REFS_MOVED
+        for entry in added.done
+        if entry.task != added.task and entry.action in _REFS_MOVED
     ]

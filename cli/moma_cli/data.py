@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from moma_cli.arriving import counted, rows_answer, split
+from moma_cli.arriving import counted, dry_run_answer, rows_answer, split
 from moma_cli.output import Answer
 from moma_cli.parameters import (
     IdColumn,
@@ -40,27 +40,26 @@ def add_data(
     no_update: NoUpdate = False,
     wait: Wait = 0.0,
     report: ReportFile = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the data.")] = False,
 ) -> Answer:
-    """Bring more rows of a task, or correct earlier ones."""
-    from moma_cl.commands import service
-
+    """Add rows to a task, or correct earlier ones."""
     with run.progress() as progress:
-        taken = service.add_data(
-            run.hub,
+        added = run.waiting(wait, progress).add_data(
             name,
             sources,
             unit=unit,
-            reading=reading_of(input_format, structure_column, id_column),
             replace=replace,
+            reading=reading_of(input_format, structure_column, id_column),
             compose=not no_update,
-            wait=wait,
-            progress=progress,
+            dry_run=dry_run,
         )
+    if dry_run:
+        return dry_run_answer(added, report)
     summary = (
-        f"{name}: {counted(taken.added, 'row')} added, {taken.repeated:,} there already, "
-        f"{taken.rows:,} in all ({split(taken.folds, taken.grouping)})"
+        f"{name}: {counted(added.added, 'row')} added, {added.repeated:,} there already, "
+        f"{added.rows:,} in all ({split(added.folds, added.grouping)})"
     )
-    return rows_answer(run, taken, report, summary)
+    return rows_answer(run, added, report, summary)
 
 
 @command("retract", example="moma-cl retract bulk_modulus mp-30 mp-134")
@@ -75,14 +74,10 @@ def retract(
     wait: Wait = 0.0,
 ) -> Answer:
     """Take rows of a task away."""
-    from moma_cl.commands import service
-
     with run.progress() as progress:
-        taken = service.retract(
-            run.hub, name, ids, compose=not no_update, wait=wait, progress=progress
-        )
+        added = run.waiting(wait, progress).retract(name, ids, compose=not no_update)
     summary = (
-        f"{name}: {counted(len(set(ids)), 'row')} retracted, {taken.rows:,} left "
-        f"({split(taken.folds, taken.grouping)})"
+        f"{name}: {counted(len(set(ids)), 'row')} retracted, {added.rows:,} left "
+        f"({split(added.folds, added.grouping)})"
     )
-    return rows_answer(run, taken, None, summary)
+    return rows_answer(run, added, None, summary)

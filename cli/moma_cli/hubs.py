@@ -36,7 +36,7 @@ def init(
     ] = True,
 ) -> Answer:
     """Make a hub and bind it to a backbone."""
-    from moma_cl.commands import service
+    from moma_cl.hub import Hub
     from moma_cl.recipe import Recipe
 
     if path is not None and run.given_hub not in {None, path}:
@@ -44,11 +44,10 @@ def init(
     pinned = Recipe()
     if recipe is not None:
         pinned = read_recipe(recipe, pinned.to_doc())
-    made = service.init(
-        path or run.hub,
+    made = Hub(path or run.path).init(
         backbone=backbone,
         catalogue=catalogue,
-        salt=service.DEFAULT_SALT if salt is None else salt,
+        salt=salt,
         recipe=pinned,
         starter=starter,
     )

@@ -57,9 +57,7 @@ def verify(
 
     Exits 6 if something is damaged that was not repaired.
     """
-    from moma_cl.commands import maintenance
-
-    found = maintenance.verify(run.hub, deep=deep, repair=repair, wait=wait, catalogue=catalogue)
+    found = run.waiting(wait).verify(deep=deep, repair=repair, catalogue=catalogue)
     problems = [
         Problem(code=f"integrity.{p.kind}", message=_told(p.subject, p.text, p.repaired))
         for p in found.problems
@@ -86,9 +84,7 @@ def gc(
 
     Kept are what tasks, modules and pins need, and the last five predictors of each task.
     """
-    from moma_cl.commands import maintenance
-
-    gone = maintenance.gc(run.hub, dry_run=dry_run, wait=wait)
+    gone = run.waiting(wait).gc(dry_run=dry_run)
     verb = "would remove" if dry_run else "removed"
     text = f"{verb} {counted(gone.records, 'record')} and {counted(gone.blobs, 'file')}"
     waiting = f"{counted(gone.waiting, 'file')} must wait until older readers have ended"
@@ -110,9 +106,7 @@ def migrate(
 
     The original is left as it is; the copy is verified before it gets its name.
     """
-    from moma_cl.commands import maintenance
-
-    done = maintenance.migrate(run.hub, target)
+    done = run.hub.migrate(target)
     return Answer(
         data=done,
         text=[f"{done.path}: copied from format {done.before} to {done.after}"],
@@ -123,17 +117,13 @@ def migrate(
 @command("pin", example="moma-cl pin bulk_modulus")
 def pin(run: Run, name: Kept, wait: Wait = 0.0) -> Answer:
     """Keep a record and all it needs, whatever becomes of its task."""
-    from moma_cl.commands import maintenance
-
-    return _pin_answer(maintenance.pin(run.hub, name, wait=wait), "pinned")
+    return _pin_answer(run.waiting(wait).pin(name), "pinned")
 
 
 @command("unpin", example="moma-cl unpin bulk_modulus")
 def unpin(run: Run, name: Kept, wait: Wait = 0.0) -> Answer:
     """Let gc take a record again."""
-    from moma_cl.commands import maintenance
-
-    return _pin_answer(maintenance.unpin(run.hub, name, wait=wait), "unpinned")
+    return _pin_answer(run.waiting(wait).unpin(name), "unpinned")
 
 
 @command("export", example="moma-cl export modules.zip --module bulk_modulus")
@@ -149,9 +139,7 @@ def export(
     ] = None,
 ) -> Answer:
     """Write the hub, or chosen modules with the data they depend on, into one file."""
-    from moma_cl.commands.archive import export as write_archive
-
-    done = write_archive(run.hub, archive, modules=module or None)
+    done = run.hub.export(archive, modules=module or None)
     what = counted(len(done.refs), "ref") if module is None else counted(len(module), "module")
     inside = f"{counted(done.records, 'record')}, {counted(done.blobs, 'blob')}"
     return Answer(data=done, text=[f"{done.path}: {what}, {inside} ({done.bytes:,} bytes)"])
@@ -170,13 +158,11 @@ def import_(
     ] = None,
     wait: Wait = 0.0,
 ) -> Answer:
-    """Take exported modules in, or make the exported hub anew where there is none.
+    """Add exported modules, or make the exported hub anew where there is none.
 
     Everything is verified before anything changes. The backbone must be the same.
     """
-    from moma_cl.commands.archive import import_archive
-
-    done = import_archive(run.hub, archive, catalogue=catalogue, wait=wait)
+    done = run.waiting(wait).import_archive(archive, catalogue=catalogue)
     inside = f"{counted(done.records, 'new record')}, {counted(done.blobs, 'new blob')}"
     return Answer(
         data=done,
@@ -238,9 +224,9 @@ def add_module(
 
     Names and shapes of its tensors must be exactly the backbone's.
     """
-    from moma_cl.commands import add_module
+    from moma_cl.commands.add_module import Weights
 
-    given = add_module.Weights(
+    given = Weights(
         file=weights,
         property=property_name,
         unit=unit,
@@ -250,7 +236,7 @@ def add_module(
         source=source,
         licence=licence,
     )
-    added = add_module.add_module(run.hub, name, given, wait=wait)
+    added = run.waiting(wait).add_module(name, given)
     return Answer(
         data=added,
         text=[f"{name}: {added.kind} module, {added.parameters:,} parameters"],

@@ -17,9 +17,7 @@ _SHOWN_DIGITS = 12  # of a digest, which is far beyond what one hub needs
 @command("tasks", example="moma-cl tasks --json")
 def tasks(run: Run) -> Answer:
     """List the tasks with their errors and compositions."""
-    from moma_cl.views import tasks
-
-    listed = tasks.tasks(run.hub)
+    listed = run.hub.tasks()
     table = Table(
         columns=("task", "property", "rows", "validation", "held-out", "unit", "composition"),
         numeric=frozenset({"rows", "validation", "held-out"}),
@@ -37,16 +35,14 @@ def tasks(run: Run) -> Answer:
         ],
     )
     if not listed:
-        return Answer(data=listed, notes=["the hub has no tasks; `moma-cl add-task` brings one"])
+        return Answer(data=listed, notes=["the hub has no tasks; `moma-cl add-task` adds one"])
     return Answer(data=listed, text=[table])
 
 
 @command("modules", example="moma-cl modules")
 def modules(run: Run) -> Answer:
     """List the modules and which tasks compose them."""
-    from moma_cl.views import modules
-
-    listed = modules.modules(run.hub)
+    listed = run.hub.modules()
     # Ten thousand live until the program ends: to look for cycles in them would take a tenth of it.
     gc.freeze()
     table = Table(
@@ -84,9 +80,7 @@ def show(
     ],
 ) -> Answer:
     """Show a task, a module or any record in full."""
-    from moma_cl.views import tasks
-
-    shown = tasks.show(run.hub, name)
+    shown = run.hub.show(name)
     heading = f"{shown.kind} {shown.name} {shown.digest}"
     around = {"refs": shown.refs, "used by": shown.used_by}
     body = outline({**jsonable(shown.document), **around}, depth=1)
@@ -104,9 +98,7 @@ def log(
     ] = 20,
 ) -> Answer:
     """Say what happened, newest first."""
-    from moma_cl.views import tasks
-
-    entries = tasks.log(run.hub, limit=limit, task=name)
+    entries = run.hub.log(limit=limit, task=name)
     table = Table(
         columns=("number", "at", "action", "task", "detail"),
         numeric=frozenset({"number"}),

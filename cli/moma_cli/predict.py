@@ -34,7 +34,8 @@ from moma_cli.program import Run, command
 from moma_cli.resuming import RESUMABLE, begun, published
 
 if TYPE_CHECKING:
-    from moma_cl.commands.predict import Earlier, PredictedRow
+    from moma_cl.commands.predict import Earlier
+    from moma_cl.commands.predictions import PredictedRow
 
 OK = "ok"
 ALL_FAILED = 4
@@ -118,26 +119,20 @@ def predict(
 
     Exits 0 if some row has an answer, 4 if none has.
     """
-    from moma_cl.views import tasks
-
     target = _target(layout, output, resume, explain=explain)
-    tasks.task(run.hub, name)  # a mistyped name is told before torch is imported
-    from moma_cl.commands.predict import predict as answers
-
+    run.hub.task(name)  # a mistyped name is told before torch is imported
     tally = Tally()
     # On a terminal that shows the rows as they come, a bar would be in their way.
     watched = target.file is not None or run.json or not sys.stdout.isatty()
     with run.progress(wanted=watched) as progress:
         ask = partial(
-            answers,
-            run.hub,
+            run.waiting(progress=progress).iter_predictions,
             name,
             files,
             level=level,
             at=at,
             explain=explain,
             reading=reading_of(input_format, structure_column, id_column),
-            progress=progress,
         )
         if target.file is not None:
             target.write(lambda earlier: tally.count(ask(earlier=earlier)))

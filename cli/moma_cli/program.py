@@ -8,13 +8,16 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from moma_cli.output import Answer, print_answer
 from moma_cli.progress import Progress, progress_bar
+
+if TYPE_CHECKING:
+    from moma_cl.hub import Hub as HubOfRun
 
 HUB_VARIABLE = "MOMA_CL_HUB"
 DEFAULT_HUB = Path("moma-hub")
@@ -42,8 +45,8 @@ class Run:
     quiet: bool = False
 
     @property
-    def hub(self) -> Path:
-        """The hub: the option, else the environment, else a folder here."""
+    def path(self) -> Path:
+        """The hub's folder: the option, else the environment, else a folder here."""
         return self.given_hub or Path(os.environ.get(HUB_VARIABLE) or DEFAULT_HUB)
 
     def take(
@@ -55,6 +58,18 @@ class Run:
         self.quiet |= quiet
         self.verbose |= verbose
         self.debug |= debug
+
+    @property
+    def hub(self) -> HubOfRun:
+        """The hub, for a verb that is over at once."""
+        return self.waiting()
+
+    def waiting(self, wait: float = 0.0, progress: Progress | None = None) -> HubOfRun:
+        """Give the hub, for a verb that waits for another writer, and tells how far it is."""
+        from moma_cl.hub import Hub
+        from moma_cl.progress import quiet
+
+        return Hub(self.path, wait=wait, progress=progress or quiet)
 
     def progress(self, *, wanted: bool = True) -> AbstractContextManager[Progress]:
         """Show how far long steps are, if that is wanted."""
@@ -164,10 +179,14 @@ def start_logging(*, verbose: bool) -> None:
     """Send what the libraries log to stderr: warnings, or with `verbose` also what is done."""
     import logging
 
+    from moma_cl.records.history_actions import HistoryAction
+
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     # Commands report failures themselves.
-    handler.addFilter(lambda record: verbose or getattr(record, "action", None) != "fail")
+    handler.addFilter(
+        lambda record: verbose or getattr(record, "action", None) != HistoryAction.FAIL
+    )
     for name in ("moma_cl", "moma_cli", "moma_store"):
         logger = logging.getLogger(name)
         logger.addHandler(handler)

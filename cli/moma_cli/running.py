@@ -32,9 +32,7 @@ _WAIT = "60"  # s; the daemon's passes let a writer finish
 @command("status", example="moma-cl status --json")
 def status(run: Run) -> Answer:
     """Say how the hub fares: tasks, inbox, last pass, daemon."""
-    from moma_cl.automation.status import status as look
-
-    found = look(run.hub)
+    found = run.hub.status()
     table = Table(
         columns=("task", "rows", "champion", "version", "error", "unit", "next pass", "new rows"),
         numeric=frozenset({"rows", "version", "error"}),
@@ -71,7 +69,7 @@ def daemon(
     if not run.quiet:
         log.setLevel(logging.INFO)
     one_pass = [*_program(run), "update", "--quiet", "--settle", f"{settle:g}", "--wait", _WAIT]
-    Daemon(hub=run.hub.absolute(), command=[*one_pass, *(options or ())], interval=interval).run()
+    Daemon(hub=run.path.absolute(), command=[*one_pass, *(options or ())], interval=interval).run()
     return Answer()
 
 
@@ -106,14 +104,14 @@ def schedule(
 
     if not systemd and (daemon or output is not None):
         raise typer.BadParameter("goes with --systemd only", param_hint="--daemon, --output")
-    Store.open(run.hub).close()
+    Store.open(run.path).close()
     when = _when(at, every)
     given = options or []
     update = [*_program(run), "update", *given]
     if not systemd:
         line = schedules.crontab_line(update, when)
         return Answer(data={"crontab": line}, text=[line], notes=["add it with crontab -e"])
-    hub = run.hub.absolute()
+    hub = run.path.absolute()
     if daemon:
         watching = [*_program(run), "daemon", *(["--", *given] if given else [])]
         return _units_answer([schedules.daemon_unit(hub, watching)], output)
@@ -122,7 +120,7 @@ def schedule(
 
 def _program(run: Run) -> list[str]:
     """Give the command line of this very program and hub, for whoever starts it elsewhere."""
-    return [sys.executable, "-m", "moma_cli", "--hub", str(run.hub.absolute())]
+    return [sys.executable, "-m", "moma_cli", "--hub", str(run.path.absolute())]
 
 
 def _when(at: str | None, every: int | None) -> When:
@@ -148,11 +146,13 @@ def _units_answer(units: list[Unit], output: Path | None) -> Answer:
 
 
 def _daemon_line(found: HubStatus) -> str:
+    from moma_cl.automation.daemon import DaemonState
+
     beat = found.daemon.heartbeat
     if beat is None:
         return "daemon: none"
     if not found.daemon.running:
-        clean = beat.state == "stopped"
+        clean = beat.state == DaemonState.STOPPED
         return f"daemon: none; the last one {'stopped' if clean else 'was lost'} at {beat.beat}"
     return (
         f"daemon: {beat.state}, process {beat.pid} on {beat.host} since {beat.since}, "

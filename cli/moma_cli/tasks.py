@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from moma_cli.arriving import counted, flagged, refused, rows_answer, split, write_report
+from moma_cli.arriving import counted, dry_run_answer, rows_answer, split
 from moma_cli.output import Answer
 from moma_cli.parameters import (
     IdColumn,
@@ -70,39 +70,36 @@ def add_task(
     report: ReportFile = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check name and data.")] = False,
 ) -> Answer:
-    """Bring a task.
+    """Add a task.
 
     It answers within seconds; then it is composed, fitted, and its own module trained.
     """
-    from moma_cl.commands import service
-    from moma_cl.properties.table import Transform
+    from moma_cl.properties.transforms import Transform
     from moma_cl.records.records import ModuleKind
+    from moma_cl.records.task_spec import TaskSpec
 
-    data: dict[str, Any] = {
-        "target": target,
-        "unit": unit,
-        "transform": Transform(transform),
-        "fold_column": fold_column,
-        "property_name": property_name,
-        "reading": reading_of(input_format, structure_column, id_column),
-    }
-    pinned = _recipe(run, recipe)
-    if dry_run:
-        return _rehearsed(run, name, sources, report, data)
+    spec = TaskSpec(
+        target=target,
+        unit=unit or "",
+        property=property_name or "",
+        transform=Transform(transform),
+        module=ModuleKind(module),
+        fold_column=fold_column,
+    )
     with run.progress() as progress:
-        taken = service.add_task(
-            run.hub,
+        added = run.waiting(wait, progress).add_task(
             name,
             sources,
-            **data,
-            module=ModuleKind(module),
-            recipe=pinned,
+            spec,
+            reading=reading_of(input_format, structure_column, id_column),
+            recipe=_recipe(run, recipe),
             compose=not no_update,
-            wait=wait,
-            progress=progress,
+            dry_run=dry_run,
         )
-    summary = f"{name}: {counted(taken.rows, 'row')} ({split(taken.folds, taken.grouping)})"
-    return rows_answer(run, taken, report, summary)
+    if dry_run:
+        return dry_run_answer(added, report)
+    summary = f"{name}: {counted(added.rows, 'row')} ({split(added.folds, added.grouping)})"
+    return rows_answer(run, added, report, summary)
 
 
 @command("remove-task", example="moma-cl remove-task bulk_modulus --dry-run")
@@ -115,8 +112,6 @@ def remove_task(
     wait: Wait = 0.0,
 ) -> Answer:
     """Remove a task and its module. Their records stay until gc."""
-    from moma_cl.commands import service
-
     going = _going(run, name)
     users = ", ".join(going["used_by"])
     loss = f"{name}: {counted(going['rows'], 'row')}" + (f"; composed by {users}" if users else "")
@@ -124,7 +119,7 @@ def remove_task(
         return Answer(data={**going, "removed": False}, text=[f"would remove {loss}"])
     if not yes:
         _confirm(run, f"Remove {loss}?")
-    service.remove_task(run.hub, name, wait=wait)
+    run.waiting(wait).remove_task(name)
     notes = ["next: moma-cl update composes those tasks without it"] if users else []
     return Answer(data={**going, "removed": True}, text=[f"removed {loss}"], notes=notes)
 
@@ -133,36 +128,16 @@ def _recipe(run: Run, file: Path | None) -> Any:
     if file is None:
         return None
     from moma_cl.records.refs import DEFAULT_RECIPE
-    from moma_cl.views import tasks
 
-    return read_recipe(file, tasks.show(run.hub, DEFAULT_RECIPE).document)
-
-
-def _rehearsed(
-    run: Run, name: str, sources: list[Path], report: Path | None, data: dict[str, Any]
-) -> Answer:
-    from moma_cl.demo.rehearsal import rehearse
-
-    with run.progress() as progress:
-        rehearsed = rehearse(run.hub, name, sources, **data, progress=progress)
-    write_report(report, rehearsed.refusals)
-    folds = split(rehearsed.folds, rehearsed.grouping)
-    return Answer(
-        data=rehearsed,
-        text=[f"{name}: would take {counted(rehearsed.rows, 'row')} ({folds})"],
-        notes=flagged(rehearsed.flagged),
-        errors=refused(rehearsed.refusals),
-    )
+    return read_recipe(file, run.hub.show(DEFAULT_RECIPE).document)
 
 
 def _going(run: Run, name: str) -> dict[str, Any]:
     """Say what goes with a task: its rows, and its module's part in other tasks."""
-    from moma_cl.views import modules, tasks
-
-    listed = tasks.task(run.hub, name)
+    listed = run.hub.task(name)
     used_by = {
         user: weight
-        for module in modules.modules(run.hub)
+        for module in run.hub.modules()
         if module.task == name
         for user, weight in module.used_by.items()
     }

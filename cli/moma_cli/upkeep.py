@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from moma_cl.reconciling.pass_actions import Done, PassAction
 from moma_cli.arriving import counted, failed, noticed
 from moma_cli.output import Answer, Table
 from moma_cli.parameters import NoUpdate, Settle, TaskName, Wait, read_settings
 from moma_cli.program import Run, command
 
 if TYPE_CHECKING:
-    from moma_cl.reconciling.composer import Done
     from moma_cl.reconciling.plan import Step
 
 _SHOWN = 3  # postponed derivations that are named
@@ -61,26 +61,22 @@ def update(
     settle: Settle = 2.0,
     wait: Wait = 0.0,
 ) -> Answer:
-    """Take the inbox in, compute what is stale, and exit.
+    """Add what the inbox holds, compute what is stale, and exit.
 
     Silent on success, for cron. Exits 1 if a task failed, 5 if another process is writing.
     """
-    from moma_cl.commands import service
     from moma_cl.reconciling.executors import ExecutorKind, ExecutorSettings
 
     settings = ExecutorSettings(
         kind=ExecutorKind(executor.value), scheduler=scheduler, workers=workers
     )
     with run.progress() as progress:
-        done = service.update(
-            run.hub,
+        done = run.waiting(wait, progress).update(
             tasks=_names(only),
             max_seconds=max_seconds,
             retry=retry,
             executor=settings,
             settle=settle,
-            wait=wait,
-            progress=progress,
         )
     failures = failed(done)
     notes = [f"{entry.task}: {entry.action} {entry.kind}, {entry.text}" for entry in done]
@@ -103,12 +99,10 @@ def plan(
 
     The cost is what the like of it took lately.
     """
-    from moma_cl.commands import service
-
     if dot:
-        drawn = service.plan_graph(run.hub, tasks=_names(only))
+        drawn = run.hub.plan_graph(tasks=_names(only))
         return Answer(data=drawn, text=[drawn])
-    steps = service.plan(run.hub, tasks=_names(only))
+    steps = run.hub.plan(tasks=_names(only))
     return Answer(data=steps, text=[_planned(steps)] if steps else [], notes=_in_all(steps))
 
 
@@ -134,19 +128,14 @@ def set_recipe(
 
     What depends on it is then computed again.
     """
-    from moma_cl.commands.set_recipe import set_recipe as pin
-
     if default == (file is not None):
         raise typer.BadParameter("give either a file or --default", param_hint="FILE")
     with run.progress() as progress:
-        found = pin(
-            run.hub,
+        found = run.waiting(wait, progress).set_recipe(
             name,
             None if file is None else read_settings(file),
             dry_run=dry_run,
             compose=not no_update,
-            wait=wait,
-            progress=progress,
         )
     changes = [
         f"{setting}: {_value(before)} -> {_value(after)}"
@@ -169,7 +158,7 @@ def _value(value: Any) -> str:
 
 def _postponed(done: Sequence[Done]) -> list[str]:
     """Say what there was no time for."""
-    left = [f"{entry.task}: {entry.kind}" for entry in done if entry.action == "postponed"]
+    left = [f"{d.task}: {d.kind}" for d in done if d.action == PassAction.POSTPONED]
     if not left:
         return []
     more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
@@ -178,7 +167,10 @@ def _postponed(done: Sequence[Done]) -> list[str]:
 
 def _in_all(steps: Sequence[Step]) -> list[str]:
     """Say what a plan costs, or that there is nothing to do."""
-    to_do = [step for step in steps if step.status not in {"not-worth-it", "set-aside"}]
+    from moma_cl.reconciling.reasons import StepStatus
+
+    left = {StepStatus.NOT_WORTH_IT, StepStatus.SET_ASIDE}
+    to_do = [step for step in steps if step.status not in left]
     if not to_do:
         return ["nothing is stale"]
     known = [step.seconds for step in to_do if step.seconds is not None]
@@ -220,9 +212,7 @@ def rollback(
 
     It stays until something new arrives.
     """
-    from moma_cl.commands import service
-
-    moved = service.rollback(run.hub, name, to=to, wait=wait)
+    moved = run.waiting(wait).rollback(name, to=to)
     return Answer(
         data=moved, text=[f"{name}: {moved.after[:12]} answers, in place of {moved.before[:12]}"]
     )

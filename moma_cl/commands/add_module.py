@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moma_cl.records.records import Hub, Module, ModuleKind
+from moma_cl.records.history_actions import HistoryAction
+from moma_cl.records.records import HubRecord, Module, ModuleKind
 from moma_cl.records.refs import HUB, RefKind
-from moma_cl.records.tasks import task_names
+from moma_cl.records.tasks import check_task_name, task_names
 from moma_store.errors import (
     AlreadyExistsError,
     BackboneError,
@@ -108,8 +109,8 @@ def add_module(path: Path, name: str, weights: Weights, *, wait: float = 0.0) ->
     InvalidInputError
         If the file, a name, or a structure that it was trained on cannot be used.
     """
-    from moma_cl.commands.add_rows import check_task_name
-    from moma_cl.properties.table import canonical_property, canonical_unit
+    from moma_cl.properties.table import canonical_property
+    from moma_cl.properties.units import canonical_unit
 
     check_task_name(name)
     unit, known_as = canonical_unit(weights.unit), canonical_property(weights.property)
@@ -122,7 +123,7 @@ def add_module(path: Path, name: str, weights: Weights, *, wait: float = 0.0) ->
         hub_digest = store.ref(HUB)
         if hub_digest is None:
             raise NotFoundError("the hub has no backbone; run `moma-cl init` again")
-        hub = Hub.from_doc(store.record(hub_digest))
+        hub = HubRecord.from_doc(store.record(hub_digest))
         kind, vector = _vector_for(hub, weights.file)
         record = Module(
             hub=hub_digest,
@@ -140,7 +141,7 @@ def add_module(path: Path, name: str, weights: Weights, *, wait: float = 0.0) ->
             source=_source(weights),
         )
         detail = {"module": name, "property": known_as, "validation_mae": weights.validation_mae}
-        with store.transaction("add-module", detail) as transaction:
+        with store.transaction(HistoryAction.ADD_MODULE, detail) as transaction:
             digest = transaction.put_record(record.to_doc())
             transaction.move_ref(RefKind.MODULE.of(name), digest, expected=None)
         return ModuleAdded(
@@ -193,7 +194,7 @@ def _fingerprints(sources: Sequence[Path]) -> NDArray[np.uint64]:
 
 def _put(
     store: Store,
-    hub: Hub,
+    hub: HubRecord,
     kind: ModuleKind,
     vector: NDArray[np.float32],
     seen: NDArray[np.uint64],
@@ -203,7 +204,7 @@ def _put(
     return store.put_blob(arrays, {"kind": "module-arrays", "format": 1}, base=base)
 
 
-def _vector_for(hub: Hub, file: Path) -> tuple[ModuleKind, NDArray[np.float32]]:
+def _vector_for(hub: HubRecord, file: Path) -> tuple[ModuleKind, NDArray[np.float32]]:
     """Read weights as the one vector that a module is; their names say of which kind."""
     import numpy as np
 
@@ -240,7 +241,7 @@ def _tensors(file: Path) -> dict[str, Any]:
 
 
 def _check_tensors(
-    file: Path, tensors: dict[str, Any], manifest: ParameterManifest, hub: Hub
+    file: Path, tensors: dict[str, Any], manifest: ParameterManifest, hub: HubRecord
 ) -> None:
     expected = dict(zip(manifest.names, manifest.shapes, strict=True))
     lacking = sorted(expected.keys() - tensors.keys())

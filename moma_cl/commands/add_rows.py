@@ -1,37 +1,38 @@
-"""Bringing tasks and rows: the verbs that change what a task is learned from.
+"""``add-task``, ``add-data`` and ``retract``: the rows that a task is learned from change.
 
 Nothing heavy is imported before a verb needs it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moma_cl.automation import drift, inbox
-from moma_cl.automation.sources import source_of
+from moma_cl.datasets.source_files import source_of
 from moma_cl.progress import Progress, quiet
-from moma_cl.properties.table import Transform, canonical_property, convert, unit_of_task
 from moma_cl.recipe import Recipe
-from moma_cl.records.records import ModuleKind, Task
 from moma_cl.records.refs import DEFAULT_RECIPE, RefKind
-from moma_cl.records.tasks import existing_task, task_state
-from moma_store.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from moma_cl.records.task_spec import TaskSpec
+from moma_cl.records.tasks import check_task_name, task_state
+from moma_store.errors import AlreadyExistsError, NotFoundError
 from moma_store.store import Store
 
 if TYPE_CHECKING:
     from moma_cl.commands.row_checks import RowChecks
     from moma_cl.datasets.intake import Intake
+    from moma_cl.readers.memory import Sources
     from moma_cl.readers.rows import Reading
-    from moma_cl.reconciling.composer import Done
+    from moma_cl.reconciling.pass_actions import Done
+    from moma_cl.records.records import Dataset, Grouping
     from moma_cl.structures.checks import Refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowsTaken:
-    """Rows that came in, and what followed.
+class RowsAdded:
+    """Rows that were added to a task, or taken away, and what followed.
 
     Attributes
     ----------
@@ -52,9 +53,9 @@ class RowsTaken:
     refusals
         Rows that were refused.
     flagged
-        Rows that were taken, but whose target the property cannot have.
+        Rows that were added, but whose target the property cannot have.
     done
-        What the pass did.
+        What the pass did; nothing where it was only a dry run.
     checks
         What the rows say about each other; none where no row came, or nothing answers yet.
     """
@@ -75,171 +76,72 @@ class RowsTaken:
 def add_task(
     path: Path,
     name: str,
-    sources: Sequence[Path],
+    sources: Sources,
+    spec: TaskSpec,
     *,
-    target: str,
-    unit: str | None = None,
-    property_name: str | None = None,
-    transform: Transform = Transform.NONE,
-    module: ModuleKind = ModuleKind.FULL,
-    fold_column: str | None = None,
     reading: Reading | None = None,
     recipe: Recipe | None = None,
     compose: bool = True,
+    dry_run: bool = False,
     wait: float = 0.0,
     progress: Progress = quiet,
-) -> RowsTaken:
-    """Bring a task: validate and store its rows, answer at once, then compose and train.
+) -> RowsAdded:
+    """Validate and store the rows of a new task, answer at once, then compose and train.
 
-    Parameters
-    ----------
-    path
-        The hub.
-    name
-        The task's name.
-    sources
-        Files and folders with structures and targets.
-    target
-        Column of the target.
-    unit
-        Its unit, and that of values which name none; by default that of the property.
-    property_name
-        What is measured; by default the name of the column.
-    transform
-        Of the target before learning.
-    module
-        What the task's own module specialises; one of `ModuleKind.of_tasks`.
-    fold_column
-        Column that assigns folds; by default a hash does.
-    reading
-        What the user says of the files.
-    recipe
-        Settings of this task; by default the hub's.
-    compose
-        Whether a whole pass follows; a first predictor is made in any case.
-    wait
-        How long to wait for another writer, s.
-    progress
-        Told how far long steps are.
-
-    Returns
-    -------
-    RowsTaken
-        Rows taken and refused, and what the pass did.
-
-    Raises
-    ------
-    AlreadyExistsError
-        If there is a task of this name.
-    InvalidInputError
-        If name, unit, kind of module or data cannot be used.
+    A dry run goes through everything that could refuse the task, and writes nothing.
     """
     check_task_name(name)
-    _check_module(name, module)
-    unit = unit_of_task(unit, property_name or target)
-    with Store.open(path, write=True, wait=wait) as store:
+    with Store.open(path, write=not dry_run, wait=wait) as store:
         _check_name_free(store, name)
-        from moma_cl.backbones.registry import backbone_class
-        from moma_cl.datasets import added_rows
-        from moma_cl.readers.target_column import Units
+        from moma_cl.datasets import added_rows  # after what can fail without it
 
-        origins = [source_of(source) for source in sources]  # before their rows: what was read
-        intake = added_rows.take(
-            sources,
-            added_rows.Wanted(
-                target=target,
-                transform=transform,
-                fold_column=fold_column,
-                units=Units(wanted=unit, property=property_name or target),
-                reading=reading,
-            ),
-            elements=backbone_class(store.backbone["name"]).elements,
-            appended=False,
-            progress=progress,
-        )
-        task = Task(
-            name=name,
-            property=canonical_property(property_name or target),
-            target=target,
-            unit=unit,
-            transform=transform.value,
-            module=module,
-            grouping=added_rows.grouping(intake),
-            fold_column=fold_column,
-        )
+        origins = _origins(sources)  # before their rows: what was read
+        intake = _read(store, sources, spec, reading, appended=False, progress=progress)
+        task = spec.task(name, added_rows.grouping_of(intake))
         pinned = recipe.to_doc() if recipe else _default_recipe(store)
-        added = added_rows.begin(store, task, pinned, intake, origins)
+        rows = added_rows.segment_rows(store, intake, task)
+        dataset = added_rows.first_dataset(rows, task)
+        if dry_run:
+            return _added(name, dataset, task.grouping, len(rows.ids), intake)
+        added_rows.store_task(store, task, pinned, intake, rows, origins)
         inbox.open_for(store.path, [name])
         done = _compose(store, name, compose=compose, progress=progress)
-        return _taken(store, name, added, intake, done)
+        return _after_pass(store, name, len(rows.ids), intake, done)
 
 
 def add_data(
     path: Path,
     name: str,
-    sources: Sequence[Path],
+    sources: Sources,
     *,
-    unit: str | None = None,
     reading: Reading | None = None,
     replace: bool = False,
     compose: bool = True,
+    dry_run: bool = False,
     wait: float = 0.0,
     progress: Progress = quiet,
-) -> RowsTaken:
-    """Bring more rows of a task as one more segment, or correct earlier ones.
+) -> RowsAdded:
+    """Add rows to a task as one more segment, or correct earlier ones."""
+    with Store.open(path, write=not dry_run, wait=wait) as store:
+        state = task_state(store, name)
+        if reading is not None and reading.unit is not None:
+            from moma_cl.properties.units import convert
 
-    Parameters
-    ----------
-    path
-        The hub.
-    name
-        The task's name.
-    sources
-        Files and folders with structures and targets.
-    unit
-        Unit of targets which name none; by default the task's.
-    reading
-        What the user says of the files.
-    replace
-        Whether a row whose id is stored with other content replaces it; refused otherwise.
-    compose
-        Whether a whole pass follows.
-    wait
-        How long to wait for another writer, s.
-    progress
-        Told how far long steps are.
+            convert(1.0, reading.unit, state.task.unit)  # refused before anything is read
+        from moma_cl.datasets import added_rows  # after what can fail without it
 
-    Returns
-    -------
-    RowsTaken
-        Rows taken and refused, and what the pass did.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such task.
-    InvalidInputError
-        If the data cannot be used.
-    """
-    with Store.open(path, write=True, wait=wait) as store:
-        state = existing_task(store, name)
-        if unit is not None:
-            convert(1.0, unit, state.task.unit)  # refused before anything is read
-        from moma_cl.backbones.registry import backbone_class
-        from moma_cl.datasets import added_rows
-
-        origins = [source_of(source) for source in sources]  # before their rows: what was read
-        intake = added_rows.take(
-            sources,
-            added_rows.Wanted.of(state.task, unit=unit, reading=reading),
-            elements=backbone_class(store.backbone["name"]).elements,
-            appended=True,
-            progress=progress,
-        )
-        intake = added_rows.without_stored(store, state, intake, replace=replace)
-        added = added_rows.append_rows(store, state, intake, origins) if intake.ids else 0
+        origins = _origins(sources)  # before their rows: what was read
+        spec = TaskSpec.of(state.task)
+        intake = _read(store, sources, spec, reading, appended=True, progress=progress)
+        intake = added_rows.new_rows(store, state, intake, replace=replace)
+        rows = added_rows.segment_rows(store, intake, state.task) if intake.ids else None
+        if dry_run:
+            dataset = added_rows.next_dataset(store, state, rows)
+            return _added(name, dataset, state.task.grouping, len(intake.ids), intake)
+        if rows is not None:
+            added_rows.append_rows(store, state, intake, rows, origins)
         done = _compose(store, name, compose=compose, progress=progress)
-        return _taken(store, name, added, intake, done)
+        return _after_pass(store, name, len(intake.ids), intake, done)
 
 
 def retract(
@@ -250,73 +152,45 @@ def retract(
     compose: bool = True,
     wait: float = 0.0,
     progress: Progress = quiet,
-) -> RowsTaken:
-    """Take rows away, as one more segment.
-
-    Parameters
-    ----------
-    path
-        The hub.
-    name
-        The task's name.
-    ids
-        Ids of the rows.
-    compose
-        Whether a whole pass follows.
-    wait
-        How long to wait for another writer, s.
-    progress
-        Told how far long steps are.
-
-    Returns
-    -------
-    RowsTaken
-        The rows that are left, and what the pass did.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such task, or it has no row of an id.
-    InvalidInputError
-        If no row would be left.
-    """
+) -> RowsAdded:
+    """Take rows of a task away, as one more segment."""
     with Store.open(path, write=True, wait=wait) as store:
-        state = existing_task(store, name)
-        from moma_cl.datasets import added_rows
+        state = task_state(store, name)
+        from moma_cl.datasets import added_rows  # after what can fail without it
 
         added_rows.append_retraction(store, state, frozenset(ids))
         done = _compose(store, name, compose=compose, progress=progress)
-        return _taken(store, name, 0, None, done)
+        return _after_pass(store, name, 0, None, done)
 
 
-def check_task_name(name: str) -> None:
-    """Refuse what cannot name a task.
+def _read(
+    store: Store,
+    sources: Sources,
+    spec: TaskSpec,
+    reading: Reading | None,
+    *,
+    appended: bool,
+    progress: Progress,
+) -> Intake:
+    from moma_cl.backbones.registry import backbone_class
+    from moma_cl.datasets.intake import read_task_rows
 
-    Parameters
-    ----------
-    name
-        The name.
-
-    Raises
-    ------
-    InvalidInputError
-        If it has other characters than letters, digits, ``_``, ``-``, ``.``, begins with a dot,
-        or is too long.
-    """
-    known = all(c.isalnum() or c in "_-." for c in name)
-    if not name or len(name) > 100 or not known or name.startswith("."):  # "..": a folder's name
-        raise InvalidInputError(
-            f"task name {name!r} cannot be used; expected up to 100 letters, digits, '_', '-', "
-            "'.', the first no dot"
-        )
+    return read_task_rows(
+        sources,
+        spec,
+        elements=backbone_class(store.backbone["name"]).elements,
+        reading=reading,
+        appended=appended,
+        progress=lambda rows: progress("reading", rows, 0),
+    )
 
 
-def _check_module(name: str, module: ModuleKind) -> None:
-    if module not in ModuleKind.of_tasks():
-        kinds = ", ".join(ModuleKind.of_tasks())
-        raise InvalidInputError(
-            f"task {name!r} cannot train a {module} module; expected one of {kinds}"
-        )
+def _origins(sources: Sources) -> list[dict[str, str]]:
+    from moma_cl.readers.memory import MemoryRows
+
+    if isinstance(sources, MemoryRows):
+        return [sources.origin()]
+    return [source_of(source) for source in sources]
 
 
 def _compose(store: Store, name: str, *, compose: bool, progress: Progress) -> tuple[Done, ...]:
@@ -325,26 +199,36 @@ def _compose(store: Store, name: str, *, compose: bool, progress: Progress) -> t
     composer = Composer(store=store, progress=progress)
     if not compose:
         return tuple(composer.first_answer(name))
-    measured = drift.watch(store, progress=progress)
+    measured = drift.measure(store, progress=progress)
     return (*measured, *composer.run())
 
 
-def _taken(
-    store: Store,
+def _after_pass(
+    store: Store, name: str, added: int, intake: Intake | None, done: tuple[Done, ...]
+) -> RowsAdded:
+    from moma_cl.commands.row_checks import check_rows
+
+    state = task_state(store, name)
+    checks = check_rows(store, name) if added else None
+    return _added(name, state.dataset, state.task.grouping, added, intake, done, checks)
+
+
+def _added(  # noqa: PLR0917  what was added, and what followed
     name: str,
+    dataset: Dataset,
+    grouping: Grouping,
     added: int,
     intake: Intake | None,
-    done: tuple[Done, ...],
-) -> RowsTaken:
-    state = task_state(store, name)
-    dataset = state.dataset
-    return RowsTaken(
+    done: tuple[Done, ...] = (),
+    checks: RowChecks | None = None,
+) -> RowsAdded:
+    return RowsAdded(
         task=name,
         rows=dataset.n_rows,
         added=added,
         repeated=intake.repeats if intake else 0,
         left_out=intake.left_out if intake else 0,
-        grouping=str(state.task.grouping),
+        grouping=str(grouping),
         folds={
             "train": dataset.n_train,
             "validation": dataset.n_validation,
@@ -353,14 +237,8 @@ def _taken(
         refusals=intake.refusals if intake else (),
         flagged=intake.flagged if intake else (),
         done=done,
-        checks=_checks(store, name) if added else None,
+        checks=checks,
     )
-
-
-def _checks(store: Store, name: str) -> RowChecks | None:
-    from moma_cl.commands.row_checks import check_rows
-
-    return check_rows(store, name)
 
 
 def _check_name_free(store: Store, name: str) -> None:

@@ -7,94 +7,36 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
-from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moma_cl.backbones.base import Backbone
+from moma_cl.commands.predictions import OK, PredictedRow
 from moma_cl.core.pyg import Data
 from moma_cl.graphs.prefetch import with_graphs
-from moma_cl.predictors.explanation import Explainer, KnownRow, known_slabs
+from moma_cl.predictors.explanation import Explainer, known_slabs
 from moma_cl.predictors.golden import require_golden
 from moma_cl.predictors.predictor import Answers, LoadedPredictor, load_predictor
 from moma_cl.progress import Progress, quiet
 from moma_cl.readers.dispatch import Reading, Row, read_rows
+from moma_cl.readers.memory import Sources
 from moma_cl.readers.rows import ISOLATED, REMARKS, SLAB
+from moma_cl.records.champions import champions, choose_champion
 from moma_cl.records.refs import RefKind
-from moma_cl.records.tasks import champions, existing_task, matching
+from moma_cl.records.tasks import task_state
 from moma_cl.structures.checks import RowError, check_crystals
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.structures.elements import SYMBOLS
 from moma_cl.structures.vacuum import with_vacuum
 from moma_cl.workspace.workspace import Workbench
+from moma_store.catalogue import Snapshot
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.store import Store
 
 CHUNK = 256  # structures in memory at a time
-OK = "ok"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PredictedRow:
-    """The answer to one row of the input.
-
-    Attributes
-    ----------
-    id
-        Id of the row.
-    source
-        File and line.
-    status
-        ``ok``, or the code of what is wrong with the row.
-    message
-        What is wrong, and what to do; or what is unusual about a row that is ``ok``. Empty where
-        nothing is.
-    task
-        The task's name.
-    value, lower, upper
-        Prediction and ends of its interval, in the unit; none for a bad row.
-    unit
-        The task's unit.
-    per_atom
-        Whether the unit is one per atom.
-    level
-        Coverage of the interval, unless the calibration is ``range``.
-    applicability
-        ``inside``, ``edge`` or ``outside`` of what the predictor knows.
-    distance
-        How far outside; up to 1 is inside.
-    unseen_elements
-        Symbols of the elements that no row has which the predictor learned from.
-    calibration
-        Where the interval comes from; ``range`` promises no coverage.
-    predictor
-        Digest of the predictor that answered.
-    neighbours
-        The nearest known rows, where they were asked for.
-    modules
-        Weight of each module behind the predictor, where they were asked for.
-    """
-
-    id: str
-    source: str
-    status: str
-    message: str
-    task: str
-    value: float | None
-    lower: float | None
-    upper: float | None
-    unit: str
-    level: float
-    applicability: str | None
-    distance: float | None
-    calibration: str
-    predictor: str
-    per_atom: bool = False
-    unseen_elements: tuple[str, ...] = ()
-    neighbours: tuple[KnownRow, ...] = ()
-    modules: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +77,38 @@ def row_key(row_id: str, source: str) -> bytes:
     return blake2b(f"{len(source)}:{source}{row_id}".encode(), digest_size=8).digest()
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ReadyPredictor:
+    """A predictor out of the store with all that it needs to answer; threads may share it.
+
+    Attributes
+    ----------
+    task, unit
+        Name and unit of the task.
+    digest
+        Of the predictor's record.
+    predictor
+        Its encoders and heads.
+    backbone
+        Class of the hub's backbone.
+    known_slabs
+        Which rows that it learned from have vacuum, shape ``(n_known,)``.
+    explainer
+        What is behind its answers, where that was asked for.
+    busy
+        Held while it computes: the number of threads that torch uses is one for a process.
+    """
+
+    task: str
+    unit: str
+    digest: str
+    predictor: LoadedPredictor
+    backbone: type[Backbone]
+    known_slabs: NDArray[np.bool_]
+    explainer: Explainer | None
+    busy: Lock = field(default_factory=Lock)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
     """What all rows of one call share."""
@@ -145,7 +119,7 @@ class _Asked:
     calibration: str
     predictor: str
     explainer: Explainer | None
-    known_slabs: NDArray[np.bool_]  # which known rows have vacuum, shape (n_known,)
+    known_slabs: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -170,88 +144,107 @@ class _Chunk:
     slabs: NDArray[np.bool_]
 
 
-def predict(
-    path: Path,
-    name: str,
-    sources: Sequence[Path],
-    *,
-    level: float | None = None,
-    at: str | None = None,
-    explain: bool = False,
-    earlier: Earlier | None = None,
-    reading: Reading | None = None,
-    progress: Progress = quiet,
-) -> Iterator[PredictedRow]:
-    """Predict a property of structures.
+def champion(store: Snapshot, name: str, at: str | None) -> str:
+    """Look up which predictor answers for a task.
 
     Parameters
     ----------
-    path
-        The hub.
+    store
+        A snapshot of the hub.
     name
         The task's name.
-    sources
-        Files and folders; targets and other columns in them are ignored.
-    level
-        Coverage of the interval; by default the recipe's.
     at
         Digest of an earlier champion, or its beginning; by default the present one answers.
-    explain
-        Whether to tell the nearest known rows and the modules behind the predictor.
-    earlier
-        Rows that need no answer, since an interrupted run gave it.
-    reading
-        What the user says of the files.
-    progress
-        Told how many rows were answered.
 
-    Yields
-    ------
-    PredictedRow
-        One per row of the input, in its order.
+    Returns
+    -------
+    str
+        Digest of the predictor.
 
     Raises
     ------
     NotFoundError
         If there is no such task or predictor.
-    InvalidInputError
-        If the level is no coverage, or the interrupted run asked something else.
+    """
+    task_state(store, name)
+    if at is not None:
+        return choose_champion(champions(store, name), at, name)
+    digest = store.ref(RefKind.PREDICTOR.of(name))
+    if digest is None:
+        raise NotFoundError(f"task {name!r} has no predictor yet; run `moma-cl update`")
+    return digest
+
+
+def ready_predictor(store: Store, name: str, digest: str, *, explain: bool) -> ReadyPredictor:
+    """Take a predictor out of the store, and check that it answers as when it was made.
+
+    Parameters
+    ----------
+    store
+        The hub's store; a snapshot of it is held meanwhile, so that a ``gc`` leaves the files.
+    name
+        The task's name.
+    digest
+        The predictor's record.
+    explain
+        Whether it will be asked what is behind its answers.
+
+    Returns
+    -------
+    ReadyPredictor
+        Ready to answer.
+
+    Raises
+    ------
     ChangedAnswersError
         If the software is another and the predictor answers otherwise than when it was made.
     """
+    with Workbench(store=store, progress=quiet) as bench:
+        predictor = load_predictor(bench, digest)
+        require_golden(bench, predictor, digest)
+        return ReadyPredictor(
+            task=name,
+            unit=task_state(store, name).task.unit,
+            digest=digest,
+            predictor=predictor,
+            backbone=bench.backbone,
+            known_slabs=known_slabs(bench, predictor),
+            explainer=Explainer.of(store, bench, predictor) if explain else None,
+        )
+
+
+def predict(
+    ready: ReadyPredictor,
+    sources: Sources,
+    *,
+    level: float | None = None,
+    earlier: Earlier | None = None,
+    reading: Reading | None = None,
+    progress: Progress = quiet,
+) -> Iterator[PredictedRow]:
+    """Answer rows one by one in input order; a bad one never stops the rest."""
     if level is not None and not 0.0 < level < 1.0:
         raise InvalidInputError(f"level {level!r} is no coverage; expected a number in (0, 1)")
-    with Store.open(path) as store, Workbench(store=store, progress=quiet) as bench:
-        # As long as the snapshot is held, a `gc` leaves the files that it may lead to.
-        with store.snapshot():
-            state = existing_task(store, name)
-            known = champions(store, name)
-            digest = (
-                store.ref(RefKind.PREDICTOR.of(name)) if at is None else matching(known, at, name)
-            )
-            if digest is None:
-                raise NotFoundError(f"task {name!r} has no predictor yet; run `moma-cl update`")
-            predictor = load_predictor(bench, digest)
-            slabs = known_slabs(bench, predictor)
-        require_golden(bench, predictor, digest)
-        asked = _Asked(
-            task=name,
-            unit=state.task.unit,
-            level=level or predictor.level,
-            calibration=str(predictor.record.calibration),
-            predictor=digest,
-            explainer=Explainer.of(store, bench, predictor) if explain else None,
-            known_slabs=slabs,
-        )
-        _check_same(earlier, asked)
-        asked_for = _unanswered(read_rows(sources, reading=reading), earlier)
-        chunks = (_checked(rows, bench.backbone) for rows in _chunks(asked_for, CHUNK))
-        done = 0
-        with closing(with_graphs(chunks, bench.backbone)) as built:
-            for chunk, graphs in built:
-                yield from _answered(predictor, chunk, graphs, asked)
-                done += len(chunk.rows)
-                progress("predicting", done, 0)
+    asked = _Asked(
+        task=ready.task,
+        unit=ready.unit,
+        level=level or ready.predictor.level,
+        calibration=str(ready.predictor.record.calibration),
+        predictor=ready.digest,
+        explainer=ready.explainer,
+        known_slabs=ready.known_slabs,
+    )
+    _check_same(earlier, asked)
+    asked_for = _unanswered(read_rows(sources, reading=reading), earlier)
+    chunks = (_checked(rows, ready.backbone) for rows in _chunks(asked_for, CHUNK))
+    done = 0
+    with closing(with_graphs(chunks, ready.backbone)) as built:
+        for chunk, graphs in built:
+            with ready.busy:
+                answers = _answers(ready.predictor, graphs, asked.level)
+            yield from _answered(ready.predictor, answers, chunk, graphs, asked)
+            done += len(chunk.rows)
+            progress("predicting", done, 0)
 
 
 def _check_same(earlier: Earlier | None, asked: _Asked) -> None:
@@ -282,10 +275,17 @@ def _checked(rows: list[Row], backbone: type[Backbone]) -> tuple[_Chunk, list[Cr
     return _Chunk(rows=rows, errors=errors, crystals=good, slabs=slabs), good
 
 
+def _answers(predictor: LoadedPredictor, graphs: list[Data], level: float) -> Answers | None:
+    return predictor.answer(graphs, level=level) if graphs else None
+
+
 def _answered(
-    predictor: LoadedPredictor, chunk: _Chunk, graphs: list[Data], asked: _Asked
+    predictor: LoadedPredictor,
+    answers: Answers | None,
+    chunk: _Chunk,
+    graphs: list[Data],
+    asked: _Asked,
 ) -> Iterator[PredictedRow]:
-    answers = predictor.answer(graphs, level=asked.level) if graphs else None
     at = 0
     for row, error in zip(chunk.rows, chunk.errors, strict=True):
         if error is not None:

@@ -1,14 +1,13 @@
-"""Rows that arrive: taken in, compared with what is stored, made one more segment."""
+"""Rows that are added: compared with what is stored, and stored as one more segment."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Self
+from dataclasses import replace
+from typing import Any
 
 from moma_cl.datasets.folds import assign_folds, choose_grouping, codes_of
-from moma_cl.datasets.intake import Intake, same_content, take_in
+from moma_cl.datasets.intake import Intake, same_content
 from moma_cl.datasets.segments import (
     LiveRows,
     SegmentRows,
@@ -17,12 +16,9 @@ from moma_cl.datasets.segments import (
     live_rows,
     retraction_arrays,
 )
-from moma_cl.progress import Progress
-from moma_cl.properties.table import Transform
-from moma_cl.readers.rows import Reading
-from moma_cl.readers.target_column import Units
+from moma_cl.records.history_actions import HistoryAction
 from moma_cl.records.hub import hub_of
-from moma_cl.records.records import Grouping, Segment, SegmentRole, Task
+from moma_cl.records.records import Dataset, Grouping, Segment, SegmentRole, Task
 from moma_cl.records.refs import RefKind
 from moma_cl.records.tasks import TaskState
 from moma_cl.structures.checks import Refusal, check_not_constant
@@ -38,85 +34,7 @@ Origins = Sequence[dict[str, str]]
 """Name and digest of each file or folder that rows came from."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What of the files is wanted."""
-
-    target: str
-    transform: Transform
-    fold_column: str | None
-    units: Units
-    reading: Reading | None = None
-
-    @classmethod
-    def of(cls, task: Task, *, unit: str | None = None, reading: Reading | None = None) -> Self:
-        """Want what a task was added with.
-
-        Parameters
-        ----------
-        task
-            The task.
-        unit
-            Unit of targets whose row and header name none; by default the task's.
-        reading
-            What the user says of the files.
-
-        Returns
-        -------
-        Self
-            Its columns and transform.
-        """
-        return cls(
-            target=task.target,
-            transform=Transform(task.transform),
-            fold_column=task.fold_column,
-            units=Units(wanted=task.unit, given=unit, property=task.property),
-            reading=reading,
-        )
-
-
-def take(
-    sources: Sequence[Path],
-    wanted: Wanted,
-    *,
-    elements: frozenset[int],
-    appended: bool,
-    progress: Progress,
-) -> Intake:
-    """Read and check rows.
-
-    Parameters
-    ----------
-    sources
-        Files and folders.
-    wanted
-        Which columns.
-    elements
-        Atomic numbers that the hub's backbone knows.
-    appended
-        Whether the rows join others.
-    progress
-        Told how many rows were read.
-
-    Returns
-    -------
-    Intake
-        Good rows, and refusals.
-    """
-    return take_in(
-        sources,
-        target=wanted.target,
-        fold_column=wanted.fold_column,
-        transform=wanted.transform,
-        elements=elements,
-        reading=wanted.reading,
-        units=wanted.units,
-        appended=appended,
-        progress=lambda rows: progress("reading", rows, 0),
-    )
-
-
-def grouping(intake: Intake) -> Grouping:
+def grouping_of(intake: Intake) -> Grouping:
     """Decide what assigns a new task's folds.
 
     Parameters
@@ -132,7 +50,7 @@ def grouping(intake: Intake) -> Grouping:
     return choose_grouping(intake.formulas) if intake.fold_labels is None else Grouping.COLUMN
 
 
-def without_stored(store: Store, state: TaskState, intake: Intake, *, replace: bool) -> Intake:
+def new_rows(store: Store, state: TaskState, intake: Intake, *, replace: bool) -> Intake:
     """Leave out rows that are stored already; refuse those stored with other content.
 
     Parameters
@@ -156,10 +74,10 @@ def without_stored(store: Store, state: TaskState, intake: Intake, *, replace: b
     folds = [None] * len(intake.ids) if labels is None else codes_of(labels).tolist()
     kept, repeats, refusals = [], 0, []
     for index, row_id in enumerate(intake.ids):
-        known = stored.get(row_id)
-        if known is None:
+        earlier = stored.get(row_id)
+        if earlier is None:
             kept.append(index)
-        elif _same(known, (intake.crystals[index], float(intake.targets[index]), folds[index])):
+        elif _same(earlier, (intake.crystals[index], float(intake.targets[index]), folds[index])):
             repeats += 1
         elif replace:
             kept.append(index)
@@ -169,9 +87,86 @@ def without_stored(store: Store, state: TaskState, intake: Intake, *, replace: b
     return _selected(intake, kept, repeats=repeats, refusals=tuple(refusals))
 
 
-def begin(
-    store: Store, task: Task, recipe: dict[str, Any], intake: Intake, origins: Origins
-) -> int:
+def segment_rows(store: Store, intake: Intake, task: Task) -> SegmentRows:
+    """Give rows their folds."""
+    if intake.fold_labels is not None:
+        folds = codes_of(intake.fold_labels)
+    else:
+        salt = hub_of(store).salt
+        folds = assign_folds(intake.formulas, intake.fingerprints, task.grouping, salt)
+    return SegmentRows(
+        ids=tuple(intake.ids),
+        crystals=intake.crystals,
+        targets=intake.targets,
+        fingerprints=intake.fingerprints,
+        folds=folds,
+        formulas=tuple(intake.formulas),
+    )
+
+
+def first_dataset(rows: SegmentRows, task: Task, segment: str = "") -> Dataset:
+    """Describe the dataset of a new task.
+
+    Parameters
+    ----------
+    rows
+        Its rows.
+    task
+        The task.
+    segment
+        Digest of the rows' segment, once it is stored.
+
+    Returns
+    -------
+    Dataset
+        The record.
+
+    Raises
+    ------
+    InvalidInputError
+        If every row is held-out.
+    """
+    dataset = describe(live_rows([(segment, rows)]), (segment,), None)
+    if task.fold_column is not None and dataset.n_held_out == dataset.n_rows:
+        raise InvalidInputError(
+            f"every row of column {task.fold_column!r} is held-out; expected some to train on",
+            code="invalid-input.no-training-rows",
+        )
+    return dataset
+
+
+def next_dataset(store: Store, state: TaskState, rows: SegmentRows | None) -> Dataset:
+    """Describe the dataset of a task as it would be with more rows.
+
+    Parameters
+    ----------
+    store
+        The hub's store.
+    state
+        The task.
+    rows
+        The rows, if there are any.
+
+    Returns
+    -------
+    Dataset
+        The record.
+    """
+    if rows is None:
+        return state.dataset
+    live = live_rows([*_contents(store, state.dataset.segments), ("", rows)])
+    check_not_constant(live.targets, state.task.target)
+    return describe(live, (*state.dataset.segments, ""), state.dataset_digest)
+
+
+def store_task(  # noqa: PLR0917  a task is a record, a recipe and rows
+    store: Store,
+    task: Task,
+    recipe: dict[str, Any],
+    intake: Intake,
+    rows: SegmentRows,
+    origins: Origins,
+) -> None:
     """Store a new task with its first segment.
 
     Parameters
@@ -183,58 +178,30 @@ def begin(
     recipe
         Its recipe's record.
     intake
+        What was read, for the numbers of refused rows.
+    rows
         Its rows.
     origins
-        Where they came from, one entry for each source: its name and the digest of its content.
-
-    Returns
-    -------
-    int
-        Rows stored.
+        Where they came from.
     """
-    rows = _segment_rows(store, intake, task)
     segment = _stored_segment(store, rows, origins, intake)
-    with store.transaction("add-task", _detail(task.name, rows, intake)) as transaction:
+    with store.transaction(HistoryAction.ADD_TASK, _detail(task.name, rows, intake)) as transaction:
         digest = transaction.put_record(segment.to_doc())
-        dataset = describe(live_rows([(digest, rows)]), (digest,), None)
-        if task.fold_column is not None and dataset.n_held_out == dataset.n_rows:
-            raise InvalidInputError(
-                f"every row of column {task.fold_column!r} is held-out; expected some to train on",
-                code="invalid-input.no-training-rows",
-            )
         documents = {
             RefKind.TASK: task.to_doc(),
-            RefKind.DATASET: dataset.to_doc(),
+            RefKind.DATASET: first_dataset(rows, task, digest).to_doc(),
             RefKind.RECIPE: recipe,
         }
         for kind, doc in documents.items():
             transaction.move_ref(kind.of(task.name), transaction.put_record(doc), expected=None)
-    return len(rows.ids)
 
 
-def append_rows(store: Store, state: TaskState, intake: Intake, origins: Origins) -> int:
-    """Store rows as one more segment.
-
-    Parameters
-    ----------
-    store
-        The hub's store.
-    state
-        The task.
-    intake
-        The rows.
-    origins
-        Where they came from, one entry for each source: its name and the digest of its content.
-
-    Returns
-    -------
-    int
-        Rows stored.
-    """
-    rows = _segment_rows(store, intake, state.task)
+def append_rows(
+    store: Store, state: TaskState, intake: Intake, rows: SegmentRows, origins: Origins
+) -> None:
+    """Store rows of a task as one more segment; parameters as in `store_task`."""
     segment = _stored_segment(store, rows, origins, intake)
-    _append(store, state, segment, "add-data", _detail(state.name, rows, intake))
-    return len(rows.ids)
+    _append(store, state, segment, HistoryAction.ADD_DATA, _detail(state.name, rows, intake))
 
 
 def append_retraction(store: Store, state: TaskState, ids: frozenset[str]) -> None:
@@ -272,11 +239,11 @@ def append_retraction(store: Store, state: TaskState, ids: frozenset[str]) -> No
     segment = Segment(
         role=SegmentRole.RETRACTION, blob=blob, n_rows=len(ids), sources=(), refused=0
     )
-    _append(store, state, segment, "retract", {"task": state.name, "rows": len(ids)})
+    _append(store, state, segment, HistoryAction.RETRACT, {"task": state.name, "rows": len(ids)})
 
 
 def _append(
-    store: Store, state: TaskState, segment: Segment, action: str, detail: dict[str, Any]
+    store: Store, state: TaskState, segment: Segment, action: HistoryAction, detail: dict[str, Any]
 ) -> None:
     content = content_of(segment, store.blob(segment.blob).arrays)
     earlier = _contents(store, state.dataset.segments)
@@ -338,22 +305,6 @@ def _selected(
         fold_labels=None if labels is None else [labels[i] for i in kept],
         repeats=intake.repeats + repeats,
         refusals=(*intake.refusals, *refusals),
-    )
-
-
-def _segment_rows(store: Store, intake: Intake, task: Task) -> SegmentRows:
-    if intake.fold_labels is not None:
-        folds = codes_of(intake.fold_labels)
-    else:
-        salt = hub_of(store).salt
-        folds = assign_folds(intake.formulas, intake.fingerprints, task.grouping, salt)
-    return SegmentRows(
-        ids=tuple(intake.ids),
-        crystals=intake.crystals,
-        targets=intake.targets,
-        fingerprints=intake.fingerprints,
-        folds=folds,
-        formulas=tuple(intake.formulas),
     )
 
 

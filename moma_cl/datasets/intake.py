@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moma_cl.core.suggestions import did_you_mean
 from moma_cl.datasets.folds import FOLD_NAMES
-from moma_cl.properties.table import Transform
+from moma_cl.datasets.target_column import TargetColumn, split_header
 from moma_cl.readers.dispatch import Limits, Reading, Row, read_rows
-from moma_cl.readers.target_column import TargetColumn, Units, split_header
+from moma_cl.readers.memory import MemoryRows, Sources
+from moma_cl.records.task_spec import TaskSpec
 from moma_cl.structures.checks import (
     MAX_ATOMS,
     Quarantine,
@@ -44,8 +44,7 @@ class Intake:
     crystals
         The structures.
     targets
-        Target values, shape ``(n_rows,)``: in the unit wanted, or in that of the file when none
-        was named.
+        Target values, shape ``(n_rows,)``, in the task's unit.
     fingerprints
         Fingerprint of each structure, shape ``(n_rows,)``.
     formulas
@@ -127,7 +126,6 @@ class _Sorter:
     """Sorts rows into accepted, refused and left out, and remembers which columns there were."""
 
     target: TargetColumn
-    fold_column: str | None
     elements: frozenset[int] | None
     max_atoms: int
     accepted: list[_Accepted] = field(default_factory=list)
@@ -159,8 +157,9 @@ class _Sorter:
         if row.crystal is None:
             raise _as_error(row.error)
         fold = None
-        if self.fold_column is not None:
-            fold = row.values.get(self.fold_column)
+        fold_column = self.target.spec.fold_column
+        if fold_column is not None:
+            fold = row.values.get(fold_column)
             if fold is None or fold == "":
                 return None
             if fold not in FOLD_NAMES:
@@ -207,17 +206,14 @@ class _Sorter:
             self.refuse(row.place, row, RowError(code="duplicate-id", message=message))
 
 
-def take_in(
-    sources: Sequence[Path],
+def read_task_rows(
+    sources: Sources,
+    spec: TaskSpec,
     *,
-    target: str,
-    fold_column: str | None = None,
-    transform: Transform = Transform.NONE,
     elements: frozenset[int] | None = None,
     max_atoms: int = MAX_ATOMS,
     limits: Limits | None = None,
     reading: Reading | None = None,
-    units: Units | None = None,
     appended: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Intake:
@@ -226,13 +222,9 @@ def take_in(
     Parameters
     ----------
     sources
-        Files and folders, as for `read_rows`.
-    target
-        Column that holds the target.
-    fold_column
-        Column that holds the fold of each row; rows without a value are left out.
-    transform
-        What will be done to the target, whose domain the values must lie in.
+        Rows from memory, or files and folders, as for `read_rows`.
+    spec
+        The task. Rows without a value in its fold column are left out.
     elements
         Atomic numbers the backbone knows; any element when ``None``.
     max_atoms
@@ -241,8 +233,6 @@ def take_in(
         What one row may cost.
     reading
         What the user says of the files.
-    units
-        Unit of the targets, and the one wanted; targets stay as they are when ``None``.
     appended
         The rows join others, so that they may all have the same target.
     progress
@@ -262,8 +252,7 @@ def take_in(
         targets are equal.
     """
     sorter = _Sorter(
-        target=TargetColumn(name=target, transform=transform, units=units),
-        fold_column=fold_column,
+        target=TargetColumn(spec=spec, unit=reading.unit if reading else None),
         elements=elements,
         max_atoms=max_atoms,
     )
@@ -275,14 +264,14 @@ def take_in(
             progress(n_rows)
     if progress:
         progress(n_rows)
-    for column in filter(None, (target, fold_column)):
+    for column in filter(None, (spec.target, spec.fold_column)):
         _check_column(column, list(sorter.columns), sources)
     repeats = sorter.merge_repeats()
     intake = _packed(sorter, repeats)
     if not intake.ids:
         raise _nothing_left(intake, sources)
     if not appended:
-        check_not_constant(intake.targets, target)
+        check_not_constant(intake.targets, spec.target)
     return intake
 
 
@@ -292,21 +281,21 @@ def _as_error(reason: RowError | None) -> InvalidInputError:
     return InvalidInputError(reason.message, code=f"invalid-input.{reason.code}")
 
 
-def _named(sources: Sequence[Path]) -> str:
+def _named(sources: Sources) -> str:
+    if isinstance(sources, MemoryRows):
+        return "what was given"
     more = f" and {len(sources) - _NAMED} more" if len(sources) > _NAMED else ""
     return ", ".join(map(str, sources[:_NAMED])) + more
 
 
-def _check_column(column: str, columns: list[str], sources: Sequence[Path]) -> None:
+def _check_column(column: str, columns: list[str], sources: Sources) -> None:
     """Check that some row has a column; without any columns, the rows say themselves why."""
     if column in columns or not columns:
         return
-    near = get_close_matches(column, columns, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
     more = f" and {len(columns) - _COLUMNS} more" if len(columns) > _COLUMNS else ""
     raise InvalidInputError(
         f"no row of {_named(sources)} has a column {column!r}; the columns are "
-        f"{', '.join(columns[:_COLUMNS])}{more}{hint}",
+        f"{', '.join(columns[:_COLUMNS])}{more}{did_you_mean(column, columns)}",
         code="invalid-input.missing-column",
     )
 
@@ -320,7 +309,7 @@ def _packed(sorter: _Sorter, repeats: int) -> Intake:
         targets=np.array([row.target for row in rows], dtype=np.float64),
         fingerprints=np.array([fingerprint(row.crystal) for row in rows], dtype=np.uint64),
         formulas=[reduced_formula(row.crystal.atomic_numbers) for row in rows],
-        fold_labels=[str(row.fold) for row in rows] if sorter.fold_column is not None else None,
+        fold_labels=[str(row.fold) for row in rows] if sorter.target.spec.fold_column else None,
         refusals=tuple(
             refusal for _, refusal in sorted(sorter.refused, key=lambda entry: entry[0])
         ),
@@ -332,8 +321,8 @@ def _packed(sorter: _Sorter, repeats: int) -> Intake:
 
 def _flagged(sorter: _Sorter) -> Iterator[Refusal]:
     """Find the rows whose target the property cannot have."""
-    bounds, units = sorter.target.bounds(), sorter.target.units
-    if bounds is None or units is None:
+    bounds, spec = sorter.target.bounds(), sorter.target.spec
+    if bounds is None:
         return
     for row in sorter.accepted:
         if not bounds[0] <= row.target <= bounds[1]:
@@ -341,13 +330,13 @@ def _flagged(sorter: _Sorter) -> Iterator[Refusal]:
                 id=row.id,
                 source=row.source,
                 code="outside-bounds",
-                message=f"{row.target:.6g} {units.wanted} is kept as it is, but {units.property} "
-                f"lies between {bounds[0]:g} and {bounds[1]:g} {units.wanted}: check value and "
+                message=f"{row.target:.6g} {spec.unit} is kept as it is, but {spec.property} "
+                f"lies between {bounds[0]:g} and {bounds[1]:g} {spec.unit}: check value and "
                 "unit",
             )
 
 
-def _nothing_left(intake: Intake, sources: Sequence[Path]) -> InvalidInputError:
+def _nothing_left(intake: Intake, sources: Sources) -> InvalidInputError:
     """Say why no row is good."""
     reasons = intake.quarantine.summary()
     if intake.left_out:

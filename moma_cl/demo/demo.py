@@ -16,8 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from moma_cl.backbones.registry import backbone_class
-from moma_cl.commands import service
-from moma_cl.commands.predict import PredictedRow, predict
+from moma_cl.commands.predictions import PredictedRow
 from moma_cl.demo import text
 from moma_cl.demo.data import (
     MEASURED,
@@ -30,8 +29,9 @@ from moma_cl.demo.data import (
 )
 from moma_cl.demo.gains import Standing, standings
 from moma_cl.demo.picture import weights_picture
+from moma_cl.hub import Hub
 from moma_cl.progress import Progress
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import Recipe
 from moma_store.errors import AlreadyExistsError, IntegrityError
 from moma_store.files import reported
@@ -140,7 +140,7 @@ class _Demo:
             for name in ("data", "structures"):
                 (self.folder / name).mkdir(parents=True)
             recipe.write_text(json.dumps(dict(SETTINGS), indent=2) + "\n", encoding="utf-8")
-        made = service.init(self.hub, backbone=BACKBONE, recipe=Recipe.from_doc(SETTINGS))
+        made = Hub(self.hub).init(backbone=BACKBONE, recipe=Recipe.from_doc(SETTINGS))
         self.tell(text.command("init", self.hub, "--backbone", BACKBONE, "--recipe", recipe))
         self.tell([*text.hub_made(made), ""])
 
@@ -172,14 +172,12 @@ class _Demo:
         if measured.transform != Transform.NONE:
             words += ["--transform", measured.transform.value]
         self.tell(text.command(*words))
-        taken = service.add_task(
-            self.hub,
+        taken = Hub(self.hub, progress=self.progress).add_task(
             measured.task,
             [data],
             target=measured.task,
             unit=measured.unit,
             transform=measured.transform,
-            progress=self.progress,
         )
         standing = standings(self.hub)
         self.tell(text.step(taken, standing, modules))
@@ -192,7 +190,7 @@ class _Demo:
         answers: list[PredictedRow] = []
         for task in PREDICTED:
             self.tell(text.command("--hub", self.hub, "predict", task, *paths))
-            rows = list(predict(self.hub, task, paths, progress=self.progress))
+            rows = list(Hub(self.hub, progress=self.progress).iter_predictions(task, paths))
             self.tell(text.predictions(rows))
             answers += rows
         return tuple(answers)

@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from moma_cl.commands.predict import PredictedRow
-from moma_cl.commands.service import HubMade, RowsTaken
+from moma_cl.commands.add_rows import RowsAdded
+from moma_cl.commands.init import HubMade
+from moma_cl.commands.predictions import PredictedRow
 from moma_cl.demo.data import MEASURED, Elements, Measured
 from moma_cl.demo.gains import BACKBONE, Gain, Standing, three_digits
+from moma_cl.derivations.keys import DerivationKind
 from moma_cl.predictors.domain import Applicability
-from moma_cl.reconciling.composer import Done
+from moma_cl.reconciling.pass_actions import Done, PassAction
 
 WIDTH = 98
 _UNITS = {measured.task: measured.unit for measured in MEASURED}  # as a keyboard writes them
@@ -117,7 +119,7 @@ def heading(number: int, measured: Measured) -> list[str]:
     return ["", f"Task {number} of {len(MEASURED)}: {measured.task.replace('_', ' ')}"]
 
 
-def step(taken: RowsTaken, standing: dict[str, Standing], modules_before: int) -> list[str]:
+def step(taken: RowsAdded, standing: dict[str, Standing], modules_before: int) -> list[str]:
     """Say what the arrival of a task has set off.
 
     Parameters
@@ -147,7 +149,7 @@ def step(taken: RowsTaken, standing: dict[str, Standing], modules_before: int) -
         )
         composed = any(name != BACKBONE for name in new.weights)
         fields.append(("error", _gain(new.gain, unit) if composed else alone))
-    failures = [done for done in taken.done if done.action == "failed"]
+    failures = [done for done in taken.done if done.action == PassAction.FAILED]
     fields += [("failed", f"{done.task}: {done.text}") for done in failures]
     return [line for name, content in fields for line in _field(name, content)]
 
@@ -269,7 +271,7 @@ def _wrapped(label: str, words: Sequence[str]) -> list[str]:
 
 
 def _computed(done: Sequence[Done]) -> str:
-    counts = Counter(entry.kind for entry in done if entry.action == "derived")
+    counts = Counter(entry.kind for entry in done if entry.action == PassAction.DERIVED)
     named = [_counted(counts[kind], kind) for kind in _PLURALS if counts[kind]]
     seconds = sum(entry.seconds for entry in done)
     return f"{', '.join(named)}, in {seconds:.1f} s"
@@ -280,14 +282,14 @@ def _counted(count: int, kind: str) -> str:
 
 
 def _others(
-    taken: RowsTaken, standing: dict[str, Standing], modules_before: int
+    taken: RowsAdded, standing: dict[str, Standing], modules_before: int
 ) -> list[tuple[str, str]]:
     """Say what became of the tasks that were there before."""
     fitted = {done.task for done in taken.done if _is_fit(done)} - {taken.task}
     anew = [
         ("fitted anew", f"{done.task}: {done.action}, {done.text.partition(', difference')[0]}")
         for done in taken.done
-        if done.task in fitted and done.action in {"promoted", "kept-beside"}
+        if done.task in fitted and done.action in {PassAction.PROMOTED, PassAction.KEPT_BESIDE}
     ]
     same = [name for name in standing if name not in fitted and name != taken.task]
     kept = _counted(modules_before, "module") if modules_before else ""
@@ -297,7 +299,7 @@ def _others(
 
 
 def _is_fit(done: Done) -> bool:
-    return done.action == "derived" and done.kind == "predictor"
+    return done.action == PassAction.DERIVED and done.kind == DerivationKind.PREDICTOR
 
 
 def _weights(standing: Standing) -> str:

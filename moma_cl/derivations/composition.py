@@ -23,7 +23,7 @@ def compose(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived
     Parameters
     ----------
     bench
-        What it reads.
+        Reads the hub.
     derivation
         Names the estimates, the backbone's first, the dataset, and whether it is of a sample.
     recipe
@@ -43,9 +43,8 @@ def compose(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived
     usable = [e for e in estimates if e.excluded is None and e.module not in excluded]
     backbone_objective = None
     if usable:
-        training = split.train
-        if inputs.get("sampled"):
-            training = sampled_rows(training, recipe.estimate.sample_rows)
+        size = recipe.estimate.sample_rows
+        training = sampled_rows(split.train, size) if inputs.get("sampled") else split.train
         targets = estimate_targets(rows.targets[training], task, recipe.estimate)
         columns = np.stack([_predictions(bench, one) for one in usable], axis=1)
         solution = solve_weights(columns, targets, prune=recipe.weights.prune)

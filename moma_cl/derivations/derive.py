@@ -19,7 +19,7 @@ def derive(bench: Workbench, derivation: Derivation) -> Derived:
     Parameters
     ----------
     bench
-        What it reads.
+        Reads the hub.
     derivation
         What to compute.
 

@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from moma_cl.arraytypes import FloatArray
+from moma_cl.arraytypes import FloatArray, IntArray
+from moma_cl.datasets.segments import LiveRows
 from moma_cl.datasets.split import split_of
 from moma_cl.derivations.derived import PENDING_BLOB, Derived
 from moma_cl.derivations.estimate_targets import estimate_targets, sampled_rows
 from moma_cl.derivations.keys import Derivation
 from moma_cl.derivations.leakage import JudgedRows
-from moma_cl.learning.embedding import Embeddings, embed, last_mean
+from moma_cl.learning.embedding import embed, last_mean
 from moma_cl.learning.estimate import leave_one_out_predictions
-from moma_cl.recipe import EstimateSettings, Recipe
+from moma_cl.recipe import Recipe
 from moma_cl.records.records import Estimate, Task
 from moma_cl.workspace.workspace import Workbench
 
@@ -25,7 +26,7 @@ def estimate(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derive
     Parameters
     ----------
     bench
-        What it reads.
+        Reads the hub.
     derivation
         Names module, task and dataset, and whether a sample of rows is enough.
     recipe
@@ -55,14 +56,7 @@ def estimate(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derive
             return excluded(reason)
     if len(training) < 3:
         return excluded(f"{len(training)} training rows are too few for leave-one-out prediction")
-    vector = bench.parameters(inputs["module"], kind := task.module.composed)
-    if inputs["sampled"]:  # screening many modules is worth no cache
-        graphs = bench.graphs(rows)
-        chosen = [graphs[row] for row in training]
-        embedded = embed(bench.embedder(kind, vector), chosen, recipe.embedding)
-    else:
-        embedded = bench.embeddings(kind, vector, rows, recipe.embedding)[training]
-    features = _features(embedded, bench, recipe.estimate)
+    features = _features(bench, derivation, recipe, rows, training)
     targets = estimate_targets(rows.targets[training], task, recipe.estimate)
     if not np.all(np.isfinite(features)):
         return excluded("its embeddings of this task's structures are not finite")
@@ -75,7 +69,19 @@ def estimate(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derive
     return Derived(record=record, arrays={"predictions": predictions})
 
 
-def _features(embedded: Embeddings, bench: Workbench, settings: EstimateSettings) -> FloatArray:
-    if settings.readout == "mean":
+def _features(
+    bench: Workbench, derivation: Derivation, recipe: Recipe, rows: LiveRows, training: IntArray
+) -> FloatArray:
+    """Embed the training rows by the module, or by the backbone."""
+    inputs = derivation.inputs
+    kind = Task.from_doc(bench.store.record(inputs["task"])).module.composed
+    vector = bench.parameters(inputs["module"], kind)
+    if inputs["sampled"]:  # screening many modules is worth no cache
+        graphs = bench.graphs(rows)
+        chosen = [graphs[row] for row in training]
+        embedded = embed(bench.embedder(kind, vector), chosen, recipe.embedding)
+    else:
+        embedded = bench.embeddings(kind, vector, rows, recipe.embedding)[training]
+    if recipe.estimate.readout == "mean":
         return last_mean(embedded, bench.backbone.feature_dim)
     return embedded.astype(np.float64)

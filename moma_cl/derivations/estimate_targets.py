@@ -7,7 +7,7 @@ import numpy as np
 from moma_cl.arraytypes import FloatArray, IntArray
 from moma_cl.learning.estimate import winsorised
 from moma_cl.learning.normaliser import Normaliser
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import EstimateSettings
 from moma_cl.records.records import Task
 

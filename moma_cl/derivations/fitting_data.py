@@ -14,7 +14,7 @@ from moma_cl.derivations.keys import Derivation
 from moma_cl.derivations.leakage import UNSEEN_ONLY, JudgedRows
 from moma_cl.learning.normaliser import Normaliser
 from moma_cl.predictors.module_readouts import WITH_READOUTS, ModuleReadouts, ReadoutScale
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Composition, Task
 from moma_cl.workspace.workspace import Workbench

@@ -20,7 +20,7 @@ from moma_cl.predictors.calibration import Calibrated
 from moma_cl.predictors.difficulty import Difficulty
 from moma_cl.predictors.domain import OUTSIDE_FACTOR, Domain
 from moma_cl.predictors.module_readouts import ReadoutBaseline, ReadoutScale
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 from moma_cl.structures.crystals import PackedCrystals
 
 StoredArrays = Mapping[str, NDArray[np.generic]]

@@ -100,7 +100,7 @@ class Difficulty:
         return np.asarray(CONSTANT + self._errors_near(near) + distance / self.mean_distance)
 
     def _errors_near(self, near: Neighbours) -> FloatArray:
-        # a row that is all but known counts for more than the others, but not alone
+        # the error of a row that is almost the structure itself counts most, but not alone
         distances, indices = near.distances[:, :N_NEIGHBOURS], near.indices[:, :N_NEIGHBOURS]
         weights = 1.0 / np.maximum(distances, NEAREST * self.mean_distance)
         mean = (weights * self.errors[indices]).sum(axis=1) / weights.sum(axis=1)

@@ -46,8 +46,8 @@ class Measure:
     outside: float | None
 
 
-# 2: on the extremes of a block over the atoms, summed over features, strangers stand out. Of
-# perovskites, 95 % are at the edge or outside of what is known of layered crystals; by 1, 37 %.
+# 2: the extremes of a block over the atoms, summed over features, tell unlike structures best. Of
+# perovskites, 95 % are at the edge or outside of a domain of layered crystals; by 1, 37 %.
 MEASURES = {
     1: Measure(metric="euclidean", inside=0.95, outside=None),
     2: Measure(metric="cityblock", inside=0.85, outside=0.975),
@@ -90,7 +90,7 @@ class Domain:
     neighbours
         How many neighbours the distance is averaged over.
     elements
-        Atomic numbers that occur in known rows, ascending; none where nobody noted them.
+        Atomic numbers that occur in known rows, ascending; none where they are not stored.
     """
 
     version: int
@@ -161,7 +161,7 @@ class Domain:
         points
             One row each, shape ``(n_rows, n_features)``.
         count
-            How many to find; fewer where fewer are known.
+            How many to find; fewer where there are fewer known rows.
 
         Returns
         -------
@@ -176,7 +176,7 @@ class Domain:
         Parameters
         ----------
         count
-            How many to find; fewer where fewer are known.
+            How many to find; fewer where there are fewer known rows.
 
         Returns
         -------
@@ -206,7 +206,7 @@ class Domain:
         return Neighbours(distances=distances / self.reach, indices=indices)
 
     def strangers(self, atomic_numbers: Iterable[int]) -> tuple[int, ...]:
-        """Find the elements of a structure that no known structure has.
+        """List the elements of a structure that occur in no known row.
 
         Parameters
         ----------
@@ -216,7 +216,7 @@ class Domain:
         Returns
         -------
         tuple[int, ...]
-            Atomic numbers, ascending; none where nobody noted the known ones.
+            Atomic numbers, ascending; none where those of known rows are not stored.
         """
         return tuple(sorted(set(atomic_numbers).difference(self.elements))) if self.elements else ()
 
@@ -228,8 +228,8 @@ class Domain:
         distance
             Mean distance to the nearest known rows, in units of the reach.
         strangers
-            Whether the structure has elements that no known structure has, or is none of a kind
-            that any has: a molecule.
+            Whether the structure has elements that occur in no known row, or is of a kind that no
+            known row is: a molecule.
 
         Returns
         -------

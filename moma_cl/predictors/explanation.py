@@ -1,4 +1,4 @@
-"""Explanations: which known rows an answer resembles, and which modules made the predictor."""
+"""Explanations: the known rows nearest to an answer, and the modules behind the predictor."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class KnownRow:
     value
         Its target, in the task's unit.
     distance
-        From the structure that was asked about, in units of the domain's reach.
+        From the structure, in units of the domain's reach.
     similarity
         One where they are the same, one half at the domain's reach.
     """
@@ -53,7 +53,7 @@ class KnownRow:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Explainer:
-    """What is behind the answers of one predictor.
+    """The known rows and the modules behind the answers of one predictor.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Explainer:
     values
         Their targets, shape ``(n_known,)``, in the task's unit.
     count
-        How many neighbours are told.
+        How many neighbours are listed.
     modules
         Weights of the modules that were merged, by name, heaviest first, the backbone's last.
     """
@@ -74,7 +74,7 @@ class Explainer:
 
     @classmethod
     def of(cls, store: Store, bench: Workbench, predictor: LoadedPredictor) -> Self:
-        """Look up what is behind a predictor.
+        """Look up the known rows and modules of a predictor.
 
         Parameters
         ----------
@@ -100,7 +100,7 @@ class Explainer:
         )
 
     def neighbours(self, near: Neighbours, place: int) -> tuple[KnownRow, ...]:
-        """Tell the nearest known rows of one answer.
+        """List the nearest known rows of one answer.
 
         Parameters
         ----------

@@ -1,8 +1,9 @@
 """Golden predictions: a few answers kept with a predictor, which new software must give too.
 
-A release of torch may round otherwise, one of moma-cl may have a fault. Neither changes a digest.
-So a stored predictor brings the answers it gave when it was made, and where the software is no
-longer that of then, they are asked for again before anything else is.
+A release of torch may round differently, one of moma-cl may have a fault. Neither changes a digest.
+So a few answers are stored with each predictor when it is made. Where the software has changed
+since, the predictor answers for the same structures again before any others, and the answers are
+compared.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from moma_store.errors import MomaError
 logger = logging.getLogger(__name__)
 
 N_STRUCTURES = 4
-TOLERANCE = 1e-5  # of the largest answer of its kind; what batches and cells make a difference of
+TOLERANCE = 1e-5  # of the largest answer of its kind; other batches and cells round by less
 USELESS = 1e-2  # beyond it the errors and intervals that were measured are those of another model
 
 
@@ -88,7 +89,7 @@ def golden_answers(
 
 
 def golden_check(bench: Workbench, predictor: LoadedPredictor) -> GoldenCheck:
-    """Ask for the golden answers again, if the software is another.
+    """Answer for the golden structures again, if the software has changed.
 
     Parameters
     ----------

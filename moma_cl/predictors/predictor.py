@@ -24,7 +24,7 @@ from moma_cl.predictors.difficulty import N_NEIGHBOURS
 from moma_cl.predictors.domain import Domain, Neighbours, points_of
 from moma_cl.predictors.intervals import cross_validation_interval
 from moma_cl.predictors.module_readouts import ModuleReadouts, ReadoutBaseline, ReadoutScale
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Calibration, Composition, ModuleKind, Predictor, Task
 from moma_cl.workspace.workspace import Readable, Workbench

@@ -1,4 +1,4 @@
-"""What derivations work with: rows, graphs, parameter vectors and embeddings of one hub."""
+"""The workspace: rows, graphs, parameter vectors and embeddings of one hub, read once and kept."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from moma_cl.backbones.parameters import ParameterManifest, load_vector, rounded
 from moma_cl.backbones.registry import backbone_class
 from moma_cl.core.pyg import Data
 from moma_cl.datasets.segments import LiveRows, SegmentRows, content_of, live_rows
-from moma_cl.graphs.batching import GraphCache, graphs_of
 from moma_cl.graphs.cache import ByteCache
+from moma_cl.graphs.lookup import graphs_of
 from moma_cl.learning.embedding import embed
 from moma_cl.learning.merge import merge
 from moma_cl.learning.readout import Readout
 from moma_cl.progress import Progress
 from moma_cl.recipe import EmbeddingSettings
 from moma_cl.records.hub import hub_of
-from moma_cl.records.records import Composition, Dataset, Hub, Module, ModuleKind, Segment
+from moma_cl.records.records import Composition, Dataset, HubRecord, Module, ModuleKind, Segment
 from moma_cl.structures.crystals import Crystal
 from moma_store.errors import IntegrityError
 from moma_store.records import BlobLink
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class Readable(Protocol):
-    """What of a hub is read: its store, or what of it was shipped elsewhere."""
+    """A store that can be read: the hub's, or the part of it that a job carries."""
 
     @property
     def cache_dir(self) -> Path:
@@ -58,21 +58,21 @@ class Readable(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Workbench:
-    """Everything a derivation reads, loaded once and kept while the pass lasts.
+    """What derivations read of a hub, loaded once and kept while the pass lasts.
 
     Attributes
     ----------
     store
-        The hub's store, or what of it was shipped here.
+        The hub's store, or the part of it that a job carries.
     progress
-        Told how far long steps are.
+        Called with the progress of long steps.
     """
 
     store: Readable
     progress: Progress
-    hub: Hub = field(init=False)
+    hub: HubRecord = field(init=False)
     backbone: type[Backbone] = field(init=False)
-    _graph_cache: GraphCache = field(init=False)
+    _graph_cache: ByteCache = field(init=False)
     _embedding_cache: ByteCache = field(init=False)
     _rows: dict[str, LiveRows] = field(init=False, default_factory=dict)
     _segments: dict[str, SegmentRows | frozenset[str]] = field(init=False, default_factory=dict)
@@ -82,7 +82,7 @@ class Workbench:
     def __post_init__(self) -> None:
         self.hub = hub_of(self.store)
         self.backbone = backbone_class(self.hub.backbone)
-        self._graph_cache = GraphCache(self.store.cache_dir / "graphs")
+        self._graph_cache = ByteCache(self.store.cache_dir / "graphs")
         self._embedding_cache = ByteCache(self.store.cache_dir / "embeddings")
 
     def __enter__(self) -> Self:
@@ -122,14 +122,14 @@ class Workbench:
             for row in kept
         ]
 
-    def crystals(self, rows: LiveRows, wanted: Iterable[int]) -> list[Crystal]:
+    def crystals(self, rows: LiveRows, indices: Iterable[int]) -> list[Crystal]:
         """Give the structures of some live rows."""
         places = [
             (digest, int(row))
             for digest, kept in zip(rows.segments, rows.kept, strict=True)
             for row in kept
         ]
-        chosen = [places[index] for index in wanted]
+        chosen = [places[index] for index in indices]
         return [self._segment_rows(digest).crystals[row] for digest, row in chosen]
 
     def _segment(self, digest: str) -> SegmentRows | frozenset[str]:
@@ -163,14 +163,14 @@ class Workbench:
     def parameters(self, module_digest: str | None, kind: ModuleKind) -> ParameterVector:
         """Read a module's parameters; the backbone's, or the initial adapter, for none."""
         link = self.base(kind) if module_digest is None else self._parameters_link(module_digest)
-        found = self.store.blob(link, ["parameters"]).arrays["parameters"]
-        return np.asarray(found, dtype=np.float32)
+        vector = self.store.blob(link, ["parameters"]).arrays["parameters"]
+        return np.asarray(vector, dtype=np.float32)
 
     def _parameters_link(self, module_digest: str) -> BlobLink:
         return Module.from_doc(self.store.record(module_digest)).blob
 
     def readout(self, module_digest: str) -> Readout | None:
-        """Read how a module tells its own property from its embeddings, where it says so."""
+        """Read a module's readout, where it has one."""
         return Readout.from_arrays(self.store.blob(self._parameters_link(module_digest)).arrays)
 
     def merged(self, composition: Composition) -> ParameterVector:
@@ -207,7 +207,7 @@ class Workbench:
         return vector
 
     def manifest(self, kind: ModuleKind) -> ParameterManifest:
-        """Say what a parameter vector of this kind is made of."""
+        """Read which parameters a vector of this kind holds."""
         full = kind == ModuleKind.FULL
         return ParameterManifest.from_json(self.hub.manifest if full else self.hub.adapter_manifest)
 

@@ -1,5 +1,6 @@
 """What every command keeps to: envelopes, exit codes, silence, light imports, help."""
 
+import contextlib
 import json
 import os
 import pty
@@ -13,10 +14,11 @@ from typing import get_args
 
 import pytest
 
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 from moma_cl.records.records import ModuleKind
 from moma_cli import app, output, program, tasks
 from moma_store.store import Store
+from tests.helpers.processes import run_python
 
 HEAVY = ("numpy", "torch", "pymatgen", "zarr", "scipy", "clarabel", "pint", "rich")
 COMMANDS = sorted(name for names in program.PANELS.values() for name in names)
@@ -68,15 +70,15 @@ def test_a_hub_that_is_not_there_is_named(tmp_path, hub):
 def test_the_hub_is_the_option_then_the_environment_then_a_folder_here(tmp_path, monkeypatch):
     run = program.Run(json=False, debug=False)
     monkeypatch.delenv("MOMA_CL_HUB", raising=False)
-    assert run.hub == Path("moma-hub")
+    assert run.path == Path("moma-hub")
     monkeypatch.setenv("MOMA_CL_HUB", "/elsewhere")
-    assert run.hub == Path("/elsewhere")
+    assert run.path == Path("/elsewhere")
     off = {"json": False, "quiet": False, "verbose": False, "debug": False}
     run.take(hub=tmp_path / "before", **off)
     run.take(hub=None, **off)
-    assert run.hub == tmp_path / "before"
+    assert run.path == tmp_path / "before"
     run.take(hub=tmp_path / "after", **off)
-    assert run.hub == tmp_path / "after"
+    assert run.path == tmp_path / "after"
 
 
 def test_a_second_writer_is_told_to_come_back(own_hub):
@@ -131,18 +133,19 @@ def _wait_for_the_lock(pid: int) -> None:
 
 def test_a_progress_bar_leaves_stdout_alone(hub, inputs):
     terminal, stderr = pty.openpty()
-    ended = subprocess.run(
-        hub.command("predict", "energy", inputs / "ask.jsonl", "--format", "jsonl"),
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        text=True,
-        check=True,
-    )
-    os.close(stderr)
-    shown = os.read(terminal, 1 << 16).decode()
-    os.close(terminal)
-    assert len([json.loads(line) for line in ended.stdout.splitlines()]) == 4
-    assert "predicting" in shown
+    command = hub.command("predict", "energy", inputs / "ask.jsonl", "--format", "jsonl")
+    shown = b""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process:
+        os.close(stderr)
+        # A terminal holds 4,096 bytes: who writes more waits until somebody has read them.
+        with contextlib.suppress(OSError):  # what it says once the program has ended
+            while part := os.read(terminal, 1 << 16):
+                shown += part
+        os.close(terminal)
+        told, _ = process.communicate()
+    assert process.returncode == 0
+    assert len([json.loads(line) for line in told.splitlines()]) == 4
+    assert b"predicting" in shown
 
 
 def test_a_reader_that_stops_reading_is_no_error(hub):
@@ -166,10 +169,7 @@ def test_looking_and_an_update_with_nothing_to_do_import_nothing_heavy(hub, argu
         f"heavy = [name for name in {HEAVY!r} if name in sys.modules]\n"
         "assert not heavy, heavy"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
+    run_python(code)
 
 
 def test_numbers_that_json_lacks_are_null():

@@ -7,13 +7,13 @@ import json
 import pytest
 from safetensors.numpy import save_file
 
-from moma_cl.records.records import Hub
+from moma_cl.records.records import HubRecord
 from moma_store.store import Store
 
 
 def blob_of(hub, ref: str):
     with Store.open(hub) as store:
-        return hub / store.blob_path(Hub.from_doc(store.record(store.ref(ref))).parameters)
+        return hub / store.blob_path(HubRecord.from_doc(store.record(store.ref(ref))).parameters)
 
 
 def test_a_sound_hub_is_whole_and_gc_says_beforehand_what_it_does(own_hub):
@@ -90,7 +90,7 @@ def test_a_module_travels_to_another_hub(own_hub, inputs, tmp_path):
 @pytest.fixture
 def safetensors(own_hub, tmp_path):
     with Store.open(own_hub.hub) as store:
-        hub = Hub.from_doc(store.record(store.ref("hub")))
+        hub = HubRecord.from_doc(store.record(store.ref("hub")))
         vector = store.blob(hub.parameters).arrays["parameters"]
     manifest = hub.manifest
     starts = zip(manifest["names"], manifest["shapes"], manifest["offsets"], strict=False)

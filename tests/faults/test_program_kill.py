@@ -9,15 +9,18 @@ import json
 import random
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from moma_cl.commands import archive, maintenance, service
+from moma_cl.commands import archive, maintenance
+from moma_cl.hub import Hub
 from moma_cl.views import modules, tasks
-from moma_store.store import Store
+from tests.helpers import hubs
+from tests.helpers.hubs import memo_results
+from tests.helpers.processes import answering
+from tests.helpers.rows import write_rows
 
 # Forks the program for each line: its arguments, after how many seconds it is killed, and at which
 # of its file-system calls. The answer is its exit code, none if it was killed, and how long it took.
@@ -63,44 +66,24 @@ class Material:
     before: list[Path]
 
 
-class Nursery:
-    """Runs commands of the program, to their end or to a kill."""
-
-    def __init__(self, process) -> None:
-        self._process = process
-
-    def __call__(self, hub: Path, arguments: list[str], after=None, call=None):
-        order = [["--hub", str(hub), *arguments], after, call]
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
-
-
 @pytest.fixture(scope="module")
 def nursery():
-    command = [sys.executable, "-c", NURSERY]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
-        assert process.stdout.readline() == "ready\n"
-        yield Nursery(process)
-        process.stdin.close()
+    """Runs commands of the program, to their end or to a kill."""
+    with answering(NURSERY, stderr=subprocess.DEVNULL) as ask:
+
+        def run(hub: Path, arguments: list[str], after=None, call=None):
+            return json.loads(ask(json.dumps([["--hub", str(hub), *arguments], after, call])))
+
+        yield run
 
 
 @pytest.fixture(scope="module")
 def material(nursery, tmp_path_factory, made_up) -> Material:
-    from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings
-
     folder = tmp_path_factory.mktemp("program")
-    training = TrainingSettings(epochs=1, batch_size=32, patience=1)
-    recipe = Recipe(
-        threads=1, finetune=training, module=ModuleSettings(epochs=1, batch_size=32, patience=1)
-    )
-    for name, rows in (("first", made_up(40)), ("more", made_up(8, first=40))):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name in ("new", "other"):
-        service.init(folder / name, backbone="cgcnn", recipe=recipe)
-    first, unit = str(folder / "first.jsonl"), ["--unit", "eV"]
+        hubs.make_hub(folder / name, hubs.short_recipe(1))
+    first, unit = str(write_rows(folder / "first.jsonl", made_up(40))), ["--unit", "eV"]
+    more = str(write_rows(folder / "more.jsonl", made_up(8, first=40)))
     energy = ["add-task", "energy", first, "--target", "energy", *unit, "--no-update"]
     gap = ["add-task", "gap", first, "--target", "gap", *unit]
     assert nursery(folder / "other", gap)[0] == 0
@@ -108,7 +91,7 @@ def material(nursery, tmp_path_factory, made_up) -> Material:
     steps = [
         energy,
         ["update"],
-        ["add-data", "energy", str(folder / "more.jsonl"), "--no-update"],
+        ["add-data", "energy", more, "--no-update"],
         ["import", str(folder / "gap.zip")],
         ["update"],
         ["gc"],
@@ -148,7 +131,7 @@ def live_and_die(nursery, material: Material, hub: Path, rng: random.Random) -> 
             assert found in after[0].items()
         assert before[1] <= between[1] <= after[1]
     assert rows_and_modules(hub) == ({"energy": 48}, {"energy", "gap"})
-    assert service.plan(hub) == [] or {p.status for p in service.plan(hub)} == {"not-worth-it"}
+    assert Hub(hub).plan() == [] or {p.status for p in Hub(hub).plan()} == {"not-worth-it"}
     found = maintenance.verify(hub, deep=True)
     assert (found.problems, found.strays) == ((), ())
     assert not list((hub / "tmp").iterdir())
@@ -204,9 +187,7 @@ def kill_at(nursery, material: Material, tmp_path, number: int, call: int) -> bo
 
 def outcome(hub: Path) -> tuple[object, dict[str, str]]:
     """What there is, and what was derived from it."""
-    with Store.open(hub) as store:
-        memos = {key: memo.result for key, memo in store.memos().items()}
-    return rows_and_modules(hub), memos
+    return rows_and_modules(hub), memo_results(hub)
 
 
 @pytest.mark.slow

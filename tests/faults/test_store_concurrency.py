@@ -17,6 +17,7 @@ from moma_store.collection import collect
 from moma_store.errors import BusyError, ConflictError, StorageError
 from moma_store.store import Store
 from moma_store.verification import verify
+from tests.helpers.stores import new_store
 
 # Counts one ref up. It reads where the ref is before it holds the hub, as a long computation would,
 # so that others get in between; the compare-and-swap must refuse, and it tries again.
@@ -50,12 +51,6 @@ for n in range(commits):
             busy += 1
 print(conflicts, busy)
 """
-
-
-@pytest.fixture
-def hub(tmp_path):
-    Store.create(tmp_path / "hub", backbone={"name": "b", "digest": "d"}).close()
-    return tmp_path / "hub"
 
 
 def count_up(hub: Path, processes: int, commits: int, reached) -> None:
@@ -262,7 +257,7 @@ def test_a_folder_without_the_right_to_write_is_refused_clearly(tmp_path):
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         hub = Path(folder) / "hub"
-        with Store.create(hub, backbone={}) as store:
+        with new_store(hub) as store:
             move_all(store, 5)
         for path in [hub, *hub.rglob("*")]:
             path.chmod(0o555 if path.is_dir() else 0o444)

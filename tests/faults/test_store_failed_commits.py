@@ -9,6 +9,7 @@ import pytest
 from moma_store.store import Store
 from moma_store.testing import strace
 from moma_store.verification import verify
+from tests.helpers.stores import new_store
 
 pytestmark = pytest.mark.skipif(not strace.available(), reason="strace is not there")
 
@@ -42,7 +43,7 @@ def fail_each(tmp_path, call: str, error: str, whens: range) -> int:
     hit = 0
     for when in whens:
         hub = tmp_path / f"{call}-{error}-{when}"
-        Store.create(hub, backbone={"name": "b", "digest": "d"}).close()
+        new_store(hub).close()
         data = hub / "catalogue.lmdb" / "data.mdb"
         command = [sys.executable, "-c", WRITER, str(hub)]
         ended = strace.inject(command, call=call, when=when, error=error, path=data)

@@ -18,8 +18,8 @@ from moma_store.environment import Environment
 from moma_store.errors import StorageError
 from moma_store.store import Store
 from moma_store.testing import FaultyFiles
+from tests.helpers.stores import new_store
 
-BACKBONE = {"name": "b", "digest": "d"}
 ARRAYS = {"p": np.arange(1000, dtype="f4")}
 
 
@@ -33,12 +33,6 @@ def add(store: Store, n: int = 1) -> str:
 
 def objects(store: Store) -> list[str]:
     return sorted(path.name for path in (store.path / "objects").rglob("*") if path.is_file())
-
-
-@pytest.fixture
-def hub(tmp_path):
-    Store.create(tmp_path / "hub", backbone=BACKBONE).close()
-    return tmp_path / "hub"
 
 
 def test_calls_come_in_the_order_that_survives_a_power_cut(hub):
@@ -96,7 +90,7 @@ def test_storing_a_blob_with_any_one_call_refused(hub, number, reached):
 
 
 def make(path: Path, files: FaultyFiles) -> None:
-    Store.create(path, backbone=BACKBONE, files=files).close()
+    new_store(path, files=files).close()
 
 
 def test_making_a_hub_with_any_one_call_refused(tmp_path, reached):
@@ -112,7 +106,7 @@ def test_making_a_hub_with_any_one_call_refused(tmp_path, reached):
         if (path / "hub.toml").exists():
             Store.open(path).close()
         else:
-            Store.create(path, backbone=BACKBONE).close()
+            new_store(path).close()
     assert call == len(files.trace) > 8
     reached(f"ENOSPC at each of the {call} file calls of making a hub: made at the next attempt")
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,8 @@ from moma_store.pages import check_pages
 from moma_store.store import Store
 from moma_store.testing import count_bits, flip_bit
 from moma_store.verification import verify
+from tests.helpers.processes import answering
+from tests.helpers.stores import new_store
 
 # For each line "BIT" the child flips that bit of the catalogue, says what `verify` finds, what a
 # fork reads that has not verified anything, and whether a fork can go on writing where nothing was
@@ -77,7 +77,7 @@ for line in sys.stdin:
 
 
 def make(hub: Path) -> None:
-    with Store.create(hub, backbone={"name": "b", "digest": "d"}) as store:
+    with new_store(hub) as store:
         for n in range(60):
             with store.transaction("step", {"n": n}) as tx:
                 doc = {"kind": "x", "format": 1, "n": n, "text": "x" * (9000 if n % 7 == 0 else n)}
@@ -95,22 +95,12 @@ def flip_in_catalogue(tmp_path: Path, flips: int, reached) -> None:
     bits = pages.page_size * 8
     generator = random.Random(flips)
     counts = {"found by verify": 0, "harmless": 0, "refused by a plain read": 0, "crash": 0}
-    with subprocess.Popen(
-        [sys.executable, "-c", NURSERY, str(hub)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as child:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
+    with answering(NURSERY, hub) as flip:
         for number in range(flips):
             page = generator.choice(sorted(pages.used))
             # Every fourth hits the first bytes of a page, where its structure is.
             within = generator.randrange(1024 if number % 4 == 0 else bits)
-            child.stdin.write(f"{page * bits + within}\n")
-            child.stdin.flush()
-            found, read, goes_on = json.loads(child.stdout.readline())
+            found, read, goes_on = json.loads(flip(page * bits + within))
             counts["found by verify" if found else "harmless"] += 1
             counts["refused by a plain read"] += read.startswith("error")
             counts["crash"] += read == "crash"
@@ -118,7 +108,6 @@ def flip_in_catalogue(tmp_path: Path, flips: int, reached) -> None:
                 assert (read, goes_on) == ("same", "False"), (page, within)
             # What is read without verifying is right, or refused; never something else.
             assert read in ("same", "crash") or read.startswith("error"), (page, within)
-        child.stdin.close()
     assert counts["found by verify"] > flips // 10
     reached(f"flips in the catalogue: {flips} in {len(pages.used)} used pages: {counts}")
 
@@ -158,7 +147,7 @@ def test_a_flip_is_repaired_from_the_backup(tmp_path, reached):
 def flip_in_blobs(tmp_path: Path, flips: int, reached) -> None:
     hub = tmp_path / "hub"
     rng = np.random.default_rng(0)
-    with Store.create(hub, backbone={}) as store:
+    with new_store(hub) as store:
         p = rng.standard_normal(3000).astype("f4")
         base = store.put_blob({"p": p}, {})
         links = [base, store.put_blob({"n": np.arange(50), "x": np.zeros((3, 2))}, {"h": 1})]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 
 import pytest
 
 from moma_store import records
 from moma_store.records import BlobLink
 from moma_store.store import Store
+from tests.helpers.processes import answering
 
 # Forks a writer for each line: "call K" kills itself at its K-th file-system call, "after S" is
 # killed S seconds after its first step. The answer is the last step the writer acknowledged.
@@ -57,22 +56,9 @@ for line in sys.stdin:
 
 
 @pytest.fixture
-def nursery(tmp_path):
-    Store.create(tmp_path / "hub", backbone={"name": "b", "digest": "d"}).close()
-    command = [sys.executable, "-c", NURSERY, str(tmp_path / "hub")]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield tmp_path / "hub", process
-        process.stdin.close()
-
-
-def kill(process, order: str) -> int:
-    process.stdin.write(order + "\n")
-    process.stdin.flush()
-    return int(process.stdout.readline())
+def nursery(hub):
+    with answering(NURSERY, hub) as ask:
+        yield hub, ask
 
 
 def check(hub, acknowledged: int) -> int:
@@ -98,21 +84,21 @@ def check(hub, acknowledged: int) -> int:
 
 
 def test_kill_at_every_file_system_call(nursery, reached):
-    hub, process = nursery
+    hub, ask = nursery
     at = -1
     for call in range(40):
-        acknowledged = max(at, kill(process, f"call {call}"))
+        acknowledged = max(at, int(ask(f"call {call}")))
         at = check(hub, acknowledged)
     assert at > 2
     reached("40 kills at a file-system call: nothing lost")
 
 
 def kill_at_random(nursery, rounds: int, *, seed: int = 0) -> None:
-    hub, process = nursery
+    hub, ask = nursery
     rng = random.Random(seed)
     at = -1
     for _ in range(rounds):
-        acknowledged = max(at, kill(process, f"after {rng.uniform(0, 0.03):.4f}"))
+        acknowledged = max(at, int(ask(f"after {rng.uniform(0, 0.03):.4f}")))
         at = check(hub, acknowledged)
     assert at >= rounds - 1
     Store.open(hub, write=True).close()

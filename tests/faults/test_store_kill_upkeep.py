@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +11,9 @@ import pytest
 from moma_store.archives import export
 from moma_store.store import Store
 from moma_store.verification import verify
+from tests.helpers.processes import answering
+from tests.helpers.stores import new_store
 
-BACKBONE = {"name": "b", "digest": "d"}
 N = 3000
 
 # Forks a process for each line "HUB CALL ACTION": it kills itself at its CALL-th file-system call.
@@ -67,7 +66,7 @@ def add(store: Store, name: str, n: int, base) -> None:
 def filled(path: Path, names: tuple[str, ...]) -> Path:
     """A hub whose modules were replaced once, so that there is something to collect."""
     array = np.random.default_rng(0).standard_normal(N).astype("f4")
-    with Store.create(path, backbone=BACKBONE) as store:
+    with new_store(path) as store:
         base = store.put_blob({"p": array}, {})
         with store.transaction("base") as tx:
             doc = {"kind": "hub", "format": 1, "parameters": base.to_json()}
@@ -90,20 +89,12 @@ def material(tmp_path_factory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def nursery(material):
-    command = [sys.executable, "-c", NURSERY, str(material[1])]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield process
-        process.stdin.close()
+    with answering(NURSERY, material[1]) as ask:
+        yield ask
 
 
-def ends(process, hub: Path, call: int, action: str) -> bool:
-    process.stdin.write(f"{hub} {call} {action}\n")
-    process.stdin.flush()
-    return process.stdout.readline() == "1\n"
+def ends(nursery, hub: Path, call: int, action: str) -> bool:
+    return nursery(f"{hub} {call} {action}") == "1\n"
 
 
 def state(hub: Path) -> tuple[dict[str, str], set[str], set[str]]:

@@ -20,6 +20,7 @@ from moma_store.records import BlobLink
 from moma_store.store import Store
 from moma_store.testing import Disk, EventKind, RecordingFiles, strace
 from moma_store.verification import verify
+from tests.helpers.stores import new_store
 
 WRITER = """
 import os, sys
@@ -86,7 +87,7 @@ def cut_power(disk: Disk, events, tmp_path: Path, seeds: int) -> int:
 
 def trace_and_cut(tmp_path: Path, seeds: int, reached) -> None:
     hub = tmp_path / "hub"
-    Store.create(hub, backbone={"name": "b", "digest": "d"}).close()
+    new_store(hub).close()
     disk = Disk(hub)
     ended = strace.record([sys.executable, "-c", WRITER, str(hub)], tmp_path / "trace")
     assert ended.returncode == 0, ended.stderr
@@ -114,7 +115,7 @@ def test_power_cut_at_any_call_many_times(tmp_path, reached):
 def test_a_disk_that_loses_a_forced_write_would_be_noticed(tmp_path):
     """The simulation can fail: without the sync of a folder, an acknowledged blob is lost."""
     hub = tmp_path / "hub"
-    Store.create(hub, backbone={}).close()
+    new_store(hub).close()
     files = RecordingFiles(hub)
     with Store.open(hub, write=True, files=files) as store:
         link = store.put_blob({"p": np.arange(3000)}, {})
@@ -137,7 +138,7 @@ def test_a_disk_that_loses_a_forced_write_would_be_noticed(tmp_path):
 
 def test_power_cut_while_files_are_collected(tmp_path):
     hub = tmp_path / "hub"
-    Store.create(hub, backbone={}).close()
+    new_store(hub).close()
     with Store.open(hub, write=True) as store:
         for n in range(3):
             link = store.put_blob({"p": np.full(100, n)}, {})

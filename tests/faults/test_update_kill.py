@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from moma_cl.commands import maintenance, service
-from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings
-from moma_store.store import Store
+from moma_cl.commands import maintenance
+from tests.helpers import hubs
+from tests.helpers.hubs import memo_results
+from tests.helpers.processes import answering
 
 # Forks an update for each line "HUB KIND VALUE": "event N" kills itself at the N-th step of its
 # derivations and refs, "after S" is killed after S seconds, "never 0" runs to its end. The answer
@@ -22,7 +20,6 @@ NURSERY = """
 import os, signal, sys, time
 from pathlib import Path
 import moma_cl.derivations.predictor, moma_cl.derivations.promotion, moma_cl.reconciling.derivation_job, moma_cl.automation.drift
-from moma_cl.commands import service
 from moma_cl.derivations import derive
 from moma_cl.reconciling.composer import Composer
 
@@ -47,7 +44,7 @@ def work(hub, last, begun):
     derive.derive = watched(derive.derive, note)
     Composer._store = watched(Composer._store)
     Composer._move = watched(Composer._move)
-    service.update(hub)
+    Hub(hub).update()
 
 print("ready", flush=True)
 for line in sys.stdin:
@@ -77,52 +74,32 @@ for line in sys.stdin:
 
 
 @pytest.fixture(scope="module")
-def stale_hub(tmp_path_factory, made_up):
+def stale_hub(tmp_path_factory):
     """A hub with two tasks of which only the first answers are known."""
-    folder = tmp_path_factory.mktemp("stale")
-    training = TrainingSettings(epochs=1, batch_size=64)
-    recipe = Recipe(
-        threads=1, finetune=training, module=ModuleSettings(epochs=1, batch_size=64), worth_it=-1.0
-    )
-    service.init(folder / "hub", backbone="cgcnn", recipe=recipe)
-    rows = folder / "rows.jsonl"
-    rows.write_text("".join(json.dumps(row) + "\n" for row in made_up(160)))
+    recipe = hubs.short_recipe(1, worth_it=-1.0)
+    hub = hubs.make_hub(tmp_path_factory.mktemp("stale") / "hub", recipe)
     for target in ("energy", "gap"):
-        options = {"target": target, "unit": "1", "compose": False}
-        service.add_task(folder / "hub", target, [rows], **options)
-    return folder / "hub"
+        hubs.add_task(hub, target, 160, compose=False)
+    return hub
 
 
 @pytest.fixture(scope="module")
 def nursery():
-    command = [sys.executable, "-c", NURSERY]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield process
-        process.stdin.close()
+    with answering(NURSERY) as ask:
+        yield ask
 
 
 def run(nursery, hub: Path, kind: str, value: float) -> tuple[bool, float, list[str]]:
-    nursery.stdin.write(f"{hub} {kind} {value}\n")
-    nursery.stdin.flush()
-    ended, seconds, *begun = nursery.stdout.readline().split()
+    ended, seconds, *begun = nursery(f"{hub} {kind} {value}").split()
     assert ended != "failed"
     return ended == "ended", float(seconds), begun
-
-
-def derived(hub: Path) -> dict[str, str]:
-    with Store.open(hub) as store:
-        return {key: memo.result for key, memo in store.memos().items()}
 
 
 def finished(nursery, hub: Path, orders) -> tuple[int, int]:
     """Follow orders until an update ends by itself; nothing stored is begun again."""
     begun_in_all = 0
     for kills, (kind, value) in enumerate(orders):
-        stored = derived(hub)
+        stored = memo_results(hub)
         ended, _, begun = run(nursery, hub, kind, value)
         assert not set(begun) & stored.keys()
         begun_in_all += len(begun)
@@ -134,15 +111,15 @@ def finished(nursery, hub: Path, orders) -> tuple[int, int]:
 @pytest.fixture(scope="module")
 def undisturbed(nursery, stale_hub, tmp_path_factory):
     hub = shutil.copytree(stale_hub, tmp_path_factory.mktemp("undisturbed") / "hub")
-    before = derived(hub)
+    before = memo_results(hub)
     ended, seconds, begun = run(nursery, hub, "never", 0)
     assert ended
-    assert sorted(begun) == sorted(derived(hub).keys() - before.keys())
-    return derived(hub), seconds, len(begun)
+    assert sorted(begun) == sorted(memo_results(hub).keys() - before.keys())
+    return memo_results(hub), seconds, len(begun)
 
 
 def same_as(undisturbed, hub: Path) -> bool:
-    return derived(hub) == undisturbed and not maintenance.verify(hub, deep=True).problems
+    return memo_results(hub) == undisturbed and not maintenance.verify(hub, deep=True).problems
 
 
 def test_updates_killed_again_and_again_get_there(

@@ -25,6 +25,7 @@ from moma_store.records import BlobLink
 from moma_store.store import Store
 from moma_store.testing import FaultyFiles, count_bits, flip_bit
 from moma_store.verification import verify
+from tests.helpers.stores import new_store
 
 NAMES = st.sampled_from(["tasks/a", "tasks/b", "modules/a"])
 KEYS = st.sampled_from(["module/1", "weights/1"])
@@ -52,7 +53,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "hub"
         self.files = FaultyFiles(errno=errno.ENOSPC)
-        Store.create(self.path, backbone={"name": "b", "digest": "d"}).close()
+        new_store(self.path).close()
         self.store = self.opened()
         self.arrays: dict[str, bytes] = {}
         self.records: dict[str, dict[str, object]] = {}

@@ -14,6 +14,7 @@ import pytest
 from moma_cl.automation import daemon
 from moma_store.errors import BusyError, NotFoundError
 from moma_store.store import Store
+from tests.helpers.stores import new_store
 
 RUN = """
 import logging, sys
@@ -28,9 +29,8 @@ PASS = "import sys; open(sys.argv[1], 'a').write('x'); exec(sys.argv[2])"
 
 @pytest.fixture
 def hub(tmp_path):
-    path = tmp_path / "hub"
-    Store.create(path, backbone={"name": "b", "digest": "d"}).close()
-    return path
+    new_store(tmp_path / "hub").close()
+    return tmp_path / "hub"
 
 
 @pytest.fixture

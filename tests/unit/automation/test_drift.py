@@ -1,6 +1,5 @@
 """Drift: said only where the champion errs beyond chance on rows it has not seen."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -9,20 +8,20 @@ import pytest
 
 from moma_cl.automation import drift
 from moma_cl.automation.status import status
-from moma_cl.commands import service
+from moma_cl.hub import Hub
 from moma_cl.records.records import Drift
-from moma_cl.views import tasks
+from moma_cl.views.log import log
+from moma_cl.views.show import show
 from moma_store.store import Store
+from tests.helpers import hubs
+from tests.helpers.hubs import refs
 
 
 @pytest.fixture(scope="module")
-def founded(tmp_path_factory, made_up):
-    folder = tmp_path_factory.mktemp("founded")
-    service.init(folder / "hub", backbone="cgcnn")
-    rows = folder / "rows.jsonl"
-    rows.write_text("".join(json.dumps(row) + "\n" for row in made_up(60)))
-    service.add_task(folder / "hub", "energy", [rows], target="energy", unit="eV", module="none")
-    return folder / "hub"
+def founded(tmp_path_factory):
+    hub = hubs.make_hub(tmp_path_factory.mktemp("founded") / "hub")
+    hubs.add_task(hub, "energy", 60, unit="eV", module="none")
+    return hub
 
 
 @pytest.fixture
@@ -61,47 +60,45 @@ def test_without_a_promise_there_is_nothing_to_break():
     assert drift.chance_of_larger(np.ones(3), np.zeros(0)) is None
 
 
-def test_rows_unlike_the_learned_ones_are_drift_once_and_told_everywhere(hub, write_rows, made_up):
-    taken = service.add_data(hub, "energy", [write_rows(shifted(made_up(12, first=60), 9.0))])
+def test_rows_unlike_the_learned_ones_are_drift_once_and_told_everywhere(hub, add_data, made_up):
+    taken = add_data("energy", shifted(made_up(12, first=60), 9.0))
     (said,) = [d for d in taken.done if d.kind == "drift"]
     assert (said.action, "drift" in said.text) == ("drift", True)
-    (entry,) = [e for e in tasks.log(hub) if e.action == "drift"]
+    (entry,) = [e for e in log(hub) if e.action == "drift"]
     assert entry.detail["drifted"] is True
     assert entry.detail["mae"] > 5 > entry.detail["reference_mae"]
-    shown = tasks.show(hub, "energy").document["drift"]
+    shown = show(hub, "energy").document["drift"]
     assert (shown["rows"], shown["drifted"]) == (12, True)
     (task,) = status(hub).tasks
     assert task.drift == Drift.from_doc(shown)
     assert task.drifted is False  # the rows were learned since
-    assert [d for d in service.update(hub) if d.kind == "drift"] == []
+    assert [d for d in Hub(hub).update() if d.kind == "drift"] == []
 
 
-def test_rows_like_the_learned_ones_are_only_measured(hub, write_rows, made_up):
-    taken = service.add_data(hub, "energy", [write_rows(made_up(6, first=60))])
+def test_rows_like_the_learned_ones_are_only_measured(add_data, made_up):
+    taken = add_data("energy", made_up(6, first=60))
     (said,) = [d for d in taken.done if d.kind == "drift"]
     assert said.action == "measured"
 
 
-def test_it_is_measured_before_the_rows_are_learned(hub, write_rows, made_up):
-    with Store.open(hub) as store:
-        champion = store.ref("predictors/energy")
-    rows = write_rows(shifted(made_up(12, first=60), 9.0))
-    service.add_data(hub, "energy", [rows], compose=False)
-    (said,) = [d for d in service.update(hub) if d.kind == "drift"]
+def test_it_is_measured_before_the_rows_are_learned(hub, add_data, made_up):
+    champion = refs(hub)["predictors/energy"]
+    rows = shifted(made_up(12, first=60), 9.0)
+    add_data("energy", rows, compose=False)
+    (said,) = [d for d in Hub(hub).update() if d.kind == "drift"]
     assert said.action == "drift"
     with Store.open(hub) as store:
         measured = Drift.from_doc(store.record(store.ref("drift/energy")))
         assert measured.predictor == champion != store.ref("predictors/energy")
 
 
-def test_corrections_of_learned_structures_are_no_drift(hub, write_rows, made_up):
-    rows = write_rows(shifted(made_up(12), 9.0))
-    taken = service.add_data(hub, "energy", [rows], replace=True)
+def test_corrections_of_learned_structures_are_no_drift(add_data, made_up):
+    rows = shifted(made_up(12), 9.0)
+    taken = add_data("energy", rows, replace=True)
     assert [d for d in taken.done if d.kind == "drift"] == []
 
 
-def test_a_removed_task_leaves_no_drift_behind(hub, write_rows, made_up):
-    service.add_data(hub, "energy", [write_rows(made_up(6, first=60))])
-    service.remove_task(hub, "energy")
-    with Store.open(hub) as store:
-        assert store.refs("drift/") == {}
+def test_a_removed_task_leaves_no_drift_behind(hub, add_data, made_up):
+    add_data("energy", made_up(6, first=60))
+    Hub(hub).remove_task("energy")
+    assert refs(hub, "drift/") == {}

@@ -9,25 +9,24 @@ from pathlib import Path
 import pytest
 
 from moma_cl.automation import deliveries, inbox
-from moma_cl.automation.sources import content_digest, signature
-from moma_cl.commands import service
 from moma_cl.datasets.segments import SegmentRows
+from moma_cl.datasets.source_files import content_digest, signature
+from moma_cl.hub import Hub
 from moma_cl.progress import quiet
 from moma_cl.records.records import Dataset, Segment
-from moma_cl.workspace.workspace import Workbench
 from moma_store.errors import StorageError
 from moma_store.store import Store
+from tests.helpers import hubs
+from tests.helpers.hubs import workbench
+from tests.helpers.rows import json_lines
 
 
 @pytest.fixture(scope="module")
-def founded(tmp_path_factory, made_up):
+def founded(tmp_path_factory):
     """A hub with one task of thirty rows and nothing stale."""
-    folder = tmp_path_factory.mktemp("founded")
-    service.init(folder / "hub", backbone="cgcnn")
-    rows = folder / "rows.jsonl"
-    rows.write_text(lines(made_up(30)))
-    service.add_task(folder / "hub", "energy", [rows], target="energy", unit="eV", module="none")
-    return folder / "hub"
+    hub = hubs.make_hub(tmp_path_factory.mktemp("founded") / "hub")
+    hubs.add_task(hub, "energy", 30, unit="eV", module="none")
+    return hub
 
 
 @pytest.fixture
@@ -40,31 +39,27 @@ def deliver(hub):
     def put(rows, name="night.jsonl", folder="energy"):
         file = hub / "inbox" / folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(rows if isinstance(rows, str) else lines(rows))
+        file.write_text(rows if isinstance(rows, str) else json_lines(rows))
         return file
 
     return put
 
 
-def lines(rows) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
-
-
 def update(hub):
-    return service.update(hub, settle=0.0)
+    return Hub(hub).update(settle=0.0)
 
 
 def take_in(hub):
     """What `update` does about the inbox, and nothing else."""
     with Store.open(hub, write=True) as store:
-        return deliveries.take_deliveries(
+        return deliveries.add_deliveries(
             store, inbox.settled(hub, ["energy"], seconds=0.0), progress=quiet
         )
 
 
 def stored(hub, task="energy") -> list[str]:
     """Ids of all rows of all segments, dead or alive."""
-    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+    with workbench(hub) as (store, bench):
         segments = Dataset.from_doc(store.record(store.ref(f"datasets/{task}"))).segments
         contents = [bench._segment(digest) for digest in segments]
     return [i for content in contents if isinstance(content, SegmentRows) for i in content.ids]
@@ -111,7 +106,7 @@ def test_deliveries_are_taken_in_by_name_each_as_a_segment_of_its_own(hub, deliv
     assert stored(hub)[30:] == ["row-30", "row-31", "row-32", "row-33"]
 
 
-def test_a_folder_with_a_table_is_one_delivery(hub, made_up):
+def test_a_folder_with_a_table_is_one_delivery(hub):
     folder = hub / "inbox" / "energy" / "batch"
     folder.mkdir()
     poscar = "NaCl\n1.0\n0 2.8 2.8\n2.8 0 2.8\n2.8 2.8 0\nNa Cl\n1 1\nDirect\n0 0 0\n0.5 0.5 0.5\n"
@@ -140,19 +135,19 @@ def test_unfinished_names_are_left_alone(hub, deliver, made_up, name):
     ],
 )
 def test_what_cannot_be_complete_waits_until_it_is(hub, made_up, spoil, why):
-    whole = lines(made_up(3, first=30)).encode()
+    whole = json_lines(made_up(3, first=30)).encode()
     compressed = spoil(whole)[:2] == b"\x1f\x8b"
     file = hub / "inbox" / "energy" / ("night.jsonl.gz" if compressed else "night.jsonl")
     file.write_bytes(spoil(whole))
     assert take_in(hub) == []
     (seen,) = inbox.look(hub)
-    assert why in inbox.waits(seen)
+    assert why in inbox.why_incomplete(seen)
     file.write_bytes(gzip.compress(whole) if compressed else whole)
     assert told(take_in(hub), "taken-in") == [f"energy/{file.name}: rows: 3 added"]
 
 
 def test_a_last_line_without_its_end_is_complete_if_it_is_json(hub, deliver, made_up):
-    deliver(lines(made_up(3, first=30)).rstrip("\n"))
+    deliver(json_lines(made_up(3, first=30)).rstrip("\n"))
     assert len(told(take_in(hub), "taken-in")) == 1
     assert len(stored(hub)) == 33
 
@@ -163,7 +158,7 @@ def test_a_file_that_grows_between_two_looks_waits(hub, deliver, made_up, monkey
 
     def grow(seconds):
         with file.open("a") as stream:
-            stream.write(lines(made_up(1, first=32)))
+            stream.write(json_lines(made_up(1, first=32)))
 
     monkeypatch.setattr(inbox.time, "sleep", grow)
     assert take_in(hub) == []
@@ -181,21 +176,21 @@ def test_times_of_change_may_be_anything(hub, deliver, made_up, jump):
 
 @pytest.mark.fault("a delivery that is still being written")
 def test_what_is_written_while_it_is_read_is_taken_in_later(hub, deliver, made_up, monkeypatch):
-    from moma_cl.datasets import added_rows
+    from moma_cl.datasets import intake
 
     file = deliver(made_up(2, first=30))
-    take = added_rows.take
+    take = intake.read_task_rows
 
     def slow(*arguments, **options):
-        intake = take(*arguments, **options)
+        read = take(*arguments, **options)
         with file.open("a") as stream:
-            stream.write(lines(made_up(1, first=32)))
-        return intake
+            stream.write(json_lines(made_up(1, first=32)))
+        return read
 
-    monkeypatch.setattr(added_rows, "take", slow)
+    monkeypatch.setattr(intake, "read_task_rows", slow)
     assert told(take_in(hub), "taken-in") == []
     assert (file.exists(), len(stored(hub))) == (True, 30)
-    monkeypatch.setattr(added_rows, "take", take)
+    monkeypatch.setattr(intake, "read_task_rows", take)
     take_in(hub)
     assert stored(hub)[30:] == ["row-30", "row-31", "row-32"]
 
@@ -210,7 +205,7 @@ def test_what_is_written_after_it_was_read_is_not_lost(hub, deliver, made_up, mo
     def late(*arguments):
         added = append(*arguments)
         with file.open("a") as stream:
-            stream.write(lines(made_up(1, first=32)))
+            stream.write(json_lines(made_up(1, first=32)))
         return added
 
     monkeypatch.setattr(added_rows, "append_rows", late)
@@ -255,10 +250,10 @@ def test_a_kill_at_any_step_takes_each_row_in_once(hub, deliver, made_up, monkey
 def test_a_delivery_that_was_taken_in_does_not_bring_retracted_rows_back(hub, deliver, made_up):
     deliver(made_up(3, first=30))
     take_in(hub)
-    service.retract(hub, "energy", ["row-30"])
+    Hub(hub).retract("energy", ["row-30"])
     deliver(made_up(3, first=30), name="again.jsonl")
     assert told(take_in(hub), "taken-in") == ["energy/again.jsonl: its content was taken in before"]
-    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+    with workbench(hub) as (store, bench):
         assert "row-30" not in bench.rows(store.ref("datasets/energy")).ids
 
 
@@ -281,7 +276,7 @@ def test_nothing_but_such_rows_is_a_refused_delivery(hub, deliver, made_up):
 def test_rows_in_replace_replace(hub, deliver, made_up):
     deliver([{**made_up(1)[0], "energy": 7.0}], folder="energy/replace")
     assert told(take_in(hub), "taken-in") == ["energy/replace/night.jsonl: rows: 1 added"]
-    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+    with workbench(hub) as (store, bench):
         rows = bench.rows(store.ref("datasets/energy"))
     assert dict(zip(rows.ids, rows.targets, strict=True))["row-0"] == 7.0
     assert (hub / "inbox" / "energy" / "done" / "night.jsonl").exists()
@@ -299,18 +294,18 @@ def test_a_file_of_no_known_kind_is_refused_and_the_others_go_on(hub, deliver, m
 def test_an_error_that_nobody_foresaw_leaves_the_file_and_the_others_go_on(
     hub, deliver, made_up, monkeypatch
 ):
-    from moma_cl.datasets import added_rows
+    from moma_cl.datasets import intake
 
     file = deliver(made_up(2, first=30), name="a.jsonl")
     deliver(made_up(2, first=32), name="b.jsonl")
-    take = added_rows.take
+    take = intake.read_task_rows
 
-    def broken(store, paths, *arguments, **options):
+    def broken(paths, *arguments, **options):
         if paths[0].name == "a.jsonl":
             raise RuntimeError("a bug")
-        return take(store, paths, *arguments, **options)
+        return take(paths, *arguments, **options)
 
-    monkeypatch.setattr(added_rows, "take", broken)
+    monkeypatch.setattr(intake, "read_task_rows", broken)
     done = take_in(hub)
     assert told(done, "failed") == [
         "[delivery] energy/a.jsonl stays in the inbox: RuntimeError: a bug"
@@ -354,10 +349,10 @@ def test_names_are_kept_apart_in_done(hub, deliver, made_up):
     ]
 
 
-def test_only_the_tasks_asked_for_take_deliveries_in(hub, deliver, made_up, write_rows):
-    service.add_task(hub, "gap", [write_rows(made_up(30))], target="gap", unit="eV", module="none")
+def test_only_deliveries_of_the_tasks_asked_for_are_added(hub, deliver, add_task, made_up):
+    add_task("gap", 30, unit="eV", module="none")
     file = deliver(made_up(1, first=30))
-    assert told(service.update(hub, tasks=["gap"], settle=0.0), "taken-in") == []
+    assert told(Hub(hub).update(tasks=["gap"], settle=0.0), "taken-in") == []
     assert file.exists()
 
 

@@ -1,13 +1,11 @@
-import subprocess
-import sys
-
 import pytest
 
 from moma_cl.backbones.cgcnn import CGCNNBackbone
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.backbones.registry import backbone_class, backbone_names
-from moma_cl.testing.backbone_contract import BackboneContract
+from moma_cl.testing import BackboneContract
 from moma_store.errors import BackboneError
+from tests.helpers.processes import run_python
 
 
 class TestCHGNet(BackboneContract):
@@ -35,7 +33,4 @@ def test_training_on_prepared_graphs_needs_no_pymatgen():
         "moma_cl.backbones.parameters\n"
         "print(sorted({'pymatgen', 'chgnet', 'ase'} & set(sys.modules)))"
     )
-    answer = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert answer.stdout.strip() == "[]"
+    assert run_python(script).strip() == "[]"

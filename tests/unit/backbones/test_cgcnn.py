@@ -1,7 +1,5 @@
 import hashlib
 import os
-import subprocess
-import sys
 
 import numpy as np
 import torch
@@ -10,7 +8,8 @@ from moma_cl.backbones.cgcnn import CGCNNBackbone
 from moma_cl.backbones.parameters import manifest_of, to_vector
 from moma_cl.records.records import ModuleKind
 from moma_cl.structures.crystals import Crystal
-from moma_cl.testing.backbone_contract import example_crystals, isolated_atom
+from moma_cl.testing.crystals import example_crystals, isolated_atom
+from tests.helpers.processes import run_python
 
 
 def test_a_shell_of_neighbours_is_taken_whole():
@@ -45,6 +44,5 @@ def test_parameters_depend_on_nothing_but_the_seed():
 
 def test_it_leaves_nothing_in_the_temporary_folder(tmp_path):
     script = "from moma_cl.backbones.cgcnn import CGCNNBackbone; CGCNNBackbone.pretrained()"
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+    run_python(script, env={**os.environ, "TMPDIR": str(tmp_path)})
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from moma_cl.commands.predict import PredictedRow, row_key
+from moma_cl.commands.predict import row_key
+from moma_cl.commands.predictions import PredictedRow
 from moma_cli.answers import EXPLAINED, FIELDS, WRITERS, fields
 from moma_cli.resuming import begun, published, unfinished
 from moma_store.errors import InvalidInputError

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from moma_cl.commands import add_module, archive, maintenance, service
-from moma_cl.commands.predict import predict
-from moma_cl.records.records import Hub
-from moma_cl.views import modules, tasks
+from moma_cl.commands import add_module, archive, maintenance
+from moma_cl.hub import Hub
+from moma_cl.records.records import HubRecord
+from moma_cl.views import modules
+from moma_cl.views.show import show
 from moma_store.errors import (
     AlreadyExistsError,
     BackboneError,
@@ -23,27 +24,17 @@ from moma_store.errors import (
 )
 from moma_store.store import Store
 from moma_store.testing import flip_bit
+from tests.helpers import hubs
+from tests.helpers.hubs import record, refs
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, made_up):
+def made(tmp_path_factory):
     """A hub with two tasks that has been brought up to date."""
-    import json
-
-    from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings
-
-    folder = tmp_path_factory.mktemp("upkeep")
-    training = TrainingSettings(epochs=1, batch_size=32, patience=1)
-    recipe = Recipe(
-        threads=1, finetune=training, module=ModuleSettings(epochs=1, batch_size=32, patience=1)
-    )
-    rows = folder / "rows.jsonl"
-    rows.write_text("".join(json.dumps(row) + "\n" for row in made_up(60)))
-    hub = folder / "hub"
-    service.init(hub, backbone="cgcnn", recipe=recipe)
-    service.add_task(hub, "energy", [rows], target="energy", unit="eV/atom", compose=False)
-    service.add_task(hub, "gap", [rows], target="gap", unit="eV", compose=False)
-    service.update(hub)
+    hub = hubs.make_hub(tmp_path_factory.mktemp("upkeep") / "hub", hubs.short_recipe(1))
+    hubs.add_task(hub, "energy", 60, unit="eV/atom", compose=False)
+    hubs.add_task(hub, "gap", 60, unit="eV", compose=False)
+    Hub(hub).update()
     return hub
 
 
@@ -52,23 +43,18 @@ def hub(made, tmp_path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "hub"))
 
 
-def refs(hub: Path) -> dict[str, str]:
-    with Store.open(hub) as store:
-        return store.refs()
-
-
 def test_what_a_pass_would_look_up_survives_gc(hub):
     assert maintenance.verify(hub, deep=True).problems == ()
     before = refs(hub)
     maintenance.gc(hub)
     assert maintenance.gc(hub).records == 0
     assert refs(hub) == before
-    assert service.update(hub) == []
+    assert Hub(hub).update() == []
     assert maintenance.verify(hub, deep=True).problems == ()
 
 
 def test_gc_takes_what_a_removed_task_leaves(hub):
-    service.remove_task(hub, "gap")
+    Hub(hub).remove_task("gap")
     said = maintenance.gc(hub, dry_run=True)
     gone = maintenance.gc(hub)
     assert gone == said
@@ -84,7 +70,7 @@ def test_a_pinned_predictor_outlives_its_task(hub):
         digest=champion, kind="predictor", changed=True
     )
     assert not maintenance.pin(hub, champion[:10]).changed
-    service.remove_task(hub, "gap")
+    Hub(hub).remove_task("gap")
     maintenance.gc(hub)
     with Store.open(hub) as store:
         assert store.record(champion)["kind"] == "predictor"
@@ -97,9 +83,7 @@ def test_a_pinned_predictor_outlives_its_task(hub):
 
 
 def test_a_damaged_blob_is_named_and_the_rest_serves(hub):
-    with Store.open(hub) as store:
-        record = store.record(store.ref("modules/gap"))
-    digest = record["blob"]["$blob"]
+    digest = record(hub, "modules/gap")["blob"]["$blob"]
     flip_bit(hub / "objects" / digest[:2] / f"{digest}.zarr.zip", 5000)
     (problem,) = maintenance.verify(hub).problems
     assert (problem.kind, problem.subject) == ("damaged-blob", digest)
@@ -115,16 +99,16 @@ def test_an_exported_hub_answers_like_the_original(hub, tmp_path, write_rows, ma
     archive.import_archive(tmp_path / "new", tmp_path / "hub.zip")
     assert refs(tmp_path / "new") == refs(hub)
     asked = [write_rows(made_up(4, first=90), "ask.jsonl")]
-    ours, theirs = (list(predict(h, "energy", asked)) for h in (hub, tmp_path / "new"))
+    ours, theirs = (list(Hub(h).iter_predictions("energy", asked)) for h in (hub, tmp_path / "new"))
     assert [row.value for row in ours] == [row.value for row in theirs]
-    assert service.update(tmp_path / "new") == []
+    assert Hub(tmp_path / "new").update() == []
     with pytest.raises(AlreadyExistsError):
         archive.import_archive(tmp_path / "new", tmp_path / "hub.zip")
 
 
 def test_a_module_moves_to_another_hub_of_the_backbone(hub, tmp_path):
     archive.export(hub, tmp_path / "gap.zip", modules=["gap"])
-    service.init(tmp_path / "other", backbone="cgcnn", salt="another")
+    hubs.make_hub(tmp_path / "other", salt="another")
     done = archive.import_archive(tmp_path / "other", tmp_path / "gap.zip")
     assert done.refs == ("modules/gap",)
     (listed,) = modules.modules(tmp_path / "other")
@@ -138,7 +122,7 @@ def test_a_module_moves_to_another_hub_of_the_backbone(hub, tmp_path):
 def weights(hub: Path, file: Path, **changes) -> add_module.Weights:
     """A safetensors file with the backbone's parameters, slightly moved."""
     with Store.open(hub) as store:
-        record = Hub.from_doc(store.record(store.ref("hub")))
+        record = HubRecord.from_doc(store.record(store.ref("hub")))
         kind = changes.pop("kind", "full")
         link = record.parameters if kind == "full" else record.adapter
         manifest = record.manifest if kind == "full" else record.adapter_manifest
@@ -176,9 +160,8 @@ def test_weights_from_elsewhere_become_a_module(hub, tmp_path, kind):
 
 def composed(hub: Path, task: str) -> dict[str, str]:
     """Why modules are no candidates of a task, by digest."""
-    service.update(hub)
-    with Store.open(hub) as store:
-        return store.record(store.ref(f"compositions/{task}"))["excluded"]
+    Hub(hub).update()
+    return record(hub, f"compositions/{task}")["excluded"]
 
 
 def test_declaring_what_weights_were_trained_on_makes_them_candidates(
@@ -197,7 +180,7 @@ def test_declaring_what_weights_were_trained_on_makes_them_candidates(
     assert "nobody knows" in excluded[unknown.digest]
     assert "structures by which this task is judged" in excluded[seen.digest]
     assert known.digest not in excluded
-    record = tasks.show(hub, known.digest).document
+    record = show(hub, known.digest).document
     assert (record["source"]["from"], record["source"]["licence"]) == ("a paper", "CC-BY-4.0")
     assert (record["source"]["trained_on"], record["n_train"]) == ([elsewhere.name], 4)
 
@@ -213,8 +196,7 @@ def test_a_declaration_with_an_unreadable_structure_is_refused(hub, tmp_path, ma
 
 
 def first_name(hub: Path) -> tuple[str, list[int]]:
-    with Store.open(hub) as store:
-        manifest = store.record(store.ref("hub"))["manifest"]
+    manifest = record(hub, "hub")["manifest"]
     return manifest["names"][0], manifest["shapes"][0]
 
 

@@ -6,31 +6,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moma_cl.commands import service
-from moma_cl.commands.predict import SHARED, Earlier, predict, row_key
-from moma_cl.properties.table import Transform
+from moma_cl.commands.predict import SHARED, Earlier, row_key
+from moma_cl.hub import Hub
+from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import KernelSettings
-from moma_cl.records import tasks
+from moma_cl.records import champions as records
 from moma_cl.records.records import ModuleKind
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.store import Store
+from tests.helpers.hubs import record, refs
 
 
 @pytest.fixture
-def hub(tmp_path, short_recipe):
-    path = tmp_path / "hub"
-    service.init(path, backbone="cgcnn", recipe=short_recipe)
-    return path
-
-
-@pytest.fixture
-def add(hub, write_rows, made_up):
-    def add_task(n_rows, target="energy", **options):
-        options = {"module": ModuleKind.NONE, **options}
-        rows = write_rows(made_up(n_rows))
-        return service.add_task(hub, "task", [rows], target=target, unit="eV/atom", **options)
-
-    return add_task
+def add(add_task):
+    """Add a task of energies without a module."""
+    options = {"target": "energy", "unit": "eV/atom", "module": ModuleKind.NONE}
+    return lambda rows, **others: add_task("task", rows, **options | others)
 
 
 def supercell(structure):
@@ -47,22 +38,23 @@ def supercell(structure):
 
 
 def predictor_record(hub):
-    with Store.open(hub) as store:
-        return store.record(store.ref("predictors/task"))
+    return record(hub, "predictors/task")
 
 
 def test_answers_have_value_interval_and_domain(hub, add, write_rows, made_up):
     add(200)
-    rows = list(predict(hub, "task", [write_rows(made_up(20, first=300))]))
+    rows = list(Hub(hub).iter_predictions("task", [write_rows(made_up(20, first=300))]))
     assert [row.id for row in rows] == [f"row-{i}" for i in range(300, 320)]
     assert all(row.status == "ok" and row.lower < row.value < row.upper for row in rows)
     assert {row.unit for row in rows} == {"eV/atom"}
     assert {row.applicability for row in rows} <= {"inside", "edge", "outside"}
-    wider = list(predict(hub, "task", [write_rows(made_up(20, first=300))], level=0.95))
+    wider = list(
+        Hub(hub).iter_predictions("task", [write_rows(made_up(20, first=300))], level=0.95)
+    )
     assert all(w.upper >= r.upper for w, r in zip(wider, rows, strict=True))
 
 
-def test_a_bad_row_costs_itself_only_and_order_is_kept(hub, add, write_rows, made_up, tmp_path):
+def test_a_bad_row_costs_itself_only_and_order_is_kept(hub, add, write_rows, made_up):
     add(200)
     good = made_up(3)
     broken = {
@@ -72,7 +64,7 @@ def test_a_bad_row_costs_itself_only_and_order_is_kept(hub, add, write_rows, mad
     path = write_rows([good[0], broken, good[1]])
     with path.open("a") as stream:
         stream.write("not json\n" + json.dumps(good[2]) + "\n")
-    rows = list(predict(hub, "task", [path]))
+    rows = list(Hub(hub).iter_predictions("task", [path]))
     assert [row.status == "ok" for row in rows] == [True, False, True, False, True]
     assert rows[1].id == "bad"
     assert rows[1].value is None
@@ -84,10 +76,10 @@ def test_a_structure_gets_the_same_answer_alone_in_a_batch_and_as_a_supercell(
 ):
     add(200)
     rows = made_up(12)
-    together = [row.value for row in predict(hub, "task", [write_rows(rows)])]
-    alone = [next(predict(hub, "task", [write_rows([row])])).value for row in rows[:3]]
+    together = [row.value for row in Hub(hub).iter_predictions("task", [write_rows(rows)])]
+    alone = [next(Hub(hub).iter_predictions("task", [write_rows([row])])).value for row in rows[:3]]
     doubled = [{**row, "structure": supercell(row["structure"])} for row in rows]
-    as_supercells = [row.value for row in predict(hub, "task", [write_rows(doubled)])]
+    as_supercells = [row.value for row in Hub(hub).iter_predictions("task", [write_rows(doubled)])]
     scale = np.abs(together).max()
     assert np.abs(np.subtract(together[:3], alone)).max() <= 1e-5 * scale
     assert np.abs(np.subtract(together, as_supercells)).max() <= 1e-5 * scale
@@ -104,7 +96,7 @@ def test_few_rows_are_cross_validated_and_very_few_promise_their_range_only(
     assert record["calibration"] == calibration
     assert record["method"] == "kernel"
     assert record["held_out_mae"] is None
-    rows = list(predict(hub, "task", [write_rows(made_up(4, first=300))]))
+    rows = list(Hub(hub).iter_predictions("task", [write_rows(made_up(4, first=300))]))
     assert all(row.status == "ok" and np.isfinite(row.value) for row in rows)
     assert {row.calibration for row in rows} == {calibration}
     if calibration == "range":
@@ -112,36 +104,21 @@ def test_few_rows_are_cross_validated_and_very_few_promise_their_range_only(
         assert {(row.lower, row.upper) for row in rows} == {(min(energies), max(energies))}
 
 
-def test_one_formula_for_all_rows_is_divided_by_structure(hub, add, write_rows, made_up):
+def test_one_formula_for_all_rows_is_divided_by_structure(hub, add, made_up):
     strains = [made_up(1, first=36 * i)[0] for i in range(170)]
-    taken = service.add_task(
-        hub,
-        "task",
-        [write_rows(strains)],
-        target="energy",
-        unit="eV/atom",
-        module=ModuleKind.NONE,
-    )
+    taken = add(strains)
     assert taken.grouping == "structure"
     assert min(taken.folds.values()) > 0
     assert predictor_record(hub)["calibration"] == "held-out"
 
 
-def test_a_fold_column_keeps_its_held_out_rows_also_of_a_small_task(hub, write_rows, made_up):
+def test_a_fold_column_keeps_its_held_out_rows_also_of_a_small_task(hub, add, made_up):
     labelled = [
         {**row, "fold": ("train", "validation", "held-out")[i % 3]}
         for i, row in enumerate(made_up(60))
     ]
     labelled[0]["fold"] = None
-    taken = service.add_task(
-        hub,
-        "task",
-        [write_rows(labelled)],
-        target="energy",
-        unit="eV/atom",
-        fold_column="fold",
-        module=ModuleKind.NONE,
-    )
+    taken = add(labelled, fold_column="fold")
     assert taken.left_out == 1
     assert taken.folds == {"train": 19, "validation": 20, "held-out": 20}
     record = predictor_record(hub)
@@ -154,45 +131,44 @@ def test_a_logarithmic_task_answers_in_its_unit_with_positive_intervals(
     hub, add, write_rows, made_up
 ):
     add(200, target="modulus", transform=Transform.LOG10)
-    rows = list(predict(hub, "task", [write_rows(made_up(10, first=300))]))
+    rows = list(Hub(hub).iter_predictions("task", [write_rows(made_up(10, first=300))]))
     assert all(0 < row.lower < row.value < row.upper for row in rows)
 
 
-def test_an_earlier_champion_can_be_asked(hub, add, write_rows, made_up):
+def test_an_earlier_champion_can_be_asked(hub, add, write_rows, add_data, made_up):
     add(100)
     first = predictor_record(hub)
-    service.add_data(hub, "task", [write_rows(made_up(40, first=100))])
-    with Store.open(hub) as store:
-        present = store.ref("predictors/task")
+    add_data("task", made_up(40, first=100))
+    present = refs(hub)["predictors/task"]
     path = [write_rows(made_up(2))]
-    assert next(predict(hub, "task", path)).predictor == present
+    assert next(Hub(hub).iter_predictions("task", path)).predictor == present
     (earlier,) = set(champions(hub)) - {present}
-    assert next(predict(hub, "task", path, at=earlier[:10])).predictor == earlier
+    assert next(Hub(hub).iter_predictions("task", path, at=earlier[:10])).predictor == earlier
     assert first != predictor_record(hub)
 
 
 def champions(hub):
     with Store.open(hub) as store:
-        return tasks.champions(store, "task")
+        return records.champions(store, "task")
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, -1.0, 2.0])
 def test_a_level_is_a_coverage(hub, add, level, write_rows, made_up):
     add(20)
     with pytest.raises(InvalidInputError, match="no coverage"):
-        next(predict(hub, "task", [write_rows(made_up(1))], level=level))
+        next(Hub(hub).iter_predictions("task", [write_rows(made_up(1))], level=level))
 
 
 def test_unknown_tasks_and_predictors_are_named(hub, add, write_rows, made_up):
     add(20)
     path = [write_rows(made_up(1))]
     with pytest.raises(NotFoundError, match="did you mean 'task'"):
-        next(predict(hub, "taks", path))
+        next(Hub(hub).iter_predictions("taks", path))
     with pytest.raises(NotFoundError, match="just one like 'ffff'"):
-        next(predict(hub, "task", path, at="ffff"))
+        next(Hub(hub).iter_predictions("task", path, at="ffff"))
 
 
-def test_ten_thousand_rows_of_which_a_third_is_bad(hub, write_rows, made_up, short_recipe):
+def test_ten_thousand_rows_of_which_a_third_is_bad(add, made_up, short_recipe):
     rows = made_up(10_000)
     for index, row in enumerate(rows):
         if index % 10 == 3:
@@ -201,16 +177,8 @@ def test_ten_thousand_rows_of_which_a_third_is_bad(hub, write_rows, made_up, sho
             row["structure"] = {**row["structure"], "species": ["Qq", "Cl"]}
         elif index % 10 == 7:
             row["structure"] = {**row["structure"], "frac_coords": [[0, 0, 0], [0, 0, 0.001]]}
-    taken = service.add_task(
-        hub,
-        "task",
-        [write_rows(rows)],
-        target="energy",
-        unit="eV/atom",
-        module=ModuleKind.NONE,
-        compose=False,
-        recipe=replace(short_recipe, kernel=KernelSettings(max_rows=300)),
-    )
+    recipe = replace(short_recipe, kernel=KernelSettings(max_rows=300))
+    taken = add(rows, compose=False, recipe=recipe)
     assert (taken.rows, len(taken.refusals)) == (7000, 3000)
     codes = [refusal.code for refusal in taken.refusals]
     assert {code: codes.count(code) for code in set(codes)} == {
@@ -223,12 +191,12 @@ def test_ten_thousand_rows_of_which_a_third_is_bad(hub, write_rows, made_up, sho
 
 def test_an_answer_is_explained_by_known_rows_and_modules(hub, add, write_rows, made_up):
     add(200)
-    (row,) = predict(hub, "task", [write_rows(made_up(1))], explain=True)
+    (row,) = Hub(hub).iter_predictions("task", [write_rows(made_up(1))], explain=True)
     nearest = row.neighbours[0]
     assert (nearest.id, nearest.similarity) == ("row-0", pytest.approx(1.0, abs=1e-4))
     assert nearest.value == made_up(1)[0]["energy"]
     assert row.modules == {"backbone": 1.0}
-    (plain,) = predict(hub, "task", [write_rows(made_up(1))])
+    (plain,) = Hub(hub).iter_predictions("task", [write_rows(made_up(1))])
     assert (plain.neighbours, plain.modules, plain.value) == ((), {}, row.value)
 
 
@@ -236,7 +204,7 @@ def test_an_element_nobody_knows_puts_a_structure_outside(hub, add, write_rows, 
     add(200)
     row = made_up(1)[0]
     row["structure"] = {**row["structure"], "species": ["Na", "At"]}
-    (answer,) = predict(hub, "task", [write_rows([row])])
+    (answer,) = Hub(hub).iter_predictions("task", [write_rows([row])])
     assert (answer.unseen_elements, answer.applicability) == (("At",), "outside")
 
 
@@ -245,11 +213,11 @@ def test_rows_that_were_answered_are_skipped_and_other_questions_refused(
 ):
     add(200)
     path = [write_rows(made_up(5))]
-    first = list(predict(hub, "task", path))
+    first = list(Hub(hub).iter_predictions("task", path))
     keys = frozenset(row_key(row.id, row.source) for row in first[:3])
     shared = {name: getattr(first[0], name) for name in SHARED}
-    left = predict(hub, "task", path, earlier=Earlier(answered=keys, asked=shared))
+    left = Hub(hub).iter_predictions("task", path, earlier=Earlier(answered=keys, asked=shared))
     assert [row.id for row in left] == ["row-3", "row-4"]
     other = Earlier(answered=keys, asked={**shared, "level": 0.8})
     with pytest.raises(InvalidInputError, match=r"level 0\.8, now it would be 0\.9"):
-        next(predict(hub, "task", path, earlier=other))
+        next(Hub(hub).iter_predictions("task", path, earlier=other))

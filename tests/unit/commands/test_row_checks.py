@@ -2,26 +2,14 @@
 
 import pytest
 
-from moma_cl.commands import service
 from moma_cl.records.records import ModuleKind
 
 
 @pytest.fixture
-def add(tmp_path, write_rows, short_recipe):
-    def add_task(rows, **options):
-        service.init(tmp_path / "hub", backbone="cgcnn", recipe=short_recipe)
-        return service.add_task(
-            tmp_path / "hub",
-            "task",
-            [write_rows(rows)],
-            target="energy",
-            unit="eV/atom",
-            module=ModuleKind.NONE,
-            compose=False,
-            **options,
-        )
-
-    return add_task
+def add(add_task):
+    """Add a task of energies; nothing more is computed than its first answers."""
+    options = {"target": "energy", "module": ModuleKind.NONE, "compose": False}
+    return lambda rows, **others: add_task("task", rows, **options, **others)
 
 
 def test_a_target_that_is_off_is_named_and_kept(add, made_up):
@@ -47,9 +35,7 @@ def test_a_twin_in_an_earlier_fold_is_named(add, made_up):
     assert (found.fold, found.twin, found.twin_fold) == ("held-out", "row-0", "train")
 
 
-def test_a_structure_under_another_id_is_named_whatever_its_fold(
-    add, tmp_path, made_up, write_rows
-):
+def test_a_structure_under_another_id_is_named_whatever_its_fold(add, add_data, made_up):
     rows = made_up(60)
     taken = add([*rows, {**rows[7], "id": "again"}])
     (found,) = taken.checks.repeats
@@ -57,8 +43,7 @@ def test_a_structure_under_another_id_is_named_whatever_its_fold(
     assert found.fold == found.twin_fold
     assert taken.checks.n_twins == 0
     # of rows that came later, too, whether or not a predictor has learned them
-    later = write_rows([{**rows[8], "id": "later"}], "later.jsonl")
-    more = service.add_data(tmp_path / "hub", "task", [later], compose=False)
+    more = add_data("task", [{**rows[8], "id": "later"}], compose=False)
     assert [(twin.id, twin.twin) for twin in more.checks.repeats] == [
         ("again", "row-7"),
         ("later", "row-8"),

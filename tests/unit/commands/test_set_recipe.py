@@ -4,24 +4,19 @@ import json
 
 import pytest
 
-from moma_cl.commands import service
-from moma_cl.commands.set_recipe import set_recipe
+from moma_cl.hub import Hub
 from moma_cl.recipe import Recipe
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.store import Store
+from tests.helpers import hubs
+from tests.helpers.hubs import refs
 
 
 @pytest.fixture
-def hub(tmp_path, short_recipe, write_rows, made_up):
-    path = tmp_path / "hub"
-    service.init(path, backbone="cgcnn", recipe=short_recipe)
-    service.add_task(path, "energy", [write_rows(made_up(60))], target="energy", unit="1")
-    return path
-
-
-def pinned(hub):
-    with Store.open(hub) as store:
-        return store.ref("recipes/energy")
+def hub(hub):
+    """One task, up to date."""
+    hubs.add_task(hub, "energy", 60)
+    return hub
 
 
 def kinds(found):
@@ -29,32 +24,32 @@ def kinds(found):
 
 
 def test_a_dry_run_says_what_would_be_computed_and_changes_nothing(hub):
-    before = pinned(hub)
-    found = set_recipe(hub, "energy", {"kernel": {"ridges": [0.5]}}, dry_run=True)
+    before = refs(hub)["recipes/energy"]
+    found = Hub(hub).set_recipe("energy", {"kernel": {"ridges": [0.5]}}, dry_run=True)
     assert found.changes == {"kernel.ridges": (Recipe().to_doc()["kernel"]["ridges"], [0.5])}
     assert kinds(found) == {"predictor"}
     assert {step.why for step in found.steps} == {"its recipe changed"}
-    assert pinned(hub) == before == found.before != found.after
+    assert refs(hub)["recipes/energy"] == before == found.before != found.after
 
 
 def test_what_depends_on_the_change_is_computed_and_nothing_else(hub):
-    done = set_recipe(hub, "energy", {"module": {"epochs": 2}}).done
+    done = Hub(hub).set_recipe("energy", {"module": {"epochs": 2}}).done
     assert {entry.kind for entry in done if entry.action == "derived"} == {"module"}
-    assert service.update(hub) == []
+    assert Hub(hub).update() == []
 
 
 def test_a_recipe_that_comes_back_computes_nothing(hub):
-    first = pinned(hub)
-    set_recipe(hub, "energy", {"module": {"epochs": 2}})
-    back = set_recipe(hub, "energy", None)  # the task started with the hub's own
+    first = refs(hub)["recipes/energy"]
+    Hub(hub).set_recipe("energy", {"module": {"epochs": 2}})
+    back = Hub(hub).set_recipe("energy", None)  # the task started with the hub's own
     assert back.after == first
     assert [entry for entry in back.done if entry.action == "derived"] == []
     assert {entry.action for entry in back.done} == {"module"}
 
 
 def test_without_an_update_the_plan_has_it(hub):
-    set_recipe(hub, "energy", {"kernel": {"ridges": [0.5]}}, compose=False)
-    assert {step.kind for step in service.plan(hub) if step.status == "stale"} == {"predictor"}
+    Hub(hub).set_recipe("energy", {"kernel": {"ridges": [0.5]}}, compose=False)
+    assert {step.kind for step in Hub(hub).plan() if step.status == "stale"} == {"predictor"}
 
 
 def test_settings_of_a_later_release_are_not_added_to_a_pinned_document(hub):
@@ -64,14 +59,14 @@ def test_settings_of_a_later_release_are_not_added_to_a_pinned_document(hub):
         del older["kernel"]["cv_folds"]
         digest = transaction.put_record(older)
         transaction.move_ref("recipes/energy", digest, expected=before)
-    found = set_recipe(hub, "energy", {"module": {"epochs": 2}}, compose=False)
+    found = Hub(hub).set_recipe("energy", {"module": {"epochs": 2}}, compose=False)
     assert list(found.changes) == ["module.epochs"]
     with Store.open(hub) as store:
         assert "cv_folds" not in store.record(found.after)["kernel"]
 
 
 def test_the_same_settings_again_change_nothing(hub):
-    found = set_recipe(hub, "energy", {"module": {"epochs": 3}})
+    found = Hub(hub).set_recipe("energy", {"module": {"epochs": 3}})
     assert (found.changes, found.done, found.after) == ({}, (), found.before)
 
 
@@ -86,9 +81,9 @@ def test_the_same_settings_again_change_nothing(hub):
 )
 def test_what_cannot_be_set_is_refused(hub, settings, message):
     with pytest.raises(InvalidInputError, match=message):
-        set_recipe(hub, "energy", settings)
+        Hub(hub).set_recipe("energy", settings)
 
 
 def test_a_task_that_is_not_there_is_named(hub):
     with pytest.raises(NotFoundError, match="did you mean 'energy'"):
-        set_recipe(hub, "enrgy", None)
+        Hub(hub).set_recipe("enrgy", None)

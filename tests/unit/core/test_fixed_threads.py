@@ -1,8 +1,8 @@
 """A fixed number of threads for every library."""
 
 import os
-import subprocess
-import sys
+
+from tests.helpers.processes import run_python
 
 LIMITED = """
 from moma_cl.core.threads import fixed_threads
@@ -15,6 +15,4 @@ with fixed_threads(1):
 
 def test_every_library_keeps_to_the_number_of_threads_also_the_one_that_is_loaded_last():
     free = {name: value for name, value in os.environ.items() if "NUM_THREADS" not in name}
-    command = [sys.executable, "-c", LIMITED]
-    found = subprocess.run(command, env=free, capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[1]"
+    assert run_python(LIMITED, env=free).strip() == "[1]"

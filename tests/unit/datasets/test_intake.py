@@ -1,14 +1,15 @@
 """From files to arrays: what is kept, what is refused, what is an error."""
 
-import json
 import time
 
 import numpy as np
 import pytest
 
-from moma_cl.datasets.intake import take_in
-from moma_cl.properties.table import Transform
+from moma_cl.datasets.intake import read_task_rows
+from moma_cl.properties.transforms import Transform
+from moma_cl.records.task_spec import TaskSpec
 from moma_store.errors import InvalidInputError, NotFoundError
+from tests.helpers.rows import write_rows
 
 
 def structure(species=("Cs", "Cl"), length=4.2):
@@ -25,12 +26,7 @@ def row(row_id, target, **columns):
 
 @pytest.fixture
 def write(tmp_path):
-    def write_rows(*rows):
-        path = tmp_path / "data.jsonl"
-        path.write_text("".join(json.dumps(r) + "\n" for r in rows))
-        return [path]
-
-    return write_rows
+    return lambda *rows: [write_rows(tmp_path / "data.jsonl", rows)]
 
 
 def refusals(intake):
@@ -39,7 +35,7 @@ def refusals(intake):
 
 def test_good_rows_are_packed_in_order(write):
     other = {**row("b", 2), "structure": structure(("Na", "Cl"), 3.5)}
-    intake = take_in(write(row("a", 1.5), other), target="tc")
+    intake = read_task_rows(write(row("a", 1.5), other), TaskSpec(target="tc", unit="1"))
     assert intake.ids == ["a", "b"]
     assert intake.targets.tolist() == [1.5, 2.0]
     assert intake.formulas == ["Cl1Cs1", "Na1Cl1"]
@@ -60,7 +56,7 @@ def test_bad_targets_are_refused_with_line_and_id(write):
         row("e", 2),
         row("f", -1),
     )
-    intake = take_in(sources, target="tc", transform=Transform.LOG10)
+    intake = read_task_rows(sources, TaskSpec(target="tc", unit="1", transform=Transform.LOG10))
     assert intake.ids == ["a", "e"]
     assert refusals(intake) == [
         ("b", "missing-target"),
@@ -79,7 +75,7 @@ def test_bad_structures_are_refused_beside_good_ones(write):
         {"id": "d", "tc": 1},
         row("e", 2),
     )
-    intake = take_in(sources, target="tc", elements=frozenset({17, 55}))
+    intake = read_task_rows(sources, TaskSpec(target="tc", unit="1"), elements=frozenset({17, 55}))
     assert intake.ids == ["a", "e"]
     assert refusals(intake) == [
         ("b", "unsupported-element"),
@@ -88,7 +84,7 @@ def test_bad_structures_are_refused_beside_good_ones(write):
     ]
     assert intake.quarantine.summary()[0] == "3 rows refused"
     with pytest.raises(InvalidInputError, match="too-many-atoms"):
-        take_in(sources, target="tc", max_atoms=1)
+        read_task_rows(sources, TaskSpec(target="tc", unit="1"), max_atoms=1)
 
 
 def test_repeats_are_taken_once_and_contradictions_refused(write):
@@ -106,7 +102,7 @@ def test_repeats_are_taken_once_and_contradictions_refused(write):
         row("d", 4),
         row("a", 1.5),
     )
-    intake = take_in(sources, target="tc")
+    intake = read_task_rows(sources, TaskSpec(target="tc", unit="1"))
     assert intake.ids == ["a", "d"]
     assert intake.repeats == 2
     assert refusals(intake) == [(i, "duplicate-id") for i in ("b", "b", "c", "c")]
@@ -122,14 +118,15 @@ def test_rows_of_another_fold_column_are_left_out_not_refused(write):
         row("e", 5, fold="test"),
         row("f", 5, fold=["train"]),
     )
-    intake = take_in(sources, target="tc", fold_column="fold")
+    intake = read_task_rows(sources, TaskSpec(target="tc", unit="1", fold_column="fold"))
     assert intake.ids == ["a", "d"]
     assert intake.fold_labels == ["train", "held-out"]
     assert intake.left_out == 2
     assert refusals(intake) == [("e", "unknown-fold"), ("f", "unknown-fold")]
     with pytest.raises(InvalidInputError, match="2 without a value in the fold column"):
-        take_in(
-            write(row("a", 1, fold=None), row("b", 1, fold="")), target="tc", fold_column="fold"
+        read_task_rows(
+            write(row("a", 1, fold=None), row("b", 1, fold="")),
+            TaskSpec(target="tc", unit="1", fold_column="fold"),
         )
 
 
@@ -138,33 +135,40 @@ def test_a_missing_column_is_an_error_with_a_near_miss(write):
     with pytest.raises(
         InvalidInputError, match=r"tc, band_gap; did you mean 'band_gap'\?"
     ) as caught:
-        take_in(sources, target="bandgap")
+        read_task_rows(sources, TaskSpec(target="bandgap", unit="1"))
     assert caught.value.code == "invalid-input.missing-column"
     with pytest.raises(InvalidInputError, match="has a column 'fold'"):
-        take_in(sources, target="tc", fold_column="fold")
+        read_task_rows(sources, TaskSpec(target="tc", unit="1", fold_column="fold"))
 
 
 def test_a_constant_target_is_an_error_unless_appended(write):
     sources = write(row("a", 1), row("b", 1))
     with pytest.raises(InvalidInputError) as caught:
-        take_in(sources, target="tc")
+        read_task_rows(sources, TaskSpec(target="tc", unit="1"))
     assert caught.value.code == "invalid-input.constant-target"
-    assert take_in(sources, target="tc", appended=True).ids == ["a", "b"]
+    assert read_task_rows(sources, TaskSpec(target="tc", unit="1"), appended=True).ids == ["a", "b"]
 
 
 def test_no_good_row_is_an_error_that_says_why(write, tmp_path):
     with pytest.raises(InvalidInputError, match=r"missing-target, e\.g\. b at .*:2") as caught:
-        take_in(write({"id": "a", "structure": None, "tc": 1}, row("b", None)), target="tc")
+        read_task_rows(
+            write({"id": "a", "structure": None, "tc": 1}, row("b", None)),
+            TaskSpec(target="tc", unit="1"),
+        )
     assert caught.value.code == "invalid-input.no-rows"
     with pytest.raises(InvalidInputError, match="it is empty"):
-        take_in(write(), target="tc")
+        read_task_rows(write(), TaskSpec(target="tc", unit="1"))
     with pytest.raises(NotFoundError):
-        take_in([tmp_path / "none.jsonl"], target="tc")
+        read_task_rows([tmp_path / "none.jsonl"], TaskSpec(target="tc", unit="1"))
 
 
 def test_progress_ends_with_the_number_of_rows(write):
     seen = []
-    take_in(write(*(row(str(i), i) for i in range(250))), target="tc", progress=seen.append)
+    read_task_rows(
+        write(*(row(str(i), i) for i in range(250))),
+        TaskSpec(target="tc", unit="1"),
+        progress=seen.append,
+    )
     assert seen == [100, 200, 250]
 
 
@@ -179,7 +183,7 @@ def test_ten_thousand_rows_of_which_a_third_are_bad_take_seconds(write):
         ]
         rows.append(bad[i % 3] if i % 10 < 3 else good)
     start = time.perf_counter()
-    intake = take_in(write(*rows), target="tc")
+    intake = read_task_rows(write(*rows), TaskSpec(target="tc", unit="1"))
     assert time.perf_counter() - start < 15  # about 2 s on a quiet machine
     assert len(intake.ids) == 7000
     assert len(intake.refusals) == 3000

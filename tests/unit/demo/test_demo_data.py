@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from moma_cl.datasets.intake import take_in
+from moma_cl.datasets.intake import read_task_rows
 from moma_cl.demo.data import (
     MEASURED,
     contradictory,
@@ -12,8 +12,9 @@ from moma_cl.demo.data import (
     write_compounds,
     write_rows,
 )
-from moma_cl.properties.table import canonical_unit
+from moma_cl.properties.units import canonical_unit
 from moma_cl.readers.dispatch import read_rows
+from moma_cl.records.task_spec import TaskSpec
 from moma_cl.structures.checks import check_crystal
 
 ELEMENTS = frozenset(range(1, 95))
@@ -54,11 +55,9 @@ def test_every_row_written_is_taken_in(measured, elements, tmp_path):
     path = tmp_path / "rows.jsonl"
     n_rows = write_rows(path, measured, elements)
     canonical_unit(measured.unit)
-    intake = take_in(
+    intake = read_task_rows(
         [path],
-        target=measured.task,
-        fold_column=None,
-        transform=measured.transform,
+        TaskSpec(target=measured.task, unit="1", transform=measured.transform, fold_column=None),
         elements=ELEMENTS,
         appended=False,
     )

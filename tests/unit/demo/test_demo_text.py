@@ -4,13 +4,13 @@ import shlex
 
 import pytest
 
-from moma_cl.commands.predict import PredictedRow
-from moma_cl.commands.service import RowsTaken
+from moma_cl.commands.add_rows import RowsAdded
+from moma_cl.commands.predictions import PredictedRow
 from moma_cl.demo import demo
 from moma_cl.demo import text as demo_text
 from moma_cl.demo.gains import Gain, Standing, three_digits
 from moma_cl.progress import quiet
-from moma_cl.reconciling.composer import Done
+from moma_cl.reconciling.pass_actions import Done
 from moma_store.errors import AlreadyExistsError
 
 GAIN = Gain(error_without=20.0, error_with=18.0, interval=(-3.0, 1.0))
@@ -33,7 +33,7 @@ def done(task, action, kind="", text=""):
 
 
 def taken(*entries):
-    return RowsTaken(
+    return RowsAdded(
         task="youngs_modulus",
         rows=50,
         added=50,

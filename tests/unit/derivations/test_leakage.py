@@ -3,35 +3,24 @@
 import numpy as np
 import pytest
 
-from moma_cl.commands import service
 from moma_cl.datasets.split import split_of
 from moma_cl.derivations import leakage
-from moma_cl.progress import quiet
+from moma_cl.hub import Hub
 from moma_cl.recipe import PredictorSettings
 from moma_cl.records.records import Composition, Module, ModuleKind, Predictor, Task
 from moma_cl.structures.fingerprints import known_in
-from moma_cl.workspace.workspace import Workbench
-from moma_store.store import Store
+from tests.helpers import hubs
+from tests.helpers.hubs import record, workbench
 
 FOLDS = ("train", "train", "validation", "held-out")
 
 
 @pytest.fixture
-def hub(tmp_path, short_recipe, write_rows, made_up):
+def hub(hub, made_up):
     """One module of 120 rows; a task of the same property with these rows and 120 others."""
-    hub = tmp_path / "hub"
-    service.init(hub, backbone="cgcnn", recipe=short_recipe)
     rows = [{**row, "fold": FOLDS[i % 4]} for i, row in enumerate(made_up(240))]
-    service.add_task(hub, "a", [write_rows(rows[:120], "a.jsonl")], target="gap", unit="1")
-    service.add_task(
-        hub,
-        "b",
-        [write_rows(rows)],
-        target="gap",
-        unit="1",
-        fold_column="fold",
-        module=ModuleKind.NONE,
-    )
+    hubs.add_task(hub, "a", rows[:120], target="gap")
+    hubs.add_task(hub, "b", rows, target="gap", fold_column="fold", module=ModuleKind.NONE)
     return hub
 
 
@@ -42,14 +31,14 @@ def test_a_module_may_have_seen_many_rows_where_enough_others_judge(
     hub, monkeypatch, least, version, named
 ):
     monkeypatch.setattr(leakage, "MIN_UNSEEN", least)
-    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+    with workbench(hub) as (store, bench):
         judged = _judged_rows(store, bench)
         reason = judged.exclusion(store.ref("modules/a"), version=version)
     assert (reason is not None) == named
 
 
 def test_only_rows_that_no_module_has_seen_judge(hub):
-    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+    with workbench(hub) as (store, bench):
         judged = _judged_rows(store, bench)
         digest = store.ref("modules/a")
         fingerprints = store.blob(Module.from_doc(store.record(digest)).blob).arrays["fingerprints"]
@@ -68,12 +57,11 @@ def test_only_rows_that_no_module_has_seen_judge(hub):
 
 
 def test_modules_that_leave_too_little_together_do_not_stand_side_by_side(
-    hub, tmp_path, monkeypatch, write_rows, made_up
+    hub, monkeypatch, add_task, made_up
 ):
-    rows = write_rows(made_up(120, first=120), "c.jsonl")
-    service.add_task(hub, "c", [rows], target="gap", unit="1")
+    add_task("c", made_up(120, first=120), target="gap")
     monkeypatch.setattr(leakage, "MIN_UNSEEN", 20)
-    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+    with workbench(hub) as (store, bench):
         judged = _judged_rows(store, bench)
         a, c = store.ref("modules/a"), store.ref("modules/c")
         assert all(judged.exclusion(digest, version=2) is None for digest in (a, c))
@@ -82,10 +70,9 @@ def test_modules_that_leave_too_little_together_do_not_stand_side_by_side(
             for order in ((a,), (a, c), (c, a), (a, a))
         }
     assert excluded == {(a,): [], (a, c): [c], (c, a): [a], (a, a): []}
-    done = service.update(hub)
+    done = Hub(hub).update()
     assert [one.text for one in done if one.action == "failed"] == []
-    with Store.open(hub) as store:
-        composition = Composition.from_doc(store.record(store.ref("compositions/b")))
+    composition = Composition.from_doc(record(hub, "compositions/b"))
     assert len({a, c} & set(composition.modules)) <= 1
     assert len({a, c} & composition.excluded.keys()) == 1
 

@@ -5,36 +5,31 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moma_cl.commands import service
-from moma_cl.commands.predict import predict
-from moma_cl.commands.set_recipe import set_recipe
 from moma_cl.datasets.segments import TRAIN, VALIDATION
 from moma_cl.derivations import finetuned_learners, leakage
 from moma_cl.derivations import predictor as fitted_predictor
 from moma_cl.derivations.finetuning_starts import FROM_BACKBONE, FROM_MULTITASK
+from moma_cl.hub import Hub
 from moma_cl.predictors.predictor import load_predictor
-from moma_cl.progress import quiet
 from moma_cl.recipe import PredictorSettings
 from moma_cl.records.records import Composition, Drift, Module, ModuleKind, Predictor
-from moma_cl.workspace.workspace import Workbench
 from moma_store.records import record_link
 from moma_store.store import Store
+from tests.helpers import hubs
+from tests.helpers.hubs import record, workbench
 
 
 @pytest.fixture
-def hub(tmp_path, short_recipe, write_rows, made_up):
+def hub(hub):
     """A module of energies, one of several properties that has seen 40 structures, and no task."""
-    hub = tmp_path / "hub"
-    service.init(hub, backbone="cgcnn", recipe=short_recipe)
-    rows = [write_rows(made_up(200), "energies.jsonl")]
-    service.add_task(hub, "energy", rows, target="energy", unit="eV/atom")
+    hubs.add_task(hub, "energy", 200, unit="eV/atom")
     _add_multitask(hub, n_seen=40)
     return hub
 
 
 def _add_multitask(hub, n_seen):
     """Declare the module of energies to be one of several properties, with other parameters."""
-    with Store.open(hub, write=True) as store, Workbench(store=store, progress=quiet) as bench:
+    with workbench(hub, write=True) as (store, bench):
         record = Module.from_doc(store.record(store.ref("modules/energy")))
         arrays = dict(store.blob(record.blob).arrays)
         prints = arrays["fingerprints"][:n_seen]
@@ -55,14 +50,11 @@ def _add_multitask(hub, n_seen):
 
 
 def _add(hub, rows, target, recipe=None, module=ModuleKind.NONE):
-    service.add_task(hub, target, [rows], target=target, unit="1", module=module, recipe=recipe)
-    with Store.open(hub) as store:
-        return Predictor.from_doc(store.record(store.ref(f"fitted/{target}")))
+    hubs.add_task(hub, target, rows, module=module, recipe=recipe)
+    return Predictor.from_doc(record(hub, f"fitted/{target}"))
 
 
-def test_it_is_fine_tuned_in_place_of_the_backbone_and_composed_by_nobody(
-    hub, write_rows, made_up, monkeypatch
-):
+def test_it_is_fine_tuned_in_place_of_the_backbone_and_composed_by_nobody(hub, monkeypatch):
     starts = []
     trained = finetuned_learners._trained_learner
 
@@ -73,8 +65,8 @@ def test_it_is_fine_tuned_in_place_of_the_backbone_and_composed_by_nobody(
         return replace(learner, validation=targets + (0.0 if len(starts) == 2 else 5.0))
 
     monkeypatch.setattr(finetuned_learners, "_trained_learner", noted)
-    fitted = _add(hub, write_rows(made_up(200)), "modulus")
-    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+    fitted = _add(hub, 200, "modulus")
+    with workbench(hub) as (store, bench):
         multitask = store.ref("modules/multitask")
         composition = store.record(fitted.composition)
         predictor = load_predictor(bench, store.ref("fitted/modulus"))
@@ -93,21 +85,17 @@ def test_it_is_fine_tuned_in_place_of_the_backbone_and_composed_by_nobody(
 
 
 @pytest.mark.parametrize("stands", ["recipe", "adapter"])
-def test_an_older_recipe_and_adapters_start_from_the_backbone(
-    hub, short_recipe, write_rows, made_up, stands
-):
+def test_an_older_recipe_and_adapters_start_from_the_backbone(hub, short_recipe, stands):
     older = replace(short_recipe, predictor=PredictorSettings(version=4))
     recipe = older if stands == "recipe" else short_recipe
     module = ModuleKind.ADAPTER if stands == "adapter" else ModuleKind.NONE
-    fitted = _add(hub, write_rows(made_up(200)), "modulus", recipe=recipe, module=module)
+    fitted = _add(hub, 200, "modulus", recipe=recipe, module=module)
     assert fitted.multitask is None
     assert FROM_BACKBONE in fitted.held_out_maes or stands == "adapter"
 
 
 @pytest.mark.parametrize(("least", "used"), [(5, True), (50, False)])
-def test_what_it_has_seen_of_the_property_does_not_judge(
-    hub, write_rows, made_up, monkeypatch, least, used
-):
+def test_what_it_has_seen_of_the_property_does_not_judge(hub, monkeypatch, least, used):
     monkeypatch.setattr(leakage, "MIN_UNSEEN", least)
     judged = []
     monkeypatch.setattr(
@@ -117,8 +105,8 @@ def test_what_it_has_seen_of_the_property_does_not_judge(
             judged.append(data) or _join(data, finetune=finetune)
         ),
     )
-    fitted = _add(hub, write_rows(made_up(200)), "gap")
-    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+    fitted = _add(hub, 200, "gap")
+    with workbench(hub) as (store, bench):
         digest = store.ref("modules/multitask")
         prints = store.blob(Module.from_doc(store.record(digest)).blob).arrays["fingerprints"]
         rows = bench.rows(fitted.dataset)
@@ -132,14 +120,12 @@ def test_what_it_has_seen_of_the_property_does_not_judge(
 
 
 @pytest.mark.parametrize("blank", ["structures", "properties"])
-def test_it_is_left_alone_where_nobody_knows_what_it_has_seen(
-    hub, write_rows, made_up, monkeypatch, blank
-):
+def test_it_is_left_alone_where_nobody_knows_what_it_has_seen(hub, monkeypatch, blank):
     if blank == "structures":
         _add_multitask(hub, n_seen=0)
     else:
         monkeypatch.setattr(leakage, "properties_of", lambda module: ())
-    assert _add(hub, write_rows(made_up(200)), "modulus").multitask is None
+    assert _add(hub, 200, "modulus").multitask is None
 
 
 def test_neighbours_are_named_right_where_seen_rows_did_not_decide(
@@ -148,14 +134,14 @@ def test_neighbours_are_named_right_where_seen_rows_did_not_decide(
     monkeypatch.setattr(leakage, "MIN_UNSEEN", 5)
     rows = write_rows(made_up(200))
     fitted = _add(hub, rows, "gap")
-    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+    with workbench(hub) as (store, bench):
         arrays = store.blob(fitted.blob).arrays
         live = bench.rows(fitted.dataset)
     decided = set(arrays["decided_rows"].tolist())
     assert fitted.multitask is not None
     assert decided < set(np.flatnonzero(live.folds == VALIDATION).tolist())
     known = np.flatnonzero(live.folds == TRAIN).tolist() + sorted(decided)
-    answers = {row.id: row for row in predict(hub, "gap", [rows], explain=True)}
+    answers = {row.id: row for row in Hub(hub).iter_predictions("gap", [rows], explain=True)}
     for row in known:
         nearest = answers[live.ids[row]].neighbours[0]
         assert nearest.distance == pytest.approx(0.0, abs=1e-3)
@@ -164,12 +150,12 @@ def test_neighbours_are_named_right_where_seen_rows_did_not_decide(
         assert same.distance == pytest.approx(0.0, abs=1e-3)
 
 
-def test_a_champion_is_not_asked_what_it_has_seen(hub, write_rows, made_up, monkeypatch):
+def test_a_champion_is_not_asked_what_it_has_seen(hub, monkeypatch):
     monkeypatch.setattr(leakage, "MIN_UNSEEN", 5)
-    champion = _add(hub, write_rows(made_up(200)), "gap")
+    champion = _add(hub, 200, "gap")
     with Store.open(hub) as store:
         decided = store.blob(champion.blob).arrays["decided_rows"]
-    done = set_recipe(hub, "gap", {"predictor": {"version": 4}}).done
+    done = Hub(hub).set_recipe("gap", {"predictor": {"version": 4}}).done
     assert any(one.action in {"promoted", "kept-beside"} for one in done)
     with Store.open(hub) as store:
         fitted = Predictor.from_doc(store.record(store.ref("fitted/gap")))
@@ -179,13 +165,13 @@ def test_a_champion_is_not_asked_what_it_has_seen(hub, write_rows, made_up, monk
     assert entry.detail["rows"] == len(decided) < len(judged)
 
 
-def test_new_rows_that_it_has_seen_are_no_test_for_drift(hub, write_rows, made_up, monkeypatch):
+def test_new_rows_that_it_has_seen_are_no_test_for_drift(hub, add_data, made_up, monkeypatch):
     monkeypatch.setattr(leakage, "MIN_UNSEEN", 5)
-    champion = _add(hub, write_rows(made_up(200, first=100)), "gap")
+    champion = _add(hub, made_up(200, first=100), "gap")
     assert champion.multitask is not None
-    taken = service.add_data(hub, "gap", [write_rows(made_up(100), "more.jsonl")])
+    taken = add_data("gap", 100)
     assert any(one.kind == "drift" for one in taken.done)
-    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+    with workbench(hub) as (store, bench):
         found = Drift.from_doc(store.record(store.ref("drift/gap")))
         module = Module.from_doc(store.record(champion.multitask))
         prints = set(store.blob(module.blob).arrays["fingerprints"].tolist())
@@ -194,9 +180,9 @@ def test_new_rows_that_it_has_seen_are_no_test_for_drift(hub, write_rows, made_u
     assert found.rows == sum(int(one) not in prints for one in new) < len(new)
 
 
-def test_the_pass_keeps_what_it_was_fitted_from(hub, write_rows, made_up):
-    _add(hub, write_rows(made_up(200)), "modulus")
-    assert not service.plan(hub)
+def test_the_pass_keeps_what_it_was_fitted_from(hub):
+    _add(hub, 200, "modulus")
+    assert not Hub(hub).plan()
     with Store.open(hub) as store:
         digest = store.ref("modules/multitask")
         links = store.record(store.ref("fitted/modulus"))["multitask"]

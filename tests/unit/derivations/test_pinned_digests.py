@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from moma_cl.commands import service
+from moma_cl.hub import Hub
 from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings
 from moma_store.store import Store
 
@@ -48,16 +48,14 @@ def make_hub(folder: Path, made_up) -> Path:
         path.write_text("".join(lines))
         return [path]
 
-    service.init(hub, backbone="cgcnn", recipe=recipe)
-    service.add_task(hub, "energy", rows("a.jsonl", 0, 160), target="energy", unit="1")
-    service.add_task(hub, "gap", rows("b.jsonl", 20, 60), target="gap", unit="1")
-    service.add_task(
-        hub, "modulus", rows("c.jsonl", 0, 150), target="modulus", unit="1", compose=False
-    )
-    service.add_data(hub, "gap", rows("d.jsonl", 80, 12), compose=False)
-    service.add_data(hub, "energy", rows("e.jsonl", 3, 2, energy=0.5), replace=True, compose=False)
-    service.retract(hub, "gap", ["row-25", "row-26"], compose=False)
-    service.update(hub)
+    Hub(hub).init(backbone="cgcnn", recipe=recipe)
+    Hub(hub).add_task("energy", rows("a.jsonl", 0, 160), target="energy", unit="1")
+    Hub(hub).add_task("gap", rows("b.jsonl", 20, 60), target="gap", unit="1")
+    Hub(hub).add_task("modulus", rows("c.jsonl", 0, 150), target="modulus", unit="1", compose=False)
+    Hub(hub).add_data("gap", rows("d.jsonl", 80, 12), compose=False)
+    Hub(hub).add_data("energy", rows("e.jsonl", 3, 2, energy=0.5), replace=True, compose=False)
+    Hub(hub).retract("gap", ["row-25", "row-26"], compose=False)
+    Hub(hub).update()
     return hub
 
 

@@ -9,53 +9,44 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from moma_cl.commands import service
 from moma_cl.core import threads
 from moma_cl.derivations import finetuned_learners, finetuning_starts, join_learners
 from moma_cl.derivations.learner import FittedLearner
 from moma_cl.learning.training import TrainingError
 from moma_cl.predictors.artifact import EncoderSlot, LearnerParts
 from moma_cl.predictors.predictor import load_predictor
-from moma_cl.progress import quiet
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import ModuleKind, Predictor
-from moma_cl.workspace.workspace import Workbench
-from moma_store.store import Store
+from tests.helpers import hubs
+from tests.helpers.hubs import record, workbench
 
 
 @pytest.mark.parametrize("n_cores", [2, 4])
-def test_trainings_side_by_side_leave_the_same_bits(
-    tmp_path, short_recipe, write_rows, made_up, monkeypatch, n_cores
-):
+def test_trainings_side_by_side_leave_the_same_bits(tmp_path, monkeypatch, n_cores):
     fitted = []
     told: list[tuple[int, int]] = []
     for count in (1, n_cores):
         monkeypatch.setattr(threads, "n_cores", lambda count=count: count)
-        hub, rows = tmp_path / f"hub-{count}", write_rows(made_up(200))
-        service.init(hub, backbone="cgcnn", recipe=short_recipe)
-        service.add_task(hub, "energy", [rows], target="energy", unit="eV/atom")
+        hub = hubs.make_hub(tmp_path / f"hub-{count}")
+        hubs.add_task(hub, "energy", 200, unit="eV/atom")
         told.clear()
-        service.add_task(
+        hubs.add_task(
             hub,
             "modulus",
-            [rows],
-            target="modulus",
+            200,
             unit="GPa",
             module=ModuleKind.NONE,
             progress=lambda label, *steps: told.append(steps) if "modulus" in label else None,
         )
-        with Store.open(hub) as store:
-            record = store.record(store.ref("fitted/modulus"))
-            fitted.append((record["blob"], record["held_out_maes"]))
+        predictor = record(hub, "fitted/modulus")
+        fitted.append((predictor["blob"], predictor["held_out_maes"]))
     assert fitted[0] == fitted[1]
     done, planned = zip(*told, strict=True)
     assert list(done) == sorted(done)
     assert {*planned} == {done[-1]}
 
 
-def test_a_training_that_fails_ends_the_others(
-    tmp_path, short_recipe, write_rows, made_up, monkeypatch
-):
+def test_a_training_that_fails_ends_the_others(add_task, monkeypatch):
     monkeypatch.setattr(threads, "n_cores", lambda: 2)
     ended = threading.Event()
     begun = threading.Barrier(2)
@@ -73,11 +64,7 @@ def test_a_training_that_fails_ends_the_others(
             raise
 
     monkeypatch.setattr(finetuned_learners, "train", never_ending)
-    hub, rows = tmp_path / "hub", write_rows(made_up(200))
-    service.init(hub, backbone="cgcnn", recipe=short_recipe)
-    taken = service.add_task(
-        hub, "energy", [rows], target="energy", unit="eV/atom", module=ModuleKind.NONE
-    )
+    taken = add_task("energy", 200, unit="eV/atom", module=ModuleKind.NONE)
     assert ended.wait(10.0)
     assert any("the loss became nan" in str(done) for done in taken.done)
 
@@ -97,11 +84,9 @@ def test_a_training_that_fails_ends_the_others(
     ids=["composition", "backbone", "adapted", "beside", "two", "two", "two", "all"],
 )
 def test_of_the_starts_and_their_means_the_best_on_validation_answers(
-    tmp_path, short_recipe, write_rows, made_up, monkeypatch, errors, stored
+    hub, add_task, monkeypatch, errors, stored
 ):
-    hub, rows = tmp_path / "hub", write_rows(made_up(200))
-    service.init(hub, backbone="cgcnn", recipe=short_recipe)
-    service.add_task(hub, "energy", [rows], target="energy", unit="eV/atom")
+    add_task("energy", 200, unit="eV/atom")
     trained = finetuned_learners._trained_learner
     found = []
 
@@ -113,8 +98,8 @@ def test_of_the_starts_and_their_means_the_best_on_validation_answers(
         return learner
 
     monkeypatch.setattr(finetuned_learners, "_trained_learner", noted)
-    service.add_task(hub, "modulus", [rows], target="modulus", unit="GPa", module=ModuleKind.NONE)
-    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+    add_task("modulus", 200, unit="GPa", module=ModuleKind.NONE)
+    with workbench(hub) as (store, bench):
         digest = store.ref("fitted/modulus")
         fitted = Predictor.from_doc(store.record(digest))
         assert store.record(fitted.composition)["modules"]

@@ -6,7 +6,7 @@ import pytest
 from moma_cl.learning import merge as module
 from moma_cl.learning.merge import merge
 from moma_store.errors import InvalidInputError
-from moma_store.store import Store
+from tests.helpers.stores import new_store
 
 
 def test_one_vector_at_weight_one_comes_back_bit_for_bit():
@@ -50,7 +50,7 @@ def test_vectors_merge_out_of_the_store_as_they_do_out_of_memory(tmp_path):
     vectors = generator.normal(size=(3, 3_000_000)).astype(np.float32)
     vectors[0][:3] = [np.nan, -0.0, np.inf]
     weights = [0.2, 0.3, 0.5]
-    with Store.create(tmp_path / "hub", backbone={"name": "none", "digest": "0" * 64}) as store:
+    with new_store(tmp_path / "hub") as store:
         links = [store.put_blob({"p": vector}, {}) for vector in vectors]
         streams = [store.blob_pieces(link, "p") for link in links]
         merged = merge(vectors.shape[1], zip(weights, streams, strict=True))

@@ -17,7 +17,7 @@ from moma_cl.predictors.calibration import Calibrated
 from moma_cl.predictors.difficulty import N_NEIGHBOURS, Difficulty
 from moma_cl.predictors.domain import Domain
 from moma_cl.predictors.module_readouts import ReadoutBaseline, ReadoutScale
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import KernelSettings
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 

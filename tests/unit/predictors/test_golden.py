@@ -1,38 +1,29 @@
 """Golden predictions: what new software must answer too."""
 
-import json
 import logging
 
 import numpy as np
 import pytest
 
-from moma_cl.commands import service
-from moma_cl.commands.predict import predict
+from moma_cl.hub import Hub
 from moma_cl.predictors import golden
 from moma_cl.predictors.golden import ChangedAnswersError, golden_check
 from moma_cl.predictors.predictor import LoadedPredictor, load_predictor
-from moma_cl.progress import quiet
-from moma_cl.recipe import PredictorSettings
+from moma_cl.recipe import PredictorSettings, Recipe
 from moma_cl.records.records import ModuleKind
-from moma_cl.workspace.workspace import Workbench
-from moma_store.store import Store
+from tests.helpers import hubs
+from tests.helpers.hubs import workbench
 
 
-def make(path, rows, recipe):
-    service.init(path, backbone="cgcnn", recipe=recipe)
+def with_task(hub):
     options = {"target": "energy", "unit": "eV/atom", "module": ModuleKind.NONE, "compose": False}
-    service.add_task(path, "task", [rows], **options)
-    return path
+    hubs.add_task(hub, "task", 200, **options)
+    return hub
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory, made_up):
-    from moma_cl.recipe import Recipe
-
-    folder = tmp_path_factory.mktemp("golden")
-    rows = folder / "rows.jsonl"
-    rows.write_text("".join(json.dumps(row) + "\n" for row in made_up(200)))
-    return make(folder / "hub", rows, Recipe())
+def hub(tmp_path_factory):
+    return with_task(hubs.make_hub(tmp_path_factory.mktemp("golden") / "hub", Recipe()))
 
 
 @pytest.fixture
@@ -59,7 +50,7 @@ def shifted(monkeypatch):
 
 
 def check(hub):
-    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+    with workbench(hub) as (store, bench):
         return golden_check(bench, load_predictor(bench, store.ref("predictors/task")))
 
 
@@ -80,7 +71,7 @@ def test_a_small_change_is_told_beyond_rounding(
 ):
     shifted(share)
     with caplog.at_level(logging.WARNING):
-        rows = list(predict(hub, "task", [write_rows(made_up(2))]))
+        rows = list(Hub(hub).iter_predictions("task", [write_rows(made_up(2))]))
     assert [row.status for row in rows] == ["ok", "ok"]
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == (share > 1e-5)
@@ -90,7 +81,7 @@ def test_a_small_change_is_told_beyond_rounding(
 def test_a_large_change_is_an_error(hub, other_software, shifted, write_rows, made_up):
     shifted(0.1)
     with pytest.raises(ChangedAnswersError, match=r"99\.0 now"):
-        next(predict(hub, "task", [write_rows(made_up(2))]))
+        next(Hub(hub).iter_predictions("task", [write_rows(made_up(2))]))
 
 
 def test_answers_that_are_no_numbers_are_a_large_change():
@@ -103,10 +94,8 @@ def test_answers_that_are_no_numbers_are_a_large_change():
 def test_a_predictor_without_golden_answers_is_asked_all_the_same(
     tmp_path, write_rows, made_up, short_recipe, other_software
 ):
-    from dataclasses import replace
-
-    first = replace(short_recipe, predictor=PredictorSettings(version=1))
-    path = make(tmp_path / "hub", write_rows(made_up(200)), first)
+    first = hubs.short_recipe(predictor=PredictorSettings(version=1))
+    path = with_task(hubs.make_hub(tmp_path / "hub", first))
     assert check(path).deviation is None
-    rows = list(predict(path, "task", [write_rows(made_up(3))]))
+    rows = list(Hub(path).iter_predictions("task", [write_rows(made_up(3))]))
     assert all(row.lower < row.value < row.upper for row in rows)

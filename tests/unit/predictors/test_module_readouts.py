@@ -1,17 +1,15 @@
 """What modules predict of their own properties, as features of a predictor."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from moma_cl.commands import service
-from moma_cl.commands.predict import predict
+from moma_cl.hub import Hub
 from moma_cl.learning.kernel_head import fit_kernel_head
 from moma_cl.predictors.module_readouts import MAX_DEVIATIONS, ReadoutBaseline, ReadoutScale
 from moma_cl.recipe import KernelSettings
 from moma_cl.records.records import ModuleKind, Predictor
 from moma_store.store import Store
+from tests.helpers import hubs
 
 SETTINGS = KernelSettings()
 
@@ -71,24 +69,17 @@ def test_readouts_that_explain_little_make_no_baseline(generator):
 def test_a_small_task_uses_the_readout_of_the_module_of_a_large_one(
     tmp_path, short_recipe, write_rows, made_up
 ):
-    hub = tmp_path / "hub"
-    eager = replace(short_recipe, kernel=KernelSettings(opinions_worth=-1.0))
-    service.init(hub, backbone="cgcnn", recipe=eager)
-    service.add_task(hub, "large", [write_rows(made_up(200))], target="energy", unit="eV/atom")
+    eager = hubs.short_recipe(kernel=KernelSettings(opinions_worth=-1.0))
+    hub = hubs.make_hub(tmp_path / "hub", eager)
+    hubs.add_task(hub, "large", 200, target="energy", unit="eV/atom")
     few = [{**row, "difference": 2.0 * row["energy"] + 0.3} for row in made_up(40, first=300)]
-    service.add_task(
-        hub,
-        "small",
-        [write_rows(few[:30])],
-        target="difference",
-        unit="eV/atom",
-        module=ModuleKind.NONE,
-    )
+    options = {"target": "difference", "unit": "eV/atom", "module": ModuleKind.NONE}
+    hubs.add_task(hub, "small", few[:30], **options)
     with Store.open(hub) as store:
         predictor = Predictor.from_doc(store.record(store.ref("fitted/small")))
         arrays = store.blob(predictor.blob).arrays
     assert "opinion_centre" in arrays
-    answers = {row.id: row.value for row in predict(hub, "small", [write_rows(few)])}
+    answers = {row.id: row.value for row in Hub(hub).iter_predictions("small", [write_rows(few)])}
     errors = [abs(answers[row["id"]] - row["difference"]) for row in few[30:]]
     spread = np.std([row["difference"] for row in few])
     assert np.mean(errors) < 0.5 * spread

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from moma_cl.datasets.target_column import split_header
 from moma_cl.readers.dispatch import read_rows
-from moma_cl.readers.target_column import split_header
 
 N = 400_000  # characters; the square of it would take minutes
 ATOM = "\nH 0 0 0\n"

@@ -4,8 +4,6 @@ import gzip
 import json
 import os
 import random
-import subprocess
-import sys
 import time
 from collections import Counter
 
@@ -15,6 +13,7 @@ import pytest
 from moma_cl.readers.dispatch import Limits, read_rows
 from moma_cl.structures.checks import check_crystal
 from moma_store.errors import InvalidInputError, NotFoundError
+from tests.helpers.processes import run_python
 
 LATTICE = [[4.2, 0.0, 0.0], [0.0, 4.2, 0.0], [0.0, 0.0, 4.2]]
 CSCL = {"lattice": LATTICE, "species": ["Cs", "Cl"], "frac_coords": [[0, 0, 0], [0.5, 0.5, 0.5]]}
@@ -249,16 +248,15 @@ def test_the_parser_starts_only_for_texts(tmp_path):
     write_lines(tmp_path / "a.jsonl", {"structure": CSCL})
     program = (
         "import sys; from pathlib import Path\n"
-        "from moma_cl.structures import parsing\n"
+        "from moma_cl.core import worker_process\n"
         "def refuse(*args, **kwargs): raise AssertionError\n"
-        "parsing.subprocess.Popen = refuse\n"
+        "worker_process.subprocess.Popen = refuse\n"
         "from moma_cl.readers.dispatch import read_rows\n"
         f"rows = list(read_rows([Path({str(tmp_path / 'a.jsonl')!r})]))\n"
         "assert rows[0].error is None\n"
         "assert not any(name.startswith('pymatgen') for name in sys.modules)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    run_python(program)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Derivations computed elsewhere: the same records, and nothing else is read."""
 
-import json
 import os
 import pickle
 import shutil
@@ -12,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from moma_cl.commands import service
+from moma_cl.hub import Hub
 from moma_cl.progress import quiet
-from moma_cl.recipe import EstimateSettings, ModuleSettings, Recipe, TrainingSettings
+from moma_cl.recipe import EstimateSettings
 from moma_cl.reconciling.composer import Composer
 from moma_cl.reconciling.derivation_job import ExecutorError, compute
 from moma_cl.reconciling.executors import (
@@ -25,21 +24,23 @@ from moma_cl.reconciling.executors import (
 )
 from moma_store.errors import InvalidInputError
 from moma_store.store import Store
+from tests.helpers import hubs
+from tests.helpers.hubs import memo_results, refs
 
 DASK = ExecutorSettings(kind=ExecutorKind.DASK, workers=2)
 
 
 class Elsewhere:
-    """Computes what went through pickle, last shipment first, with a cache of its own."""
+    """Computes what went through pickle, last job first, with a cache of its own."""
 
-    def __init__(self, cache: Path, change=lambda shipment: shipment) -> None:
+    def __init__(self, cache: Path, change=lambda job: job) -> None:
         self.cache, self.change, self.batches = cache, change, []
         cache.mkdir()
 
-    def compute(self, shipments):
-        self.batches.append([shipment.derivation.kind for shipment in shipments])
-        for index in reversed(range(len(shipments))):
-            posted = pickle.loads(pickle.dumps(shipments[index]))
+    def compute(self, jobs):
+        self.batches.append([job.derivation.kind for job in jobs])
+        for index in reversed(range(len(jobs))):
+            posted = pickle.loads(pickle.dumps(jobs[index]))
             try:
                 derived, seconds = compute(self.change(replace(posted, cache=str(self.cache))))
             except Exception as error:  # noqa: BLE001  as a worker does
@@ -49,23 +50,14 @@ class Elsewhere:
 
 
 @pytest.fixture(scope="module")
-def stale_hub(tmp_path_factory, made_up):
+def stale_hub(tmp_path_factory):
     """A hub with three tasks, one of them small, of which only the first answers are known."""
-    folder = tmp_path_factory.mktemp("stale")
-    training = TrainingSettings(epochs=1, batch_size=64)
-    recipe = Recipe(
-        finetune=training,
-        module=ModuleSettings(epochs=1, batch_size=64),
-        estimate=EstimateSettings(max_candidates=2, sample_rows=30),
-        worth_it=-1.0,
-    )
-    service.init(folder / "hub", backbone="cgcnn", recipe=recipe)
+    estimate = EstimateSettings(max_candidates=2, sample_rows=30)
+    recipe = hubs.short_recipe(1, estimate=estimate, worth_it=-1.0)
+    hub = hubs.make_hub(tmp_path_factory.mktemp("stale") / "hub", recipe)
     for target, n_rows in (("energy", 160), ("gap", 160), ("modulus", 40)):
-        path = folder / f"{target}.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in made_up(n_rows)))
-        options = {"target": target, "unit": "1", "compose": False}
-        service.add_task(folder / "hub", target, [path], **options)
-    return folder / "hub"
+        hubs.add_task(hub, target, n_rows, compose=False)
+    return hub
 
 
 @pytest.fixture
@@ -73,16 +65,11 @@ def hub(stale_hub, tmp_path):
     return Path(shutil.copytree(stale_hub, tmp_path / "hub"))
 
 
-def derived(hub):
-    with Store.open(hub) as store:
-        return {key: memo.result for key, memo in store.memos().items()}
-
-
 @pytest.fixture(scope="module")
 def in_process(stale_hub, tmp_path_factory):
     hub = Path(shutil.copytree(stale_hub, tmp_path_factory.mktemp("in-process") / "hub"))
-    done = service.update(hub)
-    return derived(hub), [(entry.task, entry.action, entry.kind) for entry in done]
+    done = Hub(hub).update()
+    return memo_results(hub), [(entry.task, entry.action, entry.kind) for entry in done]
 
 
 def composed(hub, executor):
@@ -93,18 +80,18 @@ def composed(hub, executor):
 def test_what_is_shipped_suffices_and_gives_the_same_records(hub, in_process, tmp_path):
     executor = Elsewhere(tmp_path / "cache")
     done = composed(hub, executor)
-    assert derived(hub) == in_process[0]
+    assert memo_results(hub) == in_process[0]
     assert sorted((e.task, e.action, e.kind) for e in done) == sorted(in_process[1])
     assert ["module"] * 3 in executor.batches
     assert max(map(len, executor.batches)) >= 6  # the estimates of all tasks at once
-    assert service.update(hub) == []
+    assert Hub(hub).update() == []
 
 
 def test_a_derivation_that_fails_elsewhere_fails_its_task_only(hub, tmp_path):
-    def broken(shipment):
-        if shipment.derivation.task == "gap":
+    def broken(job):
+        if job.derivation.task == "gap":
             raise ZeroDivisionError("on purpose")
-        return shipment
+        return job
 
     done = composed(hub, Elsewhere(tmp_path / "cache", broken))
     (failure,) = [entry for entry in done if entry.action == "failed"]
@@ -123,11 +110,10 @@ def test_a_derivation_that_fails_elsewhere_fails_its_task_only(hub, tmp_path):
     ],
 )
 def test_a_worker_that_would_give_other_results_ends_the_pass(hub, tmp_path, change, message):
-    executor = Elsewhere(tmp_path / "cache", lambda shipment: replace(shipment, **change))
+    executor = Elsewhere(tmp_path / "cache", lambda job: replace(job, **change))
     with pytest.raises(ExecutorError, match=message):
         composed(hub, executor)
-    with Store.open(hub) as store:
-        assert store.refs("failures/") == {}
+    assert refs(hub, "failures/") == {}
 
 
 @pytest.mark.parametrize(
@@ -151,22 +137,22 @@ def test_two_dask_workers_of_which_one_is_killed_derive_the_same(
     pytest.importorskip("distributed")
     begun, killed = tmp_path / "begun", tmp_path / "killed"
 
-    def dying_once(shipment):
+    def dying_once(job):
         with begun.open("a") as stream:
-            stream.write(shipment.derivation.key + "\n")
-        if shipment.derivation.kind == "module":
+            stream.write(job.derivation.key + "\n")
+        if job.derivation.kind == "module":
             with suppress(FileExistsError):  # the other worker may come at the same instant
                 killed.touch(exist_ok=False)
                 time.sleep(1.0)  # what the worker computed before has been fetched by then
                 os.kill(os.getpid(), signal.SIGKILL)
-        return compute(shipment)
+        return compute(job)
 
-    before = derived(hub)
+    before = memo_results(hub)
     monkeypatch.setattr("moma_cl.reconciling.executors.compute", dying_once)
-    service.update(hub, executor=DASK)
-    assert derived(hub) == in_process[0]
+    Hub(hub).update(executor=DASK)
+    assert memo_results(hub) == in_process[0]
     keys = begun.read_text().split()
-    assert set(keys) == derived(hub).keys() - before.keys()
+    assert set(keys) == memo_results(hub).keys() - before.keys()
     assert len(keys) == len(set(keys)) + 1
 
 

@@ -2,26 +2,26 @@
 
 import pytest
 
-from moma_cl.commands import service
 from moma_cl.derivations import derive as deriving
 from moma_cl.derivations.keys import DerivationKind
+from moma_cl.hub import Hub
 from moma_cl.reconciling.composer import Composer
 from moma_cl.reconciling.failures import MAX_TRIES
-from moma_cl.reconciling.plan import SET_ASIDE, WAITING
+from moma_cl.reconciling.reasons import StepStatus
 from moma_store.errors import StorageError
 from moma_store.store import Store
+from tests.helpers import hubs
+from tests.helpers.hubs import refs
 
 pytestmark = pytest.mark.fault("a derivation that keeps failing")
 
 
 @pytest.fixture
-def hub(tmp_path, short_recipe, write_rows, made_up):
-    path = tmp_path / "hub"
-    service.init(path, backbone="cgcnn", recipe=short_recipe)
+def hub(hub):
+    """Two tasks of which only the first answers are known."""
     for target in ("energy", "gap"):
-        options = {"target": target, "unit": "1", "compose": False}
-        service.add_task(path, target, [write_rows(made_up(60))], **options)
-    return path
+        hubs.add_task(hub, target, 60, compose=False)
+    return hub
 
 
 @pytest.fixture
@@ -53,19 +53,31 @@ def actions(done, task):
 
 
 def statuses(hub, task):
-    return {step.status for step in service.plan(hub, tasks=[task])}
+    return {step.status for step in Hub(hub).plan(tasks=[task])}
 
 
 def test_a_failing_derivation_backs_off_and_is_set_aside_after_three_tries(hub, broken):
     tried = broken(of("energy", DerivationKind.MODULE))
     seen = []
     for _ in range(6):
-        done = service.update(hub)
-        seen.append((len(tried), [a for a in actions(done, "energy") if a in ("failed", WAITING)]))
+        done = Hub(hub).update()
+        seen.append(
+            (
+                len(tried),
+                [a for a in actions(done, "energy") if a in ("failed", StepStatus.WAITING)],
+            )
+        )
     # one pass goes by between the second try and the third
     assert [count for count, _ in seen] == [1, 2, 2, 3, 3, 3]
-    assert [found for _, found in seen] == [["failed"], ["failed"], [WAITING], ["failed"], [], []]
-    (step,) = [step for step in service.plan(hub) if step.status == SET_ASIDE]
+    assert [found for _, found in seen] == [
+        ["failed"],
+        ["failed"],
+        [StepStatus.WAITING],
+        ["failed"],
+        [],
+        [],
+    ]
+    (step,) = [step for step in Hub(hub).plan() if step.status == StepStatus.SET_ASIDE]
     assert (step.task, step.kind) == ("energy", "module")
     assert f"failed {MAX_TRIES} times: [derivation]" in step.why
     assert "ZeroDivisionError: on purpose" in step.why
@@ -73,19 +85,18 @@ def test_a_failing_derivation_backs_off_and_is_set_aside_after_three_tries(hub, 
 
 def test_the_others_go_on(hub, broken):
     broken(of("energy", DerivationKind.ESTIMATE))
-    done = service.update(hub)
+    done = Hub(hub).update()
     assert "failed" in actions(done, "energy") or "module" in actions(done, "energy")
-    with Store.open(hub) as store:
-        assert store.ref("modules/gap") is not None
+    assert "modules/gap" in refs(hub)
 
 
 def test_a_pass_with_nothing_but_what_is_set_aside_does_nothing(hub, broken):
     broken(of("energy", DerivationKind.MODULE))
     for _ in range(5):
-        service.update(hub)
+        Hub(hub).update()
     with Store.open(hub) as store:
         entries = len(store.history())
-    assert service.update(hub) == []
+    assert Hub(hub).update() == []
     with Store.open(hub) as store:
         assert len(store.history()) == entries
 
@@ -93,35 +104,31 @@ def test_a_pass_with_nothing_but_what_is_set_aside_does_nothing(hub, broken):
 def test_trying_again_by_hand_mends_it_and_forgets_the_failure(hub, broken, monkeypatch):
     broken(of("energy", DerivationKind.MODULE))
     for _ in range(5):
-        service.update(hub)
+        Hub(hub).update()
     monkeypatch.undo()
-    assert service.update(hub, tasks=["gap"], retry=True) == []
-    done = service.update(hub, retry=True)
+    assert Hub(hub).update(tasks=["gap"], retry=True) == []
+    done = Hub(hub).update(retry=True)
     assert "module" in actions(done, "energy")
-    with Store.open(hub) as store:
-        assert store.refs("failures/") == {}
+    assert refs(hub, "failures/") == {}
 
 
-def test_other_inputs_are_another_derivation(hub, broken, monkeypatch, write_rows, made_up):
+def test_other_inputs_are_another_derivation(hub, broken, monkeypatch, add_data, made_up):
     broken(of("energy", DerivationKind.MODULE))
     for _ in range(5):
-        service.update(hub)
-    assert SET_ASIDE in statuses(hub, "energy")
+        Hub(hub).update()
+    assert StepStatus.SET_ASIDE in statuses(hub, "energy")
     monkeypatch.undo()
-    rows = write_rows(made_up(40, first=60))
-    done = service.add_data(hub, "energy", [rows]).done
+    done = add_data("energy", made_up(40, first=60)).done
     assert "module" in actions(done, "energy")
-    with Store.open(hub) as store:
-        assert store.refs("failures/") == {}
+    assert refs(hub, "failures/") == {}
 
 
 def test_a_module_whose_estimate_is_set_aside_is_done_without(hub, broken):
-    service.update(hub, tasks=["gap"])
-    with Store.open(hub) as store:
-        bad = store.ref("modules/gap")
+    Hub(hub).update(tasks=["gap"])
+    bad = refs(hub)["modules/gap"]
     tried = broken(lambda derivation: derivation.inputs.get("module") == bad)
     for _ in range(5):
-        service.update(hub)
+        Hub(hub).update()
     assert len(tried) == MAX_TRIES
     with Store.open(hub) as store:
         composition = store.record(store.ref("compositions/energy"))
@@ -136,16 +143,16 @@ def test_a_comparison_that_fails_is_set_aside_too(hub, monkeypatch):
         tries.append(arguments)
         raise ZeroDivisionError("on purpose")
 
-    service.update(hub)
+    Hub(hub).update()
     monkeypatch.setattr(Composer, "_compare", breaking)
     with Store.open(hub, write=True) as store, store.transaction("forget") as transaction:
         transaction.move_ref("fitted/energy", None, expected=store.ref("fitted/energy"))
     for _ in range(6):
-        service.update(hub)
+        Hub(hub).update()
     assert len(tries) == MAX_TRIES
-    assert statuses(hub, "energy") == {SET_ASIDE}
+    assert statuses(hub, "energy") == {StepStatus.SET_ASIDE}
     monkeypatch.undo()
-    service.update(hub, retry=True)
+    Hub(hub).update(retry=True)
     with Store.open(hub) as store:
         assert store.ref("fitted/energy") is not None
         assert store.refs("failures/") == {}
@@ -154,34 +161,32 @@ def test_a_comparison_that_fails_is_set_aside_too(hub, monkeypatch):
 def test_a_disk_that_refuses_is_no_derivation_s_failure(hub, broken):
     broken(of("energy", DerivationKind.MODULE), StorageError("no space left", errno=28))
     with pytest.raises(StorageError):
-        service.update(hub)
-    with Store.open(hub) as store:
-        assert store.refs("failures/") == {}
+        Hub(hub).update()
+    assert refs(hub, "failures/") == {}
 
 
-def test_failures_of_a_removed_task_are_forgotten(hub, broken, write_rows, made_up):
+def test_failures_of_a_removed_task_are_forgotten(hub, broken, add_data, made_up):
     broken(of("energy", DerivationKind.MODULE))
-    service.update(hub)
-    service.remove_task(hub, "energy")
-    service.add_data(hub, "gap", [write_rows(made_up(5, first=60))])
-    with Store.open(hub) as store:
-        assert store.refs("failures/") == {}
+    Hub(hub).update()
+    Hub(hub).remove_task("energy")
+    add_data("gap", made_up(5, first=60))
+    assert refs(hub, "failures/") == {}
 
 
 def test_what_would_take_too_long_is_not_started_and_named(hub):
-    done = service.update(hub, max_seconds=0.0)
+    done = Hub(hub).update(max_seconds=0.0)
     postponed = [entry for entry in done if entry.action == "postponed"]
     assert {entry.kind for entry in postponed} >= {"module"}
     assert not [entry for entry in done if entry.action in ("derived", "failed")]
-    service.update(hub, tasks=["gap"])  # now the cost of a module is known
+    Hub(hub).update(tasks=["gap"])  # now the cost of a module is known
     with Store.open(hub) as store:
         (memo,) = store.memos("module:").values()
     with Store.open(hub, write=True) as store, store.transaction("slow") as transaction:
         (key,) = store.memos("module:")
         transaction.put_memo(key, memo.result, 1e4)
-    done = service.update(hub, max_seconds=100.0)
+    done = Hub(hub).update(max_seconds=100.0)
     assert [e.text for e in done if e.action == "postponed"] == [
         "60 rows, which is likely to take 10000 s"
     ]
     assert "composed" in actions(done, "energy")  # what there is time for goes on
-    assert "module" in actions(service.update(hub), "energy")
+    assert "module" in actions(Hub(hub).update(), "energy")

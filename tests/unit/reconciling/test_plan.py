@@ -4,10 +4,11 @@ import re
 
 import pytest
 
-from moma_cl.commands import service
+from moma_cl.hub import Hub
 from moma_cl.reconciling.costs import Costs
-from moma_cl.reconciling.plan import AFTER, STALE
+from moma_cl.reconciling.reasons import StepStatus
 from moma_store.store import Store
+from tests.helpers import hubs
 
 NODE = re.compile(r'  (?P<name>\w+|"[^"]+") \[(?P<attributes>.*)\];')
 EDGE = re.compile(r'  (?P<tail>\w+|"[^"]+") -> (?P<head>\w+);')
@@ -15,13 +16,11 @@ ATTRIBUTE = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\w+)')
 
 
 @pytest.fixture
-def hub(tmp_path, short_recipe, write_rows, made_up):
-    path = tmp_path / "hub"
-    service.init(path, backbone="cgcnn", recipe=short_recipe)
+def hub(hub):
+    """Two tasks of which only the first answers are known."""
     for target in ("energy", "gap"):
-        options = {"target": target, "unit": "1", "compose": False}
-        service.add_task(path, target, [write_rows(made_up(60))], **options)
-    return path
+        hubs.add_task(hub, target, 60, compose=False)
+    return hub
 
 
 def parsed(text):
@@ -41,22 +40,22 @@ def parsed(text):
 
 
 def test_the_graph_has_every_step_and_what_it_reads(hub):
-    steps = service.plan(hub)
-    nodes, edges = parsed(service.plan_graph(hub))
+    steps = Hub(hub).plan()
+    nodes, edges = parsed(Hub(hub).plan_graph())
     boxes = [name for name, attributes in nodes.items() if attributes["shape"] == "box"]
     assert len(boxes) == len(steps)
     assert {name for edge in edges for name in edge} <= nodes.keys()
     number = next(i for i, step in enumerate(steps) if (step.task, step.kind) == ("gap", "module"))
     read = {nodes[tail]["label"].split("\\n")[0] for tail, head in edges if head == f"step{number}"}
     assert read == {'"hub', '"tasks/gap', '"datasets/gap'}
-    after = {f"step{i}" for i, step in enumerate(steps) if step.status == AFTER}
+    after = {f"step{i}" for i, step in enumerate(steps) if step.status == StepStatus.AFTER}
     assert after
     assert after <= {head for tail, head in edges if tail.startswith("step")}
 
 
 def test_a_graph_of_nothing_is_a_graph(hub):
-    service.update(hub)
-    nodes, edges = parsed(service.plan_graph(hub, tasks=["energy"]))
+    Hub(hub).update()
+    nodes, edges = parsed(Hub(hub).plan_graph(tasks=["energy"]))
     assert edges == []
     assert all(attributes["style"] == "dotted" for attributes in nodes.values())
 
@@ -66,18 +65,18 @@ def test_quotes_and_newlines_in_what_went_wrong_do_not_break_the_graph(hub, monk
         raise ValueError('a "quote",\na new line and a back\\slash')
 
     monkeypatch.setattr("moma_cl.derivations.derive.derive", breaking)
-    service.update(hub)
-    nodes, _ = parsed(service.plan_graph(hub))
+    Hub(hub).update()
+    nodes, _ = parsed(Hub(hub).plan_graph())
     assert any("back" in attributes.get("tooltip", "") for attributes in nodes.values())
 
 
-def test_costs_are_those_of_the_last_like_it_by_rows(hub, write_rows, made_up):
-    service.update(hub)
+def test_costs_are_those_of_the_last_like_it_by_rows(hub, add_data, made_up):
+    Hub(hub).update()
     with Store.open(hub, write=True) as store, store.transaction("slower") as transaction:
         for key, memo in store.memos("module:").items():
             transaction.put_memo(key, memo.result, 6.0)  # 60 rows: 0.1 s for each
-    service.add_data(hub, "gap", [write_rows(made_up(60, first=60))], compose=False)
-    steps = [step for step in service.plan(hub, tasks=["gap"]) if step.status == STALE]
+    add_data("gap", made_up(60, first=60), compose=False)
+    steps = [step for step in Hub(hub).plan(tasks=["gap"]) if step.status == StepStatus.STALE]
     cost = {step.kind: step.seconds for step in steps}
     assert cost["module"] == pytest.approx(12.0)
     assert cost["estimate"] > 0
@@ -86,6 +85,6 @@ def test_costs_are_those_of_the_last_like_it_by_rows(hub, write_rows, made_up):
 def test_a_kernel_head_says_nothing_of_what_gradients_cost(hub):
     with Store.open(hub) as store:
         costs = Costs(store=store)
-        steps = service.plan(hub)
+        steps = Hub(hub).plan()
         assert {step.seconds is None for step in steps if step.kind == "module"} == {True}
         assert costs._rates == {}

@@ -7,20 +7,14 @@ import numpy as np
 import pytest
 
 from moma_cl.backbones.parameters import to_vector
-from moma_cl.commands import service
 from moma_cl.derivations import composition as composition_derivation
+from moma_cl.hub import Hub
 from moma_cl.progress import quiet
-from moma_cl.properties.table import Transform
-from moma_cl.recipe import (
-    EstimateSettings,
-    KernelSettings,
-    ModuleSettings,
-    Recipe,
-    TrainingSettings,
-)
+from moma_cl.properties.transforms import Transform
+from moma_cl.recipe import EstimateSettings, KernelSettings
 from moma_cl.reconciling.composer import Composer
-from moma_cl.reconciling.walk import training_point
-from moma_cl.records import tasks
+from moma_cl.reconciling.task_derivations import training_point
+from moma_cl.records.champions import champions
 from moma_cl.records.records import Composition, Dataset, Estimate, ModuleKind
 from moma_cl.workspace.workspace import Workbench
 from moma_store.errors import (
@@ -31,29 +25,16 @@ from moma_store.errors import (
 )
 from moma_store.records import BlobLink
 from moma_store.store import Store
+from tests.helpers import hubs
+from tests.helpers.hubs import memo_results, record, refs, workbench
 
 TARGETS = ("energy", "modulus", "gap")
 
 
 @pytest.fixture
-def hub(tmp_path, short_recipe):
-    path = tmp_path / "hub"
-    service.init(path, backbone="cgcnn", recipe=short_recipe)
-    return path
-
-
-@pytest.fixture
-def add(hub, write_rows, made_up):
-    def add_task(name, n_rows=160, target=None, **options):
-        rows = [write_rows(made_up(n_rows))]
-        return service.add_task(hub, name, rows, target=target or name, unit="1", **options)
-
-    return add_task
-
-
-def derived(hub: Path) -> dict[str, str]:
-    with Store.open(hub) as store:
-        return {key: memo.result for key, memo in store.memos().items()}
+def add(add_task):
+    """Add a task of 160 rows unless another number is given."""
+    return lambda name, n_rows=160, **options: add_task(name, n_rows, **options)
 
 
 def everything(hub: Path) -> tuple[set[str], dict[str, bytes]]:
@@ -83,16 +64,16 @@ def test_without_a_pass_there_is_a_first_predictor_and_a_plan(hub, add):
     with Store.open(hub) as store:
         assert store.ref("predictors/energy") is not None
         assert store.ref("modules/energy") is None
-    assert {step.kind for step in service.plan(hub)} >= {"predictor", "module"}
+    assert {step.kind for step in Hub(hub).plan()} >= {"predictor", "module"}
 
 
 def test_a_second_pass_does_nothing_and_writes_nothing(hub, add):
     add("energy")
     add("gap")
     before = everything(hub)
-    assert [entry.action for entry in service.update(hub) if entry.action != "left"] == []
+    assert [entry.action for entry in Hub(hub).update() if entry.action != "left"] == []
     assert everything(hub) == before
-    assert [step for step in service.plan(hub) if step.status == "stale"] == []
+    assert [step for step in Hub(hub).plan() if step.status == "stale"] == []
 
 
 def test_adding_a_task_leaves_every_older_record_and_blob_as_it_was(hub, add):
@@ -105,7 +86,7 @@ def test_adding_a_task_leaves_every_older_record_and_blob_as_it_was(hub, add):
     assert blobs.items() < blobs_after.items()
 
 
-def test_a_new_module_costs_each_task_one_estimate_and_one_composition(hub, add):
+def test_a_new_module_costs_each_task_one_estimate_and_one_composition(add):
     add("energy")
     taken = add("gap")
     of_energy = [
@@ -116,34 +97,27 @@ def test_a_new_module_costs_each_task_one_estimate_and_one_composition(hub, add)
     assert "module" not in of_energy
 
 
-def test_incremental_and_from_scratch_derive_the_same(tmp_path, write_rows, made_up):
-    training = TrainingSettings(epochs=2, batch_size=32)
-    recipe = Recipe(
-        threads=1, finetune=training, module=ModuleSettings(epochs=2, batch_size=32), worth_it=-1.0
-    )
+def test_incremental_and_from_scratch_derive_the_same(tmp_path, made_up):
     step_by_step, at_once = tmp_path / "steps", tmp_path / "once"
     results = []
     for path, compose in ((step_by_step, True), (at_once, False)):
-        service.init(path, backbone="cgcnn", recipe=recipe)
+        hubs.make_hub(path, hubs.short_recipe(2, worth_it=-1.0))
         for target in TARGETS:
-            rows = write_rows(made_up(160))
-            service.add_task(path, target, [rows], target=target, unit="1", compose=compose)
+            hubs.add_task(path, target, 160, compose=compose)
         for target in TARGETS[:2]:
-            more = write_rows(made_up(100, first=160))
-            service.add_data(path, target, [more], compose=compose)
-        service.update(path)
-        with Store.open(path) as store:
-            results.append(
-                {
-                    name: digest
-                    for name, digest in store.refs().items()
-                    if not name.startswith(("predictors/", "drift/"))
-                }
-            )
+            hubs.add_data(path, target, made_up(100, first=160), compose=compose)
+        Hub(path).update()
+        results.append(
+            {
+                name: digest
+                for name, digest in refs(path).items()
+                if not name.startswith(("predictors/", "drift/"))
+            }
+        )
     assert results[0] == results[1]
-    shared = derived(step_by_step).items() & derived(at_once).items()
-    assert shared == derived(at_once).items() & {
-        (k, v) for k, v in derived(step_by_step).items() if k in derived(at_once)
+    shared = memo_results(step_by_step).items() & memo_results(at_once).items()
+    assert shared == memo_results(at_once).items() & {
+        (k, v) for k, v in memo_results(step_by_step).items() if k in memo_results(at_once)
     }
     assert {key.split(":")[0] for key, _ in shared} == {
         "estimate",
@@ -153,9 +127,7 @@ def test_incremental_and_from_scratch_derive_the_same(tmp_path, write_rows, made
     }
 
 
-def test_a_pass_that_was_stopped_resumes_and_ends_the_same(
-    hub, add, tmp_path, short_recipe, monkeypatch
-):
+def test_a_pass_that_was_stopped_resumes_and_ends_the_same(hub, add, tmp_path, monkeypatch):
     add("energy", compose=False)
     add("gap", compose=False)
     count = 0
@@ -173,41 +145,36 @@ def test_a_pass_that_was_stopped_resumes_and_ends_the_same(
     stops = 0
     while True:
         try:
-            service.update(hub)
+            Hub(hub).update()
             break
         except KeyboardInterrupt:
             stops += 1
     assert stops >= 2
     monkeypatch.undo()
-    undisturbed = tmp_path / "undisturbed"
-    service.init(undisturbed, backbone="cgcnn", recipe=short_recipe)
-    rows = [tmp_path / "rows.jsonl"]
+    undisturbed = hubs.make_hub(tmp_path / "undisturbed")
     for target in ("energy", "gap"):
-        service.add_task(undisturbed, target, rows, target=target, unit="1", compose=False)
-    service.update(undisturbed)
-    assert derived(hub) == derived(undisturbed)
+        hubs.add_task(undisturbed, target, 160, compose=False)
+    Hub(undisturbed).update()
+    assert memo_results(hub) == memo_results(undisturbed)
 
 
 def test_appended_rows_embed_only_the_new_segment_and_leave_other_tasks_alone(
-    hub, add, write_rows, made_up
+    add, add_data, made_up
 ):
     add("energy")
     add("gap")
-    taken = service.add_data(hub, "energy", [write_rows(made_up(20, first=160))])
+    taken = add_data("energy", made_up(20, first=160))
     assert (taken.added, taken.rows) == (20, 180)
     assert {entry.task for entry in taken.done if entry.action == "derived"} == {"energy"}
 
 
-def test_a_module_is_trained_again_only_when_its_rows_have_grown(hub, add, write_rows, made_up):
+def test_a_module_is_trained_again_only_when_its_rows_have_grown(hub, add, add_data, made_up):
     add("energy", n_rows=100)
-    with Store.open(hub) as store:
-        first = store.ref("modules/energy")
-    service.add_data(hub, "energy", [write_rows(made_up(40, first=100))])
-    with Store.open(hub) as store:
-        assert store.ref("modules/energy") == first
-    service.add_data(hub, "energy", [write_rows(made_up(40, first=140))])
-    with Store.open(hub) as store:
-        assert store.ref("modules/energy") != first
+    first = refs(hub)["modules/energy"]
+    add_data("energy", made_up(40, first=100))
+    assert refs(hub)["modules/energy"] == first
+    add_data("energy", made_up(40, first=140))
+    assert refs(hub)["modules/energy"] != first
 
 
 @pytest.mark.parametrize(
@@ -238,41 +205,41 @@ def test_training_points_are_a_function_of_the_segments(sizes, expected):
     assert point == (None if expected is None else digests[expected])
 
 
-def test_data_that_is_there_already_changes_nothing(hub, add, write_rows, made_up):
+def test_data_that_is_there_already_changes_nothing(hub, add, add_data, made_up):
     add("energy")
     before = everything(hub)
-    taken = service.add_data(hub, "energy", [write_rows(made_up(10))])
+    taken = add_data("energy", made_up(10))
     assert (taken.added, taken.repeated, taken.rows) == (0, 10, 160)
     assert everything(hub) == before
 
 
-def test_a_stored_row_changes_only_when_asked(hub, add, write_rows, made_up):
+def test_a_stored_row_changes_only_when_asked(add, add_data, made_up):
     add("energy")
     (row,) = made_up(1)
-    corrected = write_rows([{**row, "energy": 5.0}])
-    refused = service.add_data(hub, "energy", [corrected])
+    corrected = [{**row, "energy": 5.0}]
+    refused = add_data("energy", corrected)
     assert [refusal.code for refusal in refused.refusals] == ["already-stored"]
     assert refused.added == 0
-    replaced = service.add_data(hub, "energy", [corrected], replace=True)
+    replaced = add_data("energy", corrected, replace=True)
     assert (replaced.added, replaced.rows) == (1, 160)
 
 
 def test_retracted_rows_are_gone(hub, add):
     add("energy")
-    taken = service.retract(hub, "energy", ["row-3", "row-4"])
+    taken = Hub(hub).retract("energy", ["row-3", "row-4"])
     assert taken.rows == 158
     assert ("energy", "derived") in actions(taken.done)
     with pytest.raises(NotFoundError, match="no row 'row-3'"):
-        service.retract(hub, "energy", ["row-3"])
+        Hub(hub).retract("energy", ["row-3"])
     with pytest.raises(InvalidInputError, match="would leave task 'energy' empty"):
-        service.retract(hub, "energy", [f"row-{i}" for i in range(160) if i not in (3, 4)])
+        Hub(hub).retract("energy", [f"row-{i}" for i in range(160) if i not in (3, 4)])
 
 
 def test_a_removed_task_is_no_candidate_any_more(hub, add):
     add("energy")
     add("gap")
-    service.remove_task(hub, "energy")
-    service.update(hub)
+    Hub(hub).remove_task("energy")
+    Hub(hub).update()
     with Store.open(hub) as store:
         composition = store.record(store.ref("compositions/gap"))
         assert not [name for name in store.refs() if name.endswith("/energy")]
@@ -280,18 +247,16 @@ def test_a_removed_task_is_no_candidate_any_more(hub, add):
 
 
 def test_rollback_lets_the_earlier_champion_answer_until_something_new_arrives(
-    hub, add, write_rows, made_up
+    hub, add, add_data, made_up
 ):
     add("energy", n_rows=100)
-    service.add_data(hub, "energy", [write_rows(made_up(20, first=100))])
-    back = service.rollback(hub, "energy")
+    add_data("energy", made_up(20, first=100))
+    back = Hub(hub).rollback("energy")
     assert back.before != back.after
-    service.update(hub)
-    with Store.open(hub) as store:
-        assert store.ref("predictors/energy") == back.after
-    service.add_data(hub, "energy", [write_rows(made_up(20, first=120))])
-    with Store.open(hub) as store:
-        assert store.ref("predictors/energy") not in {back.after, back.before}
+    Hub(hub).update()
+    assert refs(hub)["predictors/energy"] == back.after
+    add_data("energy", made_up(20, first=120))
+    assert refs(hub)["predictors/energy"] not in {back.after, back.before}
 
 
 def test_a_task_that_fails_does_not_stop_the_others(hub, add, monkeypatch):
@@ -305,7 +270,7 @@ def test_a_task_that_fails_does_not_stop_the_others(hub, add, monkeypatch):
         return original(self, derivation, why)
 
     monkeypatch.setattr(Composer, "derive", failing)
-    done = service.update(hub)
+    done = Hub(hub).update()
     assert ("energy", "failed") in actions(done)
     assert ("gap", "module") in actions(done)
 
@@ -321,17 +286,16 @@ def test_an_adapter_task_composes_adapters_only(hub, add):
 
 
 def test_a_module_of_the_same_property_that_saw_held_out_structures_is_no_candidate(
-    hub, add, write_rows, made_up
+    hub, add, add_task, made_up
 ):
     rows = made_up(160)
     labelled = [
         {**row, "fold": ("train", "train", "validation", "held-out")[i % 4]}
         for i, row in enumerate(rows)
     ]
-    path = write_rows(labelled)
-    service.add_task(hub, "a", [path], target="gap", unit="1")  # hashed folds
-    service.add_task(hub, "b", [path], target="gap", unit="1", fold_column="fold")
-    service.add_task(hub, "c", [path], target="energy", unit="1", fold_column="fold")
+    add_task("a", labelled, target="gap")  # hashed folds
+    add_task("b", labelled, target="gap", fold_column="fold")
+    add_task("c", labelled, target="energy", fold_column="fold")
     with Store.open(hub) as store:
         seen, unrelated = (store.record(store.ref(f"compositions/{n}")) for n in "bc")
         module = store.ref("modules/a")
@@ -342,21 +306,13 @@ def test_a_module_of_the_same_property_that_saw_held_out_structures_is_no_candid
 
 @pytest.mark.parametrize(("n_seen", "version"), [(1, 2), (1, 1), (12, 2)])
 def test_a_module_of_the_same_property_may_have_seen_a_few_rows_that_judge(
-    hub, write_rows, made_up, short_recipe, n_seen, version
+    hub, add_task, made_up, short_recipe, n_seen, version
 ):
     recipe = replace(short_recipe, estimate=replace(short_recipe.estimate, version=version))
     seen = made_up(60)
-    service.add_task(hub, "a", [write_rows(seen)], target="gap", unit="1")
-    others = made_up(60 - n_seen, first=300)
-    service.add_task(
-        hub,
-        "b",
-        [write_rows([*others, *seen[:n_seen]])],
-        target="gap",
-        unit="1",
-        module=ModuleKind.NONE,
-        recipe=recipe,
-    )
+    add_task("a", seen, target="gap")
+    rows = [*made_up(60 - n_seen, first=300), *seen[:n_seen]]
+    add_task("b", rows, target="gap", module=ModuleKind.NONE, recipe=recipe)
     with Store.open(hub) as store:
         excluded = store.record(store.ref("compositions/b"))["excluded"]
         module = store.ref("modules/a")
@@ -384,26 +340,19 @@ def test_names_are_unique_and_plain(hub, add):
     with pytest.raises(AlreadyExistsError, match="add-data energy"):
         add("energy")
     with pytest.raises(NotFoundError, match="did you mean 'energy'"):
-        service.update(hub, tasks=["enrgy"])
+        Hub(hub).update(tasks=["enrgy"])
     with pytest.raises(InvalidInputError, match="task name"):
-        service.add_task(hub, "a/b", [], target="x", unit="1")
+        add("a/b")
 
 
-def test_a_task_trains_no_multitask_module(hub):
+def test_a_task_trains_no_multitask_module(add):
     with pytest.raises(InvalidInputError, match="expected one of full, adapter, none"):
-        service.add_task(hub, "all", [], target="x", unit="1", module=ModuleKind.MULTITASK)
+        add("energy", module=ModuleKind.MULTITASK)
 
 
-def test_progress_labels_say_what_is_going_on(hub, write_rows, made_up):
+def test_progress_labels_say_what_is_going_on(add):
     labels = set()
-    service.add_task(
-        hub,
-        "energy",
-        [write_rows(made_up(160))],
-        target="energy",
-        unit="1",
-        progress=lambda label, done, total: labels.add(label),
-    )
+    add("energy", progress=lambda label, done, total: labels.add(label))
     assert {"embedding", "predictor energy", "module energy"} <= labels
     quiet("nothing", 0, 0)
 
@@ -411,7 +360,7 @@ def test_progress_labels_say_what_is_going_on(hub, write_rows, made_up):
 @pytest.mark.parametrize("kind", [ModuleKind.FULL, ModuleKind.ADAPTER])
 def test_one_module_at_weight_one_is_that_module_bit_for_bit(hub, add, kind):
     add("energy", module=kind)
-    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+    with workbench(hub) as (store, bench):
         module = store.ref("modules/energy")
         composition = Composition(
             dataset=store.ref("datasets/energy"),
@@ -432,11 +381,10 @@ def test_one_module_at_weight_one_is_that_module_bit_for_bit(hub, add, kind):
         assert merged.tobytes() != bench.parameters(None, kind).tobytes()
 
 
-def test_appended_rows_join_the_fold_of_their_formula(hub, add, write_rows, made_up):
+def test_appended_rows_join_the_fold_of_their_formula(hub, add, add_data, made_up):
     add("energy", n_rows=108, compose=False)
-    more = write_rows(made_up(108, first=108))
-    service.add_data(hub, "energy", [more], compose=False)
-    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+    add_data("energy", made_up(108, first=108), compose=False)
+    with workbench(hub) as (store, bench):
         rows = bench.rows(store.ref("datasets/energy"))
     folds: dict[str, set[int]] = {}
     for formula, fold in zip(rows.formulas, rows.folds.tolist(), strict=True):
@@ -446,18 +394,17 @@ def test_appended_rows_join_the_fold_of_their_formula(hub, add, write_rows, made
 
 
 def test_the_champion_is_judged_by_answers_it_gave_before_it_had_seen_the_rows(
-    hub, add, write_rows, made_up
+    hub, add, add_data, made_up
 ):
     add("energy", module=ModuleKind.NONE)
-    with Store.open(hub) as store:
-        first = store.record(store.ref("predictors/energy"))
+    first = record(hub, "predictors/energy")
     # rows of the training fold only: the rows that decide stay as they are
-    service.add_data(hub, "energy", [write_rows(made_up(160, first=160))], compose=False)
-    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+    add_data("energy", made_up(160, first=160), compose=False)
+    with workbench(hub) as (store, bench):
         then = bench.rows(first["dataset"]["$record"])
         now = bench.rows(store.ref("datasets/energy"))
     assert set(then.ids) < set(now.ids)
-    done = service.update(hub)
+    done = Hub(hub).update()
     (compared,) = [e.text for e in done if e.action in {"promoted", "kept-beside"}]
     assert "mean error" in compared
     with Store.open(hub) as store:
@@ -468,12 +415,12 @@ def test_the_champion_is_judged_by_answers_it_gave_before_it_had_seen_the_rows(
 
 def test_a_task_of_an_earlier_name_cannot_be_rolled_back_to(hub, add):
     add("energy", n_rows=40, module=ModuleKind.NONE)
-    service.remove_task(hub, "energy")
+    Hub(hub).remove_task("energy")
     add("energy", n_rows=60, module=ModuleKind.NONE)
     with Store.open(hub) as store:
-        assert len(tasks.champions(store, "energy")) == 1
+        assert len(champions(store, "energy")) == 1
     with pytest.raises(NotFoundError, match="not an earlier champion"):
-        service.rollback(hub, "energy")
+        Hub(hub).rollback("energy")
 
 
 def test_a_computation_that_breaks_unforeseen_fails_its_task_only(hub, add, monkeypatch):
@@ -484,7 +431,7 @@ def test_a_computation_that_breaks_unforeseen_fails_its_task_only(hub, add, monk
         raise ZeroDivisionError("on purpose")
 
     monkeypatch.setattr("moma_cl.derivations.module.train", breaking)
-    done = service.update(hub)
+    done = Hub(hub).update()
     failures = [e.text for e in done if e.action == "failed"]
     assert len(failures) == 2
     assert all("ZeroDivisionError: on purpose" in text for text in failures)
@@ -498,13 +445,12 @@ def test_a_full_disk_ends_the_pass(hub, add, monkeypatch):
 
     monkeypatch.setattr(Store, "put_blob", full)
     with pytest.raises(StorageError):
-        service.update(hub)
+        Hub(hub).update()
 
 
 def test_a_module_whose_embeddings_are_not_finite_is_excluded_and_reported(hub, add, monkeypatch):
     add("energy")
-    with Store.open(hub) as store:
-        module = store.ref("modules/energy")
+    module = refs(hub)["modules/energy"]
     original = Workbench.embeddings
 
     def poisoned(self, kind, vector, rows, settings):
@@ -514,13 +460,12 @@ def test_a_module_whose_embeddings_are_not_finite_is_excluded_and_reported(hub, 
 
     monkeypatch.setattr(Workbench, "embeddings", poisoned)
     add("gap", module=ModuleKind.NONE)
-    with Store.open(hub) as store:
-        composition = store.record(store.ref("compositions/gap"))
+    composition = record(hub, "compositions/gap")
     assert "not finite" in composition["excluded"][module]
     assert composition["backbone_weight"] == 1.0
 
 
-def test_very_many_modules_are_screened_on_a_sample(hub, add, write_rows, made_up, short_recipe):
+def test_very_many_modules_are_screened_on_a_sample(hub, add, short_recipe):
     for target in TARGETS:
         add(target)
     few = replace(short_recipe, estimate=EstimateSettings(max_candidates=2, sample_rows=30))
@@ -542,7 +487,9 @@ def test_screening_asks_the_convex_program_and_then_the_errors(hub, add, short_r
         add(target)
     add("modulus2", n_rows=120, target="modulus")
     weighed = composition_derivation.solve_weights
-    monkeypatch.setattr(composition_derivation, "solve_weights", lambda c, t, **o: last_alone(weighed(c, t, **o)))
+    monkeypatch.setattr(
+        composition_derivation, "solve_weights", lambda c, t, **o: last_alone(weighed(c, t, **o))
+    )
     few = replace(short_recipe, estimate=EstimateSettings(max_candidates=3, sample_rows=30))
     add("energy2", n_rows=150, recipe=few, module=ModuleKind.NONE, target="energy")
     with Store.open(hub) as store:
@@ -576,52 +523,47 @@ def test_a_changed_recipe_fits_a_new_predictor(hub, add, short_recipe):
     with Store.open(hub, write=True) as store, store.transaction("set-recipe") as transaction:
         digest = transaction.put_record(changed.to_doc())
         transaction.move_ref("recipes/energy", digest, expected=store.ref("recipes/energy"))
-    assert [step.why for step in service.plan(hub) if step.kind == "predictor"] == [
+    assert [step.why for step in Hub(hub).plan() if step.kind == "predictor"] == [
         "its recipe changed"
     ]
 
 
-def test_retractions_that_leave_nothing_to_learn_are_refused(hub, write_rows, made_up):
+def test_retractions_that_leave_nothing_to_learn_are_refused(hub, add_task, made_up):
     rows = made_up(30)
     for row in rows[2:]:
         row["energy"] = 1.0
-    service.add_task(hub, "t", [write_rows(rows)], target="energy", unit="1", compose=False)
+    add_task("t", rows, target="energy", compose=False)
     with pytest.raises(InvalidInputError, match="no id was given"):
-        service.retract(hub, "t", [])
+        Hub(hub).retract("t", [])
     with pytest.raises(InvalidInputError, match="nothing to learn"):
-        service.retract(hub, "t", ["row-0", "row-1"])
+        Hub(hub).retract("t", ["row-0", "row-1"])
 
 
-def test_a_fold_column_with_held_out_rows_only_is_refused(hub, write_rows, made_up):
+def test_a_fold_column_with_held_out_rows_only_is_refused(hub, add_task, made_up):
     rows = [{**row, "fold": "held-out"} for row in made_up(30)]
     with pytest.raises(InvalidInputError, match="held-out; expected some to train on"):
-        service.add_task(
-            hub, "t", [write_rows(rows)], target="energy", unit="1", fold_column="fold"
-        )
-    with Store.open(hub) as store:
-        assert store.ref("tasks/t") is None
+        add_task("t", rows, target="energy", fold_column="fold")
+    assert "tasks/t" not in refs(hub)
 
 
-def test_corrected_folds_are_corrections(hub, write_rows, made_up):
+def test_corrected_folds_are_corrections(add_task, add_data, made_up):
     rows = [{**r, "fold": ("train", "validation")[i % 2]} for i, r in enumerate(made_up(30))]
-    options = {"target": "energy", "unit": "1", "fold_column": "fold", "compose": False}
-    service.add_task(hub, "t", [write_rows(rows)], module=ModuleKind.NONE, **options)
+    options = {"fold_column": "fold", "module": ModuleKind.NONE, "compose": False}
+    add_task("t", rows, target="energy", **options)
     rows[0]["fold"] = "held-out"
-    taken = service.add_data(hub, "t", [write_rows(rows)], replace=True, compose=False)
+    taken = add_data("t", rows, replace=True, compose=False)
     assert (taken.added, taken.repeated) == (1, 29)
     assert taken.folds == {"train": 14, "validation": 15, "held-out": 1}
 
 
-def test_a_task_may_be_called_default(hub, write_rows, made_up):
-    rows = write_rows(made_up(10))
-    taken = service.add_task(hub, "default", [rows], target="gap", unit="1", compose=False)
-    assert taken.rows == 10
+def test_a_task_may_be_called_default(add_task):
+    assert add_task("default", 10, target="gap", compose=False).rows == 10
 
 
-def test_a_row_retracted_twice_may_come_a_third_time(hub, write_rows, made_up):
+def test_a_row_retracted_twice_may_come_a_third_time(hub, add_task, add_data, made_up):
     rows = made_up(12)
-    service.add_task(hub, "t", [write_rows(rows)], target="gap", unit="1", compose=False)
+    add_task("t", rows, target="gap", compose=False)
     for expected in (12, 12):
-        service.retract(hub, "t", ["row-0"], compose=False)
-        taken = service.add_data(hub, "t", [write_rows(rows[:1])], compose=False)
+        Hub(hub).retract("t", ["row-0"], compose=False)
+        taken = add_data("t", rows[:1], compose=False)
         assert (taken.added, taken.rows) == (1, expected)

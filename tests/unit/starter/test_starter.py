@@ -2,44 +2,41 @@
 
 import pytest
 
-from moma_cl import starter
-from moma_cl.commands import service
+from moma_cl.commands import init
 from moma_cl.commands.archive import export
+from moma_cl.hub import Hub
 from moma_cl.records.records import ModuleKind, Predictor
+from moma_cl.starter import modules as starter_modules
 from moma_cl.views.modules import modules
 from moma_store.store import Store
+from tests.helpers import hubs
 
 
 @pytest.fixture(scope="module")
-def shipped(tmp_path_factory, made_up, short_recipe):
+def shipped(tmp_path_factory):
     """A folder with an archive of one module of the small backbone."""
-    import json
-
     folder = tmp_path_factory.mktemp("shipped")
-    rows = folder / "rows.jsonl"
-    rows.write_text("".join(json.dumps(row) + "\n" for row in made_up(200)))
-    hub = folder / "hub"
-    service.init(hub, backbone="cgcnn", recipe=short_recipe, salt="elsewhere")
-    service.add_task(hub, "public_energy", [rows], target="energy", unit="eV/atom")
+    hub = hubs.make_hub(folder / "hub", salt="elsewhere")
+    hubs.add_task(hub, "public_energy", 200, target="energy", unit="eV/atom")
     export(hub, folder / "cgcnn.moma", modules=["public_energy"])
     return folder
 
 
 @pytest.fixture
 def ships(shipped, monkeypatch):
-    monkeypatch.setattr(starter, "HERE", shipped)
+    monkeypatch.setattr(starter_modules, "FOLDER", shipped)
 
 
 @pytest.mark.usefixtures("ships")
 def test_a_new_hub_has_the_modules_that_ship(tmp_path):
-    made = service.init(tmp_path / "hub", backbone="cgcnn")
+    made = Hub(tmp_path / "hub").init(backbone="cgcnn")
     assert made.modules == 1
     assert [module.name for module in modules(tmp_path / "hub")] == ["public_energy"]
 
 
 @pytest.mark.usefixtures("ships")
 def test_a_hub_can_do_without(tmp_path):
-    made = service.init(tmp_path / "hub", backbone="cgcnn", starter=False)
+    made = Hub(tmp_path / "hub").init(backbone="cgcnn", starter=False)
     assert made.modules == 0
     assert list(modules(tmp_path / "hub")) == []
 
@@ -47,49 +44,34 @@ def test_a_hub_can_do_without(tmp_path):
 @pytest.mark.usefixtures("ships")
 def test_modules_of_other_parameters_stay_out(tmp_path, monkeypatch, shipped):
     (shipped / "chgnet.moma").write_bytes((shipped / "cgcnn.moma").read_bytes())
-    assert service.init(tmp_path / "hub", backbone="chgnet").modules == 0
+    assert Hub(tmp_path / "hub").init(backbone="chgnet").modules == 0
 
 
 @pytest.mark.usefixtures("ships")
 def test_an_init_that_was_cut_short_is_finished(tmp_path, monkeypatch):
-    from moma_cl.commands import init as founding
-
     def killed(store):
-        founding_bring(store)
+        starter_modules.add_starter_modules(store)
         raise KeyboardInterrupt
 
-    founding_bring = founding.bring_starter_modules
-    monkeypatch.setattr(founding, "bring_starter_modules", killed)
-    with pytest.raises(KeyboardInterrupt):
-        service.init(tmp_path / "hub", backbone="cgcnn")
-    monkeypatch.setattr(founding, "bring_starter_modules", founding_bring)
-    assert service.init(tmp_path / "hub", backbone="cgcnn").modules == 1
+    with monkeypatch.context() as patched:
+        patched.setattr(init, "add_starter_modules", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Hub(tmp_path / "hub").init(backbone="cgcnn")
+    assert Hub(tmp_path / "hub").init(backbone="cgcnn").modules == 1
 
 
 @pytest.mark.usefixtures("ships")
-def test_a_first_task_composes_them_but_not_one_that_has_seen_its_answers(
-    tmp_path, short_recipe, write_rows, made_up
-):
-    hub = tmp_path / "hub"
-    service.init(hub, backbone="cgcnn", recipe=short_recipe)
-    rows = write_rows(made_up(60, first=300))
-    for name, target in (("mine", "modulus"), ("same", "energy")):
-        known = made_up(60) if name == "same" else None
-        service.add_task(
-            hub,
-            name,
-            [write_rows(known) if known else rows],
-            target=target,
-            unit="eV/atom",
-            module=ModuleKind.NONE,
-        )
+def test_a_first_task_composes_them_but_not_one_that_has_seen_its_answers(hub, add_task, made_up):
+    options = {"unit": "eV/atom", "module": ModuleKind.NONE}
+    add_task("mine", made_up(60, first=300), target="modulus", **options)
+    add_task("same", made_up(60), target="energy", **options)
     with Store.open(hub) as store:
         digest = store.ref("modules/public_energy")
-        found = {
+        compositions = {
             name: store.record(
                 Predictor.from_doc(store.record(store.ref(f"fitted/{name}"))).composition
             )
             for name in ("mine", "same")
         }
-    assert found["mine"]["n_candidates"] == 2
-    assert digest in found["same"]["excluded"]
+    assert compositions["mine"]["n_candidates"] == 2
+    assert digest in compositions["same"]["excluded"]

@@ -31,20 +31,18 @@ from moma_store.records import BlobLink, record_link
 from moma_store.store import Store
 from moma_store.testing import FaultyFiles, flip_bit
 from moma_store.verification import verify
-
-BACKBONE = {"name": "b", "digest": "d"}
+from tests.helpers.stores import BACKBONE, new_store
 
 
 @pytest.fixture
-def store(tmp_path):
-    with Store.create(tmp_path / "hub", backbone=BACKBONE) as store:
-        base = store.put_blob({"p": np.ones(500, "f4")}, {})
-        with store.transaction("init") as tx:
-            doc = {"kind": "hub", "format": 1, "blob": base.to_json()}
-            tx.move_ref("hub", tx.put_record(doc), expected=None)
-        for name in ("a", "b", "c"):
-            add(store, name, base)
-        yield store
+def store(store):
+    base = store.put_blob({"p": np.ones(500, "f4")}, {})
+    with store.transaction("init") as tx:
+        doc = {"kind": "hub", "format": 1, "blob": base.to_json()}
+        tx.move_ref("hub", tx.put_record(doc), expected=None)
+    for name in ("a", "b", "c"):
+        add(store, name, base)
+    return store
 
 
 def add(store: Store, name: str, base: BlobLink) -> None:
@@ -63,7 +61,7 @@ def add(store: Store, name: str, base: BlobLink) -> None:
 
 @pytest.fixture
 def other(tmp_path):
-    with Store.create(tmp_path / "other", backbone=BACKBONE) as other:
+    with new_store(tmp_path / "other") as other:
         yield other
 
 
@@ -126,7 +124,7 @@ def test_a_damaged_blob_is_not_exported(store, tmp_path):
 
 def test_another_backbone_is_refused(store, tmp_path):
     export(store, tmp_path / "a.zip")
-    with Store.create(tmp_path / "foreign", backbone={"name": "b", "digest": "e"}) as foreign:
+    with new_store(tmp_path / "foreign", backbone={"name": "b", "digest": "e"}) as foreign:
         with pytest.raises(BackboneError, match="backbone"):
             bring(foreign, tmp_path / "a.zip")
         assert nothing_came(foreign)
@@ -342,7 +340,7 @@ def test_every_flip_in_an_archive_is_refused_or_harmless(store, tmp_path):
     for bit in rng.integers(0, 8 * len(whole), 40):
         path.write_bytes(whole)
         flip_bit(path, int(bit))
-        with Store.create(tmp_path / "new", backbone=BACKBONE) as new:
+        with new_store(tmp_path / "new") as new:
             try:
                 bring(new, path)
                 assert state(new) == wanted
@@ -367,7 +365,7 @@ def test_an_import_with_any_one_call_refused_changes_nothing(store, tmp_path, re
     files = FaultyFiles(errno=errno.ENOSPC)
     for call in count():
         hub = tmp_path / f"n{call}"
-        Store.create(hub, backbone=BACKBONE).close()
+        new_store(hub).close()
         with Store.open(hub, write=True, files=files) as new:
             files.arm(call)
             number = refused_with(lambda: bring(new, tmp_path / "a.zip"))

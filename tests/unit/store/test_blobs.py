@@ -18,8 +18,8 @@ from moma_store.errors import (
     NotFoundError,
     StorageError,
 )
-from moma_store.store import Store
 from moma_store.zarr_layout import DIFFERENCE_CHUNK, group_document, read_manifest
+from tests.helpers.stores import new_store
 
 ARRAYS = {
     "bool": np.array([True, False]),
@@ -34,12 +34,6 @@ ARRAYS = {
     "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
     "nan": np.array([np.nan, np.inf, -0.0], dtype="f4"),
 }
-
-
-@pytest.fixture
-def store(tmp_path):
-    with Store.create(tmp_path / "hub", backbone={"name": "b", "digest": "d"}) as store:
-        yield store
 
 
 def parameters(n: int = 5000, seed: int = 0) -> np.ndarray:
@@ -96,7 +90,7 @@ def test_name_is_the_digest_that_the_documentation_defines(store):
 
 def test_equal_content_gives_equal_files_whatever_the_order(store, tmp_path):
     first = store.put_blob(ARRAYS, {"a": 1, "b": 2})
-    with Store.create(tmp_path / "other", backbone={}) as other:
+    with new_store(tmp_path / "other") as other:
         second = other.put_blob(dict(reversed(ARRAYS.items())), {"b": 2, "a": 1})
         assert first == second
         assert store.blob_path(first).read_bytes() == other.blob_path(second).read_bytes()
@@ -119,7 +113,7 @@ def test_large_arrays_are_divided_into_chunks(store):
     with zipfile.ZipFile(store.blob_path(base)) as archive:
         assert {"big/c/0/0", "big/c/1/0", "big/c/2/0", "p/c/0", "p/c/1"} < set(archive.namelist())
     with zipfile.ZipFile(store.blob_path(link)) as archive:
-        assert {"p/c/0/0", "p/c/0/1"} < set(archive.namelist())
+        assert {"p/c/0", "p/c/1"} < set(archive.namelist())
     assert same(store.blob(base).arrays["big"], big)
     assert same(store.blob(link).arrays["p"], moved)
 
@@ -143,7 +137,7 @@ def test_name_does_not_depend_on_the_base(store, tmp_path):
     link = store.put_blob({"p": parameters(seed=1)}, {}, base=base)
     again = store.put_blob({"p": parameters(seed=1)}, {})
     assert again == link
-    with Store.create(tmp_path / "other", backbone={}) as other:
+    with new_store(tmp_path / "other") as other:
         assert other.put_blob({"p": parameters(seed=1)}, {}).digest == link.digest
 
 
@@ -250,9 +244,9 @@ def test_metadata_that_names_another_codec_is_refused(store):
 def test_blob_of_a_newer_version_is_not_taken_for_damaged(store):
     link = store.put_blob({"x": np.zeros(3)}, {})
     rewrite(
-        store.blob_path(link), "zarr.json", lambda data: data.replace(b'"format":1', b'"format":2')
+        store.blob_path(link), "zarr.json", lambda data: data.replace(b'"format":1', b'"format":3')
     )
-    with pytest.raises(FormatError, match="format 2"):
+    with pytest.raises(FormatError, match="format 3"):
         store.blob(link)
 
 

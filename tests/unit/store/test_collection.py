@@ -12,12 +12,7 @@ from moma_store.errors import IntegrityError
 from moma_store.records import BlobLink, record_link
 from moma_store.store import Store
 from moma_store.verification import verify
-
-
-@pytest.fixture
-def store(tmp_path):
-    with Store.create(tmp_path / "hub", backbone={"name": "b", "digest": "d"}) as store:
-        yield store
+from tests.helpers.stores import new_store
 
 
 def add(store: Store, ref: str, n: float, *, needs: str | None = None) -> str:
@@ -167,7 +162,7 @@ def test_a_clock_that_is_wrong_by_ten_years_changes_nothing(tmp_path, year):
     def clock() -> datetime:
         return datetime(year, 1, 1, tzinfo=UTC)
 
-    with Store.create(tmp_path / "hub", backbone={}) as store:
+    with new_store(tmp_path / "hub") as store:
         for n in range(7):
             add(store, "predictors/a", n)
     with Store.open(tmp_path / "hub", write=True, clock=clock) as store:

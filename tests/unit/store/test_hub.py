@@ -10,7 +10,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from moma_store import catalogue as catalogue_module
+from moma_store import open_catalogue
 from moma_store.errors import (
     AlreadyExistsError,
     BusyError,
@@ -22,14 +22,8 @@ from moma_store.errors import (
 )
 from moma_store.files import network_file_system
 from moma_store.store import Store
-
-BACKBONE = {"name": "chgnet", "digest": "0" * 64}
-
-
-@pytest.fixture
-def hub(tmp_path):
-    Store.create(tmp_path / "hub", backbone=BACKBONE).close()
-    return tmp_path / "hub"
+from tests.helpers.processes import run_python
+from tests.helpers.stores import BACKBONE, new_store
 
 
 def put_ref(store: Store, name: str = "tasks/x", n: int = 0) -> str:
@@ -74,13 +68,13 @@ def test_missing_hub_names_the_command_that_makes_one(tmp_path):
 
 def test_folder_with_anything_in_it_is_not_taken(hub, tmp_path):
     with pytest.raises(AlreadyExistsError, match="a hub"):
-        Store.create(hub, backbone=BACKBONE)
+        new_store(hub)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
     with pytest.raises(AlreadyExistsError, match=r"thesis\.tex"):
-        Store.create(tmp_path / "full", backbone=BACKBONE)
+        new_store(tmp_path / "full")
     with pytest.raises(AlreadyExistsError, match="is a file"):
-        Store.create(tmp_path / "full" / "thesis.tex", backbone=BACKBONE)
+        new_store(tmp_path / "full" / "thesis.tex")
     assert [entry.name for entry in (tmp_path / "full").iterdir()] == ["thesis.tex"]
 
 
@@ -88,13 +82,13 @@ def test_interrupted_creation_is_finished_by_the_next(hub):
     (hub / "hub.toml").rename(hub / ".unfinished")
     with pytest.raises(NotFoundError):
         Store.open(hub)
-    with Store.create(hub, backbone=BACKBONE) as store:
+    with new_store(hub) as store:
         assert put_ref(store)
 
 
 def test_catalogue_may_be_elsewhere(tmp_path):
     home = tmp_path / "local" / "catalogue"
-    with Store.create(tmp_path / "hub", backbone=BACKBONE, catalogue=home) as store:
+    with new_store(tmp_path / "hub", catalogue=home) as store:
         put_ref(store)
     assert not (tmp_path / "hub" / "catalogue.lmdb").exists()
     assert (home / "data.mdb").exists()
@@ -103,7 +97,7 @@ def test_catalogue_may_be_elsewhere(tmp_path):
 
 
 def test_catalogue_of_another_hub_is_refused(hub, tmp_path):
-    Store.create(tmp_path / "other", backbone=BACKBONE).close()
+    new_store(tmp_path / "other").close()
     (tmp_path / "other/catalogue.lmdb/data.mdb").rename(hub / "catalogue.lmdb/data.mdb")
     with pytest.raises(IntegrityError, match="belongs to hub"):
         Store.open(hub)
@@ -122,7 +116,7 @@ def test_catalogue_on_a_network_file_system_is_refused(tmp_path, monkeypatch, ki
     assert network_file_system(tmp_path, mounts=tmp_path / "absent") is None
     monkeypatch.setattr("moma_store.hub_layout.network_file_system", lambda _: kind)
     with pytest.raises(InvalidInputError, match="--catalogue PATH"):
-        Store.create(tmp_path / "hub", backbone=BACKBONE)
+        new_store(tmp_path / "hub")
     assert not (tmp_path / "hub").exists()
 
 
@@ -150,8 +144,8 @@ def test_hub_of_a_newer_version_is_left_alone(hub):
 
 @pytest.mark.fault("something of a newer version")
 def test_catalogue_of_a_newer_version_is_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(catalogue_module, "FORMAT", 2)
-    Store.create(tmp_path / "hub", backbone=BACKBONE).close()
+    monkeypatch.setattr(open_catalogue, "FORMAT", 2)
+    new_store(tmp_path / "hub").close()
     monkeypatch.undo()
     with pytest.raises(FormatError, match="format 2"):
         Store.open(tmp_path / "hub")
@@ -173,8 +167,7 @@ def test_on_disk_format_is_pinned(tmp_path):
         "Store.create(Path(sys.argv[1]), backbone={}).close()"
     )
     # The binding reads this when it is imported.
-    environment = {**os.environ, "LMDB_DEFAULT_LIB_VERSION": "1"}
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "hub")], env=environment, check=True)
+    run_python(code, tmp_path / "hub", env={**os.environ, "LMDB_DEFAULT_LIB_VERSION": "1"})
     head = (tmp_path / "hub/catalogue.lmdb/data.mdb").read_bytes()[16:24]
     assert head == bytes.fromhex("dec0efbe 01000000")
 
@@ -310,8 +303,7 @@ except Exception as error:
 print(store.refs())
 store.close()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    lines = done.stdout.splitlines()
+    lines = run_python(code).splitlines()
     assert ["spawn" in line for line in lines] == [True, True, False, False]
     assert lines[2:] == ["BusyError", "{}"]
 
@@ -322,7 +314,7 @@ def test_full_catalogue_is_a_storage_error_and_changes_nothing(tmp_path):
             digest = tx.put_record({"kind": "x", "format": 1, "text": "x" * (1 << 18)})
             tx.move_ref("tasks/x", digest, expected=first)
 
-    with Store.create(tmp_path / "hub", backbone=BACKBONE, map_size=1 << 18) as store:
+    with new_store(tmp_path / "hub", map_size=1 << 18) as store:
         first = put_ref(store)
         with pytest.raises(StorageError, match="MAP_FULL"):
             too_much(store)
@@ -360,7 +352,7 @@ def test_history_is_ordered_by_its_counter_whatever_the_clock_says(hub):
 
 def test_relative_paths_survive_a_change_of_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    store = Store.create(Path("hub"), backbone=BACKBONE)
+    store = new_store(Path("hub"))
     monkeypatch.chdir("/")
     put_ref(store)
     store.close()

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 
 import pytest
 
@@ -10,6 +8,7 @@ from moma_store import errors, records
 from moma_store.entries import check_name, seal, unseal
 from moma_store.errors import IntegrityError, InvalidInputError, MomaError
 from moma_store.records import BlobLink
+from tests.helpers.processes import run_python
 
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
 
@@ -141,7 +140,4 @@ with Store.open(Path({str(tmp_path / "hub")!r})) as store:
     store.record(digest), store.refs(), store.history(), store.memos()
 print([name for name in ("numpy", "zarr", "numcodecs", "asyncio") if name in sys.modules])
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"
+    assert run_python(script).strip() == "[]"

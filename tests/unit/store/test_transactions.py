@@ -10,12 +10,6 @@ from moma_store.errors import BusyError, ConflictError, InvalidInputError, NotFo
 from moma_store.store import Store
 
 
-@pytest.fixture
-def store(tmp_path):
-    with Store.create(tmp_path / "hub", backbone={"name": "b", "digest": "d"}) as store:
-        yield store
-
-
 def record(n: int = 0, **more: object) -> dict[str, object]:
     return {"kind": "x", "format": 1, "n": n, **more}
 

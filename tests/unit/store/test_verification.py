@@ -14,11 +14,12 @@ from moma_store.records import BlobLink
 from moma_store.store import Store
 from moma_store.testing import flip_bit, truncate
 from moma_store.verification import verify
+from tests.helpers.stores import new_store
 
 
 @pytest.fixture
 def hub(tmp_path):
-    with Store.create(tmp_path / "hub", backbone={"name": "b", "digest": "d"}) as store:
+    with new_store(tmp_path / "hub") as store:
         base = store.put_blob({"p": np.ones(500, "f4")}, {})
         for n in range(3):
             add(store, n, base)
@@ -251,8 +252,7 @@ def test_a_damaged_hub_file_is_made_anew_from_the_catalogue(hub, how):
 def divided(tmp_path):
     """A hub whose catalogue is in another folder, and that folder."""
     path, home = tmp_path / "divided", tmp_path / "local"
-    backbone = {"name": "b", "digest": "d"}
-    store = Store.create(path, backbone=backbone, catalogue=home)
+    store = new_store(path, catalogue=home)
     with store, store.transaction("add") as tx:
         tx.move_ref("modules/a", tx.put_record({"kind": "x", "format": 1}), expected=None)
     return path, home
@@ -312,7 +312,7 @@ def test_a_hub_file_is_not_made_up(hub, tmp_path):
 
 def test_a_hub_with_its_catalogue_elsewhere_is_not_taken_for_another(tmp_path):
     home = tmp_path / "local"
-    Store.create(tmp_path / "hub", backbone={"name": "b", "digest": "d"}, catalogue=home).close()
+    new_store(tmp_path / "hub", catalogue=home).close()
     shutil.copytree(tmp_path / "hub", tmp_path / "copy")
     damage_hub_file(tmp_path / "copy", "of another hub")
     with pytest.raises(IntegrityError):

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 from moma_cl.structures.checks import (
     Quarantine,
     Refusal,
@@ -17,16 +17,13 @@ from moma_cl.structures.checks import (
 from moma_cl.structures.crystals import Crystal
 from moma_cl.structures.lattices import heights, reduced_basis
 from moma_store.errors import InvalidInputError
+from tests.helpers import crystals
 
 CUBE = np.eye(3) * 4.2
 
 
 def crystal(lattice=CUBE, numbers=(11, 17), coords=((0, 0, 0), (0.5, 0.5, 0.5))):
-    return Crystal(
-        lattice=np.array(lattice, dtype=float),
-        atomic_numbers=np.array(numbers, dtype=np.int64),
-        frac_coords=np.array(coords, dtype=float).reshape(-1, 3),
-    )
+    return crystals.crystal(lattice, numbers, coords)
 
 
 def code(*args, elements=None, max_atoms=1000, **kwargs):

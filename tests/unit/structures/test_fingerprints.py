@@ -9,6 +9,7 @@ import pytest
 from moma_cl.readers.dispatch import read_rows
 from moma_cl.structures.crystals import Crystal
 from moma_cl.structures.fingerprints import fingerprint, known_in, reduced_formula
+from tests.helpers.crystals import supercell
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data" / "paper"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="the real data is not here")
@@ -23,16 +24,6 @@ def random_crystal(rng):
         lattice=np.diag(rng.uniform(4.5, 6.5, 3)) + rng.normal(0, 0.3, (3, 3)),
         atomic_numbers=rng.choice([8, 14, 22, 56], 6),
         frac_coords=rng.permutation(GRID)[:6] + rng.uniform(-0.06, 0.06, (6, 3)),
-    )
-
-
-def supercell(crystal, *repeats):
-    shifts = np.stack(np.meshgrid(*map(np.arange, repeats)), axis=-1).reshape(-1, 3)
-    coords = (crystal.frac_coords[:, None] + shifts).reshape(-1, 3) / repeats
-    return Crystal(
-        lattice=crystal.lattice * np.array(repeats)[:, None],
-        atomic_numbers=np.repeat(crystal.atomic_numbers, len(shifts)),
-        frac_coords=coords,
     )
 
 

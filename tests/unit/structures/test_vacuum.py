@@ -3,21 +3,18 @@
 import numpy as np
 import pytest
 
-from moma_cl.structures.crystals import Crystal, PackedCrystals
+from moma_cl.structures.crystals import PackedCrystals
 from moma_cl.structures.vacuum import LEAST_VACUUM, with_vacuum
-from moma_cl.testing.backbone_contract import example_crystals, supercell
+from moma_cl.testing.crystals import example_crystals, supercell
+from tests.helpers import crystals
 
 
 def crystal(lattice, coords):
-    return Crystal(
-        lattice=np.array(lattice, dtype=float),
-        atomic_numbers=np.full(len(coords), 29),
-        frac_coords=np.array(coords, dtype=float),
-    )
+    return crystals.crystal(lattice, [29] * len(coords), coords)
 
 
-def has_vacuum(*crystals):
-    return with_vacuum(PackedCrystals.pack(crystals)).tolist()
+def has_vacuum(*structures):
+    return with_vacuum(PackedCrystals.pack(structures)).tolist()
 
 
 SLAB = crystal(np.diag([3.0, 3.0, 20.0]), [[0, 0, 0.95], [0.5, 0.5, 0.05]])

@@ -7,31 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from moma_cl.properties.table import Transform, convert, known_property, resembles_unit
+from moma_cl.properties.table import known_property
+from moma_cl.properties.transforms import Transform
+from moma_cl.properties.units import convert, resembles_unit
+from moma_cl.records.task_spec import TaskSpec
 from moma_cl.structures.checks import checked_target
 from moma_store.errors import InvalidInputError
 
 # A name, then the unit in brackets of either kind, which may hold parentheses itself.
 _HEADER = re.compile(r"(?P<name>.+?)\s*(?:\[(?P<square>[^\[\]]+)\]|\((?P<round>.+)\))")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Units:
-    """In which units targets come, and in which they are wanted.
-
-    Attributes
-    ----------
-    wanted
-        The task's unit.
-    given
-        Unit of targets whose row, and whose header, names none; by default the one wanted.
-    property
-        What is measured, whose bounds are looked up.
-    """
-
-    wanted: str
-    given: str | None = None
-    property: str | None = None
 
 
 _LONGEST = 400  # characters of a header: the expression takes their square
@@ -65,17 +49,14 @@ class TargetColumn:
 
     Attributes
     ----------
-    name
-        Name of the column, with or without the unit in its header.
-    transform
-        What will be done to the target, whose domain it must lie in.
-    units
-        Its units; none are looked at when ``None``.
+    spec
+        The task's column, unit, property and transform.
+    unit
+        Unit of targets whose row, and whose header, names none; by default the task's.
     """
 
-    name: str
-    transform: Transform
-    units: Units | None = None
+    spec: TaskSpec
+    unit: str | None = None
 
     def read(self, values: Mapping[str, object]) -> float:
         """Read the target of a row.
@@ -88,7 +69,7 @@ class TargetColumn:
         Returns
         -------
         float
-            The target, in the task's unit where there is one.
+            The target, in the task's unit.
 
         Raises
         ------
@@ -97,31 +78,11 @@ class TargetColumn:
             converted.
         """
         cell, header_unit = self._cell(values)
-        if self.units is None:
-            return checked_target(cell, self.transform)
-        unit = self._row_unit(values) or header_unit or self.units.given
+        unit = self._row_unit(values) or header_unit or self.unit
         if unit is None:
-            return checked_target(cell, self.transform)
-        target = convert(checked_target(cell, Transform.NONE), unit, self.units.wanted)
-        return checked_target(target, self.transform)
-
-    def _cell(self, values: Mapping[str, object]) -> tuple[object, str | None]:
-        """Find the cell, and the unit in its header."""
-        if self.name in values:
-            return values[self.name], split_header(self.name)[1]
-        for header, value in values.items():
-            name, unit = split_header(header)
-            if unit is not None and name == self.name:
-                return value, unit
-        return None, None
-
-    def _row_unit(self, values: Mapping[str, object]) -> str | None:
-        """Find a unit in the row itself."""
-        for name in (f"{self.name}_unit", "unit"):
-            unit = values.get(name)
-            if isinstance(unit, str) and unit.strip():
-                return unit
-        return None
+            return checked_target(cell, self.spec.transform)
+        target = convert(checked_target(cell, Transform.NONE), unit, self.spec.unit)
+        return checked_target(target, self.spec.transform)
 
     def bounds(self) -> tuple[float, float] | None:
         """Look up between which values the property can be.
@@ -132,14 +93,32 @@ class TargetColumn:
             The bounds in the task's unit; none where the property is unknown, or the unit is not
             one of it: of a logarithm, say.
         """
-        units = self.units
-        known = known_property(units.property) if units and units.property else None
-        if units is None or known is None:
+        listed = known_property(self.spec.property)
+        if listed is None:
             return None
         try:
             return (
-                convert(known.lower, known.unit, units.wanted),
-                convert(known.upper, known.unit, units.wanted),
+                convert(listed.lower, listed.unit, self.spec.unit),
+                convert(listed.upper, listed.unit, self.spec.unit),
             )
         except InvalidInputError:
             return None
+
+    def _cell(self, values: Mapping[str, object]) -> tuple[object, str | None]:
+        """Give the cell, and the unit in its header."""
+        column = self.spec.target
+        if column in values:
+            return values[column], split_header(column)[1]
+        for header, value in values.items():
+            name, unit = split_header(header)
+            if unit is not None and name == column:
+                return value, unit
+        return None, None
+
+    def _row_unit(self, values: Mapping[str, object]) -> str | None:
+        """Give the unit that the row itself names."""
+        for name in (f"{self.spec.target}_unit", "unit"):
+            unit = values.get(name)
+            if isinstance(unit, str) and unit.strip():
+                return unit
+        return None

@@ -1,0 +1,363 @@
+"""What keeps a hub current and in order: passes, recipes, earlier predictors, archives, room.
+
+`moma_cl.Hub` has these verbs beside those of tasks, rows and answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moma_cl.commands.hub_views import HubViews
+from moma_cl.progress import Progress
+
+if TYPE_CHECKING:
+    from moma_cl.commands.add_module import ModuleAdded, Weights
+    from moma_cl.commands.maintenance import Migrated, Pinned
+    from moma_cl.commands.set_recipe import RecipeSet
+    from moma_cl.commands.tasks import RolledBack
+    from moma_cl.reconciling.executors import ExecutorSettings
+    from moma_cl.reconciling.pass_actions import Done
+    from moma_store.archives import Exported
+    from moma_store.collection import Collected
+    from moma_store.importing import Imported
+    from moma_store.verification import Verification
+
+
+class HubUpkeep(HubViews):
+    """The verbs of a hub that keep it current and in order.
+
+    Parameters
+    ----------
+    path
+        The hub's folder.
+    wait
+        How long a verb that writes waits for another program that is writing, s.
+    progress
+        Called with a label, the steps done and the steps planned.
+    """
+
+    def __init__(self, path: Path, wait: float, progress: Progress) -> None:
+        super().__init__(path)
+        self._wait = wait
+        self._progress = progress
+
+    def update(
+        self,
+        *,
+        tasks: Collection[str] | None = None,
+        max_seconds: float | None = None,
+        retry: bool = False,
+        executor: ExecutorSettings | None = None,
+        settle: float = 2.0,
+    ) -> list[Done]:
+        """Make one pass: add what the inbox holds, and compute what is stale.
+
+        Parameters
+        ----------
+        tasks
+            Names of the tasks to look at; all by default.
+        max_seconds
+            What is likely to end later than this many seconds from now is left for another pass.
+        retry
+            Whether to try again what failed before.
+        executor
+            Where derivations are computed; by default in this process.
+        settle
+            How long a file of the inbox must have kept still before it is read, s.
+
+        Returns
+        -------
+        list[Done]
+            What was done; nothing where nothing was stale.
+
+        Raises
+        ------
+        NotFoundError
+            If a task does not exist.
+        BusyError
+            If another program is writing.
+        """
+        from moma_cl.commands.update import update
+
+        return update(
+            self.path,
+            tasks=tasks,
+            max_seconds=max_seconds,
+            retry=retry,
+            executor=executor,
+            settle=settle,
+            wait=self._wait,
+            progress=self._progress,
+        )
+
+    def set_recipe(
+        self,
+        task: str,
+        settings: Mapping[str, Any] | None,
+        *,
+        dry_run: bool = False,
+        compose: bool = True,
+    ) -> RecipeSet:
+        """Pin another recipe to a task.
+
+        Parameters
+        ----------
+        task
+            The task's name.
+        settings
+            Sections with the settings that change, the others stay; None for the recipe that a new
+            task of this hub starts with.
+        dry_run
+            Whether only to say what would change, and what that makes stale.
+        compose
+            Whether a whole pass follows.
+
+        Returns
+        -------
+        RecipeSet
+            What changed, and what that makes stale.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such task.
+        InvalidInputError
+            If a setting is unknown, has the wrong type, or is not a task's to change.
+        """
+        from moma_cl.commands.set_recipe import set_recipe
+
+        return set_recipe(
+            self.path,
+            task,
+            settings,
+            dry_run=dry_run,
+            compose=compose,
+            wait=self._wait,
+            progress=self._progress,
+        )
+
+    def rollback(self, name: str, *, to: str | None = None) -> RolledBack:
+        """Let an earlier predictor answer again; it stays until something new arrives.
+
+        Parameters
+        ----------
+        name
+            The task's name.
+        to
+            Digest of the predictor, or its beginning; by default the champion before this one.
+
+        Returns
+        -------
+        RolledBack
+            Which predictor answers now.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such task or predictor.
+        """
+        from moma_cl.commands.tasks import rollback
+
+        return rollback(self.path, name, to=to, wait=self._wait)
+
+    # modules from elsewhere, archives
+
+    def add_module(self, name: str, weights: Weights) -> ModuleAdded:
+        """Add a module that was trained elsewhere from the hub's own backbone.
+
+        Parameters
+        ----------
+        name
+            Name of the module; no task or module may have it.
+        weights
+            The parameters, and what their maker says of them.
+
+        Returns
+        -------
+        ModuleAdded
+            The module.
+
+        Raises
+        ------
+        AlreadyExistsError
+            If the name is taken.
+        BackboneError
+            If names or shapes of the tensors are not exactly the backbone's.
+        InvalidInputError
+            If the file, a name, or a structure that it was trained on cannot be used.
+        """
+        from moma_cl.commands.add_module import add_module
+
+        return add_module(self.path, name, weights, wait=self._wait)
+
+    def export(self, target: str | Path, *, modules: Sequence[str] | None = None) -> Exported:
+        """Write the hub, or chosen modules with what they depend on, into one archive.
+
+        Parameters
+        ----------
+        target
+            The archive; nothing may be there.
+        modules
+            Names of modules; the whole hub by default.
+
+        Returns
+        -------
+        Exported
+            What the archive holds.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such module.
+        AlreadyExistsError
+            If there is a file already.
+        IntegrityError
+            If something that belongs into the archive is damaged.
+        """
+        from moma_cl.commands.archive import export
+
+        return export(self.path, Path(target), modules=modules)
+
+    def import_archive(
+        self, archive: str | Path, *, catalogue: str | Path | None = None
+    ) -> Imported:
+        """Add the modules of an archive, or make the hub that was exported where there is none.
+
+        Parameters
+        ----------
+        archive
+            What :meth:`export` wrote.
+        catalogue
+            Local folder for the catalogue of a hub that is made.
+
+        Returns
+        -------
+        Imported
+            What was new.
+
+        Raises
+        ------
+        BackboneError
+            If the archive is from a hub with another backbone.
+        AlreadyExistsError
+            If a name is taken.
+        InvalidInputError
+            If the archive is not what :meth:`export` writes.
+        IntegrityError
+            If it is damaged.
+        """
+        from moma_cl.commands.archive import import_archive
+
+        return import_archive(
+            self.path,
+            Path(archive),
+            catalogue=None if catalogue is None else Path(catalogue),
+            wait=self._wait,
+        )
+
+    # keeping house
+
+    def verify(
+        self, *, deep: bool = False, repair: bool = False, catalogue: str | Path | None = None
+    ) -> Verification:
+        """Check that everything in the hub is as it was written.
+
+        Parameters
+        ----------
+        deep
+            Whether to decode all arrays rather than hash files only.
+        repair
+            Whether to put damaged blobs into quarantine and to restore a damaged catalogue.
+        catalogue
+            The catalogue's folder, for the repair of a ``hub.toml`` that does not tell.
+
+        Returns
+        -------
+        Verification
+            What is damaged, and what was repaired.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no hub.
+        InvalidInputError
+            If `catalogue` is not this hub's.
+        IntegrityError
+            If what should be repaired cannot be.
+        """
+        from moma_cl.commands.maintenance import verify
+
+        return verify(
+            self.path,
+            deep=deep,
+            repair=repair,
+            catalogue=None if catalogue is None else Path(catalogue),
+            wait=self._wait,
+        )
+
+    def gc(self, *, dry_run: bool = False) -> Collected:
+        """Remove what nothing needs any more.
+
+        Kept are what refs and pins reach, the last five predictors of each task, and what a pass
+        would look up.
+
+        Parameters
+        ----------
+        dry_run
+            Whether only to say what would go.
+
+        Returns
+        -------
+        Collected
+            What went.
+
+        Raises
+        ------
+        IntegrityError
+            If the catalogue is damaged; nothing was removed.
+        """
+        from moma_cl.commands.maintenance import gc
+
+        return gc(self.path, dry_run=dry_run, wait=self._wait)
+
+    def migrate(self, target: str | Path) -> Migrated:
+        """Copy a hub of an earlier format into the present one; the original stays as it is.
+
+        Parameters
+        ----------
+        target
+            The copy; nothing may be there.
+
+        Returns
+        -------
+        Migrated
+            The copy.
+
+        Raises
+        ------
+        AlreadyExistsError
+            If there is something at the target.
+        InvalidInputError
+            If the hub is in the present format.
+        FormatError
+            If a newer version made the hub.
+        IntegrityError
+            If the hub is damaged.
+        """
+        from moma_cl.commands.maintenance import migrate
+
+        return migrate(self.path, Path(target))
+
+    def pin(self, name: str) -> Pinned:
+        """Keep a record and all it reaches, whatever becomes of its task; named as in `show`."""
+        from moma_cl.commands.maintenance import pin
+
+        return pin(self.path, name, wait=self._wait)
+
+    def unpin(self, name: str) -> Pinned:
+        """Let :meth:`gc` remove a record again once nothing else needs it."""
+        from moma_cl.commands.maintenance import unpin
+
+        return unpin(self.path, name, wait=self._wait)

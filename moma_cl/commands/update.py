@@ -1,0 +1,71 @@
+"""``update`` and ``plan``: one pass over a hub, and what it would compute."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from moma_cl.automation import drift, inbox
+from moma_cl.automation.deliveries import add_deliveries, unclaimed
+from moma_cl.automation.last_pass import noted
+from moma_cl.progress import Progress, quiet
+from moma_cl.reconciling.executors import ExecutorSettings, open_executor
+from moma_cl.reconciling.plan import Step, has_failures, is_work, plan_steps
+from moma_cl.reconciling.plan_graph import to_dot
+from moma_cl.records.tasks import task_names, task_state
+from moma_store.store import Store
+
+if TYPE_CHECKING:
+    from moma_cl.reconciling.pass_actions import Done
+
+
+def update(
+    path: Path,
+    *,
+    tasks: Collection[str] | None = None,
+    max_seconds: float | None = None,
+    retry: bool = False,
+    executor: ExecutorSettings | None = None,
+    settle: float = inbox.SETTLE_SECONDS,
+    wait: float = 0.0,
+    progress: Progress = quiet,
+) -> list[Done]:
+    """Make one pass: add what the inbox holds, work out what is stale, compute it."""
+    # a reader's look first: most nights there is nothing to do, and nobody to wait for
+    steps = plan(path, tasks=tasks)
+    with Store.open(path) as store:
+        names = task_names(store)
+    with noted(path) as done:
+        deliveries = inbox.settled(path, tasks or names, seconds=settle)
+        if deliveries or is_work(steps) or (retry and has_failures(steps)):
+            from moma_cl.reconciling.composer import Composer
+
+            with Store.open(path, write=True, wait=wait) as store:
+                inbox.open_for(path, names)
+                done.extend(add_deliveries(store, deliveries, progress=progress))
+                done.extend(drift.measure(store, only=tasks, progress=progress))
+                with open_executor(executor or ExecutorSettings()) as running:
+                    composer = Composer(
+                        store=store, progress=progress, max_seconds=max_seconds, executor=running
+                    )
+                    if retry:
+                        composer.retry(tasks)
+                    done.extend(composer.run(only=tasks))
+        done.extend(unclaimed(path, names))
+    return done
+
+
+def plan(path: Path, *, tasks: Collection[str] | None = None) -> list[Step]:
+    """Work out what a pass would compute, and why."""
+    with Store.open(path) as store, store.snapshot() as view:
+        for name in tasks or ():
+            task_state(view, name)
+        return plan_steps(view, only=tasks)
+
+
+def plan_graph(path: Path, *, tasks: Collection[str] | None = None) -> str:
+    """Draw what a pass would compute, and from what, in Graphviz's language."""
+    steps = plan(path, tasks=tasks)
+    with Store.open(path) as store:
+        return to_dot(steps, store.refs())

@@ -1,0 +1,419 @@
+"""A hub: the one object that a program makes, and that the command line calls.
+
+Nothing heavy is imported before a verb needs it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Self
+
+from moma_cl.commands.hub_upkeep import HubUpkeep
+from moma_cl.progress import Progress, quiet
+
+if TYPE_CHECKING:
+    from moma_cl.commands.add_rows import RowsAdded
+    from moma_cl.commands.init import HubMade
+    from moma_cl.commands.predict import Earlier, ReadyPredictor
+    from moma_cl.commands.predictions import PredictedRow, Predictions
+    from moma_cl.readers.memory import Data
+    from moma_cl.readers.rows import Reading
+    from moma_cl.recipe import Recipe
+    from moma_cl.records.task_spec import TaskSpec
+
+_KEPT_PREDICTORS = 8  # loaded ones that a hub keeps, the latest used
+
+
+class Hub(HubUpkeep):
+    """A folder with tasks, modules and predictors, and every verb that it can be asked.
+
+    Each method opens the hub, does one thing and closes it again, so that other programs and other
+    threads may use the hub too; threads may share one object. Only loaded predictors are kept.
+    Nothing is printed: long steps call `progress`, if it is given.
+
+    Parameters
+    ----------
+    path
+        The hub's folder. It may be made later, by :meth:`init`.
+    wait
+        How long a verb that writes waits for another program that is writing, s.
+    progress
+        Called with a label, the steps done and the steps planned (zero where nobody knows).
+
+    Examples
+    --------
+    >>> hub = Hub("lab")
+    >>> hub.exists()
+    False
+    """
+
+    def __init__(self, path: str | Path, *, wait: float = 0.0, progress: Progress = quiet) -> None:
+        super().__init__(Path(path), wait, progress)
+        self._predictors: OrderedDict[tuple[str, str, bool], ReadyPredictor] = OrderedDict()
+        self._lock = Lock()
+
+    def __repr__(self) -> str:
+        return f"Hub({str(self.path)!r})"
+
+    # making a hub
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        *,
+        backbone: str = "chgnet",
+        recipe: Recipe | None = None,
+        wait: float = 0.0,
+        progress: Progress = quiet,
+        **options: Any,
+    ) -> Self:
+        """Make a hub and give it; parameters are those of the class and of :meth:`init`."""
+        hub = cls(path, wait=wait, progress=progress)
+        hub.init(backbone=backbone, recipe=recipe, **options)
+        return hub
+
+    def init(
+        self,
+        *,
+        backbone: str = "chgnet",
+        catalogue: str | Path | None = None,
+        salt: str | None = None,
+        recipe: Recipe | None = None,
+        starter: bool = True,
+    ) -> HubMade:
+        """Make the hub and bind it to a backbone, which becomes its first blob.
+
+        Parameters
+        ----------
+        backbone
+            Name of the backbone, what all tasks start from.
+        catalogue
+            Local folder for the catalogue, where the hub itself is on a network file system.
+        salt
+            Of the hash that assigns folds; hubs with equal salts have equal folds.
+        recipe
+            Settings that new tasks start with.
+        starter
+            Whether the hub gets the modules that come with moma-cl.
+
+        Returns
+        -------
+        HubMade
+            What was made.
+
+        Raises
+        ------
+        AlreadyExistsError
+            If there is a hub already.
+        BackboneError
+            If there is no backbone of this name.
+        """
+        from moma_cl.commands.init import init
+
+        return init(
+            self.path,
+            backbone=backbone,
+            catalogue=None if catalogue is None else Path(catalogue),
+            salt=salt,
+            recipe=recipe,
+            starter=starter,
+        )
+
+    def exists(self) -> bool:
+        """Say whether there is a hub in the folder."""
+        from moma_cl.records.hub import is_hub
+
+        return is_hub(self.path)
+
+    # tasks and their rows
+
+    def add_task(
+        self,
+        name: str,
+        data: Data,
+        spec: TaskSpec | None = None,
+        *,
+        recipe: Recipe | None = None,
+        reading: Reading | None = None,
+        compose: bool = True,
+        dry_run: bool = False,
+        **columns: Any,
+    ) -> RowsAdded:
+        """Add a task: its rows are stored, it answers at once, then it is composed and fitted.
+
+        Parameters
+        ----------
+        name
+            The task's name: letters, digits, ``_``, ``-`` and ``.``.
+        data
+            Structures and targets: paths of files and folders, or, from memory, a pandas table,
+            rows as dictionaries, or structures whose ``properties`` (pymatgen) or ``info`` (ASE)
+            hold the target.
+        spec
+            What the task predicts. Instead of it, the attributes of `TaskSpec` may be given one by
+            one: ``target="k_vrh", unit="GPa", transform="log10"``.
+        recipe
+            Settings of this task; by default the hub's.
+        reading
+            What the files do not say themselves: format, columns of structures and ids.
+        compose
+            Whether a whole pass follows; a first predictor is made in any case.
+        dry_run
+            Whether only to go through everything that could refuse the task.
+        **columns
+            Attributes of `TaskSpec`.
+
+        Returns
+        -------
+        RowsAdded
+            Rows added and refused, and what the pass did.
+
+        Raises
+        ------
+        AlreadyExistsError
+            If there is a task or module of this name.
+        InvalidInputError
+            If name, specification or data cannot be used.
+        BusyError
+            If another program is writing.
+        """
+        from moma_cl.commands.add_rows import add_task
+        from moma_cl.readers.memory import sources_of
+
+        return add_task(
+            self.path,
+            name,
+            sources_of(data),
+            _spec(spec, columns),
+            reading=reading,
+            recipe=recipe,
+            compose=compose,
+            dry_run=dry_run,
+            wait=self._wait,
+            progress=self._progress,
+        )
+
+    def add_data(
+        self,
+        name: str,
+        data: Data,
+        *,
+        unit: str | None = None,
+        replace: bool = False,
+        reading: Reading | None = None,
+        compose: bool = True,
+        dry_run: bool = False,
+    ) -> RowsAdded:
+        """Add rows to a task, or correct earlier ones.
+
+        Parameters
+        ----------
+        name
+            The task's name.
+        data
+            As for :meth:`add_task`.
+        unit
+            Unit of targets that name none; by default the task's.
+        replace
+            Whether a row whose id is stored with other content replaces it; refused otherwise.
+        reading
+            As for :meth:`add_task`.
+        compose
+            As for :meth:`add_task`.
+        dry_run
+            As for :meth:`add_task`.
+
+        Returns
+        -------
+        RowsAdded
+            Rows added and refused, and what the pass did.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such task.
+        InvalidInputError
+            If the data cannot be used.
+        BusyError
+            If another program is writing.
+        """
+        from dataclasses import replace as changed
+
+        from moma_cl.commands.add_rows import add_data
+        from moma_cl.readers.memory import sources_of
+        from moma_cl.readers.rows import Reading
+
+        reading = reading or Reading()
+        return add_data(
+            self.path,
+            name,
+            sources_of(data),
+            reading=changed(reading, unit=unit) if unit is not None else reading,
+            replace=replace,
+            compose=compose,
+            dry_run=dry_run,
+            wait=self._wait,
+            progress=self._progress,
+        )
+
+    def retract(self, name: str, ids: Collection[str], *, compose: bool = True) -> RowsAdded:
+        """Take rows of a task away, by their ids.
+
+        Parameters
+        ----------
+        name
+            The task's name.
+        ids
+            Ids of the rows.
+        compose
+            Whether a whole pass follows.
+
+        Returns
+        -------
+        RowsAdded
+            The rows that are left, and what the pass did.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such task, or it has no row of an id.
+        InvalidInputError
+            If no row would be left.
+        """
+        from moma_cl.commands.add_rows import retract
+
+        return retract(
+            self.path, name, ids, compose=compose, wait=self._wait, progress=self._progress
+        )
+
+    def remove_task(self, name: str) -> None:
+        """Remove a task and its module; their records stay until :meth:`gc`.
+
+        Parameters
+        ----------
+        name
+            The task's name.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such task.
+        """
+        from moma_cl.commands.tasks import remove_task
+
+        remove_task(self.path, name, wait=self._wait)
+
+    # answers
+
+    def predict(
+        self,
+        name: str,
+        structures: Data,
+        *,
+        level: float | None = None,
+        at: str | None = None,
+        explain: bool = False,
+        reading: Reading | None = None,
+    ) -> Predictions:
+        """Predict for structures; a bad one never stops the rest.
+
+        Parameters
+        ----------
+        name
+            The task's name.
+        structures
+            pymatgen structures, ASE atoms, texts of CIF files, rows as dictionaries, a pandas
+            table, or paths; targets and other columns are ignored.
+        level
+            Coverage of the intervals, between 0 and 1; by default the recipe's.
+        at
+            Digest of an earlier champion, or its beginning; by default the present one answers.
+        explain
+            Whether to tell the nearest known rows and the modules behind the predictor.
+        reading
+            What the files do not say themselves.
+
+        Returns
+        -------
+        Predictions
+            One row for each row of the input, in its order.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such task or predictor.
+        InvalidInputError
+            If the level is no coverage, or the data are of no kind that is read.
+        ChangedAnswersError
+            If the software is another and the predictor answers otherwise than when it was made.
+        """
+        from moma_cl.commands.predictions import Predictions
+
+        rows = self.iter_predictions(
+            name, structures, level=level, at=at, explain=explain, reading=reading
+        )
+        return Predictions(tuple(rows))
+
+    def iter_predictions(
+        self,
+        name: str,
+        structures: Data,
+        *,
+        level: float | None = None,
+        at: str | None = None,
+        explain: bool = False,
+        reading: Reading | None = None,
+        earlier: Earlier | None = None,
+    ) -> Iterator[PredictedRow]:
+        """Predict as :meth:`predict` does, row by row, for more structures than fit in memory.
+
+        `earlier` names rows that need no answer, since an interrupted run gave it.
+        """
+        from moma_cl.commands.predict import predict
+        from moma_cl.readers.memory import sources_of
+
+        return predict(
+            self._ready(name, at, explain=explain),
+            sources_of(structures),
+            level=level,
+            earlier=earlier,
+            reading=reading,
+            progress=self._progress,
+        )
+
+    def _ready(self, name: str, at: str | None, *, explain: bool) -> ReadyPredictor:
+        """Give the predictor that answers now, loaded once for as long as it does."""
+        from moma_cl.commands.predict import champion, ready_predictor
+        from moma_store.store import Store
+
+        with self._lock, Store.open(self.path) as store, store.snapshot() as view:
+            key = name, champion(view, name, at), explain
+            ready = self._predictors.get(key)
+            if ready is None:
+                ready = ready_predictor(store, name, key[1], explain=explain)
+                self._predictors[key] = ready
+            self._predictors.move_to_end(key)
+            while len(self._predictors) > _KEPT_PREDICTORS:
+                self._predictors.popitem(last=False)
+            return ready
+
+
+def _spec(spec: TaskSpec | None, columns: Mapping[str, Any]) -> TaskSpec:
+    from moma_cl.records.task_spec import TaskSpec
+    from moma_store.errors import InvalidInputError
+
+    if spec is not None and not columns:
+        return spec
+    fields = TaskSpec.__dataclass_fields__
+    unknown = sorted(columns.keys() - fields.keys())
+    if spec is not None or unknown or "target" not in columns:
+        wrong = f"it has no {unknown[0]!r}" if unknown else "both or neither were given"
+        raise InvalidInputError(
+            f"a task needs a TaskSpec, or its attributes ({', '.join(fields)}; the target at "
+            f"least): {wrong}"
+        )
+    return TaskSpec(**columns)

@@ -1,0 +1,1 @@
+"""Tests; helpers that several files share are in ``tests.helpers``."""

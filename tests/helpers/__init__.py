@@ -1,0 +1,1 @@
+"""What tests of many folders make over and over: crystals, rows, hubs, stores and processes."""
