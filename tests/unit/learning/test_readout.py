@@ -32,7 +32,7 @@ def test_a_linear_readout_tells_the_property_of_unseen_rows(embeddings):
 def test_a_linear_readout_of_noise_says_little(generator):
     embeddings = generator.normal(size=(100, 400)).astype(np.float32)
     readout = fit_readout(embeddings[:80], generator.normal(size=80), 70, networks=False)
-    # interpolating the noise would give opinions as large as the noise
+    # interpolating the noise would give predictions as large as the noise
     assert readout.predict(embeddings[80:]).std() < 0.5
 
 
