@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
+from moma_cl.core.suggestions import did_you_mean
 from moma_store.errors import InvalidInputError
 
 if TYPE_CHECKING:  # listing tasks reads this table and shall not wait for numpy
@@ -188,9 +188,9 @@ def canonical_unit(unit: str) -> str:
         known = spelled if spelled in _UNITS else pint_units.known_name(spelled)
         if known is not None:
             return _in_table(known)
-    near = _near(name)
-    hint = f"; did you mean {', '.join(near)}?" if near else ""
-    raise InvalidInputError(f"unit {unit!r} is not known{hint}", code="invalid-input.unknown-unit")
+    raise InvalidInputError(
+        f"unit {unit!r} is not known{_near(name)}", code="invalid-input.unknown-unit"
+    )
 
 
 def resembles_unit(text: str) -> bool:
@@ -213,8 +213,8 @@ def resembles_unit(text: str) -> bool:
     return True
 
 
-def _near(name: str) -> list[str]:
-    return get_close_matches(name, _UNITS, n=3, cutoff=0.5)
+def _near(name: str) -> str:
+    return did_you_mean(name, _UNITS, most=3, cutoff=0.5)
 
 
 def _in_table(unit: str) -> str:
