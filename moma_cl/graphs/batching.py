@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -41,12 +40,7 @@ class GraphCache:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -54,46 +48,16 @@ class GraphCache:
         self._bytes.close()
 
     def get_many(self, keys: Sequence[bytes]) -> list[dict[str, Tensor] | None]:
-        """Read graphs in one transaction.
-
-        Parameters
-        ----------
-        keys
-            Keys made by `graph_key`.
-
-        Returns
-        -------
-        list[dict[str, Tensor] | None]
-            The tensors of each graph, or none where it is missing or damaged.
-        """
+        """Read the tensors of graphs by `graph_key`, none where one is missing or damaged."""
         return decode(self._bytes.get_many(keys))
 
     def put_many(self, entries: Mapping[bytes, bytes]) -> None:
-        """Write graphs in one transaction.
-
-        Parameters
-        ----------
-        entries
-            What `moma_cl.graphs.codec.encode` makes of each graph, by its key.
-        """
+        """Write what `moma_cl.graphs.codec.encode` makes of each graph, by `graph_key`."""
         self._bytes.put_many(entries)
 
 
 def graph_key(crystal: Crystal, backbone: type[Backbone]) -> bytes:
-    """Name the graph that a backbone makes of a structure.
-
-    Parameters
-    ----------
-    crystal
-        The structure.
-    backbone
-        The backbone's class.
-
-    Returns
-    -------
-    bytes
-        Backbone, version of its graphs and digest of the structure's arrays.
-    """
+    """Name the graph of a structure: backbone, version of its graphs, digest of the structure."""
     digest = hashlib.sha256(np.ascontiguousarray(crystal.lattice, dtype="<f8").tobytes())
     digest.update(np.ascontiguousarray(crystal.atomic_numbers, dtype="<i8").tobytes())
     digest.update(np.ascontiguousarray(crystal.frac_coords, dtype="<f8").tobytes())
@@ -107,7 +71,7 @@ def graphs_of(
     *,
     progress: Callable[[int], None] | None = None,
 ) -> list[Data]:
-    """Give the graph of every structure, from the cache where it is known.
+    """Give the graph of every structure, from the cache where it has it.
 
     What is built is written every few hundred structures, so that a killed run resumes. With a
     cache, much work is divided among processes, as many as there are cores to run on.
@@ -133,55 +97,32 @@ def graphs_of(
     if cache is None:
         return [graph for part in parts for graph in backbone.to_graphs(listed[part])]
     keys = [graph_key(crystal, backbone) for crystal in listed]
-    found = [tensors for part in parts for tensors in cache.get_many(keys[part])]
-    missing = [index for index, tensors in enumerate(found) if tensors is None]
+    graphs = [tensors for part in parts for tensors in cache.get_many(keys[part])]
+    missing = [index for index, tensors in enumerate(graphs) if tensors is None]
     chunks = [missing[start : start + _AT_ONCE] for start in range(0, len(missing), _AT_ONCE)]
     done = len(listed) - len(missing)
     with closing(built([[listed[index] for index in c] for c in chunks], backbone)) as answers:
         for chunk, entries in zip(chunks, answers, strict=True):
             cache.put_many({keys[i]: entry for i, entry in zip(chunk, entries, strict=True)})
             for index, tensors in zip(chunk, decode(entries), strict=True):
-                found[index] = tensors
+                graphs[index] = tensors
             done += len(chunk)
             if progress is not None:
                 progress(done)
-    return [_graph(backbone.graph_class, tensors) for tensors in found if tensors is not None]
+    return [_graph(backbone.graph_class, tensors) for tensors in graphs if tensors is not None]
 
 
 def graphs_from(entries: Sequence[bytes], backbone: type[Backbone]) -> list[Data]:
-    """Make graphs of entries of the cache.
-
-    Parameters
-    ----------
-    entries
-        What `moma_cl.graphs.codec.encode` made of each graph.
-    backbone
-        The backbone's class.
-
-    Returns
-    -------
-    list[Data]
-        The graphs, in order.
-    """
-    found = decode(entries)
-    return [_graph(backbone.graph_class, tensors) for tensors in found if tensors is not None]
+    """Make the graphs of entries of the cache, in their order."""
+    decoded = decode(entries)
+    return [_graph(backbone.graph_class, tensors) for tensors in decoded if tensors is not None]
 
 
 def collate(graphs: Sequence[Data]) -> Batch:
-    """Join graphs into one batch.
+    """Join graphs of one backbone, at least one, into one batch.
 
-    The same as ``Batch.from_data_list``, without taking graphs out of the batch again, and
-    several times faster for a `CrystalGraph`.
-
-    Parameters
-    ----------
-    graphs
-        Graphs of one backbone, at least one.
-
-    Returns
-    -------
-    Batch
-        The batch, with ``batch``, ``ptr`` and ``num_graphs``.
+    The same as ``Batch.from_data_list``, without taking graphs out of the batch again, and several
+    times faster for a `CrystalGraph`.
     """
     first = graphs[0]
     if not isinstance(first, CrystalGraph):

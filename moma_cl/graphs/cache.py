@@ -7,7 +7,6 @@ import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import lmdb
@@ -39,12 +38,7 @@ class ByteCache:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -53,18 +47,7 @@ class ByteCache:
             self._environment.close()
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Look up many keys in one transaction.
-
-        Parameters
-        ----------
-        keys
-            Keys of at most 511 bytes.
-
-        Returns
-        -------
-        list[bytes | None]
-            The value of each key, or none where it is missing or damaged.
-        """
+        """Look up many keys in one transaction; none where a value is missing or damaged."""
         if self._environment is None:
             return [None] * len(keys)
         try:
@@ -77,13 +60,7 @@ class ByteCache:
         return [None] * len(keys)
 
     def put_many(self, values: Mapping[bytes, bytes]) -> None:
-        """Write many values in one transaction.
-
-        Parameters
-        ----------
-        values
-            Values by key.
-        """
+        """Write values by key, of at most 511 bytes each, in one transaction."""
         if self._environment is None:
             return
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain
@@ -55,6 +56,12 @@ def _header(
             code=record.error.code,
         )
     names = record.cells
+    repeated = [name for name, count in Counter(names).items() if count > 1 and name]
+    if repeated:
+        raise InvalidInputError(
+            f"{place.label} has more than one column {repeated[0][:40]!r}: rename one of them",
+            code="invalid-input.repeated-column",
+        )
     if reading.structure_column in names:
         return names, str(reading.structure_column)
     if reading.structure_column is None:

@@ -29,18 +29,10 @@ _PERIODIC = np.ones(3, dtype=np.int64)
 
 
 def reduced_formula(atomic_numbers: ArrayLike) -> str:
-    """Write a composition as a key, the same for every cell of a crystal.
+    """Write a composition, atomic numbers of shape ``(n_atoms,)``, as a key.
 
-    Parameters
-    ----------
-    atomic_numbers
-        Atomic number of each site, shape ``(n_atoms,)``.
-
-    Returns
-    -------
-    str
-        Symbols by atomic number, each with its count divided by the greatest common divisor, such
-        as ``O2Ti1``; a key, not the formula that a chemist would write.
+    It is the same for every cell of a crystal: symbols by atomic number, each with its count
+    divided by the greatest common divisor, such as ``O2Ti1``; no formula that chemists write.
     """
     counts = Counter(np.asarray(atomic_numbers).tolist())
     divisor = gcd(*counts.values())
