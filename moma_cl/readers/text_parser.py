@@ -60,7 +60,8 @@ class StructureParser:
         """Parse the text of a CIF or POSCAR file, in the cell of the file.
 
         A text that is no fully ordered structure, or takes more than the limits allow, is
-        refused; the code of the error says why. A `StorageError` says that the process did not start.
+        refused; the code of the error says why. A `StorageError` says that the process did not
+        start.
         """
         reply = self._reply({"format": text_format.value, "text": text})
         return Crystal(

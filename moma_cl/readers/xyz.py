@@ -92,17 +92,17 @@ def _fill(frame: Frame, lines: Iterator[str], count: int, limit: int) -> int:
         frame.error = _malformed("the end of the file", f"{count:,} atoms")
         return 0
     frame.comment, size = comment, len(comment)
-    for taken in range(count):
+    for n_atoms in range(count):
         line = next(lines, None)
         if line is None or not line.strip():
-            frame.error = _malformed(f"{taken:,} atoms", f"{count:,}")
-            return taken + 1 + (line is not None)
+            frame.error = _malformed(f"{n_atoms:,} atoms", f"{count:,}")
+            return n_atoms + 1 + (line is not None)
         size += len(line)
         if size > limit:
             frame.error = InvalidInputError(
                 f"the frame has more than {limit:,} characters", code="invalid-input.too-long"
             )
-            return taken + 2
+            return n_atoms + 2
         frame.atoms.append(line)
     return count + 1
 

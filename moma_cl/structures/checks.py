@@ -131,21 +131,10 @@ class Quarantine:
 def check_crystal(
     crystal: Crystal, *, elements: frozenset[int] | None = None, max_atoms: int = MAX_ATOMS
 ) -> RowError | None:
-    """Look for what makes a structure unusable, the cheapest checks first.
+    """Look for the first thing that makes a structure unusable, the cheapest checks first.
 
-    Parameters
-    ----------
-    crystal
-        The structure.
-    elements
-        Atomic numbers the backbone knows; any element when ``None``.
-    max_atoms
-        Largest number of atoms in a cell.
-
-    Returns
-    -------
-    RowError | None
-        The first thing that is wrong, or ``None``.
+    It must have elements that the backbone was made for (any element when ``None``), and no more
+    than a number of atoms in its cell.
     """
     if crystal.n_atoms == 0:
         return RowError(code="no-atoms", message="the structure has no atoms")
