@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from benchmarks.upstream.rows import Materials, UpstreamRows, upstream_rows
 from benchmarks.upstream.tasks import UpstreamTask
 from moma_cl.derivations.derived import PENDING_BLOB
-from moma_cl.graphs.batching import GraphCache, graphs_of
+from moma_cl.graphs.cache import ByteCache
+from moma_cl.graphs.lookup import graphs_of
 from moma_cl.learning.embedding import embed
 from moma_cl.learning.head import Head
 from moma_cl.learning.normaliser import Normaliser
@@ -78,7 +79,7 @@ def _trained(
     normaliser = Normaliser.fit(rows.values[training], task.transform)
     encoder = bench.encoder(kind, bench.parameters(None, kind))
     head = Head(encoder.feature_dim, encoder.n_blocks, settings.head_width, seed=settings.seed)
-    with GraphCache(GRAPHS) as cache:
+    with ByteCache(GRAPHS) as cache:
         graphs = graphs_of(rows.crystals, bench.backbone, cache)
     targets = normaliser.forward(rows.values)
     report = train(

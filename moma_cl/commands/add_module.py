@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moma_cl.records.history_actions import HistoryAction
 from moma_cl.records.records import HubRecord, Module, ModuleKind
 from moma_cl.records.refs import HUB, RefKind
 from moma_cl.records.tasks import check_task_name, task_names
@@ -140,7 +141,7 @@ def add_module(path: Path, name: str, weights: Weights, *, wait: float = 0.0) ->
             source=_source(weights),
         )
         detail = {"module": name, "property": known_as, "validation_mae": weights.validation_mae}
-        with store.transaction("add-module", detail) as transaction:
+        with store.transaction(HistoryAction.ADD_MODULE, detail) as transaction:
             digest = transaction.put_record(record.to_doc())
             transaction.move_ref(RefKind.MODULE.of(name), digest, expected=None)
         return ModuleAdded(

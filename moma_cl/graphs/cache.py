@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
 import lmdb
@@ -22,13 +23,14 @@ logger = logging.getLogger(__name__)
 class ByteCache:
     """Values by key in an LMDB environment of their own, each with a checksum.
 
-    Nothing in it is irreplaceable: what is damaged counts as missing, a full disk or a broken
-    environment costs the cache, never the caller. One process opens a folder once at a time.
+    Everything in it can be computed again. So a damaged value counts as missing, and a full disk or
+    a broken environment costs the cache, never the caller. A process may open a folder only once at
+    a time.
 
     Parameters
     ----------
     folder
-        Where the cache lies; made if it is not there. On a local disk.
+        Folder of the cache on a local disk; it is made if it is missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,7 +40,12 @@ class ByteCache:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -47,7 +54,7 @@ class ByteCache:
             self._environment.close()
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Look up many keys in one transaction; none where a value is missing or damaged."""
+        """Give the value of each key, or none where it is missing or damaged."""
         if self._environment is None:
             return [None] * len(keys)
         try:
@@ -60,7 +67,7 @@ class ByteCache:
         return [None] * len(keys)
 
     def put_many(self, values: Mapping[bytes, bytes]) -> None:
-        """Write values by key, of at most 511 bytes each, in one transaction."""
+        """Write values by key, at most 511 bytes each key, in one transaction."""
         if self._environment is None:
             return
         try:
@@ -86,7 +93,7 @@ class ByteCache:
     @staticmethod
     def _environment_at(folder: Path) -> lmdb.Environment:
         folder.mkdir(parents=True, exist_ok=True)
-        # written pages may be lost in a power cut: what is lost is computed again
+        # a power cut may lose written pages, which are then computed again
         return lmdb.open(str(folder), map_size=_MAP_SIZE, sync=False, readahead=False)
 
     def _start_anew(self) -> None:

@@ -136,6 +136,7 @@ def listed(file: InputFile) -> Iterator[RawRow]:
     A first record without a number names the columns.
     """
     columns: list[str] | None = None
+    stem = file.place.stem
     with file.place.stream() as stream:
         for record in records(stream, file.limits.text_bytes):
             file.number = record.line
@@ -147,7 +148,7 @@ def listed(file: InputFile) -> Iterator[RawRow]:
             yield RawRow(
                 line=str(record.line),
                 given_id=name,
-                structure=partial(_beside, file.place, name or f"{file.place.stem}:{record.line}"),
+                structure=partial(_beside, file.place, name or f"{stem}:{record.line}"),
                 values=dict(zip(columns, map(cell_value, record.cells[1:]), strict=False)),
                 error=record.error,
             )

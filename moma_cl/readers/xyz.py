@@ -129,7 +129,8 @@ def read_frame(frame: Frame) -> tuple[Crystal | Molecule, dict[str, object]]:
     if lattice is None:
         return structure_of(numbers, positions, np.zeros((3, 3))), values
     cell = _floats(str(lattice).split(), (9,), "the lattice").reshape(3, 3)
-    return structure_of(numbers, positions, cell, _periodic(pbc)), values
+    periodic = None if pbc in {"T", "T T T"} else _periodic(pbc)
+    return structure_of(numbers, positions, cell, periodic), values
 
 
 def _malformed(problem: str, expected: str) -> InvalidInputError:

@@ -9,7 +9,7 @@ from moma_cl.core.worker_process import Worker
 from moma_cl.graphs import build as graph_building
 from moma_cl.graphs.build import built
 from moma_cl.graphs.build_worker import entries_of
-from moma_cl.testing.backbone_contract import example_crystals, isolated_atom
+from moma_cl.testing.crystals import example_crystals, isolated_atom
 
 CHUNKS = [list(example_crystals().values()), [isolated_atom()], list(example_crystals().values())]
 EXPECTED = [entries_of(chunk, CHGNetBackbone) for chunk in CHUNKS]

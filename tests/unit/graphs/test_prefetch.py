@@ -11,7 +11,7 @@ from moma_cl.graphs import build as graph_building
 from moma_cl.graphs import prefetch
 from moma_cl.graphs.codec import encode
 from moma_cl.graphs.prefetch import with_graphs
-from moma_cl.testing.backbone_contract import example_crystals, isolated_atom
+from moma_cl.testing.crystals import example_crystals, isolated_atom
 
 CHUNKS = [list(example_crystals().values()), [isolated_atom()], [], [isolated_atom()] * 2] * 5
 EXPECTED = [

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from moma_cl.backbones.cgcnn import CGCNNBackbone
-from moma_cl.graphs.batching import graphs_of
+from moma_cl.graphs.lookup import graphs_of
 from moma_cl.learning.head import Head
 from moma_cl.learning.training import TrainingError, TrainingSet, predict_graphs, train
 from moma_cl.readers.structure_json import structure_from_document
