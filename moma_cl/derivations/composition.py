@@ -34,9 +34,9 @@ def compose(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived
     Derived
         A `Composition`.
     """
-    inputs = derivation.inputs
-    task = Task.from_doc(bench.store.record(inputs["task"]))
-    estimates = [Estimate.from_doc(bench.store.record(digest)) for digest in inputs["estimates"]]
+    inputs, store = derivation.inputs, bench.store
+    task = Task.from_doc(store.record(inputs["task"]))
+    estimates = [Estimate.from_doc(store.record(digest)) for digest in inputs["estimates"]]
     rows = bench.rows(inputs["dataset"])
     split = split_of(rows, task.grouping, recipe.predictor)
     excluded = _excluded(JudgedRows(bench, task, rows, split), estimates)
@@ -54,7 +54,7 @@ def compose(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived
     modules = [estimate.module for estimate in usable] or [None]
     weights = dict(zip(modules, map(float, solution.values), strict=True))
     chosen = {module: weight for module, weight in weights.items() if module and weight > 0}
-    record = Composition(
+    composition = Composition(
         dataset=inputs["dataset"],
         module=task.module.composed,
         modules=tuple(chosen),
@@ -66,7 +66,7 @@ def compose(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived
         n_candidates=len(usable),
         excluded=dict(sorted(excluded.items())),
     )
-    return Derived(record=record)
+    return Derived(record=composition)
 
 
 def _excluded(judged: JudgedRows, estimates: list[Estimate]) -> dict[str, str]:
