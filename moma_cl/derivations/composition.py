@@ -13,16 +13,16 @@ from moma_cl.derivations.leakage import JudgedRows
 from moma_cl.learning.weights import Weights, solve_weights
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Composition, Estimate, Task
-from moma_cl.workspace.workspace import Workbench
+from moma_cl.workspace.workspace import Workspace
 from moma_store.errors import IntegrityError
 
 
-def compose(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived:
+def compose(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> Derived:
     """Find the weights of a task's modules.
 
     Parameters
     ----------
-    bench
+    workspace
         Reads the hub.
     derivation
         Names the estimates, the backbone's first, the dataset, and whether it is of a sample.
@@ -34,19 +34,19 @@ def compose(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived
     Derived
         A `Composition`.
     """
-    inputs, store = derivation.inputs, bench.store
+    inputs, store = derivation.inputs, workspace.store
     task = Task.from_doc(store.record(inputs["task"]))
     estimates = [Estimate.from_doc(store.record(digest)) for digest in inputs["estimates"]]
-    rows = bench.rows(inputs["dataset"])
+    rows = workspace.rows(inputs["dataset"])
     split = split_of(rows, task.grouping, recipe.predictor)
-    excluded = _excluded(JudgedRows(bench, task, rows, split), estimates)
+    excluded = _excluded(JudgedRows(workspace, task, rows, split), estimates)
     usable = [e for e in estimates if e.excluded is None and e.module not in excluded]
     backbone_objective = None
     if usable:
         size = recipe.estimate.sample_rows
         training = sampled_rows(split.train, size) if inputs.get("sampled") else split.train
         targets = estimate_targets(rows.targets[training], task, recipe.estimate)
-        columns = np.stack([_predictions(bench, one) for one in usable], axis=1)
+        columns = np.stack([_predictions(workspace, one) for one in usable], axis=1)
         solution = solve_weights(columns, targets, prune=recipe.weights.prune)
         backbone_objective = _backbone_objective(usable, columns, targets)
     else:  # no module has an estimate: the backbone as it is
@@ -87,7 +87,7 @@ def _backbone_objective(
     return float(np.mean(alone**2) / max(targets.var(), np.finfo(float).tiny))
 
 
-def _predictions(bench: Workbench, estimate: Estimate) -> FloatArray:
+def _predictions(workspace: Workspace, estimate: Estimate) -> FloatArray:
     if estimate.blob is None:
         raise IntegrityError(f"the estimate of module {estimate.module} has no predictions")
-    return np.asarray(bench.store.blob(estimate.blob).arrays["predictions"], dtype=np.float64)
+    return np.asarray(workspace.store.blob(estimate.blob).arrays["predictions"], dtype=np.float64)

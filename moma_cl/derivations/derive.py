@@ -10,15 +10,15 @@ from moma_cl.derivations.keys import Derivation, DerivationKind
 from moma_cl.derivations.module import train_module
 from moma_cl.derivations.predictor import fit_predictor
 from moma_cl.recipe import Recipe
-from moma_cl.workspace.workspace import Workbench
+from moma_cl.workspace.workspace import Workspace
 
 
-def derive(bench: Workbench, derivation: Derivation) -> Derived:
+def derive(workspace: Workspace, derivation: Derivation) -> Derived:
     """Compute a derivation.
 
     Parameters
     ----------
-    bench
+    workspace
         Reads the hub.
     derivation
         What to compute.
@@ -36,4 +36,4 @@ def derive(bench: Workbench, derivation: Derivation) -> Derived:
         DerivationKind.PREDICTOR: fit_predictor,
     }
     with fixed_threads(recipe.threads):
-        return computations[derivation.kind](bench, derivation, recipe)
+        return computations[derivation.kind](workspace, derivation, recipe)

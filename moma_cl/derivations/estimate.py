@@ -17,15 +17,15 @@ from moma_cl.learning.embedding import embed, last_mean
 from moma_cl.learning.estimate import leave_one_out_predictions
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Estimate, Task
-from moma_cl.workspace.workspace import Workbench
+from moma_cl.workspace.workspace import Workspace
 
 
-def estimate(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived:
+def estimate(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> Derived:
     """Predict a task's rows from each other in one module's embedding space.
 
     Parameters
     ----------
-    bench
+    workspace
         Reads the hub.
     derivation
         Names module, task and dataset, and whether a sample of rows is enough.
@@ -38,8 +38,8 @@ def estimate(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derive
         An `Estimate`, with a blob of predictions unless the module is excluded.
     """
     inputs = derivation.inputs
-    task = Task.from_doc(bench.store.record(inputs["task"]))
-    rows = bench.rows(inputs["dataset"])
+    task = Task.from_doc(workspace.store.record(inputs["task"]))
+    rows = workspace.rows(inputs["dataset"])
     split = split_of(rows, task.grouping, recipe.predictor)
     training = split.train
     if inputs["sampled"]:
@@ -50,13 +50,13 @@ def estimate(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derive
         return Derived(record=Estimate(**common, blob=None, mae=None, excluded=reason))
 
     if inputs["module"] is not None:
-        judged = JudgedRows(bench, task, rows, split)
+        judged = JudgedRows(workspace, task, rows, split)
         reason = judged.exclusion(inputs["module"], version=recipe.estimate.version)
         if reason is not None:
             return excluded(reason)
     if len(training) < 3:
         return excluded(f"{len(training)} training rows are too few for leave-one-out prediction")
-    features = _features(bench, derivation, recipe, rows, training)
+    features = _features(workspace, derivation, recipe, rows, training)
     targets = estimate_targets(rows.targets[training], task, recipe.estimate)
     if not np.all(np.isfinite(features)):
         return excluded("its embeddings of this task's structures are not finite")
@@ -70,18 +70,18 @@ def estimate(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derive
 
 
 def _features(
-    bench: Workbench, derivation: Derivation, recipe: Recipe, rows: LiveRows, training: IntArray
+    workspace: Workspace, derivation: Derivation, recipe: Recipe, rows: LiveRows, training: IntArray
 ) -> FloatArray:
     """Embed the training rows by the module, or by the backbone."""
     inputs = derivation.inputs
-    kind = Task.from_doc(bench.store.record(inputs["task"])).module.composed
-    vector = bench.parameters(inputs["module"], kind)
+    kind = Task.from_doc(workspace.store.record(inputs["task"])).module.composed
+    vector = workspace.parameters(inputs["module"], kind)
     if inputs["sampled"]:  # screening many modules is worth no cache
-        graphs = bench.graphs(rows)
+        graphs = workspace.graphs(rows)
         chosen = [graphs[row] for row in training]
-        embedded = embed(bench.embedder(kind, vector), chosen, recipe.embedding)
+        embedded = embed(workspace.embedder(kind, vector), chosen, recipe.embedding)
     else:
-        embedded = bench.embeddings(kind, vector, rows, recipe.embedding)[training]
+        embedded = workspace.embeddings(kind, vector, rows, recipe.embedding)[training]
     if recipe.estimate.readout == "mean":
-        return last_mean(embedded, bench.backbone.feature_dim)
+        return last_mean(embedded, workspace.backbone.feature_dim)
     return embedded.astype(np.float64)

@@ -49,9 +49,9 @@ def fit_finetuned_learners(data: FittingData, *, with_readouts: bool) -> dict[st
 
 def _train_all(data: FittingData, starts: Sequence[Start]) -> None:
     """Train all, as many at once as there are cores."""
-    bench, split, settings = data.bench, data.split, data.recipe.finetune
-    graphs = bench.graphs(data.rows)
-    steps = _Steps(f"predictor {data.task.name}", bench.progress, len(starts))
+    workspace, split, settings = data.workspace, data.split, data.recipe.finetune
+    graphs = workspace.graphs(data.rows)
+    steps = _Steps(f"predictor {data.task.name}", workspace.progress, len(starts))
 
     def fit(start: Start) -> None:
         predicted, spread = _baseline(data, start)
@@ -102,7 +102,7 @@ def _trained_learner(data: FittingData, start: Start) -> FittedLearner:
     """Round the parameters of a start that was trained, then predict."""
     encoder, head, split = start.encoder, start.head, data.split
     kind = ModuleKind.ADAPTER if start.slot.has_adapters else data.composition.module
-    parameters = data.bench.round_parameters(encoder, kind, data.recipe.finetune.rounded_bits)
+    parameters = data.workspace.round_parameters(encoder, kind, data.recipe.finetune.rounded_bits)
     predicted, spread = _baseline(data, start)
     validation, held_out = (
         predict_graphs(encoder, head, data.graphs_of(rows)) * spread + predicted[rows]

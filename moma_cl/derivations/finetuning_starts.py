@@ -64,22 +64,22 @@ def finetuning_starts(data: FittingData, baseline: ReadoutBaseline | None) -> It
     Start
         A start.
     """
-    bench, composition = data.bench, data.composition
+    workspace, composition = data.workspace, data.composition
     version, kind = data.recipe.predictor.version, composition.module
     composed = bool(composition.modules)
     if composed:
-        encoder = bench.encoder(kind, data.composed)
+        encoder = workspace.encoder(kind, data.composed)
         yield _start(data, FROM_COMPOSITION, encoder, EncoderSlot.FIRST, baseline)
     if version > 1 or not composed:
         name = FROM_MULTITASK if data.multitask else FROM_BACKBONE
-        encoder = bench.encoder(kind, bench.parameters(data.multitask, kind))
+        encoder = workspace.encoder(kind, workspace.parameters(data.multitask, kind))
         yield _start(data, name, encoder, EncoderSlot.FIRST)
     if version < WITH_ADAPTERS or kind != ModuleKind.FULL:
         return
     if composed:
-        encoder = bench.adaptable(data.composed)
+        encoder = workspace.adaptable(data.composed)
         yield _start(data, ADAPTED_COMPOSITION, encoder, EncoderSlot.ADAPTERS, baseline)
-    encoder = bench.adaptable(bench.parameters(None, kind))
+    encoder = workspace.adaptable(workspace.parameters(None, kind))
     yield _start(data, ADAPTED_BACKBONE, encoder, EncoderSlot.BACKBONE_ADAPTERS)
 
 

@@ -17,7 +17,7 @@ from moma_cl.predictors.module_readouts import WITH_READOUTS, ModuleReadouts, Re
 from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Composition, Task
-from moma_cl.workspace.workspace import Workbench
+from moma_cl.workspace.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -26,7 +26,7 @@ class FittingData:
 
     Attributes
     ----------
-    bench
+    workspace
         Reads the hub.
     task, recipe, composition
         What the predictor is of.
@@ -50,7 +50,7 @@ class FittingData:
         Normalised, shape ``(n_rows,)``.
     """
 
-    bench: Workbench
+    workspace: Workspace
     task: Task
     recipe: Recipe
     composition: Composition
@@ -66,7 +66,7 @@ class FittingData:
 
     def graphs_of(self, rows: IntArray) -> list[Data]:
         """Give the graphs of some rows, in their order."""
-        graphs = self.bench.graphs(self.rows)
+        graphs = self.workspace.graphs(self.rows)
         return [graphs[row] for row in rows]
 
     def errors(self, normalised: FloatArray, rows: IntArray) -> FloatArray:
@@ -78,12 +78,12 @@ class FittingData:
         return float(self.errors(normalised, rows).mean())
 
 
-def fitting_data(bench: Workbench, derivation: Derivation, recipe: Recipe) -> FittingData:
+def fitting_data(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> FittingData:
     """Read and prepare what the learners of a predictor are fitted on.
 
     Parameters
     ----------
-    bench
+    workspace
         Reads the hub.
     derivation
         Names task, dataset, composition and perhaps a multitask module.
@@ -96,24 +96,24 @@ def fitting_data(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Fi
         Rows, features and targets.
     """
     inputs = derivation.inputs
-    task = Task.from_doc(bench.store.record(inputs["task"]))
-    composition = Composition.from_doc(bench.store.record(inputs["composition"]))
-    rows = bench.rows(inputs["dataset"])
-    judged = JudgedRows(bench, task, rows, split_of(rows, task.grouping, recipe.predictor))
+    task = Task.from_doc(workspace.store.record(inputs["task"]))
+    composition = Composition.from_doc(workspace.store.record(inputs["composition"]))
+    rows = workspace.rows(inputs["dataset"])
+    judged = JudgedRows(workspace, task, rows, split_of(rows, task.grouping, recipe.predictor))
     if recipe.predictor.version >= UNSEEN_ONLY:
         judged = judged.unseen_by(composition.modules)
     multitask, judged = judged.unseen_beside(inputs.get("multitask"))
     training = judged.split.train
     normaliser = Normaliser.fit(rows.targets[training], Transform(task.transform))
-    composed = bench.merged(composition)
-    embeddings = bench.embeddings(composition.module, composed, rows, recipe.embedding)
+    composed = workspace.merged(composition)
+    embeddings = workspace.embeddings(composition.module, composed, rows, recipe.embedding)
     readouts = ModuleReadouts.none(composition.module)
     if recipe.kernel.version >= WITH_READOUTS:
-        readouts = ModuleReadouts.of(bench, composition)
-    values = readouts.of_rows(bench, rows, recipe.embedding)
+        readouts = ModuleReadouts.of(workspace, composition)
+    values = readouts.of_rows(workspace, rows, recipe.embedding)
     scale = ReadoutScale.fit(values[training])
     return FittingData(
-        bench=bench,
+        workspace=workspace,
         task=task,
         recipe=recipe,
         composition=composition,

@@ -62,7 +62,7 @@ def cross_validate_kernel_learner(data: FittingData) -> tuple[FittedLearner, Cro
         [data.rows.formulas[row] for row in training],
         data.rows.fingerprints[training],
         Grouping.FORMULA if by_column else data.task.grouping,
-        data.bench.hub.salt,
+        data.workspace.hub.salt,
         max_folds=data.recipe.kernel.cv_folds,
     )
     n_groups = int(groups.max(initial=-1)) + 1

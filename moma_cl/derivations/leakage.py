@@ -19,7 +19,7 @@ from moma_cl.datasets.split import Split
 from moma_cl.properties.table import same_or_determines
 from moma_cl.records.records import Calibration, Composition, Module, ModuleKind, Predictor, Task
 from moma_cl.structures.fingerprints import known_in
-from moma_cl.workspace.workspace import Workbench
+from moma_cl.workspace.workspace import Workspace
 
 TOLERANT = 2  # version of estimates from which on a module may have seen some rows that judge
 UNSEEN_ONLY = 3  # version of predictors from which on only the others judge
@@ -33,7 +33,7 @@ class JudgedRows:
 
     Attributes
     ----------
-    bench
+    workspace
         Reads the hub.
     task
         The task.
@@ -43,7 +43,7 @@ class JudgedRows:
         What each row is used for.
     """
 
-    bench: Workbench
+    workspace: Workspace
     task: Task
     rows: LiveRows
     split: Split
@@ -63,11 +63,11 @@ class JudgedRows:
         str | None
             The reason; none where it may be a candidate.
         """
-        module = _module(self.bench, module_digest)
+        module = _module(self.workspace, module_digest)
         if not same_or_determines(module.property, self.task.property):
             return None
         related = f"its property {module.property} is or determines {self.task.property}"
-        fingerprints = _fingerprints(self.bench, module)
+        fingerprints = _fingerprints(self.workspace, module)
         if len(fingerprints) == 0:
             return f"{related}, and nobody knows on which structures it was trained"
         folds = self._judging_folds()
@@ -98,7 +98,7 @@ class JudgedRows:
         excluded = {}
         before = np.zeros(len(self.rows.fingerprints), np.bool_)
         for digest in modules:
-            together = before | seen_by(self.bench, [digest], self.task, self.rows)
+            together = before | seen_by(self.workspace, [digest], self.task, self.rows)
             if np.array_equal(together, before) or self._enough_unseen(together):
                 before = together
             else:
@@ -112,7 +112,7 @@ class JudgedRows:
         """Leave in the folds that decide and calibrate only rows that no module was trained on."""
         if self.split.calibration != Calibration.HELD_OUT:
             return self
-        seen = seen_by(self.bench, modules, self.task, self.rows)
+        seen = seen_by(self.workspace, modules, self.task, self.rows)
         folds = self.split.validation, self.split.held_out
         validation, held_out = (fold[~seen[fold]] for fold in folds)
         return replace(self, split=replace(self.split, validation=validation, held_out=held_out))
@@ -133,7 +133,9 @@ class JudgedRows:
         judged
             The rows; without a module they are as before.
         """
-        if multitask is None or not _tells_what_it_saw(self.bench, _module(self.bench, multitask)):
+        if multitask is None or not _tells_what_it_saw(
+            self.workspace, _module(self.workspace, multitask)
+        ):
             return None, self
         left = self.unseen_by([multitask])
         before, after = self.split, left.split
@@ -159,13 +161,13 @@ class JudgedRows:
 
 
 def seen_by(
-    bench: Workbench, modules: Iterable[str], task: Task, rows: LiveRows
+    workspace: Workspace, modules: Iterable[str], task: Task, rows: LiveRows
 ) -> NDArray[np.bool_]:
     """Find the rows that modules were trained on.
 
     Parameters
     ----------
-    bench
+    workspace
         Reads the hub.
     modules
         Digests.
@@ -181,18 +183,18 @@ def seen_by(
         task's, shape ``(n_rows,)``.
     """
     seen = np.zeros(len(rows.fingerprints), np.bool_)
-    for module in (_module(bench, digest) for digest in modules):
+    for module in (_module(workspace, digest) for digest in modules):
         if any(same_or_determines(name, task.property) for name in properties_of(module)):
-            seen |= known_in(rows.fingerprints, _fingerprints(bench, module))
+            seen |= known_in(rows.fingerprints, _fingerprints(workspace, module))
     return seen
 
 
-def modules_behind(bench: Workbench, predictor: Predictor) -> list[str]:
+def modules_behind(workspace: Workspace, predictor: Predictor) -> list[str]:
     """List the modules that a predictor was made from.
 
     Parameters
     ----------
-    bench
+    workspace
         Reads the hub.
     predictor
         The predictor.
@@ -202,7 +204,7 @@ def modules_behind(bench: Workbench, predictor: Predictor) -> list[str]:
     list[str]
         Digests: those composed, and one that was fine-tuned beside them.
     """
-    composed = Composition.from_doc(bench.store.record(predictor.composition)).modules
+    composed = Composition.from_doc(workspace.store.record(predictor.composition)).modules
     return [*composed, *filter(None, [predictor.multitask])]
 
 
@@ -213,13 +215,15 @@ def properties_of(module: Module) -> tuple[str, ...]:
     return (module.property,)
 
 
-def _module(bench: Workbench, digest: str) -> Module:
-    return Module.from_doc(bench.store.record(digest))
+def _module(workspace: Workspace, digest: str) -> Module:
+    return Module.from_doc(workspace.store.record(digest))
 
 
-def _tells_what_it_saw(bench: Workbench, module: Module) -> bool:
-    return len(properties_of(module)) > 0 and len(_fingerprints(bench, module)) > 0
+def _tells_what_it_saw(workspace: Workspace, module: Module) -> bool:
+    return len(properties_of(module)) > 0 and len(_fingerprints(workspace, module)) > 0
 
 
-def _fingerprints(bench: Workbench, module: Module) -> NDArray[np.uint64]:
-    return bench.store.blob(module.blob, ["fingerprints"]).arrays["fingerprints"].astype(np.uint64)
+def _fingerprints(workspace: Workspace, module: Module) -> NDArray[np.uint64]:
+    return (
+        workspace.store.blob(module.blob, ["fingerprints"]).arrays["fingerprints"].astype(np.uint64)
+    )

@@ -16,15 +16,15 @@ from moma_cl.learning.training import TrainingSet, predict_graphs, train
 from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Module, Task
-from moma_cl.workspace.workspace import Workbench
+from moma_cl.workspace.workspace import Workspace
 
 
-def train_module(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived:
+def train_module(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> Derived:
     """Specialise the backbone to one task.
 
     Parameters
     ----------
-    bench
+    workspace
         Reads the hub.
     derivation
         Names hub, task and dataset.
@@ -37,38 +37,38 @@ def train_module(bench: Workbench, derivation: Derivation, recipe: Recipe) -> De
         A `Module` with its parameters, its readout and the fingerprints of what it was trained on.
     """
     inputs, settings = derivation.inputs, recipe.module
-    task = Task.from_doc(bench.store.record(inputs["task"]))
-    rows = bench.rows(inputs["dataset"])
+    task = Task.from_doc(workspace.store.record(inputs["task"]))
+    rows = workspace.rows(inputs["dataset"])
     training, validation = rows.in_fold(TRAIN), rows.in_fold(VALIDATION)
     normaliser = Normaliser.fit(rows.targets[training], Transform(task.transform))
     targets = normaliser.forward(rows.targets)
-    encoder = bench.encoder(task.module, bench.parameters(None, task.module))
+    encoder = workspace.encoder(task.module, workspace.parameters(None, task.module))
     head = Head(encoder.feature_dim, encoder.n_blocks, settings.head_width, seed=settings.seed)
-    graphs = bench.graphs(rows)
+    graphs = workspace.graphs(rows)
     report = train(
         encoder,
         head,
         TrainingSet(graphs=graphs, targets=targets, train=training, validation=validation),
         settings,
-        progress=lambda done, total: bench.progress(f"module {task.name}", done, total),
+        progress=lambda done, total: workspace.progress(f"module {task.name}", done, total),
     )
-    vector = bench.round_parameters(encoder, task.module, settings.rounded_bits)
+    vector = workspace.round_parameters(encoder, task.module, settings.rounded_bits)
     answers = predict_graphs(encoder, head, [graphs[row] for row in validation])
     errors = np.abs(normaliser.inverse(answers) - rows.targets[validation])
     learned = np.concatenate([training, validation])
     embedded = embed(encoder, [graphs[row] for row in learned], recipe.embedding)
     networks = settings.version >= NETWORKS
     readout = fit_readout(embedded, targets[learned], len(training), networks=networks)
-    record = _record(bench, derivation, task, float(errors.mean()), report.epochs)
+    record = _record(workspace, derivation, task, float(errors.mean()), report.epochs)
     fingerprints = np.sort(rows.fingerprints[learned])
     arrays = {"parameters": vector, "fingerprints": fingerprints, **readout.to_arrays()}
-    return Derived(record=record, arrays=arrays, base=bench.base(task.module))
+    return Derived(record=record, arrays=arrays, base=workspace.base(task.module))
 
 
 def _record(
-    bench: Workbench, derivation: Derivation, task: Task, validation_mae: float, epochs: int
+    workspace: Workspace, derivation: Derivation, task: Task, validation_mae: float, epochs: int
 ) -> Module:
-    dataset = bench.dataset(derivation.inputs["dataset"])
+    dataset = workspace.dataset(derivation.inputs["dataset"])
     return Module(
         hub=derivation.inputs["hub"],
         module=task.module,

@@ -18,15 +18,15 @@ from moma_cl.predictors.calibration import Answered, Calibrated, calibrate, lear
 from moma_cl.predictors.golden import golden_answers
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Calibration, Method, Predictor
-from moma_cl.workspace.workspace import Workbench
+from moma_cl.workspace.workspace import Workspace
 
 
-def fit_predictor(bench: Workbench, derivation: Derivation, recipe: Recipe) -> Derived:
+def fit_predictor(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> Derived:
     """Fit what answers for a task.
 
     Parameters
     ----------
-    bench
+    workspace
         Reads the hub.
     derivation
         Names task, dataset, composition and the learners to fit.
@@ -38,7 +38,7 @@ def fit_predictor(bench: Workbench, derivation: Derivation, recipe: Recipe) -> D
     Derived
         A `Predictor` with learners, normaliser, domain and calibration.
     """
-    data = fitting_data(bench, derivation, recipe)
+    data = fitting_data(workspace, derivation, recipe)
     if data.split.calibration == Calibration.HELD_OUT:
         joined = join_learners(data, finetune=Method.FINETUNED in derivation.inputs["heads"])
     else:
@@ -46,9 +46,9 @@ def fit_predictor(bench: Workbench, derivation: Derivation, recipe: Recipe) -> D
     record = _record(data, derivation, joined)
     artifact = _artifact(data, joined)
     if recipe.predictor.version > 1:
-        artifact = replace(artifact, golden=golden_answers(bench, record, artifact))
+        artifact = replace(artifact, golden=golden_answers(workspace, record, artifact))
     near_base = EncoderSlot.FIRST in joined.learner.parts.finetuned
-    base = bench.base(data.composition.module) if near_base else None
+    base = workspace.base(data.composition.module) if near_base else None
     return Derived(record=record, arrays=artifact.to_arrays(), base=base)
 
 
@@ -86,10 +86,10 @@ def _artifact(data: FittingData, joined: JoinedLearners) -> PredictorArtifact:
 
 
 def _calibrated(data: FittingData, joined: JoinedLearners) -> Calibrated:
-    crystals = data.bench.crystals(data.rows, learned_rows(data.split))
+    crystals = data.workspace.crystals(data.rows, learned_rows(data.split))
     answered = Answered(
         embeddings=data.embeddings,
-        feature_dim=data.bench.backbone.feature_dim,
+        feature_dim=data.workspace.backbone.feature_dim,
         targets=data.targets,
         fingerprints=data.rows.fingerprints,
         elements=tuple(sorted({int(z) for one in crystals for z in one.atomic_numbers})),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from moma_cl.predictors.domain import Neighbours
-    from moma_cl.workspace.workspace import Workbench
+    from moma_cl.workspace.workspace import Workspace
     from moma_store.store import Store
 
 _DIGITS = 12  # of a digest that stands for a module without a name
@@ -73,14 +73,14 @@ class Explainer:
     modules: Mapping[str, float]
 
     @classmethod
-    def of(cls, store: Store, bench: Workbench, predictor: LoadedPredictor) -> Self:
+    def of(cls, store: Store, workspace: Workspace, predictor: LoadedPredictor) -> Self:
         """Look up the known rows and modules of a predictor.
 
         Parameters
         ----------
         store
             The hub's store.
-        bench
+        workspace
             Reads it.
         predictor
             The predictor.
@@ -91,7 +91,7 @@ class Explainer:
             The explainer.
         """
         record = predictor.record
-        rows, learned = _known(bench, predictor)
+        rows, learned = _known(workspace, predictor)
         return cls(
             ids=tuple(rows.ids[row] for row in learned),
             values=rows.targets[learned],
@@ -126,12 +126,12 @@ class Explainer:
         )
 
 
-def known_slabs(bench: Workbench, predictor: LoadedPredictor) -> NDArray[np.bool_]:
+def known_slabs(workspace: Workspace, predictor: LoadedPredictor) -> NDArray[np.bool_]:
     """Find the known rows whose cell has vacuum.
 
     Parameters
     ----------
-    bench
+    workspace
         Reads the hub.
     predictor
         The predictor.
@@ -141,18 +141,18 @@ def known_slabs(bench: Workbench, predictor: LoadedPredictor) -> NDArray[np.bool
     NDArray[np.bool_]
         Shape ``(n_known,)``, in the order of the domain's points.
     """
-    rows, learned = _known(bench, predictor)
-    return with_vacuum(PackedCrystals.pack(bench.crystals(rows, learned.tolist())))
+    rows, learned = _known(workspace, predictor)
+    return with_vacuum(PackedCrystals.pack(workspace.crystals(rows, learned.tolist())))
 
 
-def _known(bench: Workbench, predictor: LoadedPredictor) -> tuple[LiveRows, IntArray]:
+def _known(workspace: Workspace, predictor: LoadedPredictor) -> tuple[LiveRows, IntArray]:
     """Read a predictor's rows; which of them it knows, in the order of its domain's points.
 
     Rows of the deciding fold that a module had seen did not decide, and it does not know them.
     """
     record = predictor.record
-    rows = bench.rows(record.dataset)
-    grouping = Task.from_doc(bench.store.record(record.task)).grouping
+    rows = workspace.rows(record.dataset)
+    grouping = Task.from_doc(workspace.store.record(record.task)).grouping
     training = split_of(rows, grouping, predictor.recipe.predictor).train
     return rows, np.union1d(training, predictor.artifact.deciding_rows)
 

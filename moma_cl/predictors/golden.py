@@ -19,7 +19,7 @@ from moma_cl.predictors.artifact import GoldenAnswers, PredictorArtifact
 from moma_cl.predictors.predictor import LoadedPredictor, assembled
 from moma_cl.records.records import Predictor
 from moma_cl.structures.crystals import PackedCrystals
-from moma_cl.workspace.workspace import Workbench
+from moma_cl.workspace.workspace import Workspace
 from moma_store.errors import MomaError
 
 logger = logging.getLogger(__name__)
@@ -63,13 +63,13 @@ class GoldenCheck:
 
 
 def golden_answers(
-    bench: Workbench, record: Predictor, artifact: PredictorArtifact
+    workspace: Workspace, record: Predictor, artifact: PredictorArtifact
 ) -> GoldenAnswers:
     """Answer for a few rows of a predictor's dataset.
 
     Parameters
     ----------
-    bench
+    workspace
         Reads the hub.
     record
         The predictor, which needs no blob yet.
@@ -81,19 +81,19 @@ def golden_answers(
     GoldenAnswers
         The structures and the answers.
     """
-    rows = bench.rows(record.dataset)
+    rows = workspace.rows(record.dataset)
     chosen = np.unique(np.linspace(0, len(rows.ids) - 1, N_STRUCTURES).round().astype(np.int64))
-    crystals = PackedCrystals.pack(bench.crystals(rows, chosen))
-    answers = _answers(bench, assembled(bench, record, artifact), crystals)
+    crystals = PackedCrystals.pack(workspace.crystals(rows, chosen))
+    answers = _answers(workspace, assembled(workspace, record, artifact), crystals)
     return GoldenAnswers(crystals=crystals, answers=answers)
 
 
-def golden_check(bench: Workbench, predictor: LoadedPredictor) -> GoldenCheck:
+def golden_check(workspace: Workspace, predictor: LoadedPredictor) -> GoldenCheck:
     """Answer for the golden structures again, if the software has changed.
 
     Parameters
     ----------
-    bench
+    workspace
         Reads the hub.
     predictor
         The predictor.
@@ -112,16 +112,16 @@ def golden_check(bench: Workbench, predictor: LoadedPredictor) -> GoldenCheck:
     golden = predictor.artifact.golden
     if golden is None or not changed:
         return GoldenCheck(deviation=None if golden is None else 0.0, changed=changed)
-    now = _answers(bench, predictor, golden.crystals)
+    now = _answers(workspace, predictor, golden.crystals)
     return GoldenCheck(deviation=_deviation(golden.answers, now), changed=changed)
 
 
-def require_golden(bench: Workbench, predictor: LoadedPredictor, digest: str) -> None:
+def require_golden(workspace: Workspace, predictor: LoadedPredictor, digest: str) -> None:
     """Warn if a predictor's answers have changed with the software, refuse them if by much.
 
     Parameters
     ----------
-    bench
+    workspace
         Reads the hub.
     predictor
         The predictor.
@@ -133,7 +133,7 @@ def require_golden(bench: Workbench, predictor: LoadedPredictor, digest: str) ->
     ChangedAnswersError
         If they have changed by more than one per cent.
     """
-    check = golden_check(bench, predictor)
+    check = golden_check(workspace, predictor)
     if check.holds:
         return
     message = (
@@ -146,8 +146,10 @@ def require_golden(bench: Workbench, predictor: LoadedPredictor, digest: str) ->
     logger.warning("%sits errors and intervals were measured then", message)
 
 
-def _answers(bench: Workbench, predictor: LoadedPredictor, crystals: PackedCrystals) -> FloatArray:
-    graphs = bench.backbone.to_graphs(list(crystals))
+def _answers(
+    workspace: Workspace, predictor: LoadedPredictor, crystals: PackedCrystals
+) -> FloatArray:
+    graphs = workspace.backbone.to_graphs(list(crystals))
     given = predictor.answer(graphs, level=predictor.level)
     return np.stack([given.values, given.lower, given.upper, given.distances])
 

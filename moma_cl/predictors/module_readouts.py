@@ -23,7 +23,7 @@ from moma_cl.learning.readout import Readout
 from moma_cl.learning.standardisation import centre_and_spread
 from moma_cl.recipe import EmbeddingSettings
 from moma_cl.records.records import Composition, ModuleKind
-from moma_cl.workspace.workspace import Workbench
+from moma_cl.workspace.workspace import Workspace
 
 WITH_READOUTS = 2  # version of the kernel head from which on readouts are used
 MIN_WEIGHT = 0.05  # of a module whose readout is used: each costs an embedding of every structure
@@ -54,13 +54,13 @@ class ModuleReadouts:
     weights: FloatArray
 
     @classmethod
-    def of(cls, bench: Workbench, composition: Composition) -> Self:
+    def of(cls, workspace: Workspace, composition: Composition) -> Self:
         """Read the readouts of the modules that have one and weigh enough; there may be none."""
         pairs = sorted(zip(composition.modules, composition.weights, strict=True))
         triples = [
             (digest, weight, readout)
             for digest, weight in pairs
-            if weight >= MIN_WEIGHT and (readout := bench.readout(digest)) is not None
+            if weight >= MIN_WEIGHT and (readout := workspace.readout(digest)) is not None
         ]
         return cls(
             kind=composition.module,
@@ -74,12 +74,14 @@ class ModuleReadouts:
         """Stand for no readouts, where a recipe is older than their use."""
         return cls(kind=kind, modules=(), readouts=(), weights=np.zeros(0))
 
-    def of_rows(self, bench: Workbench, rows: LiveRows, settings: EmbeddingSettings) -> FloatArray:
+    def of_rows(
+        self, workspace: Workspace, rows: LiveRows, settings: EmbeddingSettings
+    ) -> FloatArray:
         """Apply every readout to the rows of a dataset.
 
         Parameters
         ----------
-        bench
+        workspace
             Reads the hub, and keeps embeddings.
         rows
             The rows.
@@ -92,7 +94,7 @@ class ModuleReadouts:
             Readouts, shape ``(n_rows, n_modules)``, dimensionless.
         """
         embedded = [
-            bench.embeddings(self.kind, bench.parameters(digest, self.kind), rows, settings)
+            workspace.embeddings(self.kind, workspace.parameters(digest, self.kind), rows, settings)
             for digest in self.modules
         ]
         return self.of_embeddings(embedded) if embedded else np.zeros((len(rows.ids), 0))
@@ -113,10 +115,11 @@ class ModuleReadouts:
         pairs = zip(self.readouts, embedded, strict=True)
         return np.stack([readout.predict(rows) for readout, rows in pairs], axis=1)
 
-    def encoders(self, bench: Workbench) -> list[Backbone]:
+    def encoders(self, workspace: Workspace) -> list[Backbone]:
         """Make the encoder of each module."""
         return [
-            bench.encoder(self.kind, bench.parameters(digest, self.kind)) for digest in self.modules
+            workspace.encoder(self.kind, workspace.parameters(digest, self.kind))
+            for digest in self.modules
         ]
 
 

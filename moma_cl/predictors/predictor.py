@@ -27,7 +27,7 @@ from moma_cl.predictors.module_readouts import ModuleReadouts, ReadoutBaseline, 
 from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Calibration, Composition, ModuleKind, Predictor, Task
-from moma_cl.workspace.workspace import Readable, Workbench
+from moma_cl.workspace.workspace import Readable, Workspace
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -231,12 +231,12 @@ class LoadedPredictor:
         return self.normaliser.inverse(lower), self.normaliser.inverse(upper)
 
 
-def load_predictor(bench: Workbench, digest: str) -> LoadedPredictor:
+def load_predictor(workspace: Workspace, digest: str) -> LoadedPredictor:
     """Take a predictor out of the store.
 
     Parameters
     ----------
-    bench
+    workspace
         Reads the hub.
     digest
         The predictor's record.
@@ -246,8 +246,8 @@ def load_predictor(bench: Workbench, digest: str) -> LoadedPredictor:
     LoadedPredictor
         Ready to answer.
     """
-    record = Predictor.from_doc(bench.store.record(digest))
-    return assembled(bench, record, load_artifact(bench.store, record))
+    record = Predictor.from_doc(workspace.store.record(digest))
+    return assembled(workspace, record, load_artifact(workspace.store, record))
 
 
 def load_artifact(store: Readable, record: Predictor) -> PredictorArtifact:
@@ -269,12 +269,14 @@ def load_artifact(store: Readable, record: Predictor) -> PredictorArtifact:
     return PredictorArtifact.from_arrays(store.blob(record.blob).arrays, transform)
 
 
-def assembled(bench: Workbench, record: Predictor, artifact: PredictorArtifact) -> LoadedPredictor:
+def assembled(
+    workspace: Workspace, record: Predictor, artifact: PredictorArtifact
+) -> LoadedPredictor:
     """Put a predictor together.
 
     Parameters
     ----------
-    bench
+    workspace
         Reads the hub.
     record
         The predictor's record, which needs no blob yet.
@@ -287,25 +289,27 @@ def assembled(bench: Workbench, record: Predictor, artifact: PredictorArtifact) 
         Ready to answer.
     """
     recipe = Recipe.from_doc(record.settings)
-    composition = Composition.from_doc(bench.store.record(record.composition))
-    vector = bench.merged(composition)
+    composition = Composition.from_doc(workspace.store.record(record.composition))
+    vector = workspace.merged(composition)
     loaded: LoadedReadouts | None = None
     if artifact.readout_scale is not None:
-        readouts = ModuleReadouts.of(bench, composition)
-        encoders = readouts.encoders(bench)
+        readouts = ModuleReadouts.of(workspace, composition)
+        encoders = readouts.encoders(workspace)
         loaded = LoadedReadouts(readouts=readouts, scale=artifact.readout_scale, encoders=encoders)
     return LoadedPredictor(
         record=record,
         artifact=artifact,
         recipe=recipe,
-        composed=bench.encoder(composition.module, vector),
-        finetuned=list(_finetuned(bench, composition.module, recipe, vector, artifact.learners)),
+        composed=workspace.encoder(composition.module, vector),
+        finetuned=list(
+            _finetuned(workspace, composition.module, recipe, vector, artifact.learners)
+        ),
         readouts=loaded,
     )
 
 
 def _finetuned(
-    bench: Workbench,
+    workspace: Workspace,
     kind: ModuleKind,
     recipe: Recipe,
     composed: ParameterVector,
@@ -316,11 +320,11 @@ def _finetuned(
         if stored is None:
             continue
         if slot.has_adapters:
-            frozen = bench.parameters(None, kind) if slot.is_beside else composed
-            encoder = bench.adaptable(frozen)
-            load_vector(encoder, stored.parameters, bench.manifest(ModuleKind.ADAPTER))
+            frozen = workspace.parameters(None, kind) if slot.is_beside else composed
+            encoder = workspace.adaptable(frozen)
+            load_vector(encoder, stored.parameters, workspace.manifest(ModuleKind.ADAPTER))
         else:
-            encoder = bench.encoder(kind, stored.parameters)
+            encoder = workspace.encoder(kind, stored.parameters)
         head = Head(encoder.feature_dim, encoder.n_blocks, recipe.finetune.head_width, seed=0)
         load_head_vector(head, stored.head)
         # beside the composition, an encoder learned the targets themselves

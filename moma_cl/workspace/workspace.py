@@ -57,7 +57,7 @@ class Readable(Protocol):
 
 
 @dataclass(slots=True, kw_only=True)
-class Workbench:
+class Workspace:
     """What derivations read of a hub, loaded once and kept while the pass lasts.
 
     Attributes

@@ -10,7 +10,7 @@ from moma_cl.recipe import PredictorSettings
 from moma_cl.records.records import Composition, Module, ModuleKind, Predictor, Task
 from moma_cl.structures.fingerprints import known_in
 from tests.helpers import hubs
-from tests.helpers.hubs import record, workbench
+from tests.helpers.hubs import open_workspace, record
 
 FOLDS = ("train", "train", "validation", "held-out")
 
@@ -31,15 +31,15 @@ def test_a_module_may_have_seen_many_rows_where_enough_others_judge(
     hub, monkeypatch, least, version, named
 ):
     monkeypatch.setattr(leakage, "MIN_UNSEEN", least)
-    with workbench(hub) as (store, bench):
-        judged = _judged_rows(store, bench)
+    with open_workspace(hub) as (store, workspace):
+        judged = _judged_rows(store, workspace)
         reason = judged.exclusion(store.ref("modules/a"), version=version)
     assert (reason is not None) == named
 
 
 def test_only_rows_that_no_module_has_seen_judge(hub):
-    with workbench(hub) as (store, bench):
-        judged = _judged_rows(store, bench)
+    with open_workspace(hub) as (store, workspace):
+        judged = _judged_rows(store, workspace)
         digest = store.ref("modules/a")
         fingerprints = store.blob(Module.from_doc(store.record(digest)).blob).arrays["fingerprints"]
         left = judged.unseen_by([digest]).split
@@ -61,8 +61,8 @@ def test_modules_that_leave_too_little_together_do_not_stand_side_by_side(
 ):
     add_task("c", made_up(120, first=120), target="gap")
     monkeypatch.setattr(leakage, "MIN_UNSEEN", 20)
-    with workbench(hub) as (store, bench):
-        judged = _judged_rows(store, bench)
+    with open_workspace(hub) as (store, workspace):
+        judged = _judged_rows(store, workspace)
         a, c = store.ref("modules/a"), store.ref("modules/c")
         assert all(judged.exclusion(digest, version=2) is None for digest in (a, c))
         excluded = {
@@ -77,8 +77,8 @@ def test_modules_that_leave_too_little_together_do_not_stand_side_by_side(
     assert len({a, c} & composition.excluded.keys()) == 1
 
 
-def _judged_rows(store, bench):
+def _judged_rows(store, workspace):
     fitted = Predictor.from_doc(store.record(store.ref("fitted/b")))
-    rows, task = bench.rows(fitted.dataset), Task.from_doc(store.record(fitted.task))
+    rows, task = workspace.rows(fitted.dataset), Task.from_doc(store.record(fitted.task))
     split = split_of(rows, task.grouping, PredictorSettings())
-    return leakage.JudgedRows(bench, task, rows, split)
+    return leakage.JudgedRows(workspace, task, rows, split)

@@ -16,7 +16,7 @@ from moma_cl.records.records import Composition, Drift, Module, ModuleKind, Pred
 from moma_store.records import record_link
 from moma_store.store import Store
 from tests.helpers import hubs
-from tests.helpers.hubs import record, workbench
+from tests.helpers.hubs import open_workspace, record
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def hub(hub):
 
 def _add_multitask(hub, n_seen):
     """Declare the module of energies to be one of several properties, with other parameters."""
-    with workbench(hub, write=True) as (store, bench):
+    with open_workspace(hub, write=True) as (store, workspace):
         record = Module.from_doc(store.record(store.ref("modules/energy")))
         arrays = dict(store.blob(record.blob).arrays)
         prints = arrays["fingerprints"][:n_seen]
@@ -39,7 +39,7 @@ def _add_multitask(hub, n_seen):
             record,
             module=ModuleKind.MULTITASK,
             property="several",
-            blob=store.put_blob(kept, header, base=bench.base(ModuleKind.FULL)),
+            blob=store.put_blob(kept, header, base=workspace.base(ModuleKind.FULL)),
             source={"properties": ["gap", "hardness"]},
         )
         with store.transaction("module", {"module": "multitask"}) as transaction:
@@ -66,12 +66,12 @@ def test_it_is_fine_tuned_in_place_of_the_backbone_and_composed_by_nobody(hub, m
 
     monkeypatch.setattr(finetuned_learners, "_trained_learner", noted)
     fitted = _add(hub, 200, "modulus")
-    with workbench(hub) as (store, bench):
+    with open_workspace(hub) as (store, workspace):
         multitask = store.ref("modules/multitask")
         composition = store.record(fitted.composition)
-        predictor = load_predictor(bench, store.ref("fitted/modulus"))
-        rows = bench.rows(fitted.dataset)
-        answers = predictor.answer(bench.graphs(rows), level=0.9)
+        predictor = load_predictor(workspace, store.ref("fitted/modulus"))
+        rows = workspace.rows(fitted.dataset)
+        answers = predictor.answer(workspace.graphs(rows), level=0.9)
         arrays = store.blob(fitted.blob).arrays
     assert fitted.multitask == multitask
     assert record_link(multitask) not in composition["modules"]
@@ -106,10 +106,10 @@ def test_what_it_has_seen_of_the_property_does_not_judge(hub, monkeypatch, least
         ),
     )
     fitted = _add(hub, 200, "gap")
-    with workbench(hub) as (store, bench):
+    with open_workspace(hub) as (store, workspace):
         digest = store.ref("modules/multitask")
         prints = store.blob(Module.from_doc(store.record(digest)).blob).arrays["fingerprints"]
-        rows = bench.rows(fitted.dataset)
+        rows = workspace.rows(fitted.dataset)
         composition = Composition.from_doc(store.record(fitted.composition))
     data = judged[-1]
     known = set(prints.tolist())
@@ -134,9 +134,9 @@ def test_neighbours_are_named_right_where_seen_rows_did_not_decide(
     monkeypatch.setattr(leakage, "MIN_UNSEEN", 5)
     rows = write_rows(made_up(200))
     fitted = _add(hub, rows, "gap")
-    with workbench(hub) as (store, bench):
+    with open_workspace(hub) as (store, workspace):
         arrays = store.blob(fitted.blob).arrays
-        live = bench.rows(fitted.dataset)
+        live = workspace.rows(fitted.dataset)
     decided = set(arrays["decided_rows"].tolist())
     assert fitted.multitask is not None
     assert decided < set(np.flatnonzero(live.folds == VALIDATION).tolist())
@@ -171,11 +171,11 @@ def test_new_rows_that_it_has_seen_are_no_test_for_drift(hub, add_data, made_up,
     assert champion.multitask is not None
     taken = add_data("gap", 100)
     assert any(one.kind == "drift" for one in taken.done)
-    with workbench(hub) as (store, bench):
+    with open_workspace(hub) as (store, workspace):
         found = Drift.from_doc(store.record(store.ref("drift/gap")))
         module = Module.from_doc(store.record(champion.multitask))
         prints = set(store.blob(module.blob).arrays["fingerprints"].tolist())
-        rows = bench.rows(store.ref("datasets/gap"))
+        rows = workspace.rows(store.ref("datasets/gap"))
     new = [rows.fingerprints[row] for row, name in enumerate(rows.ids) if int(name[4:]) < 100]
     assert found.rows == sum(int(one) not in prints for one in new) < len(new)
 

@@ -18,7 +18,7 @@ from moma_cl.predictors.predictor import load_predictor
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import ModuleKind, Predictor
 from tests.helpers import hubs
-from tests.helpers.hubs import record, workbench
+from tests.helpers.hubs import open_workspace, record
 
 
 @pytest.mark.parametrize("n_cores", [2, 4])
@@ -99,14 +99,14 @@ def test_of_the_starts_and_their_means_the_best_on_validation_answers(
 
     monkeypatch.setattr(finetuned_learners, "_trained_learner", noted)
     add_task("modulus", 200, unit="GPa", module=ModuleKind.NONE)
-    with workbench(hub) as (store, bench):
+    with open_workspace(hub) as (store, workspace):
         digest = store.ref("fitted/modulus")
         fitted = Predictor.from_doc(store.record(digest))
         assert store.record(fitted.composition)["modules"]
         arrays = store.blob(fitted.blob).arrays
-        predictor = load_predictor(bench, digest)
+        predictor = load_predictor(workspace, digest)
         data = found[0][0]
-        graphs = bench.graphs(bench.rows(fitted.dataset))
+        graphs = workspace.graphs(workspace.rows(fitted.dataset))
         held_out = data.split.held_out
         answers = predictor.answer([graphs[row] for row in held_out], level=0.9)
     tried = [
