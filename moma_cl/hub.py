@@ -48,6 +48,7 @@ class Hub(HubUpkeep):
     >>> hub = Hub("lab")
     >>> hub.exists()
     False
+
     """
 
     def __init__(self, path: str | Path, *, wait: float = 0.0, progress: Progress = quiet) -> None:
@@ -111,6 +112,7 @@ class Hub(HubUpkeep):
             If there is a hub already.
         BackboneError
             If there is no backbone of this name.
+
         """
         from moma_cl.commands.init import init
 
@@ -180,6 +182,7 @@ class Hub(HubUpkeep):
             If name, specification or data cannot be used.
         BusyError
             If another program is writing.
+
         """
         from moma_cl.commands.add_rows import add_task
         from moma_cl.readers.memory import sources_of
@@ -240,6 +243,7 @@ class Hub(HubUpkeep):
             If the data cannot be used.
         BusyError
             If another program is writing.
+
         """
         from dataclasses import replace as changed
 
@@ -283,6 +287,7 @@ class Hub(HubUpkeep):
             If there is no such task, or it has no row of an id.
         InvalidInputError
             If no row would be left.
+
         """
         from moma_cl.commands.add_rows import retract
 
@@ -302,6 +307,7 @@ class Hub(HubUpkeep):
         ------
         NotFoundError
             If there is no such task.
+
         """
         from moma_cl.commands.tasks import remove_task
 
@@ -350,6 +356,7 @@ class Hub(HubUpkeep):
             If the level is no coverage, or the data are of no kind that is read.
         ChangedAnswersError
             If the software is another and the predictor answers otherwise than when it was made.
+
         """
         from moma_cl.commands.predictions import Predictions
 

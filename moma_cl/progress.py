@@ -19,4 +19,5 @@ def quiet(label: str, done: int, total: int) -> None:
         Steps done.
     total
         Steps planned.
+
     """

@@ -57,6 +57,7 @@ class Weights:
         Where they come from, for people.
     licence
         Under which licence.
+
     """
 
     file: Path
@@ -108,6 +109,7 @@ def add_module(path: Path, name: str, weights: Weights, *, wait: float = 0.0) ->
         If names or shapes of the tensors are not exactly the backbone's.
     InvalidInputError
         If the file, a name, or a structure that it was trained on cannot be used.
+
     """
     from moma_cl.properties.table import canonical_property
     from moma_cl.properties.units import canonical_unit

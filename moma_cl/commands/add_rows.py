@@ -58,6 +58,7 @@ class RowsAdded:
         What the pass did; nothing where it was only a dry run.
     checks
         What the rows say about each other; none where no row came, or nothing answers yet.
+
     """
 
     task: str

@@ -45,6 +45,7 @@ def export(path: Path, target: Path, *, modules: Sequence[str] | None = None) ->
         If there is a file already.
     IntegrityError
         If something that belongs into the archive is damaged.
+
     """
     with Store.open(path) as store:
         if modules is None:
@@ -91,6 +92,7 @@ def import_archive(
         If the archive is not what `export` writes.
     IntegrityError
         If it is damaged.
+
     """
     from moma_store.importing import take_in
 

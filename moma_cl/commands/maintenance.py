@@ -87,6 +87,7 @@ def live_results(view: Snapshot) -> set[str]:
     -------
     set[str]
         Digests of records, such as the estimates of present modules.
+
     """
     keeper = _Keeper(view=view)
     reads: Reads = view
@@ -130,6 +131,7 @@ def verify(
         If `catalogue` is not this hub's.
     IntegrityError
         If what should be repaired cannot be.
+
     """
     return verify_store(
         path, deep=deep, repair=repair, wait=wait, catalogue=catalogue, roots=live_results
@@ -160,6 +162,7 @@ def gc(path: Path, *, dry_run: bool = False, wait: float = 0.0) -> Collected:
     ------
     IntegrityError
         If the catalogue is damaged; nothing was taken away.
+
     """
     with Store.open(path, write=True, wait=wait) as store:
         with store.snapshot() as view:
@@ -194,6 +197,7 @@ def migrate(path: Path, target: Path) -> Migrated:
         If a newer version made the hub.
     IntegrityError
         If the hub is damaged.
+
     """
     from moma_store import hub_file, migrations
 
@@ -227,6 +231,7 @@ def pin(path: Path, name: str, *, wait: float = 0.0) -> Pinned:
     ------
     NotFoundError
         If there is nothing of that name.
+
     """
     return _set_pin(path, name, pinned=True, wait=wait)
 
@@ -252,6 +257,7 @@ def unpin(path: Path, name: str, *, wait: float = 0.0) -> Pinned:
     ------
     NotFoundError
         If there is nothing of that name.
+
     """
     return _set_pin(path, name, pinned=False, wait=wait)
 

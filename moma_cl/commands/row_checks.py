@@ -57,6 +57,7 @@ class Doubt:
         What the other rows predict, in the task's unit.
     deviations
         Its error over the usual error of its neighbours, in robust deviations.
+
     """
 
     id: str
@@ -83,6 +84,7 @@ class RowChecks:
         Rows whose targets stand out.
     doubts
         Of them the farthest out, farthest first.
+
     """
 
     n_twins: int
@@ -107,6 +109,7 @@ def check_rows(store: Store, name: str) -> RowChecks | None:
     -------
     RowChecks | None
         What was found; none without a predictor.
+
     """
     digest = store.ref(RefKind.PREDICTOR.of(name))
     if digest is None:
@@ -171,7 +174,8 @@ def _doubts(workspace: Workspace, record: Predictor, recipe: Recipe, rows: LiveR
     features = embedded.astype(np.float64)
     expected = targets - kernel_left_out_errors(features, targets, rows.fingerprints)
     errors = np.abs(targets - expected)
-    domain = Domain.fit(points_of(embedded, workspace.backbone.feature_dim), N_NEIGHBOURS)
+    points = points_of(embedded, workspace.backbone.feature_dim)
+    domain = Domain.fit(points, N_NEIGHBOURS, elements=())
     deviations = errors / _usual(errors, domain)
     answers = normaliser.inverse(expected)
     order = np.argsort(-deviations, kind="stable")

@@ -43,6 +43,7 @@ class RecipeSet:
         What the change makes stale.
     done
         What the pass that followed did.
+
     """
 
     task: str
@@ -94,6 +95,7 @@ def set_recipe(
         If there is no such task.
     InvalidInputError
         If a setting is unknown, has the wrong type, or is not a task's to change.
+
     """
     if dry_run:
         with Store.open(path) as store, store.snapshot() as view:
@@ -135,6 +137,7 @@ def overlaid(base: Settings, given: Settings) -> dict[str, Any]:
     -------
     dict[str, Any]
         A document that is not checked yet.
+
     """
     merged = dict(base)
     for name, value in given.items():

@@ -14,6 +14,7 @@ def software() -> Mapping[str, str]:
     -------
     Mapping[str, str]
         Version by package.
+
     """
     from importlib.metadata import version
 

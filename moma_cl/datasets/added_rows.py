@@ -46,6 +46,7 @@ def grouping_of(intake: Intake) -> Grouping:
     -------
     Grouping
         The user's column where there is one.
+
     """
     return choose_grouping(intake.formulas) if intake.fold_labels is None else Grouping.COLUMN
 
@@ -68,6 +69,7 @@ def new_rows(store: Store, state: TaskState, intake: Intake, *, replace: bool) -
     -------
     Intake
         What is new, or replaces something; the other rows as repeats or refusals.
+
     """
     stored = _stored_rows(store, state)
     labels = intake.fold_labels
@@ -125,6 +127,7 @@ def first_dataset(rows: SegmentRows, task: Task, segment: str = "") -> Dataset:
     ------
     InvalidInputError
         If every row is held-out.
+
     """
     dataset = describe(live_rows([(segment, rows)]), (segment,), None)
     if task.fold_column is not None and dataset.n_held_out == dataset.n_rows:
@@ -151,6 +154,7 @@ def next_dataset(store: Store, state: TaskState, rows: SegmentRows | None) -> Da
     -------
     Dataset
         The record.
+
     """
     if rows is None:
         return state.dataset
@@ -183,6 +187,7 @@ def store_task(  # noqa: PLR0917  a task is a record, a recipe and rows
         Its rows.
     origins
         Where they came from.
+
     """
     segment = _stored_segment(store, rows, origins, intake)
     with store.transaction(HistoryAction.ADD_TASK, _detail(task.name, rows, intake)) as transaction:
@@ -222,6 +227,7 @@ def append_retraction(store: Store, state: TaskState, ids: frozenset[str]) -> No
         If the task has no row of an id.
     InvalidInputError
         If no row would be left.
+
     """
     if not ids:
         raise InvalidInputError(f"no row of task {state.name!r} to retract: no id was given")

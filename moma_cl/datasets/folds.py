@@ -53,6 +53,7 @@ def fold_of(key: str, salt: str) -> Fold:
     -------
     Fold
         Train, validation and held-out with probabilities 0.70, 0.15 and 0.15.
+
     """
     place = _hash(key, salt) / 2**64
     return Fold(FOLD_NAMES[sum(place >= bound for bound in _BOUNDS)])
@@ -72,6 +73,7 @@ def choose_grouping(formulas: Sequence[str]) -> Grouping:
         The structure if one formula has more than a fifth of the rows or there are fewer than
         twenty formulas, for then hashed formulas would give folds of very unequal size; else the
         formula.
+
     """
     counts = Counter(formulas)
     if len(counts) < _MIN_FORMULAS or max(counts.values()) > _MAX_SHARE * len(formulas):
@@ -99,6 +101,7 @@ def assign_folds(
     -------
     NDArray[np.uint8]
         Fold codes, shape ``(n_rows,)``.
+
     """
     keys = _group_keys(formulas, fingerprints, grouping)
     codes = {key: FOLD_NAMES.index(fold_of(key, salt)) for key in set(keys)}
@@ -117,6 +120,7 @@ def codes_of(labels: Sequence[str]) -> NDArray[np.uint8]:
     -------
     NDArray[np.uint8]
         Fold codes, shape ``(n_rows,)``.
+
     """
     return np.array([FOLD_NAMES.index(label) for label in labels], dtype=np.uint8)
 
@@ -151,6 +155,7 @@ def cv_groups(
     -------
     NDArray[np.int64]
         Part of each row, from 0, shape ``(n_rows,)``; no part is empty.
+
     """
     keys = _group_keys(formulas, fingerprints, grouping)
     sizes = Counter(keys)

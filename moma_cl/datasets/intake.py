@@ -60,6 +60,7 @@ class Intake:
     flagged
         Rows whose target is outside the bounds of the property; they are among the rows, as they
         came.
+
     """
 
     ids: list[str]
@@ -111,6 +112,7 @@ def same_content(first: tuple[Crystal, float], second: tuple[Crystal, float]) ->
     -------
     bool
         Whether they agree but for rounding.
+
     """
     (ours, our_target), (theirs, their_target) = first, second
     return (
@@ -250,6 +252,7 @@ def read_task_rows(
     InvalidInputError
         A source cannot be read, no row has the target or fold column, no row is good, or all
         targets are equal.
+
     """
     sorter = _Sorter(
         target=TargetColumn(spec=spec, unit=reading.unit if reading else None),

@@ -34,6 +34,7 @@ class SegmentRows:
         Code of each row's fold, shape ``(n_rows,)``.
     formulas
         Reduced formula of each structure.
+
     """
 
     ids: tuple[str, ...]
@@ -50,6 +51,7 @@ class SegmentRows:
         -------
         Arrays
             Arrays by name.
+
         """
         return {
             **self.crystals.to_arrays(),
@@ -73,6 +75,7 @@ class SegmentRows:
         -------
         SegmentRows
             The rows.
+
         """
         return cls(
             ids=unpack_text("ids", arrays),
@@ -104,6 +107,7 @@ class LiveRows:
         Code of each row's fold, shape ``(n_rows,)``.
     formulas
         Reduced formula of each structure.
+
     """
 
     segments: tuple[str, ...]
@@ -126,6 +130,7 @@ class LiveRows:
         -------
         NDArray[np.int64]
             Row indices, ascending.
+
         """
         return np.flatnonzero(self.folds == fold)
 
@@ -142,6 +147,7 @@ def live_rows(segments: Sequence[tuple[str, SegmentRows | frozenset[str]]]) -> L
     -------
     LiveRows
         What is left: the last row of each id, unless it was retracted later.
+
     """
     latest: dict[str, tuple[int, int]] = {}
     for position, (_, content) in enumerate(segments):
@@ -187,6 +193,7 @@ def describe(rows: LiveRows, segments: tuple[str, ...], previous: str | None) ->
     -------
     Dataset
         The record.
+
     """
     counts = np.bincount(rows.folds, minlength=3)
     return Dataset(
@@ -211,6 +218,7 @@ def retraction_arrays(ids: Sequence[str]) -> Arrays:
     -------
     Arrays
         Arrays by name.
+
     """
     return dict(pack_text("ids", tuple(sorted(ids))))
 
@@ -231,6 +239,7 @@ def content_of(
     -------
     SegmentRows | frozenset[str]
         Rows, or the ids that are retracted.
+
     """
     if segment.role == SegmentRole.RETRACTION:
         return frozenset(unpack_text("ids", arrays))
@@ -251,6 +260,7 @@ def pack_text(name: str, texts: Sequence[str]) -> Arrays:
     -------
     Arrays
         ``name``, shape ``(n_bytes,)``, and ``name_offsets``, shape ``(n_texts + 1,)``.
+
     """
     encoded = [text.encode() for text in texts]
     offsets = np.concatenate([[0], np.cumsum([len(text) for text in encoded])]).astype(np.int64)
@@ -271,6 +281,7 @@ def unpack_text(name: str, arrays: Mapping[str, NDArray[np.generic]]) -> tuple[s
     -------
     tuple[str, ...]
         The strings.
+
     """
     packed = arrays[name].astype(np.uint8).tobytes()
     offsets = arrays[f"{name}_offsets"].tolist()

@@ -26,6 +26,7 @@ def source_of(path: Path) -> dict[str, str]:
     -------
     dict[str, str]
         Its name and, if it can be read, the SHA-256 of its content.
+
     """
     try:
         return {"name": path.name, "sha256": content_digest(path)}
@@ -50,6 +51,7 @@ def content_digest(path: Path) -> str:
     ------
     OSError
         If something cannot be read.
+
     """
     if path.is_dir():
         lines = (f"{_name(file, path)}\0{content_digest(file)}\n" for file in _files(path))
@@ -78,6 +80,7 @@ def signature(path: Path) -> Signature:
     ------
     OSError
         If something is gone or cannot be opened.
+
     """
     files = _files(path) if path.is_dir() else iter((path,))
     return tuple((_name(file, path), *_facts(file)) for file in files)

@@ -26,6 +26,7 @@ class Split:
         Rows that decide; none in a cross-validation, where each row decides in its turn.
     held_out
         Rows that decide nothing.
+
     """
 
     calibration: Calibration
@@ -51,6 +52,7 @@ def split_of(rows: LiveRows, grouping: Grouping, settings: PredictorSettings) ->
     -------
     Split
         The split.
+
     """
     train, validation = rows.in_fold(TRAIN), rows.in_fold(VALIDATION)
     held_out = rows.in_fold(HELD_OUT)

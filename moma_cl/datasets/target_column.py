@@ -35,6 +35,7 @@ def split_header(header: str) -> tuple[str, str | None]:
     tuple[str, str | None]
         The name, and the unit if there is one; brackets with something else, such as ``(DFT)``,
         belong to the name.
+
     """
     match = _HEADER.fullmatch(header.strip()) if len(header) <= _LONGEST else None
     if match is None:
@@ -53,6 +54,7 @@ class TargetColumn:
         The task's column, unit, property and transform.
     unit
         Unit of targets whose row, and whose header, names none; by default the task's.
+
     """
 
     spec: TaskSpec
@@ -76,6 +78,7 @@ class TargetColumn:
         InvalidInputError
             There is no value, none that can be learned, or its unit is unknown or cannot be
             converted.
+
         """
         cell, header_unit = self._cell(values)
         unit = self._row_unit(values) or header_unit or self.unit
@@ -92,6 +95,7 @@ class TargetColumn:
         tuple[float, float] | None
             The bounds in the task's unit; none where the property is unknown, or the unit is not
             one of it: of a logarithm, say.
+
         """
         listed = known_property(self.spec.property)
         if listed is None:

@@ -42,6 +42,7 @@ class Measured:
         solids there have to be left out.
     modulus
         Whether elements whose moduli contradict each other have to be left out.
+
     """
 
     task: str
@@ -88,6 +89,7 @@ class ElementCrystal:
         Symbol and kind of lattice.
     document
         ``lattice`` (Å), ``species`` and ``frac_coords``, as JSON lines take them.
+
     """
 
     symbol: str
@@ -108,6 +110,7 @@ class Elements:
     other_phase
         Elements whose cell does not have the measured molar volume: the measured values are those
         of another structure, as those of carbon are graphite's.
+
     """
 
     crystals: tuple[ElementCrystal, ...]
@@ -127,6 +130,7 @@ def crystals_of_elements(known: Collection[int]) -> Elements:
     -------
     Elements
         The crystals, and what was left out.
+
     """
     from ase.build import bulk
     from ase.data import chemical_symbols, reference_states
@@ -168,6 +172,7 @@ def contradictory(elements: Elements) -> tuple[str, ...]:
     -------
     tuple[str, ...]
         Symbols where Young's modulus is far from 9KG/(3K + G), as it is in isotropic matter.
+
     """
     found = []
     for crystal in elements.crystals:
@@ -197,6 +202,7 @@ def write_rows(path: Path, measured: Measured, elements: Elements) -> int:
     -------
     int
         Rows written: those elements for which there is a value.
+
     """
     left_out = contradictory(elements) if measured.modulus else ()
     lines = []
@@ -230,6 +236,7 @@ class Compound:
         Lattice parameters a, b, c in Å and α, β, γ in degrees.
     sites
         Element and fractional coordinates of each occupied orbit.
+
     """
 
     name: str
@@ -285,6 +292,7 @@ def write_compounds(folder: Path, compounds: Sequence[Compound] = COMPOUNDS) -> 
     -------
     list[Path]
         The files, in order.
+
     """
     from pymatgen.core import Lattice, Structure
 

@@ -32,6 +32,7 @@ class Gain:
         Mean absolute errors of the first and of the last, in the task's unit.
     interval
         The 95 % interval of their paired difference, in the task's unit.
+
     """
 
     error_without: float
@@ -72,6 +73,7 @@ class Standing:
     error_answering
         Mean absolute error of the predictor that answers, in the unit: of those fitted so far the
         best on the rows that decided.
+
     """
 
     task: str
@@ -95,6 +97,7 @@ def standings(hub: Path) -> dict[str, Standing]:
     -------
     dict[str, Standing]
         By name of the task.
+
     """
     with Store.open(hub) as store, Workspace(store=store, progress=quiet) as workspace:
         refs = store.refs(RefKind.FITTED.prefix)
@@ -117,6 +120,7 @@ def three_digits(value: float) -> str:
     -------
     str
         Three significant digits, thousands not as a power of ten.
+
     """
     return f"{float(f'{value:.3g}'):g}"
 

@@ -41,6 +41,7 @@ def weights_picture(rows: Sequence[Standing], path: Path, *, title: str) -> None
         The file; its suffix decides the format.
     title
         What stands above.
+
     """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg

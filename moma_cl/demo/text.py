@@ -45,6 +45,7 @@ def command(*words: str | Path) -> list[str]:
     -------
     list[str]
         Lines to be pasted.
+
     """
     lines = ["  $ moma-cl"]
     for part in _with_values(words):
@@ -69,6 +70,7 @@ def introduction(elements: Elements, contradictory: Sequence[str]) -> list[str]:
     -------
     list[str]
         Lines.
+
     """
     left_out = [
         (f"{len(elements.not_built)} that need more than a lattice", elements.not_built),
@@ -96,6 +98,7 @@ def hub_made(made: HubMade) -> list[str]:
     -------
     list[str]
         Lines.
+
     """
     backbone = f"{made.backbone} {made.backbone_version}"
     return [f"  hub {made.path}: backbone {backbone}, {made.parameters:,} parameters"]
@@ -115,6 +118,7 @@ def heading(number: int, measured: Measured) -> list[str]:
     -------
     list[str]
         Lines, the first of them empty.
+
     """
     return ["", f"Task {number} of {len(MEASURED)}: {measured.task.replace('_', ' ')}"]
 
@@ -135,6 +139,7 @@ def step(taken: RowsAdded, standing: dict[str, Standing], modules_before: int) -
     -------
     list[str]
         Lines.
+
     """
     new = standing[taken.task]
     fields = [("rows", f"{taken.rows} taken, {len(taken.refusals)} refused")]
@@ -166,6 +171,7 @@ def summary(standing: Iterable[Standing]) -> list[str]:
     -------
     list[str]
         Lines.
+
     """
     head = ("task", "unit", "without", "with", "change", "95 % interval", "answering")
     rows = [_summary_row(task, task.gain) for task in standing if task.gain is not None]
@@ -186,6 +192,7 @@ def asking() -> list[str]:
     -------
     list[str]
         Lines.
+
     """
     return [
         "",
@@ -206,6 +213,7 @@ def predictions(rows: Sequence[PredictedRow]) -> list[str]:
     -------
     list[str]
         Lines.
+
     """
     table = [("structure", "value", "90 % interval", "unit", "distance", "")]
     for row in rows:
@@ -247,6 +255,7 @@ def unchanged(n_records: int, n_files: int, n_changed: int) -> list[str]:
     -------
     list[str]
         Lines.
+
     """
     verdict = "unchanged, bit for bit" if n_changed == 0 else f"with {n_changed} CHANGED"
     return [

@@ -36,6 +36,7 @@ def estimate(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> De
     -------
     Derived
         An `Estimate`, with a blob of predictions unless the module is excluded.
+
     """
     inputs = derivation.inputs
     task = Task.from_doc(workspace.store.record(inputs["task"]))
@@ -51,7 +52,7 @@ def estimate(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> De
 
     if inputs["module"] is not None:
         judged = JudgedRows(workspace, task, rows, split)
-        reason = judged.exclusion(inputs["module"], version=recipe.estimate.version)
+        reason = judged.exclusion(inputs["module"])
         if reason is not None:
             return excluded(reason)
     if len(training) < 3:

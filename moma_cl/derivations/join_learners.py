@@ -17,9 +17,6 @@ from moma_cl.derivations.learner import FittedLearner, mean_of
 from moma_cl.predictors.artifact import CrossValidation, EncoderSlot
 from moma_cl.records.records import Method
 
-SEVERAL_STARTS = 3  # version of predictors from which on several starts may answer together
-ONE_STANDARD_ERROR = 4  # and from which on others must be better than the mean of all by so much
-
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class JoinedLearners:
@@ -37,6 +34,7 @@ class JoinedLearners:
         Rows of the learner's validation predictions, shape ``(n_deciding,)``.
     cross_validation
         Out-of-fold errors; none where rows were held out.
+
     """
 
     method: Method
@@ -61,6 +59,7 @@ def join_learners(data: FittingData, *, finetune: bool) -> JoinedLearners:
     -------
     JoinedLearners
         The kernel learner, the fine-tuned ones, or the mean of both: what errs least on validation.
+
     """
     split = data.split
     methods = {Method.KERNEL: fit_kernel_learner(data)}
@@ -96,6 +95,7 @@ def cross_validated_learner(data: FittingData) -> JoinedLearners:
     -------
     JoinedLearners
         The kernel learner; every training row decides, out of fold.
+
     """
     learner, cross_validation = cross_validate_kernel_learner(data)
     name, split = str(Method.KERNEL), data.split
@@ -121,21 +121,18 @@ def _join_starts(data: FittingData, starts: Mapping[str, FittedLearner]) -> Fitt
     ----------
     Hastie, Tibshirani, Friedman, *The Elements of Statistical Learning*, section 7.10 (the
     one-standard-error rule).
+
     """
-    version = data.recipe.predictor.version
-    most = len(starts) if version >= SEVERAL_STARTS else 1
     candidates = [
         _mean_of_starts({name: starts[name] for name in names})
-        for size in range(1, most + 1)
+        for size in range(1, len(starts) + 1)
         for names in combinations(starts, size)
     ]
     errors = [data.errors(one.validation, data.split.validation) for one in candidates]
     best = min(range(len(candidates)), key=lambda index: float(errors[index].mean()))
     excess = errors[-1] - errors[best]  # of the mean of all
     standard_error = np.std(excess) / np.sqrt(max(1, len(excess) - 1))
-    if version >= ONE_STANDARD_ERROR and excess.mean() <= standard_error:
-        return candidates[-1]
-    return candidates[best]
+    return candidates[-1] if excess.mean() <= standard_error else candidates[best]
 
 
 def _mean_of_starts(starts: Mapping[str, FittedLearner]) -> FittedLearner:

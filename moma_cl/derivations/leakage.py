@@ -21,8 +21,6 @@ from moma_cl.records.records import Calibration, Composition, Module, ModuleKind
 from moma_cl.structures.fingerprints import known_in
 from moma_cl.workspace.workspace import Workspace
 
-TOLERANT = 2  # version of estimates from which on a module may have seen some rows that judge
-UNSEEN_ONLY = 3  # version of predictors from which on only the others judge
 MOST_SEEN = 0.05  # of the rows that judge: a common crystal must not cost a task its best module
 MIN_UNSEEN = 30  # rows of each fold that must be left to judge where more were seen
 
@@ -41,6 +39,7 @@ class JudgedRows:
         Its live rows.
     split
         What each row is used for.
+
     """
 
     workspace: Workspace
@@ -48,20 +47,19 @@ class JudgedRows:
     rows: LiveRows
     split: Split
 
-    def exclusion(self, module_digest: str, *, version: int) -> str | None:
+    def exclusion(self, module_digest: str) -> str | None:
         """Say why a module must not be a candidate: it was trained on too many rows that judge.
 
         Parameters
         ----------
         module_digest
             The module.
-        version
-            Of estimates; in the first a single row that judges is too many.
 
         Returns
         -------
         str | None
             The reason; none where it may be a candidate.
+
         """
         module = _module(self.workspace, module_digest)
         if not same_or_determines(module.property, self.task.property):
@@ -73,7 +71,7 @@ class JudgedRows:
         folds = self._judging_folds()
         seen = known_in(self.rows.fingerprints, fingerprints)
         n_seen, n_judged = sum(int(seen[fold].sum()) for fold in folds), sum(map(len, folds))
-        if n_seen == 0 or (version >= TOLERANT and self._enough_unseen(seen)):
+        if n_seen == 0 or self._enough_unseen(seen):
             return None
         return (
             f"{related}, and it was trained on {n_seen} of {n_judged} structures by which this "
@@ -94,6 +92,7 @@ class JudgedRows:
         -------
         dict[str, str]
             The reason, by module; those that are not named leave rows enough together.
+
         """
         excluded = {}
         before = np.zeros(len(self.rows.fingerprints), np.bool_)
@@ -132,6 +131,7 @@ class JudgedRows:
             was trained on.
         judged
             The rows; without a module they are as before.
+
         """
         if multitask is None or not _tells_what_it_saw(
             self.workspace, _module(self.workspace, multitask)
@@ -181,6 +181,7 @@ def seen_by(
     NDArray[np.bool_]
         Whether any of the modules has seen the structure with a property that is or determines the
         task's, shape ``(n_rows,)``.
+
     """
     seen = np.zeros(len(rows.fingerprints), np.bool_)
     for module in (_module(workspace, digest) for digest in modules):
@@ -203,6 +204,7 @@ def modules_behind(workspace: Workspace, predictor: Predictor) -> list[str]:
     -------
     list[str]
         Digests: those composed, and one that was fine-tuned beside them.
+
     """
     composed = Composition.from_doc(workspace.store.record(predictor.composition)).modules
     return [*composed, *filter(None, [predictor.multitask])]

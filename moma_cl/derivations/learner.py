@@ -22,6 +22,7 @@ class FittedLearner:
         Normalised predictions of the rows that calibrate, shape ``(n_held_out,)``.
     parts
         What is stored of it.
+
     """
 
     validation: FloatArray
@@ -41,6 +42,7 @@ def mean_of(*learners: FittedLearner) -> FittedLearner:
     -------
     FittedLearner
         Their mean, with the parts of all.
+
     """
     parts = [one.parts for one in learners]
     return FittedLearner(

@@ -62,6 +62,7 @@ class GraphWorkers:
         The backbone's class.
     count
         How many processes.
+
     """
 
     def __init__(self, backbone: type[Backbone], count: int) -> None:

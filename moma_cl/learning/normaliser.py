@@ -22,6 +22,7 @@ class Normaliser:
         Applied first.
     mean, deviation
         Of the transformed training targets.
+
     """
 
     transform: Transform
@@ -43,6 +44,7 @@ class Normaliser:
         -------
         Normaliser
             The normaliser.
+
         """
         transformed = transform.forward(targets)
         deviation = float(transformed.std())
@@ -66,6 +68,7 @@ class Normaliser:
         -------
         FloatArray
             Same shape, dimensionless.
+
         """
         return np.asarray((self.transform.forward(targets) - self.mean) / self.deviation)
 
@@ -81,5 +84,6 @@ class Normaliser:
         -------
         FloatArray
             Same shape, in the task's unit.
+
         """
         return np.asarray(self.transform.inverse(normalised * self.deviation + self.mean))

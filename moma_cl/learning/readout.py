@@ -27,7 +27,6 @@ EPOCHS = 40
 BATCH_SIZE = 64
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1e-2
-NETWORKS = 2  # version of module training from which on networks are tried
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -40,6 +39,7 @@ class Readout:
         Of the embeddings that the first layer reads, shape ``(n_features,)``.
     layers
         Weights of shape ``(n_out, n_in)`` and biases of shape ``(n_out,)``, in order.
+
     """
 
     centre: FloatArray
@@ -58,6 +58,7 @@ class Readout:
         -------
         FloatArray
             Normalised as the targets of the module's task, shape ``(n_rows,)``, dimensionless.
+
         """
         values = (embeddings.astype(np.float64) - self.centre) / self.spread
         for number, (weight, bias) in enumerate(self.layers):
@@ -73,6 +74,7 @@ class Readout:
         -------
         dict[str, NDArray[np.generic]]
             Arrays of the module's blob.
+
         """
         if len(self.layers) == 1:
             weight, bias = self.layers[0]
@@ -99,6 +101,7 @@ class Readout:
         -------
         Self | None
             The readout; none where the module has none.
+
         """
         if "readout" in arrays:
             linear = arrays["readout"].astype(np.float64)
@@ -115,8 +118,6 @@ def fit_readout(
     embeddings: NDArray[np.float32],
     targets: FloatArray,
     n_train: int,
-    *,
-    networks: bool,
 ) -> Readout:
     """Fit a module's readout.
 
@@ -129,16 +130,15 @@ def fit_readout(
         Normalised targets of the module's task, shape ``(n_rows,)``, dimensionless.
     n_train
         Number of rows of the training; the others decide between the two kinds.
-    networks
-        Whether to try a network.
 
     Returns
     -------
     Readout
         The one with the smaller mean absolute error on the rows that decide.
+
     """
     linear = _linear(embeddings, targets)
-    if not networks or not 0 < n_train < len(targets):
+    if not 0 < n_train < len(targets):
         return linear
     training, validation = slice(0, n_train), slice(n_train, None)
     candidates = (
@@ -158,6 +158,7 @@ def _linear(embeddings: NDArray[np.float32], targets: FloatArray) -> Readout:
     References
     ----------
     Hastie, Tibshirani, Friedman, *The Elements of Statistical Learning*, equation 7.64.
+
     """
     rows = embeddings.astype(np.float64)
     centre, spread = centre_and_spread(rows)

@@ -46,6 +46,7 @@ class TrainingSet:
         Rows that give gradients.
     validation
         Rows that decide when to stop.
+
     """
 
     graphs: Sequence[Data]
@@ -66,6 +67,7 @@ class TrainingReport:
         The epoch whose averaged parameters were kept.
     epochs
         Epochs run.
+
     """
 
     validation_mae: float
@@ -109,6 +111,7 @@ def train(
     ------
     TrainingError
         If there are no rows, the loss is not finite, or no parameter moved.
+
     """
     if len(data.train) == 0 or len(data.validation) == 0:
         raise TrainingError(
@@ -135,6 +138,7 @@ def predict_graphs(encoder: Backbone, head: Head, graphs: Sequence[Data]) -> NDA
     -------
     NDArray[np.float64]
         Normalised predictions, shape ``(n_rows,)``, dimensionless.
+
     """
     answers = np.zeros(len(graphs))
     encoder.eval()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from moma_cl.arraytypes import FloatArray, IntArray
 from moma_cl.datasets.split import Split
 from moma_cl.predictors.difficulty import N_NEIGHBOURS, Difficulty, kernel_left_out_errors
-from moma_cl.predictors.domain import MEASURES, Domain, Neighbours, points_of
+from moma_cl.predictors.domain import Domain, Neighbours, points_of
 from moma_cl.predictors.intervals import conformal_quantile
 from moma_cl.recipe import PredictorSettings
 
@@ -39,6 +39,7 @@ class Answered:
     validation, held_out
         Normalised answers for the rows of these folds; of a cross-validation, ``validation`` is
         not looked at.
+
     """
 
     embeddings: FloatArray
@@ -68,6 +69,7 @@ def learned_rows(split: Split) -> IntArray:
     -------
     IntArray
         Row indices, ascending; the points of its domain are in this order.
+
     """
     return np.sort(np.concatenate([split.train, split.validation]))
 
@@ -86,6 +88,7 @@ class Calibrated:
         Estimates the difficulty of structures; none where all intervals are of one width.
     residual_difficulty
         Difficulty of the same held-out rows, shape ``(n_held_out,)``; none without a difficulty.
+
     """
 
     domain: Domain
@@ -107,6 +110,7 @@ class Calibrated:
         -------
         FloatArray | float
             One for all structures, or shape ``(n_rows,)``.
+
         """
         if self.difficulty is None or self.residual_difficulty is None:
             return conformal_quantile(self.residuals, level)
@@ -122,24 +126,20 @@ def calibrate(answered: Answered, settings: PredictorSettings) -> Calibrated:
     answered
         Rows and answers.
     settings
-        Version of the algorithm, and over how many neighbours distances are averaged.
+        Over how many neighbours distances are averaged.
 
     Returns
     -------
     Calibrated
         Domain and residuals.
+
     """
-    split, version = answered.split, min(settings.version, max(MEASURES))
-    points = points_of(answered.embeddings, answered.feature_dim, version=version)
-    domain = Domain.fit(
-        points[answered.learned],
-        settings.neighbours,
-        elements=answered.elements,
-        version=version,
-    )
+    split = answered.split
+    points = points_of(answered.embeddings, answered.feature_dim)
+    domain = Domain.fit(points[answered.learned], settings.neighbours, elements=answered.elements)
     residuals = np.abs(answered.held_out - answered.targets[split.held_out])
     order = np.argsort(residuals, kind="stable")
-    difficulty = _difficulty(answered, domain) if version > 1 else None
+    difficulty = _difficulty(answered, domain)
     if difficulty is None:
         return Calibrated(domain=domain, residuals=residuals[order])
     near = domain.nearest(points[split.held_out], max(N_NEIGHBOURS, domain.neighbours))

@@ -8,6 +8,7 @@ References
 ----------
 Papadopoulos, Gammerman, Vovk, *Normalized nonconformity measures for regression conformal
 prediction* (AIA 2008); Lei et al., arXiv 1604.04173, section 5.2.
+
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Difficulty:
         The same of the distance to neighbours, in units of the domain's reach.
     neighbours
         Over how many the distance is averaged.
+
     """
 
     errors: FloatArray
@@ -67,6 +69,7 @@ class Difficulty:
         -------
         Difficulty
             The estimate.
+
         """
         errors = errors.astype(np.float32).astype(np.float64)  # as they are stored
         near = domain.among_known(max(N_NEIGHBOURS, domain.neighbours))
@@ -95,6 +98,7 @@ class Difficulty:
         -------
         FloatArray
             Shape ``(n_rows,)``, above zero; two and a half is usual.
+
         """
         distance = near.distances[:, : self.neighbours].mean(axis=1)
         return np.asarray(CONSTANT + self._errors_near(near) + distance / self.mean_distance)
@@ -128,6 +132,7 @@ def kernel_left_out_errors(
     -------
     FloatArray
         Target less prediction, shape ``(n_rows,)``, dimensionless.
+
     """
     errors = np.zeros(len(targets))
     n_blocks = -(-len(targets) // BLOCK_ROWS)

@@ -43,6 +43,7 @@ class KnownRow:
         From the structure, in units of the domain's reach.
     similarity
         One where they are the same, one half at the domain's reach.
+
     """
 
     id: str
@@ -65,6 +66,7 @@ class Explainer:
         How many neighbours are listed.
     modules
         Weights of the modules that were merged, by name, heaviest first, the backbone's last.
+
     """
 
     ids: tuple[str, ...]
@@ -89,6 +91,7 @@ class Explainer:
         -------
         Self
             The explainer.
+
         """
         record = predictor.record
         rows, learned = _known(workspace, predictor)
@@ -113,6 +116,7 @@ class Explainer:
         -------
         tuple[KnownRow, ...]
             The nearest first.
+
         """
         pairs = zip(near.indices[place].tolist(), near.distances[place].tolist(), strict=True)
         return tuple(
@@ -140,6 +144,7 @@ def known_slabs(workspace: Workspace, predictor: LoadedPredictor) -> NDArray[np.
     -------
     NDArray[np.bool_]
         Shape ``(n_known,)``, in the order of the domain's points.
+
     """
     rows, learned = _known(workspace, predictor)
     return with_vacuum(PackedCrystals.pack(workspace.crystals(rows, learned.tolist())))

@@ -25,7 +25,6 @@ from moma_cl.recipe import EmbeddingSettings
 from moma_cl.records.records import Composition, ModuleKind
 from moma_cl.workspace.workspace import Workspace
 
-WITH_READOUTS = 2  # version of the kernel head from which on readouts are used
 MIN_WEIGHT = 0.05  # of a module whose readout is used: each costs an embedding of every structure
 MAX_DEVIATIONS = 4.0  # a readout further off counts as this far: readouts extrapolate badly
 BASELINE_RIDGE = 1e-2  # per row, of features of variance one
@@ -46,6 +45,7 @@ class ModuleReadouts:
         The readout of each.
     weights
         The weight of each in the composition, shape ``(n_modules,)``.
+
     """
 
     kind: ModuleKind
@@ -69,11 +69,6 @@ class ModuleReadouts:
             weights=np.array([weight for _, weight, _ in triples]),
         )
 
-    @classmethod
-    def none(cls, kind: ModuleKind) -> Self:
-        """Stand for no readouts, where a recipe is older than their use."""
-        return cls(kind=kind, modules=(), readouts=(), weights=np.zeros(0))
-
     def of_rows(
         self, workspace: Workspace, rows: LiveRows, settings: EmbeddingSettings
     ) -> FloatArray:
@@ -92,6 +87,7 @@ class ModuleReadouts:
         -------
         FloatArray
             Readouts, shape ``(n_rows, n_modules)``, dimensionless.
+
         """
         embedded = [
             workspace.embeddings(self.kind, workspace.parameters(digest, self.kind), rows, settings)
@@ -111,6 +107,7 @@ class ModuleReadouts:
         -------
         FloatArray
             Readouts, shape ``(n_structures, n_modules)``, dimensionless.
+
         """
         pairs = zip(self.readouts, embedded, strict=True)
         return np.stack([readout.predict(rows) for readout, rows in pairs], axis=1)
@@ -131,6 +128,7 @@ class ReadoutScale:
     ----------
     centre, spread
         Of the readouts of its training rows, shape ``(n_modules,)``.
+
     """
 
     centre: FloatArray
@@ -158,6 +156,7 @@ class ReadoutScale:
         -------
         FloatArray
             Readout features, shape ``(n_rows, n_modules)``, dimensionless.
+
         """
         standard = (readouts - self.centre) / self.spread
         return np.clip(standard, -MAX_DEVIATIONS, MAX_DEVIATIONS) * np.sqrt(weights)
@@ -173,6 +172,7 @@ class ReadoutBaseline:
         A coefficient for each module, then the intercept, shape ``(n_modules + 1,)``.
     spread
         Standard deviation of the residuals on the training rows, of normalised targets.
+
     """
 
     coefficients: FloatArray
@@ -193,6 +193,7 @@ class ReadoutBaseline:
         -------
         Self | None
             The regression; none where it leaves too much of the targets to be of use.
+
         """
         n_rows, n_modules = features.shape
         centre, mean = features.mean(axis=0), float(targets.mean())

@@ -44,6 +44,7 @@ class Answers:
         How far each structure lies outside the domain, shape ``(n_rows,)``; up to 1 is inside.
     near
         The known rows nearest to each structure.
+
     """
 
     values: FloatArray
@@ -77,6 +78,7 @@ class LoadedEncoder:
         Both of them.
     baseline
         The regression on readouts whose residuals it learned; none where it learned the targets.
+
     """
 
     encoder: Backbone
@@ -97,6 +99,7 @@ class LoadedEncoder:
         -------
         FloatArray
             Normalised predictions, shape ``(n_structures,)``, dimensionless.
+
         """
         if self.baseline is None or features is None:
             return outputs
@@ -121,6 +124,7 @@ class LoadedPredictor:
         The fine-tuned encoders; none where the kernel head answers alone.
     readouts
         The modules whose readouts it uses, where it uses any.
+
     """
 
     record: Predictor
@@ -169,6 +173,7 @@ class LoadedPredictor:
         -------
         Answers
             Values, intervals and distances, in order.
+
         """
         with fixed_threads(self.recipe.threads):
             return self._answer(graphs, level)
@@ -183,8 +188,7 @@ class LoadedPredictor:
             pairs = zip(self.finetuned, outputs, strict=True)
             heads.append(np.mean([one.predict(output, features) for one, output in pairs], axis=0))
         normalised = np.mean(heads, axis=0)
-        version = self.domain.version
-        points = points_of(embedded, self.composed.feature_dim, version=version)
+        points = points_of(embedded, self.composed.feature_dim)
         near = self.domain.nearest(points, max(N_NEIGHBOURS, self.domain.neighbours))
         lower, upper = self._interval(normalised, by_kernel, near, level)
         return Answers(
@@ -245,6 +249,7 @@ def load_predictor(workspace: Workspace, digest: str) -> LoadedPredictor:
     -------
     LoadedPredictor
         Ready to answer.
+
     """
     record = Predictor.from_doc(workspace.store.record(digest))
     return assembled(workspace, record, load_artifact(workspace.store, record))
@@ -264,6 +269,7 @@ def load_artifact(store: Readable, record: Predictor) -> PredictorArtifact:
     -------
     PredictorArtifact
         What the blob holds.
+
     """
     transform = Transform(Task.from_doc(store.record(record.task)).transform)
     return PredictorArtifact.from_arrays(store.blob(record.blob).arrays, transform)
@@ -287,6 +293,7 @@ def assembled(
     -------
     LoadedPredictor
         Ready to answer.
+
     """
     recipe = Recipe.from_doc(record.settings)
     composition = Composition.from_doc(workspace.store.record(record.composition))

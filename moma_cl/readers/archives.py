@@ -65,6 +65,7 @@ class Bundle:
     ------
     InvalidInputError
         It is no archive, or one of its members is refused.
+
     """
 
     def __init__(self, place: Place) -> None:
@@ -144,6 +145,7 @@ class MemberPlace(Place):
         The archive.
     path
         The member's path in it.
+
     """
 
     bundle: Bundle

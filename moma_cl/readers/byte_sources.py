@@ -43,6 +43,7 @@ class Place(ABC):
         Name of the file, without folders.
     label
         What messages call it.
+
     """
 
     name: str
@@ -101,6 +102,7 @@ class FilePlace(Place):
     ----------
     path
         The file.
+
     """
 
     path: Path
@@ -145,6 +147,7 @@ class ByteStream(io.RawIOBase):
     ----------
     source
         The other stream, which is closed with this one.
+
     """
 
     def __init__(self, source: BinaryIO) -> None:
@@ -247,6 +250,7 @@ def check_source(source: Path, has_format: Callable[[str], bool]) -> None:
         There is none.
     InvalidInputError
         It cannot be read, or its name tells no format.
+
     """
     try:
         mode = source.stat().st_mode

@@ -27,6 +27,7 @@ class JsonStream:
         Its text.
     limit
         Characters that one value may have.
+
     """
 
     def __init__(self, stream: TextIO, limit: int) -> None:
@@ -59,6 +60,7 @@ class JsonStream:
         ------
         InvalidInputError
             It is no JSON or too long: nothing can be read after it.
+
         """
         self.peek()
         while True:

@@ -36,6 +36,7 @@ class MemoryRows:
     ----------
     items
         Structures, texts of structure files, or rows as dictionaries.
+
     """
 
     items: tuple[Any, ...]

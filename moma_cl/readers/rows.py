@@ -76,6 +76,7 @@ class Limits:
         Time for parsing one CIF or POSCAR, s.
     parse_bytes
         Address space the parser may use beyond what it needs to start, bytes; enforced on Linux.
+
     """
 
     text_bytes: int = 32 << 20
@@ -99,6 +100,7 @@ class Reading:
         Column of the ids.
     unit
         Unit of targets whose row, and whose header, names none; by default that of the task.
+
     """
 
     format: InputFormat | None = None
@@ -125,6 +127,7 @@ class Row:
         Why the row is refused; ``None`` when it is not.
     flags
         What is unusual about a structure that is not refused, such as `BOXED`.
+
     """
 
     id: str
@@ -154,6 +157,7 @@ class RawRow:
         The other columns.
     error
         Why there is no row.
+
     """
 
     line: str = ""
@@ -178,6 +182,7 @@ class InputFile:
         What the user says of it.
     number
         The last line, frame or document that was read.
+
     """
 
     place: Place

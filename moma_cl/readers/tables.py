@@ -34,6 +34,7 @@ class Record:
         What is in it.
     error
         Why it cannot be read.
+
     """
 
     line: int
@@ -50,6 +51,7 @@ class _Unfinished:
         Number of its first line.
     delimiter
         What is between cells.
+
     """
 
     def __init__(self, line: int, delimiter: str) -> None:
@@ -133,6 +135,7 @@ def records(stream: BinaryIO, limit: int, *, tabs: bool = False) -> Iterator[Rec
     ------
     Record
         Records that are not empty.
+
     """
     lines = _Lines(stream, limit)
     delimiter = "\t" if tabs else ""

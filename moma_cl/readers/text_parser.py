@@ -38,6 +38,7 @@ class StructureParser:
     ----------
     limits
         What one text may cost.
+
     """
 
     def __init__(self, limits: Limits) -> None:

@@ -45,6 +45,7 @@ class Frame:
         The lines of its atoms.
     error
         Why it is none.
+
     """
 
     line: int
@@ -67,6 +68,7 @@ def frames(lines: Iterator[str], limit: int) -> Iterator[Frame]:
     ------
     Frame
         Frames, and one with an error for each stretch of lines that belongs to none.
+
     """
     number, lost = 0, False
     while (line := next(lines, None)) is not None:

@@ -54,6 +54,7 @@ class DerivationJob:
         The same for all jobs of a pass, whose graphs a worker keeps.
     software
         Versions by package: others would give other bits.
+
     """
 
     derivation: Derivation
@@ -107,6 +108,7 @@ class JobStore:
         The blobs.
     cache_dir
         Folder whose contents may be deleted at any time.
+
     """
 
     hub: str

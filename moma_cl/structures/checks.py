@@ -52,6 +52,7 @@ class RowError:
         Stable name of the reason, such as ``overlapping-atoms``.
     message
         What was found against what was expected, and what to do.
+
     """
 
     code: str
@@ -77,6 +78,7 @@ class Refusal:
         Stable name of the reason.
     message
         What was found against what was expected, and what to do.
+
     """
 
     id: str
@@ -93,6 +95,7 @@ class Quarantine:
     ----------
     refusals
         The rows in input order.
+
     """
 
     refusals: tuple[Refusal, ...]

@@ -24,6 +24,7 @@ def heights(lattice: FloatArray) -> FloatArray:
     -------
     FloatArray
         Height of the cell along each lattice vector, shape ``(3,)``, Å.
+
     """
     (ax, ay, az), (bx, by, bz), (cx, cy, cz) = lattice.tolist()
     # Written out: a hundred thousand small arrays through np.cross take seconds.
@@ -62,6 +63,7 @@ def reduced_basis(lattice: FloatArray) -> FloatArray:
     References
     ----------
     Semaev, *A 3-dimensional lattice reduction algorithm*, CaLC 2001, LNCS 2146, 181.
+
     """
     basis = lattice.copy()
     for _ in range(_MAX_STEPS):

@@ -66,6 +66,7 @@ class Workspace:
         The hub's store, or the part of it that a job carries.
     progress
         Called with the progress of long steps.
+
     """
 
     store: Readable
