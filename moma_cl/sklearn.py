@@ -71,8 +71,10 @@ class MomaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sci
     property
         What is measured, such as ``bulk_modulus``. It need not be named, but only by its name is
         a module recognised that was trained on the same property, and kept from judging itself.
-    transform
-        What happens to targets before learning: ``none``, ``log10`` or ``log``.
+    target_transform
+        What happens to targets before learning: ``none``, ``log10`` or ``log``. It is the
+        `transform` of `TaskSpec`; scikit-learn takes what has an attribute of that name for a
+        transformer.
     backbone
         Name of the pretrained model that the estimator starts from; with `hub` it must be that
         hub's.
@@ -110,7 +112,7 @@ class MomaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sci
     >>> def rocksalt(edge):
     ...     sites = [[0, 0, 0], [0.5, 0.5, 0.5]]
     ...     return Structure.from_spacegroup("Fm-3m", Lattice.cubic(edge), ["Mg", "O"], sites)
-    >>> structures = [rocksalt(4.0 + 0.03 * step) for step in range(20)]
+    >>> structures = [rocksalt(4.0 + 0.05 * step) for step in range(12)]
     >>> densities = [float(structure.density) for structure in structures]
     >>> regressor = MomaRegressor(unit="g/cm^3", property="density", compose=False)
     >>> regressor.fit(structures, densities).predict(structures[:3]).shape
@@ -127,7 +129,7 @@ class MomaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sci
         *,
         unit: str = "1",
         property: str = "",  # noqa: A002  the name that TaskSpec has for it
-        transform: str = "none",
+        target_transform: str = "none",
         backbone: str = "chgnet",
         module: str = "none",
         recipe: Recipe | None = None,
@@ -136,7 +138,7 @@ class MomaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sci
     ) -> None:
         self.unit = unit
         self.property = property
-        self.transform = transform
+        self.target_transform = target_transform
         self.backbone = backbone
         self.module = module
         self.recipe = recipe
@@ -275,7 +277,7 @@ class MomaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sci
             target=_TARGET,
             unit=self.unit,
             property=self.property,
-            transform=self.transform,
+            transform=self.target_transform,
             module=self.module,
             recipe=self.recipe,
             compose=False,
