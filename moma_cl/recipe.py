@@ -18,18 +18,15 @@ from moma_store.errors import InvalidInputError
 class EmbeddingSettings:
     """How structures become embeddings."""
 
-    version: int = 2  # 1: batches by nodes, whose memory grows with the edges
-    max_nodes: int = 1024  # in one batch, version 1; part of the recipe: sums round by order
-    max_edges: int = 8192  # in one batch, version 2
+    version: int = 1
+    max_edges: int = 8192  # in one batch; part of the recipe, since sums round by their order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EstimateSettings:
     """How useful a module is: leave-one-out prediction in its embedding space."""
 
-    # 1: no candidate has seen a single row by which the task is judged; 2: of very many modules,
-    # those with the smallest errors on the sample are candidates
-    version: int = 3
+    version: int = 1
     estimator: str = "ridge"  # "knn" (the paper's) or "ridge" (closed form)
     readout: str = "moments"  # "mean" of the last block (the paper's) or "moments" of all blocks
     k: int = 5  # neighbours, kNN
@@ -52,7 +49,7 @@ class WeightsSettings:
 class KernelSettings:
     """The kernel head: ridge regression in closed form on embeddings."""
 
-    version: int = 2  # 1: no opinions
+    version: int = 1
     length_scales: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # of the median distance
     ridges: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     opinions: tuple[float, ...] = (0.1, 1.0)  # weights of the modules' opinions to try
@@ -83,19 +80,10 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModuleSettings(TrainingSettings):
-    """Training of a task's module."""
-
-    version: int = 2  # 1: linear readouts only
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PredictorSettings:
     """What a task's predictor is made of."""
 
-    # 1: intervals of one width for all rows; 2: of several fine-tuned encoders, one only;
-    # 3: none of them with adapters; 4: always the backbone beside the composed encoder
-    version: int = 5
+    version: int = 1
     min_rows_training: int = 150  # fewer: kernel head only, grouped cross-validation
     min_rows_interval: int = 10  # fewer: the interval is the range of the labels
     interval_level: float = 0.9
@@ -110,15 +98,8 @@ class PredictorSettings:
         return enough and min(n_train, n_validation) > 0 and n_held_out >= self.min_rows_interval
 
 
-_LATEST = {
-    "embedding": 2,
-    "estimate": 3,
-    "weights": 1,
-    "kernel": 2,
-    "finetune": 1,
-    "module": 2,
-    "predictor": 5,
-}
+_VERSIONED = ("embedding", "estimate", "weights", "kernel", "finetune", "module", "predictor")
+"""Sections that say which version of their algorithm they are for; so far each has one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +111,7 @@ class Recipe:
     weights: WeightsSettings = field(default_factory=WeightsSettings)
     kernel: KernelSettings = field(default_factory=KernelSettings)
     finetune: TrainingSettings = field(default_factory=TrainingSettings)
-    module: ModuleSettings = field(default_factory=ModuleSettings)
+    module: TrainingSettings = field(default_factory=TrainingSettings)
     predictor: PredictorSettings = field(default_factory=PredictorSettings)
     worth_it: float = 0.02  # share by which the objective must fall for a new predictor
     retrain_factor: float = 1.5  # growth of a task at which its module is trained again
@@ -152,8 +133,8 @@ class Recipe:
         return cls(**{name: _read(cls, name, v, prefix="") for name, v in settings.items()})
 
     def __post_init__(self) -> None:
-        for name, latest in _LATEST.items():
-            _check(f"{name}.version", getattr(self, name).version, set(range(1, latest + 1)))
+        for name in _VERSIONED:
+            _check(f"{name}.version", getattr(self, name).version, {1})
         _check("estimate.estimator", self.estimate.estimator, {"knn", "ridge"})
         _check("estimate.readout", self.estimate.readout, {"mean", "moments"})
         _check_at_least("threads", self.threads, 1)

@@ -43,6 +43,7 @@ class LastPass:
         How often what was done.
     problems
         What somebody should read.
+
     """
 
     at: str

@@ -5,6 +5,7 @@ Whatever characters its path has: both have their own rules of quoting, on top o
 References
 ----------
 crontab(5) for ``%``; systemd.syntax(7), "Quoting", and systemd.service(5), "Command lines".
+
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class When:
         Hour of the day; counted from midnight where `every` is set.
     every
         Minutes between two passes; a day if None.
+
     """
 
     minute: int
@@ -70,6 +72,7 @@ class Unit:
         Name of its file.
     text
         What the file holds.
+
     """
 
     name: str
@@ -101,6 +104,7 @@ def every(minutes: int) -> When:
     ------
     InvalidInputError
         If they do not divide the hour, or whole hours of them the day: cron knows no other.
+
     """
     divides = minutes > 0 and (
         _HOUR % minutes == 0 if minutes <= _HOUR else minutes % _HOUR == 0 and _DAY % minutes == 0
@@ -132,6 +136,7 @@ def crontab_line(command: Sequence[str], when: When) -> str:
     ------
     InvalidInputError
         If an argument cannot be part of a line.
+
     """
     return f"{when.cron} {' '.join(_for_cron(word) for word in _checked(command))}"
 

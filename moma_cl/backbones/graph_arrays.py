@@ -36,6 +36,7 @@ class Kind:
     weight
         The attribute for the weight of each class: how often its message counts where it is
         summed, or the size of the class if ``summed`` is not given.
+
     """
 
     codes: tuple[str, ...] = ()
@@ -56,6 +57,7 @@ class Graphs:
         members, weights of shape ``(n,)``.
     counts
         For each kind the number of members in each graph, shape ``(n_graphs,)``.
+
     """
 
     arrays: Arrays

@@ -36,6 +36,7 @@ and never exactness.
 References
 ----------
 Grohe et al., *Dimension Reduction via Colour Refinement*, arXiv 1307.5697, section 2.
+
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class Quotient(Graphs):
     ----------
     classes
         For each kind the class that each member of the graphs is in, shape ``(n_members,)``.
+
     """
 
     classes: dict[str, IntArray]
@@ -85,6 +87,7 @@ def merge(graphs: Graphs, kinds: Mapping[str, Kind]) -> Quotient:
     -------
     Quotient
         The quotients. A graph of which little can be merged stays as it is, with weights of one.
+
     """
     members = {name: Members(graphs, kinds, name) for name in kinds}
     refine(members)

@@ -37,6 +37,7 @@ def backbone_class(name: str) -> type[Backbone]:
     ------
     BackboneError
         If no installed package offers the name, or its import fails.
+
     """
     entry = _entry(name)
     try:

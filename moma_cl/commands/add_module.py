@@ -58,6 +58,7 @@ class Weights:
         Where they come from, for people.
     licence
         Under which licence.
+
     """
 
     file: Path

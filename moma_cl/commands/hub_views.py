@@ -22,6 +22,7 @@ class HubViews:
     ----------
     path
         The hub's folder.
+
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,6 +51,7 @@ class HubViews:
         ------
         NotFoundError
             If there is no such task.
+
         """
         from moma_cl.views.tasks import task
 
@@ -81,6 +83,7 @@ class HubViews:
             If there is nothing of that name.
         InvalidInputError
             If several digests begin like this.
+
         """
         from moma_cl.views.show import show
 

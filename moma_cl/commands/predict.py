@@ -31,7 +31,7 @@ from moma_cl.structures.checks import RowError, check_crystals
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.structures.elements import SYMBOLS
 from moma_cl.structures.vacuum import with_vacuum
-from moma_cl.workspace.workspace import Workbench
+from moma_cl.workspace.workspace import Workspace
 from moma_store.catalogue import Snapshot
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.store import Store
@@ -49,6 +49,7 @@ class Earlier:
         Keys of its rows, as :func:`row_key` gives them.
     shared
         Values of the `SHARED` fields, the same in all its rows; empty where it wrote no row.
+
     """
 
     answered: frozenset[bytes]
@@ -84,6 +85,7 @@ class ReadyPredictor:
         Explains its answers; none where explanations were not asked for.
     busy
         Held while it computes: the number of threads that torch uses is one for a process.
+
     """
 
     task: str
@@ -123,6 +125,7 @@ class _Chunk:
         Structures of the good rows, in order.
     slabs
         Which of these structures have vacuum, shape ``(n_crystals,)``.
+
     """
 
     rows: list[Row]
@@ -147,17 +150,17 @@ def ready_predictor(store: Store, name: str, digest: str, *, explain: bool) -> R
 
     The caller holds a snapshot of the store meanwhile, so that a ``gc`` leaves the files.
     """
-    with Workbench(store=store, progress=quiet) as bench:
-        predictor = load_predictor(bench, digest)
-        require_golden(bench, predictor, digest)
+    with Workspace(store=store, progress=quiet) as workspace:
+        predictor = load_predictor(workspace, digest)
+        require_golden(workspace, predictor, digest)
         return ReadyPredictor(
             task=name,
             unit=task_state(store, name).task.unit,
             digest=digest,
             predictor=predictor,
-            backbone=bench.backbone,
-            known_slabs=known_slabs(bench, predictor),
-            explainer=Explainer.of(store, bench, predictor) if explain else None,
+            backbone=workspace.backbone,
+            known_slabs=known_slabs(workspace, predictor),
+            explainer=Explainer.of(store, workspace, predictor) if explain else None,
         )
 
 

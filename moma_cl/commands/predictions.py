@@ -60,6 +60,7 @@ class PredictedRow:
         The nearest known rows, where they were asked for.
     modules
         Weight of each module behind the predictor, where they were asked for.
+
     """
 
     id: str
@@ -95,6 +96,7 @@ class Predictions(Sequence[PredictedRow]):
     --------
     >>> Predictions(()).to_dicts()
     []
+
     """
 
     rows: tuple[PredictedRow, ...]

@@ -43,6 +43,7 @@ class RecipeSet:
         What the change makes stale.
     done
         What the pass that followed did.
+
     """
 
     task: str

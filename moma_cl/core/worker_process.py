@@ -33,13 +33,14 @@ class Worker:
     ----------
     module
         Name of a module of this package; its ``prepare`` gives the `Answer` of the process.
-    arguments
+    *arguments
         Numbers and texts with which ``prepare`` is called.
 
     Raises
     ------
     OSError
         The process cannot be started.
+
     """
 
     def __init__(self, module: str, *arguments: float | str) -> None:
@@ -107,6 +108,7 @@ class Worker:
             The reply has not come; the process is of no use any more.
         EOFError
             The process has ended.
+
         """
         deadline = None if seconds is None else time.monotonic() + seconds
         (length,) = _LENGTH.unpack(self._read(_LENGTH.size, deadline))

@@ -32,6 +32,7 @@ class _Columns:
         Code of each row's fold, shape ``(n_rows,)``.
     formulas
         Reduced formula of each structure.
+
     """
 
     ids: tuple[str, ...]
@@ -148,6 +149,7 @@ def describe(rows: LiveRows, segments: tuple[str, ...], previous: str | None) ->
     -------
     Dataset
         The record.
+
     """
     counts = np.bincount(rows.folds, minlength=3)
     return Dataset(
@@ -188,6 +190,7 @@ def pack_text(name: str, texts: Sequence[str]) -> Arrays:
     -------
     Arrays
         ``name``, shape ``(n_bytes,)``, and ``name_offsets``, shape ``(n_texts + 1,)``.
+
     """
     encoded = [text.encode() for text in texts]
     offsets = np.concatenate([[0], np.cumsum([len(text) for text in encoded])]).astype(np.int64)

@@ -13,7 +13,7 @@ from moma_cl.records.records import Calibration, Grouping
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Roles:
+class Split:
     """What each row is used for.
 
     Attributes
@@ -26,6 +26,7 @@ class Roles:
         Rows that decide; none in a cross-validation, where each row decides in its turn.
     held_out
         Rows that decide nothing.
+
     """
 
     calibration: Calibration
@@ -34,8 +35,8 @@ class Roles:
     held_out: IntArray
 
 
-def roles_of(rows: LiveRows, grouping: Grouping, settings: PredictorSettings) -> Roles:
-    """Decide what each row is used for.
+def split_of(rows: LiveRows, grouping: Grouping, settings: PredictorSettings) -> Split:
+    """Split the rows of a dataset by what each is used for.
 
     Parameters
     ----------
@@ -48,15 +49,16 @@ def roles_of(rows: LiveRows, grouping: Grouping, settings: PredictorSettings) ->
 
     Returns
     -------
-    Roles
-        The roles.
+    Split
+        The split.
+
     """
     train, validation = rows.in_fold(TRAIN), rows.in_fold(VALIDATION)
     held_out = rows.in_fold(HELD_OUT)
     if settings.has_folds(
         n_train=len(train), n_validation=len(validation), n_held_out=len(held_out)
     ):
-        return Roles(
+        return Split(
             calibration=Calibration.HELD_OUT,
             train=train,
             validation=validation,

@@ -42,6 +42,7 @@ class Measured:
         solids there have to be left out.
     modulus
         Whether elements whose moduli contradict each other have to be left out.
+
     """
 
     task: str
@@ -108,6 +109,7 @@ class Elements:
     other_phase
         Elements whose cell does not have the measured molar volume: the measured values are those
         of another structure, as those of carbon are graphite's.
+
     """
 
     crystals: tuple[ElementCrystal, ...]
@@ -197,6 +199,7 @@ class Compound:
         Lattice parameters a, b, c in Å and α, β, γ in degrees.
     sites
         Element and fractional coordinates of each occupied orbit.
+
     """
 
     name: str

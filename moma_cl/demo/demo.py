@@ -67,6 +67,7 @@ class DemoResult:
         State of each task at the end, in the order they were added.
     predictions
         Answers for the compounds.
+
     """
 
     hub: Path
@@ -97,6 +98,7 @@ def run(folder: Path, *, say: Say, progress: Progress) -> DemoResult:
     ------
     AlreadyExistsError
         If there is something in the folder.
+
     """
     start = time.perf_counter()
     demo = _Demo(hub=folder / "hub", folder=folder, say=say, progress=progress)

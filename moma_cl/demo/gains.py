@@ -12,7 +12,7 @@ from moma_cl.records.champions import champions
 from moma_cl.records.records import Composition, Predictor
 from moma_cl.records.refs import RefKind
 from moma_cl.records.tasks import task_names, task_state
-from moma_cl.workspace.workspace import Workbench
+from moma_cl.workspace.workspace import Workspace
 from moma_store.store import Store
 
 BACKBONE = "backbone"
@@ -32,6 +32,7 @@ class Gain:
         Mean absolute errors of the first and of the last, in the task's unit.
     interval
         The 95 % interval of their paired difference, in the task's unit.
+
     """
 
     error_without: float
@@ -118,7 +119,7 @@ def _summary(store: Store, bench: Workbench, name: str, fitted: str) -> TaskSumm
         rows=state.dataset.n_rows,
         weights=_weights(composition, names),
         excluded={names.get(d, d[:12]): why for d, why in composition.excluded.items()},
-        gain=_gain(store, bench, answered[-1], fitted, state.task.unit),
+        gain=_gain(store, workspace, answered[-1], fitted, state.task.unit),
         error_answering=answering.validation_mae,
     )
 
@@ -131,9 +132,9 @@ def _weights(composition: Composition, names: Mapping[str, str]) -> dict[str, fl
     return {name: weight for name, weight in heaviest_first if weight > 0}
 
 
-def _gain(store: Store, bench: Workbench, first: str, fitted: str, unit: str) -> Gain | None:
+def _gain(store: Store, workspace: Workspace, first: str, fitted: str, unit: str) -> Gain | None:
     after = Predictor.from_doc(store.record(fitted))
-    verdict = compare(bench, first, after, unit)
+    verdict = compare(workspace, first, after, unit)
     if "champion_mae" not in verdict:
         return None
     low, high = verdict["difference_interval_95"]

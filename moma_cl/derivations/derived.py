@@ -26,6 +26,7 @@ class Derived:
         Arrays of its blob.
     base
         The blob from which its parameters differ little.
+
     """
 
     record: Record

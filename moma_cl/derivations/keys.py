@@ -42,6 +42,7 @@ class Derivation:
         Digests of the records it reads, and what else decides the result.
     settings
         The sections of the recipe that it depends on.
+
     """
 
     kind: DerivationKind
@@ -84,5 +85,6 @@ def comparison_key(champion: str | None, predictor: str) -> str:
     -------
     str
         A name like the keys of derivations.
+
     """
     return f"comparison:{digest({'champion': champion, 'predictor': predictor})}"

@@ -31,6 +31,7 @@ class ByteCache:
     ----------
     folder
         Folder of the cache on a local disk; it is made if it is missing.
+
     """
 
     def __init__(self, folder: Path) -> None:

@@ -17,7 +17,6 @@ from moma_cl.learning.head import mean_and_deviation
 from moma_cl.recipe import EmbeddingSettings
 
 N_STATISTICS = 4  # mean, deviation, smallest, largest
-BY_NODES = 1  # version of the settings
 
 Embeddings = NDArray[np.float32]
 
@@ -48,6 +47,7 @@ def embed(
     Embeddings
         Shape ``(n_structures, n_blocks * 4 * feature_dim)``; block by block the mean, the
         deviation, the smallest and the largest of each feature.
+
     """
     width = encoder.n_blocks * N_STATISTICS * encoder.feature_dim
     rows = np.zeros((len(graphs), width), dtype=np.float32)
@@ -78,28 +78,10 @@ def last_mean(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray[np.
     -------
     NDArray[np.float64]
         Shape ``(n_structures, feature_dim)``.
+
     """
     start = embeddings.shape[1] - N_STATISTICS * feature_dim
     return embeddings[:, start : start + feature_dim].astype(np.float64)
-
-
-def last_moments(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray[np.float64]:
-    """Take the mean and the deviation of the last block's features.
-
-    Parameters
-    ----------
-    embeddings
-        What :func:`embed` gave, shape ``(n_structures, n_features)``.
-    feature_dim
-        Width of the node features.
-
-    Returns
-    -------
-    NDArray[np.float64]
-        Shape ``(n_structures, 2 * feature_dim)``.
-    """
-    start = embeddings.shape[1] - N_STATISTICS * feature_dim
-    return embeddings[:, start : start + 2 * feature_dim].astype(np.float64)
 
 
 def last_extremes(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray[np.float64]:
@@ -116,16 +98,14 @@ def last_extremes(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray
     -------
     NDArray[np.float64]
         Shape ``(n_structures, 2 * feature_dim)``.
+
     """
     return embeddings[:, embeddings.shape[1] - 2 * feature_dim :].astype(np.float64)
 
 
 def _batches(graphs: Sequence[Data], settings: EmbeddingSettings) -> list[NDArray[np.int64]]:
     n_edges = np.array([graph.num_edges for graph in graphs], dtype=np.int64)
-    if settings.version == BY_NODES:
-        parts = batches_by_size([graph.num_nodes for graph in graphs], settings.max_nodes)
-    else:
-        parts = batches_by_size(n_edges, settings.max_edges)
+    parts = batches_by_size(n_edges, settings.max_edges)
     # the largest first, so that what it leaves behind has room for all others
     return sorted(parts, key=lambda part: int(n_edges[part].sum()), reverse=True)
 

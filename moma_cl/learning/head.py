@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from moma_cl.arraytypes import ParameterVector
 from moma_cl.core.pyg import Batch
+from moma_store.errors import BackboneError
 
 MIN_VARIANCE = 1e-6  # keeps the gradient of a deviation finite where all atoms are alike
 
@@ -29,6 +31,7 @@ class Head(nn.Module):
         Width of the hidden layers.
     seed
         Of the initial parameters; the global generator is left alone.
+
     """
 
     def __init__(self, feature_dim: int, n_blocks: int, width: int, *, seed: int) -> None:
@@ -52,6 +55,7 @@ class Head(nn.Module):
         -------
         Tensor
             Normalised predictions, shape ``(n_structures,)``, dimensionless.
+
         """
         pooled = [statistic for block in blocks for statistic in mean_and_deviation(block, batch)]
         whole: Tensor = self.whole(torch.cat(pooled, dim=1))
@@ -70,6 +74,45 @@ def _layers(n_features: int, width: int) -> nn.Sequential:
     )
 
 
+def head_vector(head: Head) -> ParameterVector:
+    """Flatten a head's parameters, in their order.
+
+    Parameters
+    ----------
+    head
+        The head.
+
+    Returns
+    -------
+    ParameterVector
+        Shape ``(n_parameters,)``.
+
+    """
+    return nn.utils.parameters_to_vector(head.parameters()).detach().numpy().copy()
+
+
+def load_head_vector(head: Head, vector: ParameterVector) -> None:
+    """Fill a head's parameters.
+
+    Parameters
+    ----------
+    head
+        The head.
+    vector
+        What :func:`head_vector` gave, shape ``(n_parameters,)``.
+
+    Raises
+    ------
+    BackboneError
+        If the vector belongs to a head of another shape.
+
+    """
+    size = sum(parameter.numel() for parameter in head.parameters())
+    if len(vector) != size:
+        raise BackboneError(f"the head has {size:,} parameters, the vector {len(vector):,}")
+    nn.utils.vector_to_parameters(torch.from_numpy(vector.copy()), head.parameters())
+
+
 def mean_and_deviation(features: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation over the atoms of each structure.
 
@@ -84,6 +127,7 @@ def mean_and_deviation(features: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     -------
     tuple[Tensor, Tensor]
         Two tensors of shape ``(n_structures, feature_dim)``.
+
     """
     mean = node_mean(features, batch)
     centred = features - mean.index_select(0, batch.batch)
@@ -105,6 +149,7 @@ def node_mean(features: Tensor, batch: Batch) -> Tensor:
     -------
     Tensor
         Means, shape ``(n_structures, feature_dim)``.
+
     """
     weight = batch.node_weight.to(features.dtype)
     size = features.new_zeros(batch.num_graphs).index_add(0, batch.batch, weight)

@@ -27,7 +27,6 @@ EPOCHS = 40
 BATCH_SIZE = 64
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1e-2
-NETWORKS = 2  # version of module training from which on networks are tried
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -40,14 +39,15 @@ class Readout:
         Of the embeddings that the first layer reads, shape ``(n_features,)``.
     layers
         Weights of shape ``(n_out, n_in)`` and biases of shape ``(n_out,)``, in order.
+
     """
 
     centre: FloatArray
     spread: FloatArray
     layers: tuple[tuple[FloatArray, FloatArray], ...]
 
-    def of(self, embeddings: NDArray[np.float32]) -> FloatArray:
-        """Give a module's opinion of structures.
+    def predict(self, embeddings: NDArray[np.float32]) -> FloatArray:
+        """Predict the module's own property.
 
         Parameters
         ----------
@@ -58,13 +58,14 @@ class Readout:
         -------
         FloatArray
             Normalised as the targets of the module's task, shape ``(n_rows,)``, dimensionless.
+
         """
-        found = (embeddings.astype(np.float64) - self.centre) / self.spread
+        values = (embeddings.astype(np.float64) - self.centre) / self.spread
         for number, (weight, bias) in enumerate(self.layers):
             if number > 0:
-                found = found / (1.0 + np.exp(-np.clip(found, -50.0, 50.0)))
-            found = found @ weight.T + bias
-        return np.asarray(found[:, 0])
+                values = values / (1.0 + np.exp(-np.clip(values, -50.0, 50.0)))
+            values = values @ weight.T + bias
+        return np.asarray(values[:, 0])
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """Give the arrays under which it is stored; the layers of networks in half precision.
@@ -73,6 +74,7 @@ class Readout:
         -------
         dict[str, NDArray[np.generic]]
             Arrays of the module's blob.
+
         """
         if len(self.layers) == 1:
             weight, bias = self.layers[0]
@@ -98,12 +100,13 @@ class Readout:
         Returns
         -------
         Self | None
-            The readout; none where the module brought none.
+            The readout; none where the module has none.
+
         """
         if "readout" in arrays:
             linear = arrays["readout"].astype(np.float64)
-            nothing, one = np.zeros(len(linear) - 1), np.ones(len(linear) - 1)
-            return cls(centre=nothing, spread=one, layers=((linear[None, :-1], linear[-1:]),))
+            zeros, ones = np.zeros(len(linear) - 1), np.ones(len(linear) - 1)
+            return cls(centre=zeros, spread=ones, layers=((linear[None, :-1], linear[-1:]),))
         if "readout_scale" not in arrays:
             return None
         centre, spread = arrays["readout_scale"].astype(np.float64)
@@ -115,8 +118,6 @@ def fit_readout(
     embeddings: NDArray[np.float32],
     targets: FloatArray,
     n_train: int,
-    *,
-    networks: bool,
 ) -> Readout:
     """Fit a module's readout.
 
@@ -129,23 +130,26 @@ def fit_readout(
         Normalised targets of the module's task, shape ``(n_rows,)``, dimensionless.
     n_train
         Number of rows of the training; the others decide between the two kinds.
-    networks
-        Whether to try a network.
 
     Returns
     -------
     Readout
         The one with the smaller mean absolute error on the rows that decide.
+
     """
     linear = _linear(embeddings, targets)
-    if not networks or not 0 < n_train < len(targets):
+    if not 0 < n_train < len(targets):
         return linear
-    known, deciding = slice(0, n_train), slice(n_train, None)
-    tried = (_linear(embeddings[known], targets[known]), _network(embeddings, targets, n_train))
+    training, validation = slice(0, n_train), slice(n_train, None)
+    candidates = (
+        _linear(embeddings[training], targets[training]),
+        _network(embeddings, targets, n_train),
+    )
     errors = [
-        np.abs(readout.of(embeddings[deciding]) - targets[deciding]).mean() for readout in tried
+        np.abs(readout.predict(embeddings[validation]) - targets[validation]).mean()
+        for readout in candidates
     ]
-    return tried[1] if errors[1] < errors[0] else linear
+    return candidates[1] if errors[1] < errors[0] else linear
 
 
 def _linear(embeddings: NDArray[np.float32], targets: FloatArray) -> Readout:
@@ -154,6 +158,7 @@ def _linear(embeddings: NDArray[np.float32], targets: FloatArray) -> Readout:
     References
     ----------
     Hastie, Tibshirani, Friedman, *The Elements of Statistical Learning*, equation 7.64.
+
     """
     rows = embeddings.astype(np.float64)
     centre, spread = centre_and_spread(rows)

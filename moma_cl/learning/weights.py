@@ -24,6 +24,7 @@ class Weights:
         Mean squared error of the weighted prediction, in var(y).
     duality_gap
         Upper bound of the distance to the optimum before pruning, in var(y).
+
     """
 
     values: FloatArray
@@ -54,6 +55,7 @@ def solve_weights(predictions: FloatArray, targets: FloatArray, *, prune: float)
     References
     ----------
     arXiv 2502.15483, equation 3; the duality gap is that of Jaggi, ICML 2013, equation 2.
+
     """
     variance = float(np.var(targets)) or 1.0
     centre = float(np.mean(targets))  # Σw = 1, so a shift changes nothing but the rounding
@@ -82,6 +84,7 @@ def duality_gap(gram: FloatArray, values: FloatArray) -> float:
     -------
     float
         The bound, in the unit of the Gram matrix.
+
     """
     gradient = 2.0 * gram @ values
     return float(values @ gradient - gradient.min())
@@ -108,10 +111,10 @@ def _interior_point(gram: FloatArray) -> FloatArray:
         [clarabel.ZeroConeT(1), clarabel.NonnegativeConeT(n_modules)],
         settings,
     )
-    found = np.asarray(solver.solve().x, dtype=np.float64)
-    if not np.all(np.isfinite(found)) or found.max(initial=0.0) <= 0.0:
+    values = np.asarray(solver.solve().x, dtype=np.float64)
+    if not np.all(np.isfinite(values)) or values.max(initial=0.0) <= 0.0:
         return np.full(n_modules, 1.0 / n_modules)
-    return _on_simplex(np.where(found > 1e-7, found, 0.0))
+    return _on_simplex(np.where(values > 1e-7, values, 0.0))
 
 
 def _exchange(gram: FloatArray, values: FloatArray) -> FloatArray:

@@ -116,6 +116,7 @@ def read_rows(
         A source is of no known kind or cannot be opened, with ``strict``.
     StorageError
         The process that parses CIF and POSCAR text could not be started.
+
     """
     with StructureParser(limits or Limits()) as parser:
         yield from Reader(parser, reading or Reading()).rows(sources, strict=strict)
@@ -130,6 +131,7 @@ class Reader:
         Owner of the process that parses, and the limits of what one row may cost.
     reading
         What the user says of the files.
+
     """
 
     def __init__(self, parser: StructureParser, reading: Reading) -> None:
@@ -204,8 +206,9 @@ class Reader:
             yield from self._bundle(place)
             return
         file = InputFile(place=place, limits=self._limits, reading=self._reading)
+        label, stem = place.label, place.stem
         for raw_row in _complete(file, self._raw_rows(file, file_format)):
-            yield self._row(raw_row, place.label, place.stem)
+            yield self._row(raw_row, label, stem)
 
     def _raw_rows(self, file: InputFile, file_format: InputFormat) -> Iterator[RawRow]:
         """Divide a file into its rows."""

@@ -76,6 +76,7 @@ class Limits:
         Time for parsing one CIF or POSCAR, s.
     parse_bytes
         Address space the parser may use beyond what it needs to start, bytes; enforced on Linux.
+
     """
 
     text_bytes: int = 32 << 20
@@ -99,6 +100,7 @@ class Reading:
         Column of the ids.
     unit
         Unit of targets whose row, and whose header, names none; by default that of the task.
+
     """
 
     format: InputFormat | None = None
@@ -125,6 +127,7 @@ class Row:
         Why the row is refused; ``None`` when it is not.
     flags
         What is unusual about a structure that is not refused, such as `BOXED`.
+
     """
 
     id: str
@@ -154,6 +157,7 @@ class RawRow:
         The other columns.
     error
         Why there is no row.
+
     """
 
     line: str = ""
@@ -178,6 +182,7 @@ class InputFile:
         What the user says of it.
     number
         The last line, frame or document that was read.
+
     """
 
     place: Place
@@ -186,16 +191,16 @@ class InputFile:
     number: int = 0
 
 
-def row_id(given: object, default: str) -> str:
+def row_id(given_id: object, default: str) -> str:
     """Take the id that a row gives, or else the default; what is no printable name is refused."""
-    if given is None or given == "":
+    if given_id is None or given_id == "":
         return default
-    if isinstance(given, bool) or not isinstance(given, (str, int, float)):
+    if isinstance(given_id, bool) or not isinstance(given_id, (str, int, float)):
         raise InvalidInputError(
-            f"the id is of type {type(given).__name__}; expected a string",
+            f"the id is of type {type(given_id).__name__}; expected a string",
             code="invalid-input.bad-id",
         )
-    name = str(given)
+    name = str(given_id)
     if len(name) > _MAX_ID or not name.isprintable():
         raise InvalidInputError(
             f"the id {name[:32]!r} has unprintable characters or is longer than {_MAX_ID}",

@@ -39,6 +39,7 @@ class Costs:
     ----------
     store
         The hub's store, or a snapshot of it.
+
     """
 
     store: PricedReads
@@ -91,6 +92,7 @@ class Allowance:
         What derivations are likely to take.
     seconds
         The time, s; none where there is no limit.
+
     """
 
     costs: Costs

@@ -43,6 +43,7 @@ class Failures:
     ----------
     by_key
         Failures by the key of their derivation.
+
     """
 
     by_key: dict[str, Failure] = field(default_factory=dict)

@@ -72,6 +72,7 @@ class Done:
         What happened, for people.
     seconds
         How long it took.
+
     """
 
     task: str

@@ -65,6 +65,7 @@ def walk(
     -------
     set[str]
         Tasks that failed.
+
     """
     failed: set[str] = set()
     modules: dict[str, str] | None = None

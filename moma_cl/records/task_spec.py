@@ -46,6 +46,7 @@ class TaskSpec:
     --------
     >>> TaskSpec(target="k_vrh", property="bulk_modulus", transform="log10").unit
     'GPa'
+
     """
 
     target: str
@@ -92,6 +93,7 @@ class TaskSpec:
         -------
         Task
             The record.
+
         """
         return Task(
             name=name,

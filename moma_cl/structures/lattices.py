@@ -24,6 +24,7 @@ def heights(lattice: FloatArray) -> FloatArray:
     -------
     FloatArray
         Height of the cell along each lattice vector, shape ``(3,)``, Å.
+
     """
     (ax, ay, az), (bx, by, bz), (cx, cy, cz) = lattice.tolist()
     # Written out: a hundred thousand small arrays through np.cross take seconds.
@@ -38,15 +39,7 @@ def heights(lattice: FloatArray) -> FloatArray:
 def heights_of_many(lattices: FloatArray) -> FloatArray:
     """Distances between opposite faces of many cells, up to rounding those of `heights`.
 
-    Parameters
-    ----------
-    lattices
-        Lattice vectors as rows, shape ``(n_structures, 3, 3)``, Å; linearly independent.
-
-    Returns
-    -------
-    FloatArray
-        Height of each cell along each lattice vector, shape ``(n_structures, 3)``, Å.
+    Lattice vectors have shape ``(n_structures, 3, 3)``, Å; heights ``(n_structures, 3)``, Å.
     """
     faces = np.cross(lattices[:, [1, 2, 0]], lattices[:, [2, 0, 1]])
     volumes = np.abs(np.einsum("ij,ij->i", lattices[:, 0], faces[:, 0]))
@@ -70,6 +63,7 @@ def reduced_basis(lattice: FloatArray) -> FloatArray:
     References
     ----------
     Semaev, *A 3-dimensional lattice reduction algorithm*, CaLC 2001, LNCS 2146, 181.
+
     """
     basis = lattice.copy()
     for _ in range(_MAX_STEPS):

@@ -61,6 +61,7 @@ class TaskListed:
         Digest of its dataset.
     created
         When it was added, UTC, ISO 8601.
+
     """
 
     name: str

@@ -19,6 +19,7 @@ References
 ----------
 Deng et al., *CHGNet as a pretrained universal neural network potential for charge-informed
 atomistic modelling*, Nat. Mach. Intell. 5, 1031 (2023), arXiv 2302.14231, Methods.
+
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Edges:
         has two rows for each node (as centre, as neighbour), then one for each bond.
     factors
         What each message is multiplied by, shape ``(n_edges, feature_dim)``.
+
     """
 
     centers: Tensor
@@ -78,6 +80,7 @@ class Angles:
         table has two rows for each short bond (as first, as other), then one for each node.
     factors
         What each message is multiplied by, shape ``(n_angles, feature_dim)``.
+
     """
 
     firsts: Tensor
@@ -95,6 +98,7 @@ class BondChange:
         Indices of the short bonds among all bonds, shape ``(n_short,)``.
     features
         The sum, shape ``(n_short, feature_dim)``.
+
     """
 
     bonds: Tensor
@@ -118,6 +122,7 @@ def table_rows(pairs: tuple[Tensor, Tensor], singles: Tensor, n_pairs: int) -> T
     -------
     Tensor
         Row numbers, shape ``(n_rows, 3)``.
+
     """
     first, second = pairs
     return torch.stack([2 * first, 2 * second + 1, singles + 2 * n_pairs], dim=1)
@@ -137,6 +142,7 @@ class RadialBasis(nn.Module):
     References
     ----------
     Gasteiger et al., arXiv 2003.03123, equations 7 and 8, with exponent 8.
+
     """
 
     def __init__(self, cutoff: float) -> None:
@@ -156,6 +162,7 @@ class RadialBasis(nn.Module):
         -------
         Tensor
             Functions in the precision of the frequencies, shape ``(n_bonds, n_radial)``.
+
         """
         lengths = lengths.to(self.frequencies.dtype)
         scaled = lengths / self.cutoff
@@ -186,6 +193,7 @@ class AngularBasis(nn.Module):
         -------
         Tensor
             A constant, sines and cosines, shape ``(n_angles, 2 * n_angular + 1)``.
+
         """
         phases = torch.outer(angles.to(self.frequencies.dtype), self.frequencies)
         scale = 1.0 / math.sqrt(math.pi)
@@ -257,6 +265,7 @@ class AtomConv(nn.Module):
         -------
         Tensor
             New atom features, shape ``(n_nodes, feature_dim)``.
+
         """
         pairs = self.atoms(atoms).view(-1, 2 * FEATURE_DIM)
         table = torch.cat([pairs, bond_terms])
@@ -302,6 +311,7 @@ class BondConv(nn.Module):
         -------
         Tensor
             The change of the bond features, shape ``(n_short, feature_dim)``.
+
         """
         pairs = self.bonds(bonds).view(-1, 2 * FEATURE_DIM)
         table = torch.cat([pairs, self.atoms(atoms)])
@@ -342,6 +352,7 @@ class AngleUpdate(nn.Module):
         -------
         Tensor
             New angle features, shape ``(n_angles, feature_dim)``.
+
         """
         pairs = product(bonds, self.bonds.weight, centered=FEATURE_DIM).view(-1, 2 * FEATURE_DIM)
         table = torch.cat([pairs, product(atoms, self.atoms.weight, centered=FEATURE_DIM)])
