@@ -68,7 +68,6 @@ class Hub(HubMaintenance):
     >>> hub = Hub("lab")
     >>> hub.exists()
     False
-
     """
 
     def __init__(self, path: str | Path, *, wait: float = 0.0, progress: Progress = quiet) -> None:
@@ -132,7 +131,6 @@ class Hub(HubMaintenance):
             If there is a hub already.
         BackboneError
             If there is no backbone of this name.
-
         """
         from moma_cl.commands.init import init
 
@@ -286,7 +284,6 @@ class Hub(HubMaintenance):
             If the level is no coverage, or the data are of no kind that is read.
         ChangedAnswersError
             If the software is another and the predictor answers otherwise than when it was made.
-
         """
         from moma_cl.commands.predictions import Predictions
 

@@ -80,7 +80,6 @@ class Heartbeat:
         How many passes it has made.
     exit_code
         How the last of them ended; none before the first.
-
     """
 
     pid: int
@@ -105,7 +104,6 @@ class Daemon:
         Command line that makes one pass and exits: 0 for success.
     interval
         Time between two looks, s.
-
     """
 
     hub: Path
@@ -131,7 +129,6 @@ class Daemon:
             If the hub has a daemon already.
         FormatError
             If a newer version made the hub.
-
         """
         self._since = _now()
         with _only_one(self.hub), self._signals():

@@ -167,7 +167,6 @@ def chance_of_larger(
     ----------
     Pitman, Suppl. J. R. Stat. Soc. 4, 119 (1937); one is added to both counts as by Phipson and
     Smyth, arXiv 1603.05766, equation 2.
-
     """
     import numpy as np
 

@@ -57,7 +57,6 @@ class Delivery:
         Whether its rows may replace stored ones.
     signature
         How it looked; none if it could not be looked at.
-
     """
 
     task: str
@@ -129,7 +128,6 @@ def settled(
     ------
     StorageError
         If the inbox cannot be read.
-
     """
     before = [d for d in look(hub) if d.task in tasks and why_incomplete(d) is None]
     if not before:

@@ -43,7 +43,6 @@ class LastPass:
         How often what was done.
     problems
         What somebody should read.
-
     """
 
     at: str

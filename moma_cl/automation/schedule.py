@@ -35,7 +35,6 @@ class When:
         Hour of the day; counted from midnight where `every` is set.
     every
         Minutes between two passes; a day if None.
-
     """
 
     minute: int
@@ -72,7 +71,6 @@ class Unit:
         Name of its file.
     text
         What the file holds.
-
     """
 
     name: str
@@ -104,7 +102,6 @@ def every(minutes: int) -> When:
     ------
     InvalidInputError
         If they do not divide the hour, or whole hours of them the day: cron knows no other.
-
     """
     divides = minutes > 0 and (
         _HOUR % minutes == 0 if minutes <= _HOUR else minutes % _HOUR == 0 and _DAY % minutes == 0
@@ -136,7 +133,6 @@ def crontab_line(command: Sequence[str], when: When) -> str:
     ------
     InvalidInputError
         If an argument cannot be part of a line.
-
     """
     return f"{when.cron} {' '.join(_for_cron(word) for word in _checked(command))}"
 

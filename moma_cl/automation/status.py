@@ -35,7 +35,6 @@ class DaemonStatus:
         Whether it runs now.
     heartbeat
         What it said last; what the last one said if it does not run.
-
     """
 
     running: bool
@@ -70,7 +69,6 @@ class TaskStatus:
         What was last measured on new rows; none where none were added.
     drifted
         Whether that was beyond chance, and the champion has not been replaced since.
-
     """
 
     name: str
@@ -102,7 +100,6 @@ class InboxStatus:
         Deliveries that were refused and still lie in ``refused``, by task.
     done
         Number of deliveries that were added and still lie in ``done``, by task.
-
     """
 
     waiting: tuple[str, ...]

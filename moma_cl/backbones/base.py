@@ -27,7 +27,6 @@ class CrystalGraph(Data):  # type: ignore[misc]  # torch_geometric is untyped
     ----------
     counted_by
         For each attribute that holds indices, the attribute whose length they run over.
-
     """
 
     counted_by: ClassVar[Mapping[str, str]] = MappingProxyType({"edge_index": "node_weight"})
@@ -62,7 +61,6 @@ class Adapter(nn.Module):
     References
     ----------
     Houlsby et al., *Parameter-Efficient Transfer Learning for NLP*, arXiv 1902.00751, figure 2.
-
     """
 
     def __init__(self, feature_dim: int, width: int) -> None:
@@ -101,7 +99,6 @@ class Backbone(nn.Module, ABC):
         Atomic numbers of the elements that the backbone can encode.
     graph_class
         Class of the graphs; its constructor takes their tensors by name.
-
     """
 
     name: ClassVar[str]
@@ -131,7 +128,6 @@ class Backbone(nn.Module, ABC):
         -------
         Self
             The encoder in evaluation mode. No random numbers of the caller are used up.
-
         """
         with torch.random.fork_rng(devices=[]):
             return cls().eval()
@@ -150,7 +146,6 @@ class Backbone(nn.Module, ABC):
         -------
         Data
             The graph. All its attributes are tensors, and ``node_weight`` is one of them.
-
         """
 
     @classmethod
@@ -172,7 +167,6 @@ class Backbone(nn.Module, ABC):
         list[Tensor]
             Node features after each block, ``n_blocks`` tensors of shape
             ``(n_nodes, feature_dim)``. Each has gone through :meth:`adapt`.
-
         """
 
     def add_adapters(self, width: int) -> None:
@@ -200,7 +194,6 @@ class Backbone(nn.Module, ABC):
         -------
         Tensor
             The features that the next block takes, same shape.
-
         """
         if self.adapters is None:
             return features

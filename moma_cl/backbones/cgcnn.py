@@ -50,7 +50,6 @@ class CGCNNGraph(CrystalGraph):
         Length of each edge, float64, shape ``(n_edges,)``, Å.
     edge_weight
         How often each edge's message counts at its centre, shape ``(n_edges,)``.
-
     """
 
 
@@ -77,7 +76,6 @@ class WeightedCGConv(CGConv):  # type: ignore[misc]  # torch_geometric is untype
     References
     ----------
     Xie and Grossman, Phys. Rev. Lett. 120, 145301 (2018), arXiv 1710.10324, equation 5.
-
     """
 
     def forward(
@@ -100,7 +98,6 @@ class WeightedCGConv(CGConv):  # type: ignore[misc]  # torch_geometric is untype
         -------
         Tensor
             New node features, shape ``(n_nodes, feature_dim)``.
-
         """
         neighbors, centers = edge_index
         total = weight.new_zeros(len(features)).index_add(0, centers, weight)
@@ -170,7 +167,6 @@ class CGCNNBackbone(Backbone):
         -------
         CGCNNGraph
             Its atoms and their nearest neighbours.
-
         """
         division = merge if quotient else unmerged
         (attributes,) = division(_whole_graph(crystal), KINDS).split(KINDS)

@@ -36,7 +36,6 @@ class Kind:
     weight
         The attribute for the weight of each class: how often its message counts where it is
         summed, or the size of the class if ``summed`` is not given.
-
     """
 
     codes: tuple[str, ...] = ()
@@ -57,7 +56,6 @@ class Graphs:
         members, weights of shape ``(n,)``.
     counts
         For each kind the number of members in each graph, shape ``(n_graphs,)``.
-
     """
 
     arrays: Arrays

@@ -29,7 +29,6 @@ class Neighbors:
         Cell that the neighbour is in, in lattice vectors, shape ``(n_pairs, 3)``.
     distances
         Distance between the two, shape ``(n_pairs,)``, Å.
-
     """
 
     centers: IntArray
@@ -64,7 +63,6 @@ def find_neighbors(crystal: Crystal, cutoff: float) -> Neighbors:
     -------
     Neighbors
         Both directions of every pair. An atom without neighbours is in no pair.
-
     """
     # imported here, so that training on prepared graphs does not need pymatgen
     from pymatgen.optimization.neighbors import find_points_in_spheres
@@ -121,7 +119,6 @@ def pair_directions(pairs: Neighbors) -> tuple[Neighbors, IntArray, IntArray]:
         Bond of each pair, shape ``(n_pairs,)``.
     IntArray
         First pair of each bond, shape ``(n_bonds,)``.
-
     """
     keys = _bond_keys(pairs)
     _, first, bonds, counts = np.unique(

@@ -31,7 +31,6 @@ class ParameterManifest:
         Name of each tensor in the backbone.
     shapes
         Shape of each tensor.
-
     """
 
     names: tuple[str, ...]
@@ -78,7 +77,6 @@ class ParameterManifest:
         ------
         BackboneError
             If the document is not a manifest, or its offsets contradict its shapes.
-
         """
         try:
             manifest = cls(
@@ -115,7 +113,6 @@ def manifest_of(backbone: Backbone, kind: ModuleKind) -> ParameterManifest:
     ------
     BackboneError
         If the kind has no parameters, such as adapters before `Backbone.add_adapters`.
-
     """
     adapters = {ModuleKind.FULL: False, ModuleKind.ADAPTER: True}.get(kind)
     named = [
@@ -151,7 +148,6 @@ def to_vector(backbone: Backbone, manifest: ParameterManifest) -> ParameterVecto
     ------
     BackboneError
         If the manifest is not that of the backbone's parameters of either kind.
-
     """
     parameters = _matching(backbone, manifest)
     flat = [parameters[name].detach().reshape(-1).cpu() for name in manifest.names]
@@ -180,7 +176,6 @@ def rounded(vector: ParameterVector, base: ParameterVector, bits: int) -> Parame
     -------
     ParameterVector
         Rounded parameters, same shape. A parameter that did not change is still that of the base.
-
     """
     step = 1 << bits
     start = to_ordered(base).astype(np.int64)
@@ -207,7 +202,6 @@ def load_vector(backbone: Backbone, vector: ParameterVector, manifest: Parameter
     BackboneError
         If the manifest is not that of the backbone's parameters of either kind, or the vector
         is not a float32 vector of its size.
-
     """
     parameters = _matching(backbone, manifest)
     if vector.dtype != np.float32 or vector.shape != (manifest.size,):

@@ -64,7 +64,6 @@ class Quotient(Graphs):
     ----------
     classes
         For each kind the class that each member of the graphs is in, shape ``(n_members,)``.
-
     """
 
     classes: dict[str, IntArray]
@@ -87,7 +86,6 @@ def merge(graphs: Graphs, kinds: Mapping[str, Kind]) -> Quotient:
     -------
     Quotient
         The quotients. A graph of which little can be merged stays as it is, with weights of one.
-
     """
     members = {name: Members(graphs, kinds, name) for name in kinds}
     refine(members)

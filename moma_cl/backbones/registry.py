@@ -37,7 +37,6 @@ def backbone_class(name: str) -> type[Backbone]:
     ------
     BackboneError
         If no installed package offers the name, or its import fails.
-
     """
     entry = _entry(name)
     try:

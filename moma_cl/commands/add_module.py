@@ -58,7 +58,6 @@ class Weights:
         Where they come from, for people.
     licence
         Under which licence.
-
     """
 
     file: Path

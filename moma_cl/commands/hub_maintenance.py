@@ -36,7 +36,6 @@ class HubMaintenance(HubViews):
         How long a verb that writes waits for another program that is writing, s.
     progress
         Called with a label, the steps done and the steps planned.
-
     """
 
     def __init__(self, path: Path, wait: float, progress: Progress) -> None:
@@ -79,7 +78,6 @@ class HubMaintenance(HubViews):
             If a task does not exist.
         BusyError
             If another program is writing.
-
         """
         from moma_cl.commands.update import update
 
@@ -127,7 +125,6 @@ class HubMaintenance(HubViews):
             If there is no such task.
         InvalidInputError
             If a setting is unknown, has the wrong type, or is not a task's to change.
-
         """
         from moma_cl.commands.set_recipe import set_recipe
 
@@ -160,7 +157,6 @@ class HubMaintenance(HubViews):
         ------
         NotFoundError
             If there is no such task or predictor.
-
         """
         from moma_cl.commands.tasks import rollback
 
@@ -191,7 +187,6 @@ class HubMaintenance(HubViews):
             If names or shapes of the tensors are not exactly the backbone's.
         InvalidInputError
             If the file, a name, or a structure that it was trained on cannot be used.
-
         """
         from moma_cl.commands.add_module import add_module
 
@@ -220,7 +215,6 @@ class HubMaintenance(HubViews):
             If there is a file already.
         IntegrityError
             If something that belongs into the archive is damaged.
-
         """
         from moma_cl.commands.archive import export
 
@@ -253,7 +247,6 @@ class HubMaintenance(HubViews):
             If the archive is not what :meth:`export` writes.
         IntegrityError
             If it is damaged.
-
         """
         from moma_cl.commands.archive import import_archive
 
@@ -293,7 +286,6 @@ class HubMaintenance(HubViews):
             If `catalogue` is not this hub's.
         IntegrityError
             If what should be repaired cannot be.
-
         """
         from moma_cl.commands.maintenance import verify
 
@@ -325,7 +317,6 @@ class HubMaintenance(HubViews):
         ------
         IntegrityError
             If the catalogue is damaged; nothing was removed.
-
         """
         from moma_cl.commands.maintenance import gc
 
@@ -354,7 +345,6 @@ class HubMaintenance(HubViews):
             If a newer version made the hub.
         IntegrityError
             If the hub is damaged.
-
         """
         from moma_cl.commands.maintenance import migrate
 

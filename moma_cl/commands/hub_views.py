@@ -22,7 +22,6 @@ class HubViews:
     ----------
     path
         The hub's folder.
-
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,7 +50,6 @@ class HubViews:
         ------
         NotFoundError
             If there is no such task.
-
         """
         from moma_cl.views.tasks import task
 
@@ -83,7 +81,6 @@ class HubViews:
             If there is nothing of that name.
         InvalidInputError
             If several digests begin like this.
-
         """
         from moma_cl.views.show import show
 

@@ -49,7 +49,6 @@ class Earlier:
         Keys of its rows, as :func:`row_key` gives them.
     shared
         Values of the `SHARED` fields, the same in all its rows; empty where it wrote no row.
-
     """
 
     answered: frozenset[bytes]
@@ -85,7 +84,6 @@ class ReadyPredictor:
         Explains its answers; none where explanations were not asked for.
     busy
         Held while it computes: the number of threads that torch uses is one for a process.
-
     """
 
     task: str
@@ -125,7 +123,6 @@ class _Chunk:
         Structures of the good rows, in order.
     slabs
         Which of these structures have vacuum, shape ``(n_crystals,)``.
-
     """
 
     rows: list[Row]

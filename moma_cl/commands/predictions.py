@@ -60,7 +60,6 @@ class PredictedRow:
         The nearest known rows, where they were asked for.
     modules
         Weight of each module behind the predictor, where they were asked for.
-
     """
 
     id: str
@@ -96,7 +95,6 @@ class Predictions(Sequence[PredictedRow]):
     --------
     >>> Predictions(()).to_dicts()
     []
-
     """
 
     rows: tuple[PredictedRow, ...]

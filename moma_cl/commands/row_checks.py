@@ -57,7 +57,6 @@ class Doubt:
         What the other rows predict, in the task's unit.
     deviations
         Its error over the usual error of its neighbours, in robust deviations.
-
     """
 
     id: str
@@ -84,7 +83,6 @@ class RowChecks:
         Rows whose targets stand out.
     doubts
         Of them the farthest out, farthest first.
-
     """
 
     n_twins: int

@@ -43,7 +43,6 @@ class RecipeSet:
         What the change makes stale.
     done
         What the pass that followed did.
-
     """
 
     task: str

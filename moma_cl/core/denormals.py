@@ -20,7 +20,6 @@ def without_denormals() -> Iterator[None]:
     ------
     None
         While it does.
-
     """
     before = _flushed()
     torch.set_flush_denormal(True)

@@ -14,7 +14,6 @@ def software() -> Mapping[str, str]:
     -------
     Mapping[str, str]
         Version by package.
-
     """
     from importlib.metadata import version
 

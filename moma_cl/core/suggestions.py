@@ -33,7 +33,6 @@ def did_you_mean(
     -------
     str
         ``; did you mean 'NAME'?``, or ``; `` and `otherwise`, or nothing.
-
     """
     near = get_close_matches(name, list(choices), n=most, cutoff=cutoff)
     hint = f"did you mean {', '.join(map(repr, near))}?" if near else otherwise

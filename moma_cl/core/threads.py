@@ -30,7 +30,6 @@ def n_cores() -> int:
     -------
     int
         One at least.
-
     """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -50,7 +49,6 @@ def fixed_threads(count: int) -> Iterator[None]:
     ------
     None
         While the number holds.
-
     """
     # scipy has a BLAS of its own, which would not be limited if it were loaded later
     import scipy.linalg  # noqa: F401
@@ -96,7 +94,6 @@ def side_by_side(calls: Sequence[Callable[[], Result]]) -> list[Result]:
     -------
     list[Result]
         What each returned, in their order.
-
     """
     each = torch.get_num_threads()
     count = min(len(calls), n_cores() // each)

@@ -40,7 +40,6 @@ class Worker:
     ------
     OSError
         The process cannot be started.
-
     """
 
     def __init__(self, module: str, *arguments: float | str) -> None:
@@ -108,7 +107,6 @@ class Worker:
             The reply has not come; the process is of no use any more.
         EOFError
             The process has ended.
-
         """
         deadline = None if seconds is None else time.monotonic() + seconds
         (length,) = _LENGTH.unpack(self._read(_LENGTH.size, deadline))

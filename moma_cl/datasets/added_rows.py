@@ -56,7 +56,6 @@ def new_rows(store: Store, state: TaskState, intake: Intake, *, replace: bool) -
     -------
     Intake
         What is new, or replaces something; the other rows as repeats or refusals.
-
     """
     stored = _stored_rows(store, state)
     labels = intake.fold_labels
@@ -114,7 +113,6 @@ def first_dataset(rows: SegmentRows, task: Task, segment: str = "") -> Dataset:
     ------
     InvalidInputError
         If every row is held-out.
-
     """
     dataset = describe(live_rows([(segment, rows)]), (segment,), None)
     if task.fold_column is not None and dataset.n_held_out == dataset.n_rows:
@@ -181,7 +179,6 @@ def append_retraction(store: Store, state: TaskState, ids: frozenset[str]) -> No
         If the task has no row of an id.
     InvalidInputError
         If no row would be left.
-
     """
     if not ids:
         raise InvalidInputError(f"no row of task {state.name!r} to retract: no id was given")

@@ -86,7 +86,6 @@ def assign_folds(
     -------
     NDArray[np.uint8]
         Fold codes, shape ``(n_rows,)``.
-
     """
     keys = _group_keys(formulas, fingerprints, grouping)
     codes = {key: FOLD_NAMES.index(fold_of(key, salt)) for key in set(keys)}
@@ -127,7 +126,6 @@ def cv_groups(
     -------
     NDArray[np.int64]
         Part of each row, from 0, shape ``(n_rows,)``; no part is empty.
-
     """
     keys = _group_keys(formulas, fingerprints, grouping)
     sizes = Counter(keys)

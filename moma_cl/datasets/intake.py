@@ -231,7 +231,6 @@ def read_task_rows(
     InvalidInputError
         If a source cannot be read, no row has the target or fold column, no row is good, or all
         targets are equal.
-
     """
     unit = reading.unit if reading else None
     sorter = _Sorter(target=TargetColumn(spec=spec, unit=unit), elements=elements)

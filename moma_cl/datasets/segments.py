@@ -32,7 +32,6 @@ class _Columns:
         Code of each row's fold, shape ``(n_rows,)``.
     formulas
         Reduced formula of each structure.
-
     """
 
     ids: tuple[str, ...]
@@ -149,7 +148,6 @@ def describe(rows: LiveRows, segments: tuple[str, ...], previous: str | None) ->
     -------
     Dataset
         The record.
-
     """
     counts = np.bincount(rows.folds, minlength=3)
     return Dataset(
@@ -190,7 +188,6 @@ def pack_text(name: str, texts: Sequence[str]) -> Arrays:
     -------
     Arrays
         ``name``, shape ``(n_bytes,)``, and ``name_offsets``, shape ``(n_texts + 1,)``.
-
     """
     encoded = [text.encode() for text in texts]
     offsets = np.concatenate([[0], np.cumsum([len(text) for text in encoded])]).astype(np.int64)

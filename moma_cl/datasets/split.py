@@ -26,7 +26,6 @@ class Split:
         Rows that decide; none in a cross-validation, where each row decides in its turn.
     held_out
         Rows that decide nothing.
-
     """
 
     calibration: Calibration
@@ -51,7 +50,6 @@ def split_of(rows: LiveRows, grouping: Grouping, settings: PredictorSettings) ->
     -------
     Split
         The split.
-
     """
     train, validation = rows.in_fold(TRAIN), rows.in_fold(VALIDATION)
     held_out = rows.in_fold(HELD_OUT)
@@ -68,7 +66,7 @@ def split_of(rows: LiveRows, grouping: Grouping, settings: PredictorSettings) ->
     if grouping != Grouping.COLUMN:
         train, held_out = np.arange(len(rows.ids)), np.zeros(0, np.int64)
     few = len(train) < settings.min_rows_interval
-    return Roles(
+    return Split(
         calibration=Calibration.RANGE if few else Calibration.CROSS_VALIDATION,
         train=train,
         validation=np.zeros(0, np.int64),

@@ -35,7 +35,6 @@ def split_header(header: str) -> tuple[str, str | None]:
     tuple[str, str | None]
         The name, and the unit if there is one; brackets with something else, such as ``(DFT)``,
         belong to the name.
-
     """
     match = _HEADER.fullmatch(header.strip()) if len(header) <= _LONGEST else None
     if match is None:
@@ -77,7 +76,6 @@ class TargetColumn:
         InvalidInputError
             If there is no value, it cannot be learned, or its unit is unknown or cannot be
             converted.
-
         """
         cell, header_unit = self._cell(values)
         unit = self._row_unit(values) or header_unit or self.unit

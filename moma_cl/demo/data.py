@@ -42,7 +42,6 @@ class Measured:
         solids there have to be left out.
     modulus
         Whether elements whose moduli contradict each other have to be left out.
-
     """
 
     task: str
@@ -109,7 +108,6 @@ class Elements:
     other_phase
         Elements whose cell does not have the measured molar volume: the measured values are those
         of another structure, as those of carbon are graphite's.
-
     """
 
     crystals: tuple[ElementCrystal, ...]
@@ -199,7 +197,6 @@ class Compound:
         Lattice parameters a, b, c in Å and α, β, γ in degrees.
     sites
         Element and fractional coordinates of each occupied orbit.
-
     """
 
     name: str

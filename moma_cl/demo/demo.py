@@ -67,7 +67,6 @@ class DemoResult:
         State of each task at the end, in the order they were added.
     predictions
         Answers for the compounds.
-
     """
 
     hub: Path
@@ -98,7 +97,6 @@ def run(folder: Path, *, say: Say, progress: Progress) -> DemoResult:
     ------
     AlreadyExistsError
         If there is something in the folder.
-
     """
     start = time.perf_counter()
     demo = _Demo(hub=folder / "hub", folder=folder, say=say, progress=progress)

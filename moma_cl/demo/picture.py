@@ -41,7 +41,6 @@ def weights_picture(rows: Sequence[TaskSummary], path: Path, *, title: str) -> N
         The file; its suffix decides the format.
     title
         What stands above.
-
     """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg

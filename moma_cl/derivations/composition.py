@@ -33,7 +33,6 @@ def compose(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> Der
     -------
     Derived
         A `Composition`.
-
     """
     inputs, store = derivation.inputs, workspace.store
     task = Task.from_doc(store.record(inputs["task"]))

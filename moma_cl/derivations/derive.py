@@ -27,7 +27,6 @@ def derive(workspace: Workspace, derivation: Derivation) -> Derived:
     -------
     Derived
         The result; the same bits for the same derivation under equal software.
-
     """
     recipe = Recipe.from_doc(derivation.settings)
     computations = {

@@ -26,7 +26,6 @@ class Derived:
         Arrays of its blob.
     base
         The blob from which its parameters differ little.
-
     """
 
     record: Record

@@ -36,7 +36,6 @@ def estimate(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> De
     -------
     Derived
         An `Estimate`, with a blob of predictions unless the module is excluded.
-
     """
     inputs = derivation.inputs
     task = Task.from_doc(workspace.store.record(inputs["task"]))

@@ -37,7 +37,6 @@ def fit_finetuned_learners(data: FittingData, *, with_readouts: bool) -> dict[st
     -------
     dict[str, FittedLearner]
         A learner for each start, by its name.
-
     """
     baseline = None
     if with_readouts:

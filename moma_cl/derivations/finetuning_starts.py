@@ -34,7 +34,6 @@ class Start:
         Where the encoder is stored.
     baseline
         The regression on readouts whose residuals are learned; none: the targets themselves.
-
     """
 
     name: str
@@ -63,7 +62,6 @@ def finetuning_starts(data: FittingData, baseline: ReadoutBaseline | None) -> It
     ------
     Start
         A start.
-
     """
     workspace, composition = data.workspace, data.composition
     kind = composition.module

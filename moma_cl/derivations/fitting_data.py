@@ -48,7 +48,6 @@ class FittingData:
         These features of all rows, shape ``(n_rows, n_modules)``.
     targets
         Normalised, shape ``(n_rows,)``.
-
     """
 
     workspace: Workspace
@@ -95,7 +94,6 @@ def fitting_data(workspace: Workspace, derivation: Derivation, recipe: Recipe) -
     -------
     FittingData
         Rows, features and targets.
-
     """
     inputs = derivation.inputs
     task = Task.from_doc(workspace.store.record(inputs["task"]))

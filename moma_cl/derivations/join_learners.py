@@ -34,7 +34,6 @@ class JoinedLearners:
         Rows of the learner's validation predictions, shape ``(n_deciding,)``.
     cross_validation
         Out-of-fold errors; none where rows were held out.
-
     """
 
     method: Method
@@ -59,7 +58,6 @@ def join_learners(data: FittingData, *, finetune: bool) -> JoinedLearners:
     -------
     JoinedLearners
         The kernel learner, the fine-tuned ones, or the mean of both: what errs least on validation.
-
     """
     split = data.split
     methods = {Method.KERNEL: fit_kernel_learner(data)}
@@ -95,7 +93,6 @@ def cross_validated_learner(data: FittingData) -> JoinedLearners:
     -------
     JoinedLearners
         The kernel learner; every training row decides, out of fold.
-
     """
     learner, cross_validation = cross_validate_kernel_learner(data)
     name, split = str(Method.KERNEL), data.split
@@ -121,7 +118,6 @@ def _join_starts(data: FittingData, starts: Mapping[str, FittedLearner]) -> Fitt
     ----------
     Hastie, Tibshirani, Friedman, *The Elements of Statistical Learning*, section 7.10 (the
     one-standard-error rule).
-
     """
     candidates = [
         _mean_of_starts({name: starts[name] for name in names})

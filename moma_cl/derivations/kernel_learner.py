@@ -30,7 +30,6 @@ def fit_kernel_learner(data: FittingData) -> FittedLearner:
     -------
     FittedLearner
         The learner.
-
     """
     split = data.split
     head, choice = _fit(data, split.train)
@@ -55,7 +54,6 @@ def cross_validate_kernel_learner(data: FittingData) -> tuple[FittedLearner, Cro
         The learner; its validation predictions are out of fold, of all training rows.
     cross_validation
         The errors of these predictions.
-
     """
     training = data.split.train
     # a user's column of folds does not tell which rows belong together

@@ -42,7 +42,6 @@ class Derivation:
         Digests of the records it reads, and what else decides the result.
     settings
         The sections of the recipe that it depends on.
-
     """
 
     kind: DerivationKind
@@ -85,6 +84,5 @@ def comparison_key(champion: str | None, predictor: str) -> str:
     -------
     str
         A name like the keys of derivations.
-
     """
     return f"comparison:{digest({'champion': champion, 'predictor': predictor})}"

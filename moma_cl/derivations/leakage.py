@@ -39,7 +39,6 @@ class JudgedRows:
         Its live rows.
     split
         What each row is used for.
-
     """
 
     workspace: Workspace
@@ -59,7 +58,6 @@ class JudgedRows:
         -------
         str | None
             The reason; none where it may be a candidate.
-
         """
         module = _module(self.workspace, module_digest)
         if not same_or_determines(module.property, self.task.property):
@@ -92,7 +90,6 @@ class JudgedRows:
         -------
         dict[str, str]
             The reason, by module; those that are not named leave rows enough together.
-
         """
         excluded = {}
         before = np.zeros(len(self.rows.fingerprints), np.bool_)
@@ -131,7 +128,6 @@ class JudgedRows:
             was trained on.
         judged
             The rows; without a module they are as before.
-
         """
         if multitask is None or not _tells_what_it_saw(
             self.workspace, _module(self.workspace, multitask)
@@ -181,7 +177,6 @@ def seen_by(
     NDArray[np.bool_]
         Whether any of the modules has seen the structure with a property that is or determines the
         task's, shape ``(n_rows,)``.
-
     """
     seen = np.zeros(len(rows.fingerprints), np.bool_)
     for module in (_module(workspace, digest) for digest in modules):
@@ -204,7 +199,6 @@ def modules_behind(workspace: Workspace, predictor: Predictor) -> list[str]:
     -------
     list[str]
         Digests: those composed, and one that was fine-tuned beside them.
-
     """
     composed = Composition.from_doc(workspace.store.record(predictor.composition)).modules
     return [*composed, *filter(None, [predictor.multitask])]

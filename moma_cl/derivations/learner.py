@@ -22,7 +22,6 @@ class FittedLearner:
         Normalised predictions of the rows that calibrate, shape ``(n_held_out,)``.
     parts
         What is stored of it.
-
     """
 
     validation: FloatArray
@@ -42,7 +41,6 @@ def mean_of(*learners: FittedLearner) -> FittedLearner:
     -------
     FittedLearner
         Their mean, with the parts of all.
-
     """
     parts = [one.parts for one in learners]
     return FittedLearner(

@@ -35,7 +35,6 @@ def train_module(workspace: Workspace, derivation: Derivation, recipe: Recipe) -
     -------
     Derived
         A `Module` with its parameters, its readout and the fingerprints of what it was trained on.
-
     """
     inputs, settings = derivation.inputs, recipe.module
     task = Task.from_doc(workspace.store.record(inputs["task"]))

@@ -37,7 +37,6 @@ def fit_predictor(workspace: Workspace, derivation: Derivation, recipe: Recipe) 
     -------
     Derived
         A `Predictor` with learners, normaliser, domain and calibration.
-
     """
     data = fitting_data(workspace, derivation, recipe)
     if data.split.calibration == Calibration.HELD_OUT:

@@ -40,7 +40,6 @@ def compare(
     -------
     dict[str, Any]
         Whether to promote, why, and the figures, for the history.
-
     """
     champion = Predictor.from_doc(workspace.store.record(champion_digest))
     if champion.calibration != fitted.calibration:

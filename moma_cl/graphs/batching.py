@@ -28,7 +28,6 @@ def collate(graphs: Sequence[Data]) -> Batch:
     -------
     Batch
         The batch, with ``batch``, ``ptr`` and ``num_graphs``.
-
     """
     first = graphs[0]
     if not isinstance(first, CrystalGraph):
@@ -65,7 +64,6 @@ def batches_by_size(sizes: Sequence[int] | NDArray[np.integer], most: int) -> li
     -------
     list[IntArray]
         Indices of the structures of each batch. Every structure is in one batch.
-
     """
     counts = np.asarray(sizes, dtype=np.int64)
     order = np.argsort(counts, kind="stable")

@@ -62,7 +62,6 @@ class GraphWorkers:
         The backbone's class.
     count
         How many processes.
-
     """
 
     def __init__(self, backbone: type[Backbone], count: int) -> None:

@@ -31,7 +31,6 @@ class ByteCache:
     ----------
     folder
         Folder of the cache on a local disk; it is made if it is missing.
-
     """
 
     def __init__(self, folder: Path) -> None:

@@ -34,7 +34,6 @@ def graph_key(crystal: Crystal, backbone: type[Backbone]) -> bytes:
     -------
     bytes
         Name of the backbone, version of its graphs, and digest of the structure's arrays.
-
     """
     digest = hashlib.sha256(np.ascontiguousarray(crystal.lattice, dtype="<f8").tobytes())
     digest.update(np.ascontiguousarray(crystal.atomic_numbers, dtype="<i8").tobytes())
@@ -69,7 +68,6 @@ def graphs_of(
     -------
     list[Data]
         Graphs in the order of the structures.
-
     """
     listed = list(crystals)
     parts = [slice(start, start + _AT_ONCE) for start in range(0, len(listed), _AT_ONCE)]

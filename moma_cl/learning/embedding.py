@@ -47,7 +47,6 @@ def embed(
     Embeddings
         Shape ``(n_structures, n_blocks * 4 * feature_dim)``; block by block the mean, the
         deviation, the smallest and the largest of each feature.
-
     """
     width = encoder.n_blocks * N_STATISTICS * encoder.feature_dim
     rows = np.zeros((len(graphs), width), dtype=np.float32)
@@ -78,7 +77,6 @@ def last_mean(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray[np.
     -------
     NDArray[np.float64]
         Shape ``(n_structures, feature_dim)``.
-
     """
     start = embeddings.shape[1] - N_STATISTICS * feature_dim
     return embeddings[:, start : start + feature_dim].astype(np.float64)
@@ -98,7 +96,6 @@ def last_extremes(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray
     -------
     NDArray[np.float64]
         Shape ``(n_structures, 2 * feature_dim)``.
-
     """
     return embeddings[:, embeddings.shape[1] - 2 * feature_dim :].astype(np.float64)
 

@@ -45,7 +45,6 @@ def leave_one_out_predictions(
     FloatArray
         Leave-one-out predictions, shape ``(n_rows,)``, dimensionless; NaN where no other rows can
         predict one.
-
     """
     if settings.estimator == "knn":
         return knn_leave_one_out(embeddings, targets, groups, settings)
@@ -208,7 +207,6 @@ def winsorised(targets: FloatArray, share: float) -> FloatArray:
     -------
     FloatArray
         Targets, shape ``(n_rows,)``, same unit.
-
     """
     low, high = np.quantile(targets, [share, 1.0 - share])
     return np.clip(targets, low, high)

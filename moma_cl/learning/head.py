@@ -31,7 +31,6 @@ class Head(nn.Module):
         Width of the hidden layers.
     seed
         Of the initial parameters; the global generator is left alone.
-
     """
 
     def __init__(self, feature_dim: int, n_blocks: int, width: int, *, seed: int) -> None:
@@ -55,7 +54,6 @@ class Head(nn.Module):
         -------
         Tensor
             Normalised predictions, shape ``(n_structures,)``, dimensionless.
-
         """
         pooled = [statistic for block in blocks for statistic in mean_and_deviation(block, batch)]
         whole: Tensor = self.whole(torch.cat(pooled, dim=1))
@@ -86,7 +84,6 @@ def head_vector(head: Head) -> ParameterVector:
     -------
     ParameterVector
         Shape ``(n_parameters,)``.
-
     """
     return nn.utils.parameters_to_vector(head.parameters()).detach().numpy().copy()
 
@@ -105,7 +102,6 @@ def load_head_vector(head: Head, vector: ParameterVector) -> None:
     ------
     BackboneError
         If the vector belongs to a head of another shape.
-
     """
     size = sum(parameter.numel() for parameter in head.parameters())
     if len(vector) != size:
@@ -127,7 +123,6 @@ def mean_and_deviation(features: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     -------
     tuple[Tensor, Tensor]
         Two tensors of shape ``(n_structures, feature_dim)``.
-
     """
     mean = node_mean(features, batch)
     centred = features - mean.index_select(0, batch.batch)
@@ -149,7 +144,6 @@ def node_mean(features: Tensor, batch: Batch) -> Tensor:
     -------
     Tensor
         Means, shape ``(n_structures, feature_dim)``.
-
     """
     weight = batch.node_weight.to(features.dtype)
     size = features.new_zeros(batch.num_graphs).index_add(0, batch.batch, weight)

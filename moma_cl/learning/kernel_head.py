@@ -37,7 +37,6 @@ class KernelHead:
     readouts
         Readout features of the support, times their weight in the kernel, shape
         ``(n_support, n_modules)``; no columns where the kernel has no linear part.
-
     """
 
     centre: FloatArray
@@ -66,7 +65,6 @@ class KernelHead:
         -------
         FloatArray
             Normalised predictions, shape ``(n_rows, n_fits)``, dimensionless.
-
         """
         rows = (embeddings - self.centre) / self.spread
         kernel = matern(squared_distances(rows, self.support), self.length)
@@ -118,7 +116,6 @@ def fit_kernel_head(
     -------
     tuple[KernelHead, KernelChoice]
         The head, and the choice made.
-
     """
     kept = _sample(len(targets), settings.max_rows)
     linear = np.zeros((len(kept), 0)) if readouts is None else readouts[kept]
@@ -213,7 +210,6 @@ def matern(squared_distances: FloatArray, length: float) -> FloatArray:
     References
     ----------
     Rasmussen, Williams, *Gaussian Processes for Machine Learning*, equation 4.17.
-
     """
     scaled = np.sqrt(squared_distances * (5.0 / length**2))
     kernel = 1.0 + scaled
@@ -236,7 +232,6 @@ def squared_distances(first: FloatArray, second: FloatArray) -> FloatArray:
     -------
     FloatArray
         Shape ``(n_first, n_second)``.
-
     """
     # one product instead of a difference per pair: ten times faster, exact enough in float64
     products = first @ second.T

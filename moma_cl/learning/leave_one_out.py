@@ -45,7 +45,6 @@ def left_out_errors(
     ----------
     Hastie, Tibshirani, Friedman, *The Elements of Statistical Learning*, equation 7.64, for groups
     of one row.
-
     """
     errors = solution / diagonal
     for rows in repeated:
@@ -65,7 +64,6 @@ def repeated_rows(groups: Groups) -> list[IntArray]:
     -------
     list[IntArray]
         Row indices, group by group.
-
     """
     order = np.argsort(groups, kind="stable")
     changes = np.flatnonzero(np.diff(groups[order])) + 1

@@ -41,7 +41,6 @@ def merge(
     References
     ----------
     arXiv 2502.15483, equation 4.
-
     """
     result: ParameterVector = np.zeros(size, dtype=np.float32)
     total, n_merged = 0.0, 0

@@ -22,7 +22,6 @@ class Normaliser:
         Applied first.
     mean, deviation
         Of the transformed training targets.
-
     """
 
     transform: Transform
@@ -44,7 +43,6 @@ class Normaliser:
         -------
         Normaliser
             The normaliser.
-
         """
         transformed = transform.forward(targets)
         deviation = float(transformed.std())
@@ -68,7 +66,6 @@ class Normaliser:
         -------
         FloatArray
             Same shape, dimensionless.
-
         """
         return np.asarray((self.transform.forward(targets) - self.mean) / self.deviation)
 
@@ -84,6 +81,5 @@ class Normaliser:
         -------
         FloatArray
             Same shape, in the task's unit.
-
         """
         return np.asarray(self.transform.inverse(normalised * self.deviation + self.mean))

@@ -39,7 +39,6 @@ class Readout:
         Of the embeddings that the first layer reads, shape ``(n_features,)``.
     layers
         Weights of shape ``(n_out, n_in)`` and biases of shape ``(n_out,)``, in order.
-
     """
 
     centre: FloatArray
@@ -58,7 +57,6 @@ class Readout:
         -------
         FloatArray
             Normalised as the targets of the module's task, shape ``(n_rows,)``, dimensionless.
-
         """
         values = (embeddings.astype(np.float64) - self.centre) / self.spread
         for number, (weight, bias) in enumerate(self.layers):
@@ -74,7 +72,6 @@ class Readout:
         -------
         dict[str, NDArray[np.generic]]
             Arrays of the module's blob.
-
         """
         if len(self.layers) == 1:
             weight, bias = self.layers[0]
@@ -101,7 +98,6 @@ class Readout:
         -------
         Self | None
             The readout; none where the module has none.
-
         """
         if "readout" in arrays:
             linear = arrays["readout"].astype(np.float64)
@@ -135,7 +131,6 @@ def fit_readout(
     -------
     Readout
         The one with the smaller mean absolute error on the rows that decide.
-
     """
     linear = _linear(embeddings, targets)
     if not 0 < n_train < len(targets):
@@ -158,7 +153,6 @@ def _linear(embeddings: NDArray[np.float32], targets: FloatArray) -> Readout:
     References
     ----------
     Hastie, Tibshirani, Friedman, *The Elements of Statistical Learning*, equation 7.64.
-
     """
     rows = embeddings.astype(np.float64)
     centre, spread = centre_and_spread(rows)

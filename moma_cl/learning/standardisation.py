@@ -27,7 +27,6 @@ def centre_and_spread(embeddings: FloatArray) -> tuple[FloatArray, FloatArray]:
     tuple[FloatArray, FloatArray]
         Means and standard deviations, each of shape ``(n_features,)``; the deviations have a
         floor above zero.
-
     """
     centre, spread = embeddings.mean(axis=0), embeddings.std(axis=0)
     size = float(np.abs(embeddings).mean())

@@ -46,7 +46,6 @@ class TrainingSet:
         Rows that give gradients.
     validation
         Rows that decide when to stop.
-
     """
 
     graphs: Sequence[Data]
@@ -67,7 +66,6 @@ class TrainingReport:
         The epoch whose averaged parameters were kept.
     epochs
         Epochs run.
-
     """
 
     validation_mae: float
@@ -111,7 +109,6 @@ def train(
     ------
     TrainingError
         If there are no rows, the loss is not finite, or no parameter moved.
-
     """
     if len(data.train) == 0 or len(data.validation) == 0:
         raise TrainingError(
@@ -138,7 +135,6 @@ def predict_graphs(encoder: Backbone, head: Head, graphs: Sequence[Data]) -> NDA
     -------
     NDArray[np.float64]
         Normalised predictions, shape ``(n_rows,)``, dimensionless.
-
     """
     answers = np.zeros(len(graphs))
     encoder.eval()

@@ -24,7 +24,6 @@ class Weights:
         Mean squared error of the weighted prediction, in var(y).
     duality_gap
         Upper bound of the distance to the optimum before pruning, in var(y).
-
     """
 
     values: FloatArray
@@ -55,7 +54,6 @@ def solve_weights(predictions: FloatArray, targets: FloatArray, *, prune: float)
     References
     ----------
     arXiv 2502.15483, equation 3; the duality gap is that of Jaggi, ICML 2013, equation 2.
-
     """
     variance = float(np.var(targets)) or 1.0
     centre = float(np.mean(targets))  # Σw = 1, so a shift changes nothing but the rounding
@@ -84,7 +82,6 @@ def duality_gap(gram: FloatArray, values: FloatArray) -> float:
     -------
     float
         The bound, in the unit of the Gram matrix.
-
     """
     gradient = 2.0 * gram @ values
     return float(values @ gradient - gradient.min())

@@ -72,7 +72,6 @@ class LearnerParts:
         The fine-tuned encoders.
     baseline
         The regression on readouts whose residuals some of the encoders learned.
-
     """
 
     kernel: KernelHead | None = None
@@ -104,7 +103,6 @@ class GoldenAnswers:
     answers
         Values, lower and upper ends of intervals in the task's unit, and distances, shape
         ``(4, n_structures)``.
-
     """
 
     crystals: PackedCrystals
@@ -135,7 +133,6 @@ class PredictorArtifact:
         Out-of-fold errors; none where rows were held out.
     golden
         Answers that other software must give too; none until they were asked for.
-
     """
 
     normaliser: Normaliser
@@ -155,7 +152,6 @@ class PredictorArtifact:
         -------
         Arrays
             Arrays by name.
-
         """
         return {
             "normaliser": np.array([self.normaliser.mean, self.normaliser.deviation]),
@@ -185,7 +181,6 @@ class PredictorArtifact:
         -------
         Self
             The parts of the predictor.
-
         """
         mean, deviation = _floats(arrays, "normaliser").tolist()
         low, high = _floats(arrays, "label_range").tolist()

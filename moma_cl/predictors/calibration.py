@@ -39,7 +39,6 @@ class Answered:
     validation, held_out
         Normalised answers for the rows of these folds; of a cross-validation, ``validation`` is
         not looked at.
-
     """
 
     embeddings: FloatArray
@@ -69,7 +68,6 @@ def learned_rows(split: Split) -> IntArray:
     -------
     IntArray
         Row indices, ascending; the points of its domain are in this order.
-
     """
     return np.sort(np.concatenate([split.train, split.validation]))
 
@@ -88,7 +86,6 @@ class Calibrated:
         Estimates the difficulty of structures; none where all intervals are of one width.
     residual_difficulty
         Difficulty of the same held-out rows, shape ``(n_held_out,)``; none without a difficulty.
-
     """
 
     domain: Domain
@@ -110,7 +107,6 @@ class Calibrated:
         -------
         FloatArray | float
             One for all structures, or shape ``(n_rows,)``.
-
         """
         if self.difficulty is None or self.residual_difficulty is None:
             return conformal_quantile(self.residuals, level)
@@ -132,7 +128,6 @@ def calibrate(answered: Answered, settings: PredictorSettings) -> Calibrated:
     -------
     Calibrated
         Domain and residuals.
-
     """
     split = answered.split
     points = points_of(answered.embeddings, answered.feature_dim)

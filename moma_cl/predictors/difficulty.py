@@ -46,7 +46,6 @@ class Difficulty:
         The same of the distance to neighbours, in units of the domain's reach.
     neighbours
         Over how many the distance is averaged.
-
     """
 
     errors: FloatArray
@@ -69,7 +68,6 @@ class Difficulty:
         -------
         Difficulty
             The estimate.
-
         """
         errors = errors.astype(np.float32).astype(np.float64)  # as they are stored
         near = domain.among_known(max(N_NEIGHBOURS, domain.neighbours))
@@ -98,7 +96,6 @@ class Difficulty:
         -------
         FloatArray
             Shape ``(n_rows,)``, above zero; two and a half is usual.
-
         """
         distance = near.distances[:, : self.neighbours].mean(axis=1)
         return np.asarray(CONSTANT + self._errors_near(near) + distance / self.mean_distance)
@@ -132,7 +129,6 @@ def kernel_left_out_errors(
     -------
     FloatArray
         Target less prediction, shape ``(n_rows,)``, dimensionless.
-
     """
     errors = np.zeros(len(targets))
     n_blocks = -(-len(targets) // BLOCK_ROWS)

@@ -44,7 +44,6 @@ class Neighbours:
         Ascending, shape ``(n_rows, n_neighbours)``, in units of the reach.
     indices
         Places among the known rows, same shape.
-
     """
 
     distances: FloatArray
@@ -69,7 +68,6 @@ class Domain:
         How many neighbours the distance is averaged over.
     elements
         Atomic numbers that occur in known rows, ascending.
-
     """
 
     centre: FloatArray
@@ -103,7 +101,6 @@ class Domain:
         -------
         Domain
             The domain.
-
         """
         centre, spread = centre_and_spread(points)
         # rounded as it is stored, so that a reloaded domain answers with the same bits
@@ -139,7 +136,6 @@ class Domain:
         -------
         Neighbours
             The nearest first.
-
         """
         return self._nearest((points - self.centre) / self.spread, count, own=None)
 
@@ -155,7 +151,6 @@ class Domain:
         -------
         Neighbours
             The nearest first.
-
         """
         return self._nearest(self.points, count, own=np.arange(len(self.points)))
 
@@ -191,7 +186,6 @@ class Domain:
         -------
         tuple[int, ...]
             Atomic numbers, ascending.
-
         """
         return tuple(sorted(set(atomic_numbers).difference(self.elements)))
 
@@ -210,7 +204,6 @@ class Domain:
         -------
         Applicability
             Inside, at the edge or outside; with strangers always outside.
-
         """
         if strangers or distance > self.limit:
             return Applicability.OUTSIDE
@@ -231,6 +224,5 @@ def points_of(embeddings: NDArray[np.floating], feature_dim: int) -> FloatArray:
     -------
     FloatArray
         Shape ``(n_structures, 2 * feature_dim)``.
-
     """
     return last_extremes(embeddings, feature_dim)

@@ -43,7 +43,6 @@ class KnownRow:
         From the structure, in units of the domain's reach.
     similarity
         One where they are the same, one half at the domain's reach.
-
     """
 
     id: str
@@ -66,7 +65,6 @@ class Explainer:
         How many neighbours are listed.
     modules
         Weights of the modules that were merged, by name, heaviest first, the backbone's last.
-
     """
 
     ids: tuple[str, ...]
@@ -91,7 +89,6 @@ class Explainer:
         -------
         Self
             The explainer.
-
         """
         record = predictor.record
         rows, learned = _known(workspace, predictor)
@@ -116,7 +113,6 @@ class Explainer:
         -------
         tuple[KnownRow, ...]
             The nearest first.
-
         """
         pairs = zip(near.indices[place].tolist(), near.distances[place].tolist(), strict=True)
         return tuple(
@@ -144,7 +140,6 @@ def known_slabs(workspace: Workspace, predictor: LoadedPredictor) -> NDArray[np.
     -------
     NDArray[np.bool_]
         Shape ``(n_known,)``, in the order of the domain's points.
-
     """
     rows, learned = _known(workspace, predictor)
     return with_vacuum(PackedCrystals.pack(workspace.crystals(rows, learned.tolist())))

@@ -46,7 +46,6 @@ class GoldenCheck:
         The largest, over the largest answer of its kind; none where there are no golden answers.
     changed
         Packages of another version than then: name, version then and now.
-
     """
 
     deviation: float | None
@@ -81,7 +80,6 @@ def golden_answers(
     -------
     GoldenAnswers
         The structures and the answers.
-
     """
     rows = workspace.rows(record.dataset)
     chosen = np.unique(np.linspace(0, len(rows.ids) - 1, N_STRUCTURES).round().astype(np.int64))
@@ -104,7 +102,6 @@ def golden_check(workspace: Workspace, predictor: LoadedPredictor) -> GoldenChec
     -------
     GoldenCheck
         How far the answers are from those of then.
-
     """
     made_by, present = predictor.record.made_by, software()
     changed = tuple(
@@ -135,7 +132,6 @@ def require_golden(workspace: Workspace, predictor: LoadedPredictor, digest: str
     ------
     ChangedAnswersError
         If they have changed by more than one per cent.
-
     """
     check = golden_check(workspace, predictor)
     if check.holds:

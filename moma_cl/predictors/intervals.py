@@ -29,7 +29,6 @@ def conformal_quantile(scores: FloatArray, level: float) -> float:
     ----------
     Vovk, Gammerman, Shafer, *Algorithmic Learning in a Random World* (2005); in this form Lei et
     al., arXiv 1604.04173, algorithm 2.
-
     """
     rank = math.ceil((len(scores) + 1) * level)
     if rank > len(scores):
@@ -62,7 +61,6 @@ def cross_validation_interval(
     References
     ----------
     Barber et al., *Predictive inference with the jackknife+*, arXiv 1905.02928, section 3.
-
     """
     n_known = len(residuals)
     rank = math.ceil((n_known + 1) * level)

@@ -45,7 +45,6 @@ class ModuleReadouts:
         The readout of each.
     weights
         The weight of each in the composition, shape ``(n_modules,)``.
-
     """
 
     kind: ModuleKind
@@ -87,7 +86,6 @@ class ModuleReadouts:
         -------
         FloatArray
             Readouts, shape ``(n_rows, n_modules)``, dimensionless.
-
         """
         embedded = [
             workspace.embeddings(self.kind, workspace.parameters(digest, self.kind), rows, settings)
@@ -107,7 +105,6 @@ class ModuleReadouts:
         -------
         FloatArray
             Readouts, shape ``(n_structures, n_modules)``, dimensionless.
-
         """
         pairs = zip(self.readouts, embedded, strict=True)
         return np.stack([readout.predict(rows) for readout, rows in pairs], axis=1)
@@ -128,7 +125,6 @@ class ReadoutScale:
     ----------
     centre, spread
         Of the readouts of its training rows, shape ``(n_modules,)``.
-
     """
 
     centre: FloatArray
@@ -156,7 +152,6 @@ class ReadoutScale:
         -------
         FloatArray
             Readout features, shape ``(n_rows, n_modules)``, dimensionless.
-
         """
         standard = (readouts - self.centre) / self.spread
         return np.clip(standard, -MAX_DEVIATIONS, MAX_DEVIATIONS) * np.sqrt(weights)
@@ -172,7 +167,6 @@ class ReadoutBaseline:
         A coefficient for each module, then the intercept, shape ``(n_modules + 1,)``.
     spread
         Standard deviation of the residuals on the training rows, of normalised targets.
-
     """
 
     coefficients: FloatArray
@@ -193,7 +187,6 @@ class ReadoutBaseline:
         -------
         Self | None
             The regression; none where it leaves too much of the targets to be of use.
-
         """
         n_rows, n_modules = features.shape
         centre, mean = features.mean(axis=0), float(targets.mean())

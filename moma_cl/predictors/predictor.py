@@ -44,7 +44,6 @@ class Answers:
         How far each structure lies outside the domain, shape ``(n_rows,)``; up to 1 is inside.
     near
         The known rows nearest to each structure.
-
     """
 
     values: FloatArray
@@ -78,7 +77,6 @@ class LoadedEncoder:
         Both of them.
     baseline
         The regression on readouts whose residuals it learned; none where it learned the targets.
-
     """
 
     encoder: Backbone
@@ -99,7 +97,6 @@ class LoadedEncoder:
         -------
         FloatArray
             Normalised predictions, shape ``(n_structures,)``, dimensionless.
-
         """
         if self.baseline is None or features is None:
             return outputs
@@ -124,7 +121,6 @@ class LoadedPredictor:
         The fine-tuned encoders; none where the kernel head answers alone.
     readouts
         The modules whose readouts it uses, where it uses any.
-
     """
 
     record: Predictor
@@ -173,7 +169,6 @@ class LoadedPredictor:
         -------
         Answers
             Values, intervals and distances, in order.
-
         """
         with fixed_threads(self.recipe.threads):
             return self._answer(graphs, level)
@@ -249,7 +244,6 @@ def load_predictor(workspace: Workspace, digest: str) -> LoadedPredictor:
     -------
     LoadedPredictor
         Ready to answer.
-
     """
     record = Predictor.from_doc(workspace.store.record(digest))
     return assembled(workspace, record, load_artifact(workspace.store, record))
@@ -269,7 +263,6 @@ def load_artifact(store: Readable, record: Predictor) -> PredictorArtifact:
     -------
     PredictorArtifact
         What the blob holds.
-
     """
     transform = Transform(Task.from_doc(store.record(record.task)).transform)
     return PredictorArtifact.from_arrays(store.blob(record.blob).arrays, transform)
@@ -293,7 +286,6 @@ def assembled(
     -------
     LoadedPredictor
         Ready to answer.
-
     """
     recipe = Recipe.from_doc(record.settings)
     composition = Composition.from_doc(workspace.store.record(record.composition))

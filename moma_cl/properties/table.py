@@ -29,7 +29,6 @@ class Property:
         Other names it goes by.
     determined_by
         Properties which together give this one, or nearly so.
-
     """
 
     name: str

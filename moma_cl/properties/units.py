@@ -222,7 +222,6 @@ def convert(values: Values, from_unit: str, to_unit: str) -> Values:
     ------
     InvalidInputError
         A unit is unknown, or the two are of different dimensions.
-
     """
     source, target = canonical_unit(from_unit), canonical_unit(to_unit)
     if source == target:

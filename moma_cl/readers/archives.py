@@ -65,7 +65,6 @@ class Bundle:
     ------
     InvalidInputError
         It is no archive, or one of its members is refused.
-
     """
 
     def __init__(self, place: Place) -> None:
@@ -145,7 +144,6 @@ class MemberPlace(Place):
         The archive.
     path
         The member's path in it.
-
     """
 
     bundle: Bundle

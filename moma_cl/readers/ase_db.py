@@ -43,7 +43,6 @@ def read_batch(path: str, after: int, count: int, max_bytes: int) -> dict[str, A
     dict[str, Any]
         ``rows``: for each its ``row``, and either ``atomic_numbers``, ``positions``, ``cell``,
         ``periodic`` and ``values``, or ``code`` and ``message``.
-
     """
     address = f"{Path(path).absolute().as_uri()}?mode=ro"
     try:

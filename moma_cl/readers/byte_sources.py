@@ -43,7 +43,6 @@ class Place(ABC):
         Name of the file, without folders.
     label
         What messages call it.
-
     """
 
     name: str
@@ -102,7 +101,6 @@ class FilePlace(Place):
     ----------
     path
         The file.
-
     """
 
     path: Path
@@ -147,7 +145,6 @@ class ByteStream(io.RawIOBase):
     ----------
     source
         The other stream, which is closed with this one.
-
     """
 
     def __init__(self, source: BinaryIO) -> None:
@@ -250,7 +247,6 @@ def check_source(source: Path, has_format: Callable[[str], bool]) -> None:
         There is none.
     InvalidInputError
         It cannot be read, or its name tells no format.
-
     """
     try:
         mode = source.stat().st_mode

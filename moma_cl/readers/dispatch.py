@@ -116,7 +116,6 @@ def read_rows(
         A source is of no known kind or cannot be opened, with ``strict``.
     StorageError
         The process that parses CIF and POSCAR text could not be started.
-
     """
     with StructureParser(limits or Limits()) as parser:
         yield from Reader(parser, reading or Reading()).rows(sources, strict=strict)
@@ -131,7 +130,6 @@ class Reader:
         Owner of the process that parses, and the limits of what one row may cost.
     reading
         What the user says of the files.
-
     """
 
     def __init__(self, parser: StructureParser, reading: Reading) -> None:

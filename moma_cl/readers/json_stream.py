@@ -27,7 +27,6 @@ class JsonStream:
         Its text.
     limit
         Characters that one value may have.
-
     """
 
     def __init__(self, stream: TextIO, limit: int) -> None:
@@ -60,7 +59,6 @@ class JsonStream:
         ------
         InvalidInputError
             It is no JSON or too long: nothing can be read after it.
-
         """
         self.peek()
         while True:

@@ -36,7 +36,6 @@ class MemoryRows:
     ----------
     items
         Structures, texts of structure files, or rows as dictionaries.
-
     """
 
     items: tuple[Any, ...]

@@ -76,7 +76,6 @@ class Limits:
         Time for parsing one CIF or POSCAR, s.
     parse_bytes
         Address space the parser may use beyond what it needs to start, bytes; enforced on Linux.
-
     """
 
     text_bytes: int = 32 << 20
@@ -100,7 +99,6 @@ class Reading:
         Column of the ids.
     unit
         Unit of targets whose row, and whose header, names none; by default that of the task.
-
     """
 
     format: InputFormat | None = None
@@ -127,7 +125,6 @@ class Row:
         Why the row is refused; ``None`` when it is not.
     flags
         What is unusual about a structure that is not refused, such as `BOXED`.
-
     """
 
     id: str
@@ -157,7 +154,6 @@ class RawRow:
         The other columns.
     error
         Why there is no row.
-
     """
 
     line: str = ""
@@ -182,7 +178,6 @@ class InputFile:
         What the user says of it.
     number
         The last line, frame or document that was read.
-
     """
 
     place: Place

@@ -43,7 +43,6 @@ def structure_from_document(document: Mapping[str, object]) -> Crystal | Molecul
     ------
     InvalidInputError
         The document is not a fully ordered structure; the code says why.
-
     """
     _check_class(document)
     cell, periodic = _lattice(document)

@@ -34,7 +34,6 @@ class Record:
         What is in it.
     error
         Why it cannot be read.
-
     """
 
     line: int
@@ -51,7 +50,6 @@ class _Unfinished:
         Number of its first line.
     delimiter
         What is between cells.
-
     """
 
     def __init__(self, line: int, delimiter: str) -> None:
@@ -135,7 +133,6 @@ def records(stream: BinaryIO, limit: int, *, tabs: bool = False) -> Iterator[Rec
     ------
     Record
         Records that are not empty.
-
     """
     lines = _Lines(stream, limit)
     delimiter = "\t" if tabs else ""

@@ -38,7 +38,6 @@ class StructureParser:
     ----------
     limits
         What one text may cost.
-
     """
 
     def __init__(self, limits: Limits) -> None:

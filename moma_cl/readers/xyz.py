@@ -45,7 +45,6 @@ class Frame:
         The lines of its atoms.
     error
         Why it is none.
-
     """
 
     line: int
@@ -68,7 +67,6 @@ def frames(lines: Iterator[str], limit: int) -> Iterator[Frame]:
     ------
     Frame
         Frames, and one with an error for each stretch of lines that belongs to none.
-
     """
     number, lost = 0, False
     while (line := next(lines, None)) is not None:

@@ -46,7 +46,6 @@ def choose_candidates(store: Reads, visitor: Visitor, state: TaskState) -> Candi
     -------
     Candidates | None
         The candidates; none while derivations that the choice rests on are missing.
-
     """
     modules = _composable(store, state)
     limit = state.recipe.estimate.max_candidates - 1  # the backbone is always one

@@ -57,7 +57,6 @@ class Composer:
         Derives many at once; this process one by one if None.
     done
         What was done so far, in order.
-
     """
 
     store: Store

@@ -39,7 +39,6 @@ class Costs:
     ----------
     store
         The hub's store, or a snapshot of it.
-
     """
 
     store: PricedReads
@@ -92,7 +91,6 @@ class Allowance:
         What derivations are likely to take.
     seconds
         The time, s; none where there is no limit.
-
     """
 
     costs: Costs

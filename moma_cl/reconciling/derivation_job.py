@@ -54,7 +54,6 @@ class DerivationJob:
         The same for all jobs of a pass, whose graphs a worker keeps.
     software
         Versions by package: others would give other bits.
-
     """
 
     derivation: Derivation
@@ -108,7 +107,6 @@ class JobStore:
         The blobs.
     cache_dir
         Folder whose contents may be deleted at any time.
-
     """
 
     hub: str

@@ -43,7 +43,6 @@ class ExecutorSettings:
         Address of the cluster's scheduler; a cluster of processes here if None.
     workers
         Processes of a cluster here; one per core if None.
-
     """
 
     kind: ExecutorKind = ExecutorKind.IN_PROCESS
@@ -71,7 +70,6 @@ class Computed:
         The result.
     error
         What went wrong instead.
-
     """
 
     index: int
@@ -114,7 +112,6 @@ def open_executor(settings: ExecutorSettings) -> AbstractContextManager[Executor
         If Dask is not installed.
     ExecutorError
         If the scheduler does not answer.
-
     """
     if settings.kind == ExecutorKind.IN_PROCESS:
         return nullcontext()
@@ -169,7 +166,6 @@ class DaskExecutor:
     ----------
     client
         A ``distributed.Client``.
-
     """
 
     client: Any
@@ -191,7 +187,6 @@ class DaskExecutor:
         ------
         ExecutorError
             If the cluster is gone.
-
         """
         from distributed import as_completed
 

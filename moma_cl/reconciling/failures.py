@@ -43,7 +43,6 @@ class Failures:
     ----------
     by_key
         Failures by the key of their derivation.
-
     """
 
     by_key: dict[str, Failure] = field(default_factory=dict)

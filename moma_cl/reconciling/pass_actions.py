@@ -72,7 +72,6 @@ class Done:
         What happened, for people.
     seconds
         How long it took.
-
     """
 
     task: str

@@ -48,7 +48,6 @@ class Step:
         What it is likely to cost; none where there was nothing like it yet.
     inputs
         The records it reads, each as a name and its digest; none where that is not known yet.
-
     """
 
     task: str

@@ -34,7 +34,6 @@ def to_dot(steps: Sequence[Step], refs: Mapping[str, str]) -> str:
     -------
     str
         A directed graph in the DOT language.
-
     """
     names = {digest: name for name, digest in sorted(refs.items(), reverse=True)}
     lines = ["digraph plan {", "  rankdir=LR;"]

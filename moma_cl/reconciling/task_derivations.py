@@ -86,7 +86,6 @@ def training_point(store: Reads, dataset_digest: str, factor: float) -> str | No
     -------
     str | None
         Digest of the present or an earlier dataset; none where there never were enough rows.
-
     """
     versions: list[tuple[str, Dataset]] = []
     digest: str | None = dataset_digest

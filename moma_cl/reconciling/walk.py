@@ -65,7 +65,6 @@ def walk(
     -------
     set[str]
         Tasks that failed.
-
     """
     failed: set[str] = set()
     modules: dict[str, str] | None = None

@@ -44,7 +44,6 @@ def choose_champion(digests: Sequence[str], beginning: str | None, task: str) ->
     ------
     NotFoundError
         If no digest begins so, or more than one does.
-
     """
     matches = [digest for digest in digests if beginning is None or digest.startswith(beginning)]
     if not matches or (beginning is not None and len(matches) > 1):

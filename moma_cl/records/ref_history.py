@@ -27,7 +27,6 @@ class Past:
         Of each ref, the values it took since it was last made, oldest first.
     module_names
         What every module there ever was in this hub was called, by digest.
-
     """
 
     moves: dict[str, list[Move]] = field(default_factory=dict)

@@ -46,7 +46,6 @@ class TaskSpec:
     --------
     >>> TaskSpec(target="k_vrh", property="bulk_modulus", transform="log10").unit
     'GPa'
-
     """
 
     target: str
@@ -93,7 +92,6 @@ class TaskSpec:
         -------
         Task
             The record.
-
         """
         return Task(
             name=name,

@@ -30,7 +30,6 @@ def add_starter_modules(store: Store) -> int:
     int
         Number of these modules in the hub; 0 if the package has none for exactly the hub's
         parameters.
-
     """
     path = archive_of(store.backbone["name"])
     if not path.exists():

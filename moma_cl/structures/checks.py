@@ -52,7 +52,6 @@ class RowError:
         Stable name of the reason, such as ``overlapping-atoms``.
     message
         What was found against what was expected, and what to do.
-
     """
 
     code: str
@@ -78,7 +77,6 @@ class Refusal:
         Stable name of the reason.
     message
         What was found against what was expected, and what to do.
-
     """
 
     id: str
@@ -95,7 +93,6 @@ class Quarantine:
     ----------
     refusals
         The rows in input order.
-
     """
 
     refusals: tuple[Refusal, ...]

@@ -25,7 +25,6 @@ class Crystal:
         Atomic number of each site, shape ``(n_atoms,)``.
     frac_coords
         Fractional coordinates, shape ``(n_atoms, 3)``, in units of the lattice vectors.
-
     """
 
     lattice: FloatArray
@@ -57,7 +56,6 @@ class PackedCrystals:
         Fractional coordinates of all sites, shape ``(n_atoms_total, 3)``.
     offsets
         Structure ``i`` owns sites ``offsets[i]:offsets[i + 1]``, shape ``(n_structures + 1,)``.
-
     """
 
     lattices: FloatArray
@@ -129,7 +127,6 @@ class SameSize:
         Shape ``(n_structures, n_atoms)``.
     frac_coords
         Fractional coordinates, shape ``(n_structures, n_atoms, 3)``.
-
     """
 
     places: IntArray

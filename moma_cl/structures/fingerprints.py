@@ -77,7 +77,6 @@ def known_in(fingerprints: NDArray[np.uint64], reference: NDArray[np.uint64]) ->
     NDArray[np.bool_]
         True where the reference holds the same formula with every feature at most one step away,
         shape ``(n,)``.
-
     """
     shift = np.uint64(_GEOMETRY_BITS)
     occurs = np.isin(fingerprints, reference)

@@ -24,7 +24,6 @@ def heights(lattice: FloatArray) -> FloatArray:
     -------
     FloatArray
         Height of the cell along each lattice vector, shape ``(3,)``, Å.
-
     """
     (ax, ay, az), (bx, by, bz), (cx, cy, cz) = lattice.tolist()
     # Written out: a hundred thousand small arrays through np.cross take seconds.
@@ -63,7 +62,6 @@ def reduced_basis(lattice: FloatArray) -> FloatArray:
     References
     ----------
     Semaev, *A 3-dimensional lattice reduction algorithm*, CaLC 2001, LNCS 2146, 181.
-
     """
     basis = lattice.copy()
     for _ in range(_MAX_STEPS):

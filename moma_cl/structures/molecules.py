@@ -27,7 +27,6 @@ class Molecule:
         Cartesian positions, shape ``(n_atoms, 3)``, Å.
     cell
         Lattice vectors as rows, zero where there is none, shape ``(3, 3)``, Å.
-
     """
 
     atomic_numbers: IntArray
@@ -59,7 +58,6 @@ def structure_of(
     -------
     Crystal | Molecule
         A crystal if there are three vectors; they must not lie in a plane.
-
     """
     if periodic is not None:
         cell = np.where(np.asarray(periodic)[:, None], cell, 0.0)

@@ -218,7 +218,6 @@ def mutants(first: int, count: int) -> Iterator[tuple[str, bytes]]:
     ------
     tuple[str, bytes]
         Name and content. The file of a number is the same in every run.
-
     """
     files = list(valid_files().items())
     for number in range(first, first + count):

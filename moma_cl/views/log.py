@@ -28,7 +28,6 @@ class LogEntry:
         What the action wanted remembered.
     changes
         The refs that moved, as ``name``, ``old`` and ``new``.
-
     """
 
     counter: int

@@ -45,7 +45,6 @@ class ModuleListed:
         The task's unit.
     used_by
         Its weight in the composition of each task; nobody composes a multitask module.
-
     """
 
     name: str

@@ -39,7 +39,6 @@ class Shown:
         Of a module: its weight in each task that composes it.
     document
         The record, or all of the task's, JSON.
-
     """
 
     kind: str

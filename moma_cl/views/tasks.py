@@ -61,7 +61,6 @@ class TaskListed:
         Digest of its dataset.
     created
         When it was added, UTC, ISO 8601.
-
     """
 
     name: str

@@ -66,7 +66,6 @@ class Workspace:
         The hub's store, or the part of it that a job carries.
     progress
         Called with the progress of long steps.
-
     """
 
     store: Readable

@@ -45,7 +45,6 @@ class CHGNetBackbone(Backbone):
     References
     ----------
     Deng et al., Nat. Mach. Intell. 5, 1031 (2023), arXiv 2302.14231.
-
     """
 
     name: ClassVar[str] = "chgnet"
@@ -93,7 +92,6 @@ class CHGNetBackbone(Backbone):
         -------
         CHGNetGraph
             Its atoms, bonds and angles.
-
         """
         return chgnet_graphs([crystal], merged=quotient)[0]
 

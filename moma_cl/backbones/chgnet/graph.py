@@ -56,7 +56,6 @@ class CHGNetGraph(CrystalGraph):
         How often each edge's message counts at its centre, shape ``(n_edges,)``.
     angle_weight
         How often each angle's message counts at its first bond, shape ``(n_angles,)``.
-
     """
 
     counted_by: ClassVar[Mapping[str, str]] = MappingProxyType(

@@ -79,7 +79,6 @@ def product(
     -------
     Tensor
         Shape ``(n_rows, n_out)``.
-
     """
     if not torch.is_grad_enabled():
         return _multiply(rows, *_centered(weight, bias, centered))
@@ -109,7 +108,6 @@ def gathered_sum(table: Tensor, index: Tensor, start: Tensor | None = None) -> T
     -------
     Tensor
         Sums, shape ``(n_rows, n_columns)``.
-
     """
     if not torch.is_grad_enabled():
         return _gathered(table, index, start)
@@ -162,7 +160,6 @@ def gated(
     ----------
     Gating: Deng et al., arXiv 2302.14231, Methods. Normalisation: Ba et al., *Layer
     Normalization*, arXiv 1607.06450, equation 4.
-
     """
     if not torch.is_grad_enabled():
         return _gated_in_place(core, gate, norms, factors)
@@ -187,7 +184,6 @@ def padded(values: Tensor, fill: float = 0.0) -> Tensor:
     -------
     Tensor
         The values and at most an eighth more; as they were if they are few.
-
     """
     n_rows = len(values)
     if n_rows < _MIN_ROWS or values.device.type != "cpu":

@@ -59,7 +59,6 @@ class Edges:
         has two rows for each node (as centre, as neighbour), then one for each bond.
     factors
         What each message is multiplied by, shape ``(n_edges, feature_dim)``.
-
     """
 
     centers: Tensor
@@ -80,7 +79,6 @@ class Angles:
         table has two rows for each short bond (as first, as other), then one for each node.
     factors
         What each message is multiplied by, shape ``(n_angles, feature_dim)``.
-
     """
 
     firsts: Tensor
@@ -98,7 +96,6 @@ class BondChange:
         Indices of the short bonds among all bonds, shape ``(n_short,)``.
     features
         The sum, shape ``(n_short, feature_dim)``.
-
     """
 
     bonds: Tensor
@@ -122,7 +119,6 @@ def table_rows(pairs: tuple[Tensor, Tensor], singles: Tensor, n_pairs: int) -> T
     -------
     Tensor
         Row numbers, shape ``(n_rows, 3)``.
-
     """
     first, second = pairs
     return torch.stack([2 * first, 2 * second + 1, singles + 2 * n_pairs], dim=1)
@@ -142,7 +138,6 @@ class RadialBasis(nn.Module):
     References
     ----------
     Gasteiger et al., arXiv 2003.03123, equations 7 and 8, with exponent 8.
-
     """
 
     def __init__(self, cutoff: float) -> None:
@@ -162,7 +157,6 @@ class RadialBasis(nn.Module):
         -------
         Tensor
             Functions in the precision of the frequencies, shape ``(n_bonds, n_radial)``.
-
         """
         lengths = lengths.to(self.frequencies.dtype)
         scaled = lengths / self.cutoff
@@ -193,7 +187,6 @@ class AngularBasis(nn.Module):
         -------
         Tensor
             A constant, sines and cosines, shape ``(n_angles, 2 * n_angular + 1)``.
-
         """
         phases = torch.outer(angles.to(self.frequencies.dtype), self.frequencies)
         scale = 1.0 / math.sqrt(math.pi)
@@ -265,7 +258,6 @@ class AtomConv(nn.Module):
         -------
         Tensor
             New atom features, shape ``(n_nodes, feature_dim)``.
-
         """
         pairs = self.atoms(atoms).view(-1, 2 * FEATURE_DIM)
         table = torch.cat([pairs, bond_terms])
@@ -311,7 +303,6 @@ class BondConv(nn.Module):
         -------
         Tensor
             The change of the bond features, shape ``(n_short, feature_dim)``.
-
         """
         pairs = self.bonds(bonds).view(-1, 2 * FEATURE_DIM)
         table = torch.cat([pairs, self.atoms(atoms)])
@@ -352,7 +343,6 @@ class AngleUpdate(nn.Module):
         -------
         Tensor
             New angle features, shape ``(n_angles, feature_dim)``.
-
         """
         pairs = product(bonds, self.bonds.weight, centered=FEATURE_DIM).view(-1, 2 * FEATURE_DIM)
         table = torch.cat([pairs, product(atoms, self.atoms.weight, centered=FEATURE_DIM)])

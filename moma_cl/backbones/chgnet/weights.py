@@ -46,7 +46,6 @@ def encoder_state() -> dict[str, Tensor]:
     ------
     BackboneError
         If the package is missing, or its parameters are not those of version 0.3.0.
-
     """
     source = package_state()
     state = {ours: source[theirs] for ours, theirs in _RENAMED.items()}
@@ -72,7 +71,6 @@ def package_state() -> dict[str, Tensor]:
     ------
     BackboneError
         If the package is missing, or its parameters are not those of version 0.3.0.
-
     """
     try:
         from chgnet.model import CHGNet
