@@ -87,6 +87,7 @@ class PredictorSettings:
     min_rows_training: int = 150  # fewer: kernel head only, grouped cross-validation
     min_rows_interval: int = 10  # fewer: the interval is the range of the labels
     interval_level: float = 0.9
+    adapters: bool = True  # trained beside the whole encoders, and joined with them
     neighbours: int = 5  # for the distance to the nearest known rows
 
     def has_folds(self, *, n_train: int, n_validation: int, n_held_out: int) -> bool:

@@ -68,7 +68,7 @@ def split_of(rows: LiveRows, grouping: Grouping, settings: PredictorSettings) ->
     if grouping != Grouping.COLUMN:
         train, held_out = np.arange(len(rows.ids)), np.zeros(0, np.int64)
     few = len(train) < settings.min_rows_interval
-    return Roles(
+    return Split(
         calibration=Calibration.RANGE if few else Calibration.CROSS_VALIDATION,
         train=train,
         validation=np.zeros(0, np.int64),

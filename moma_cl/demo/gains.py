@@ -86,10 +86,10 @@ class TaskSummary:
 
 def task_summaries(hub: Path) -> dict[str, TaskSummary]:
     """Summarise every task of a hub that has been composed, by the task's name."""
-    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+    with Store.open(hub) as store, Workspace(store=store, progress=quiet) as workspace:
         refs = store.refs(RefKind.FITTED.prefix)
         return {
-            name: _summary(store, bench, name, fitted)
+            name: _summary(store, workspace, name, fitted)
             for name in task_names(store)
             if (fitted := refs.get(RefKind.FITTED.of(name))) is not None
         }
@@ -100,7 +100,7 @@ def three_digits(value: float) -> str:
     return f"{float(f'{value:.3g}'):g}"
 
 
-def _summary(store: Store, bench: Workbench, name: str, fitted: str) -> TaskSummary:
+def _summary(store: Store, workspace: Workspace, name: str, fitted: str) -> TaskSummary:
     state = task_state(store, name)
     composition = Composition.from_doc(
         store.record(store.refs(RefKind.COMPOSITION.prefix)[RefKind.COMPOSITION.of(name)])
