@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moma_cl.backbones.chgnet.backbone import CHGNetBackbone, CHGNetReadout
+from benchmarks.chgnet_readout import CHGNetReadout
+from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.graphs.batching import collate
 from moma_cl.learning.head import node_mean
 from moma_cl.structures.crystals import Crystal

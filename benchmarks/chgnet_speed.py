@@ -28,16 +28,19 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.chgnet_exactness import DATA, _evenly, crystal_of
-from moma_cl.backbones.chgnet.backbone import CHGNetBackbone, CHGNetReadout
+from benchmarks.chgnet_readout import CHGNetReadout
+from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.backbones.chgnet.graph import CHGNetGraph
 from moma_cl.core.denormals import without_denormals
 from moma_cl.graphs import build
-from moma_cl.graphs.batching import GraphCache, collate, graphs_of
+from moma_cl.graphs.batching import collate
+from moma_cl.graphs.cache import ByteCache
+from moma_cl.graphs.lookup import graphs_of
 from moma_cl.learning.embedding import embed
 from moma_cl.learning.head import Head
 from moma_cl.recipe import EmbeddingSettings
 from moma_cl.structures.crystals import Crystal, PackedCrystals
-from moma_cl.testing.backbone_contract import example_crystals, supercell
+from moma_cl.testing.crystals import example_crystals, supercell
 
 THREADS = 2
 BATCH = 32
@@ -183,7 +186,7 @@ def _building() -> list[dict[str, Any]]:
             _row(label, ours * per_structure, theirs * per_structure, "ms each", theirs / ours, bar)
         )
         crystals = PackedCrystals.pack([_crystal(s) for s in structures])
-        with tempfile.TemporaryDirectory() as folder, GraphCache(Path(folder)) as kept:
+        with tempfile.TemporaryDirectory() as folder, ByteCache(Path(folder)) as kept:
             graphs_of(crystals, CHGNetBackbone, kept)
             visit = partial(graphs_of, crystals, CHGNetBackbone, kept)
             (again,) = _medians([visit], rounds=3)
@@ -209,7 +212,7 @@ def _building_on_all_cores() -> dict[str, Any]:
         with (
             patch.object(build, "n_cores", lambda: count),
             tempfile.TemporaryDirectory() as folder,
-            GraphCache(Path(folder)) as kept,
+            ByteCache(Path(folder)) as kept,
         ):
             start = time.perf_counter()
             graphs_of(crystals, CHGNetBackbone, kept)

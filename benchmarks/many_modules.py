@@ -21,10 +21,11 @@ from benchmarks.paper.tasks import TASKS, PaperTask
 from moma_cl.derivations.derive import derive
 from moma_cl.hub import Hub
 from moma_cl.progress import quiet
-from moma_cl.reconciling import walk
 from moma_cl.reconciling.executors import ExecutorKind, ExecutorSettings, open_executor
+from moma_cl.reconciling.task_derivations import predictor_derivation
 from moma_cl.records.records import Composition, Method, ModuleKind, Predictor
 from moma_cl.records.refs import RefKind
+from moma_cl.records.tasks import task_state
 from moma_cl.workspace.workspace import Workbench
 from moma_store.store import Store
 
@@ -143,8 +144,8 @@ def _fitted(hub: Path, task: PaperTask) -> dict[str, float]:
         Composing(store=store, progress=quiet).run()
         composed = time.process_time() - start
         composition = _composition(store, task.name)
-        fit = walk._predictor(
-            walk.task_state(store, task.name),
+        fit = predictor_derivation(
+            task_state(store, task.name),
             str(store.ref(RefKind.COMPOSITION.of(task.name))),
             [Method.KERNEL],
         )

@@ -33,6 +33,7 @@ from moma_cl.datasets.segments import SegmentRows
 from moma_cl.hub import Hub
 from moma_cl.progress import quiet
 from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings
+from moma_cl.reconciling.pass_actions import PassAction
 from moma_cl.records.records import Dataset, ModuleKind
 from moma_cl.records.refs import RefKind
 from moma_cl.workspace.workspace import Workbench
@@ -195,10 +196,14 @@ class Year:
         done = Hub(self.hub).update(settle=0.0)
         cost = {
             "intake": sum(d.seconds for d in done if d.kind == "inbox"),
-            "derived": sum(d.action == "derived" for d in done),
-            "deriving": sum(d.seconds for d in done if d.action == "derived"),
+            "derived": sum(d.action == PassAction.DERIVED for d in done),
+            "deriving": sum(d.seconds for d in done if d.action == PassAction.DERIVED),
         }
-        failed = [d for d in done if d.action in {"failed", "refused", "unclaimed"}]
+        failed = [
+            d
+            for d in done
+            if d.action in {PassAction.FAILED, PassAction.REFUSED, PassAction.UNCLAIMED}
+        ]
         if failed:
             raise RuntimeError(f"night {night.number}: {failed[0]}")
         (self.hub / "cost.json").write_text(json.dumps(cost))

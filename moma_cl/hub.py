@@ -125,9 +125,9 @@ class Hub(HubUpkeep):
 
     def exists(self) -> bool:
         """Say whether there is a hub in the folder."""
-        from moma_cl.records.tasks import has_hub
+        from moma_cl.records.hub import is_hub
 
-        return has_hub(self.path)
+        return is_hub(self.path)
 
     # tasks and their rows
 

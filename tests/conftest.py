@@ -56,8 +56,9 @@ def graph_processes(monkeypatch):
     original = build._started
 
     def start(name):
-        processes.append(original(name))
-        return processes[-1]
+        worker = original(name)
+        processes.append(worker.process)
+        return worker
 
     monkeypatch.setattr(build, "_started", start)
     return processes

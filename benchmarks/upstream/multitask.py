@@ -23,7 +23,8 @@ from benchmarks.upstream.train import GRAPHS, SETTINGS, counting, parts_of
 from moma_cl.backbones.base import Backbone
 from moma_cl.core.pyg import Batch, Data
 from moma_cl.derivations.derived import PENDING_BLOB
-from moma_cl.graphs.batching import GraphCache, graphs_of
+from moma_cl.graphs.cache import ByteCache
+from moma_cl.graphs.lookup import graphs_of
 from moma_cl.hub import Hub
 from moma_cl.learning.head import Head
 from moma_cl.learning.normaliser import Normaliser
@@ -179,7 +180,7 @@ def _joined(tasks: Sequence[UpstreamTask], backbone: type[Backbone], materials: 
         parts = parts_of(rows)
         normaliser = Normaliser.fit(rows.values[parts == 0], task.transform)
         first = len(graphs)
-        with GraphCache(GRAPHS) as cache:
+        with ByteCache(GRAPHS) as cache:
             own = graphs_of(rows.crystals, backbone, cache)
         graphs += [_of_task(graph, number) for graph in own]
         targets.append(normaliser.forward(rows.values))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from benchmarks.upstream import multitask
 from benchmarks.upstream.tasks import TASKS, UpstreamTask
-from moma_cl import starter
 from moma_cl.commands.archive import export
 from moma_cl.records.records import Module
 from moma_cl.records.refs import RefKind
+from moma_cl.starter.modules import archive_of
 from moma_store.store import Store
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "modules.md"
@@ -54,7 +54,7 @@ def ship(hub: Path) -> list[str]:
     tasks = shipping(hub)
     shipped = [*(task.name for task in tasks), *({multitask.NAME} & modules.keys())]
     with Store.open(hub) as store:
-        archive = starter.archive_of(store.backbone["name"])
+        archive = archive_of(store.backbone["name"])
     archive.unlink(missing_ok=True)
     export(hub, archive, modules=shipped)
     rows = [_row(task, modules[task.name]) for task in tasks]

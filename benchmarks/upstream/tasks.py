@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 
 MATERIALS_PROJECT = "Materials Project (Jain et al., APL Mater. 1, 011002, 2013), CC BY 4.0"
 MEGNET = "labels of the MEGNet 2018 set (Chen et al., Chem. Mater. 31, 3564, 2019), BSD-3"

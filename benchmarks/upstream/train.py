@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from benchmarks.upstream.rows import Materials, UpstreamRows, upstream_rows
 from benchmarks.upstream.tasks import UpstreamTask
 from moma_cl.derivations.derived import PENDING_BLOB
-from moma_cl.graphs.batching import GraphCache, graphs_of
+from moma_cl.graphs.cache import ByteCache
+from moma_cl.graphs.lookup import graphs_of
 from moma_cl.learning.embedding import embed
 from moma_cl.learning.head import Head
 from moma_cl.learning.normaliser import Normaliser
 from moma_cl.learning.readout import fit_readout
 from moma_cl.learning.training import TrainingSet, predict_graphs, train
 from moma_cl.progress import quiet
-from moma_cl.properties.table import canonical_property, canonical_unit
+from moma_cl.properties.table import canonical_property
+from moma_cl.properties.units import canonical_unit
 from moma_cl.recipe import EmbeddingSettings, ModuleSettings
 from moma_cl.records.records import Module, ModuleKind
 from moma_cl.records.refs import HUB, RefKind
@@ -77,7 +79,7 @@ def _trained(
     normaliser = Normaliser.fit(rows.values[training], task.transform)
     encoder = bench.encoder(kind, bench.parameters(None, kind))
     head = Head(encoder.feature_dim, encoder.n_blocks, settings.head_width, seed=settings.seed)
-    with GraphCache(GRAPHS) as cache:
+    with ByteCache(GRAPHS) as cache:
         graphs = graphs_of(rows.crystals, bench.backbone, cache)
     targets = normaliser.forward(rows.values)
     report = train(

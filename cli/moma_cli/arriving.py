@@ -6,17 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moma_cl.reconciling.pass_actions import FIRST_PREDICTOR, Done, PassAction
 from moma_cli.output import Answer, Problem, figure, jsonable
 from moma_cli.program import Run
 
 if TYPE_CHECKING:
     from moma_cl.commands.add_rows import RowsAdded
     from moma_cl.commands.row_checks import RowChecks
-    from moma_cl.reconciling.composer import Done
     from moma_cl.structures.checks import Refusal
     from moma_cl.views.tasks import TaskListed
 
-_REFS_MOVED = ("composed", "promoted", "kept-beside", "module")
+_REFS_MOVED = frozenset(
+    {PassAction.COMPOSED, PassAction.PROMOTED, PassAction.KEPT_BESIDE, PassAction.MODULE}
+)
 _NAMED_WEIGHTS = 5
 
 
@@ -51,7 +53,7 @@ def rows_answer(run: Run, added: RowsAdded, report: Path | None, summary: str) -
             f"next: moma-cl predict {added.task} FILES",
         ],
         errors=[*refused(added.refusals), *failures, *noticed(added.done)],
-        exit_code=int(any(d.task == added.task and d.action == "failed" for d in added.done)),
+        exit_code=int((added.task, PassAction.FAILED) in [(d.task, d.action) for d in added.done]),
     )
 
 
@@ -77,7 +79,7 @@ def split(folds: Mapping[str, int], grouping: str) -> str:
 
 def failed(done: Iterable[Done]) -> list[Problem]:
     """Give the tasks that a pass could not bring up to date, or that wait for another try."""
-    codes = {"failed": "task-failed", "waiting": "task-waiting"}
+    codes = {PassAction.FAILED: "task-failed", PassAction.WAITING: "task-waiting"}
     return [
         Problem(code=codes[entry.action], message=f"{entry.task}: {entry.text}")
         for entry in done
@@ -87,7 +89,11 @@ def failed(done: Iterable[Done]) -> list[Problem]:
 
 def noticed(done: Iterable[Done]) -> list[Problem]:
     """Give what somebody should read although the pass went well: the inbox, and drift."""
-    codes = {"refused": "inbox.refused", "unclaimed": "inbox.unclaimed", "drift": "drift"}
+    codes = {
+        PassAction.REFUSED: "inbox.refused",
+        PassAction.UNCLAIMED: "inbox.unclaimed",
+        PassAction.DRIFT: "drift",
+    }
     return [
         Problem(code=codes[entry.action], message=f"{entry.task}: {entry.text}".removeprefix(": "))
         for entry in done
@@ -151,15 +157,13 @@ def composed_of(task: TaskListed) -> str:
 
 def _standing(task: TaskListed, done: Sequence[Done]) -> list[str]:
     """Say how a task's predictor was made, and what it is worth."""
-    from moma_cl.reconciling.composer import FIRST_PREDICTOR
-
     lines = []
     first = next((place for place, entry in enumerate(done) if entry.task == task.name), None)
     promoted = next(
         (
             place
             for place, entry in enumerate(done)
-            if (entry.task, entry.action) == (task.name, "promoted")
+            if (entry.task, entry.action) == (task.name, PassAction.PROMOTED)
         ),
         None,
     )
@@ -170,12 +174,12 @@ def _standing(task: TaskListed, done: Sequence[Done]) -> list[str]:
     lines.extend(
         f"fitted anew, not promoted: {entry.text}"
         for entry in done
-        if (entry.task, entry.action) == (task.name, "kept-beside")
+        if (entry.task, entry.action) == (task.name, PassAction.KEPT_BESIDE)
     )
     lines.extend(
         f"new rows: {entry.text}"
         for entry in done
-        if (entry.task, entry.action) == (task.name, "measured")
+        if (entry.task, entry.action) == (task.name, PassAction.MEASURED)
     )
     lines.append(f"composition: {composed_of(task)}")
     if task.method is not None:

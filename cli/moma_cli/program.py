@@ -179,10 +179,14 @@ def start_logging(*, verbose: bool) -> None:
     """Send what the libraries log to stderr: warnings, or with `verbose` also what is done."""
     import logging
 
+    from moma_cl.records.history_actions import HistoryAction
+
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     # Commands report failures themselves.
-    handler.addFilter(lambda record: verbose or getattr(record, "action", None) != "fail")
+    handler.addFilter(
+        lambda record: verbose or getattr(record, "action", None) != HistoryAction.FAIL
+    )
     for name in ("moma_cl", "moma_cli", "moma_store"):
         logger = logging.getLogger(name)
         logger.addHandler(handler)

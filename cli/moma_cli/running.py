@@ -146,11 +146,13 @@ def _units_answer(units: list[Unit], output: Path | None) -> Answer:
 
 
 def _daemon_line(found: HubStatus) -> str:
+    from moma_cl.automation.daemon import DaemonState
+
     beat = found.daemon.heartbeat
     if beat is None:
         return "daemon: none"
     if not found.daemon.running:
-        clean = beat.state == "stopped"
+        clean = beat.state == DaemonState.STOPPED
         return f"daemon: none; the last one {'stopped' if clean else 'was lost'} at {beat.beat}"
     return (
         f"daemon: {beat.state}, process {beat.pid} on {beat.host} since {beat.since}, "

@@ -74,7 +74,7 @@ def add_task(
 
     It answers within seconds; then it is composed, fitted, and its own module trained.
     """
-    from moma_cl.properties.table import Transform
+    from moma_cl.properties.transforms import Transform
     from moma_cl.records.records import ModuleKind
     from moma_cl.records.task_spec import TaskSpec
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from moma_cl.reconciling.pass_actions import Done, PassAction
 from moma_cli.arriving import counted, failed, noticed
 from moma_cli.output import Answer, Table
 from moma_cli.parameters import NoUpdate, Settle, TaskName, Wait, read_settings
 from moma_cli.program import Run, command
 
 if TYPE_CHECKING:
-    from moma_cl.reconciling.composer import Done
     from moma_cl.reconciling.plan import Step
 
 _SHOWN = 3  # postponed derivations that are named
@@ -158,7 +158,7 @@ def _value(value: Any) -> str:
 
 def _postponed(done: Sequence[Done]) -> list[str]:
     """Say what there was no time for."""
-    left = [f"{entry.task}: {entry.kind}" for entry in done if entry.action == "postponed"]
+    left = [f"{d.task}: {d.kind}" for d in done if d.action == PassAction.POSTPONED]
     if not left:
         return []
     more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
@@ -167,7 +167,10 @@ def _postponed(done: Sequence[Done]) -> list[str]:
 
 def _in_all(steps: Sequence[Step]) -> list[str]:
     """Say what a plan costs, or that there is nothing to do."""
-    to_do = [step for step in steps if step.status not in {"not-worth-it", "set-aside"}]
+    from moma_cl.reconciling.reasons import StepStatus
+
+    left = {StepStatus.NOT_WORTH_IT, StepStatus.SET_ASIDE}
+    to_do = [step for step in steps if step.status not in left]
     if not to_do:
         return ["nothing is stale"]
     known = [step.seconds for step in to_do if step.seconds is not None]

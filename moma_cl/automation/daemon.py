@@ -18,13 +18,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from moma_cl.automation import inbox
 from moma_cl.automation.inbox import Delivery
 from moma_cl.automation.last_pass import last_pass
 from moma_cl.automation.state_files import read_state, write_state
+from moma_cl.reconciling.pass_actions import PassAction
 from moma_store.errors import BusyError, FormatError, MomaError
 from moma_store.locking import WriterLock
 from moma_store.store import Store
@@ -48,6 +51,15 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 Look = list[Delivery]
 
 
+class DaemonState(StrEnum):
+    """What a daemon does."""
+
+    IDLE = "idle"
+    PASSING = "passing"
+    PAUSING = "pausing"  # after a failed pass
+    STOPPED = "stopped"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
     """What a daemon says of itself.
@@ -63,7 +75,7 @@ class Heartbeat:
     interval
         Time between two looks, s.
     state
-        ``idle``, ``passing``, ``pausing`` after a failed pass, or ``stopped``.
+        What it does.
     passes
         How many passes it has made.
     exit_code
@@ -75,7 +87,7 @@ class Heartbeat:
     since: str
     beat: str
     interval: float
-    state: str
+    state: DaemonState
     passes: int
     exit_code: int | None
 
@@ -104,7 +116,7 @@ class Daemon:
     _exit_code: int | None = None
     _failures: int = 0
     _pause_until: float = 0.0  # on the monotonic clock
-    _seen: tuple[int, Look] | None = None  # what the last pass found
+    _seen: tuple[int, Look] | None = None  # transaction and inbox before the last pass
     _looked: Look | None = None  # the last look into the inbox
     _trouble: str = ""
 
@@ -122,17 +134,17 @@ class Daemon:
         with _only_one(self.hub), self._signals():
             logger.info("watching %s every %g s", self.hub, self.interval)
             while not self._stopping:
-                found = self._due()
-                if found is not None:
-                    self._pass(found)
+                change = self._due()
+                if change is not None:
+                    self._pass(change)
                 self._beat(self._resting)
                 self._wait(self.interval)
-            self._beat("stopped")
+            self._beat(DaemonState.STOPPED)
             logger.info("stopped after %d passes", self._passes)
 
     @property
-    def _resting(self) -> str:
-        return "pausing" if self._failures else "idle"
+    def _resting(self) -> DaemonState:
+        return DaemonState.PAUSING if self._failures else DaemonState.IDLE
 
     def _due(self) -> tuple[int, Look] | None:
         """Look at catalogue and inbox; give what was seen if a pass is due."""
@@ -146,18 +158,18 @@ class Daemon:
             self._say(f"cannot look at the hub, will try again: {error.message}")
             return None
         self._say("")
-        # What is still being written would only be found unfinished.
+        # A pass leaves unfinished deliveries alone, so it waits until the inbox keeps still.
         still, self._looked = look == self._looked, look
-        arrived = self._seen is not None and still and look != self._seen[1]
-        if time.monotonic() < self._pause_until and not arrived:
+        delivered = self._seen is not None and still and look != self._seen[1]
+        if time.monotonic() < self._pause_until and not delivered:
             return None
         changed = self._seen is None or self._failures or transaction != self._seen[0]
-        return (transaction, look) if changed or arrived else None
+        return (transaction, look) if changed or delivered else None
 
-    def _pass(self, found: tuple[int, Look]) -> None:
-        """Let a pass be made. What it changes itself makes for one more, which finds nothing."""
-        self._seen = found
-        exit_code = self._made()
+    def _pass(self, change: tuple[int, Look]) -> None:
+        """Let a pass be made. What it changes itself causes one more, which has nothing to do."""
+        self._seen = change
+        exit_code = self._run_pass()
         if self._stopping:  # cut short, which says nothing of it
             return
         self._exit_code = exit_code
@@ -171,7 +183,7 @@ class Daemon:
             logger.warning("the pass exited %d; next in %.0f s", self._exit_code, pause)
         self._report()
 
-    def _made(self) -> int:
+    def _run_pass(self) -> int:
         """Run the pass, with a heartbeat, to its end or ours."""
         # In a session of its own: signals are for us, and all that it starts ends with it.
         process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, start_new_session=True)
@@ -179,7 +191,7 @@ class Daemon:
         try:
             while process.poll() is None and not self._stopping:
                 if time.monotonic() >= beat:
-                    self._beat("passing")
+                    self._beat(DaemonState.PASSING)
                     beat = time.monotonic() + self.interval
                 time.sleep(_POLL)
         finally:
@@ -188,8 +200,10 @@ class Daemon:
 
     def _report(self) -> None:
         ended = last_pass(self.hub)
-        done = {a: n for a, n in ended.actions.items() if a != "left"} if ended else {}
-        if ended is not None and done:
+        if ended is None:
+            return
+        done = {a: n for a, n in ended.actions.items() if a != PassAction.LEFT}
+        if done:
             told = ", ".join(f"{count} {action}" for action, count in done.items())
             logger.info("a pass of %.1f s: %s", ended.seconds, told)
 
@@ -199,7 +213,7 @@ class Daemon:
             logger.warning("%s", trouble)
         self._trouble = trouble
 
-    def _beat(self, state: str) -> None:
+    def _beat(self, state: DaemonState) -> None:
         heartbeat = Heartbeat(
             pid=os.getpid(),
             host=socket.gethostname(),
@@ -245,38 +259,20 @@ class Daemon:
 
 
 def heartbeat(hub: Path) -> Heartbeat | None:
-    """Read what the last daemon said of itself.
-
-    Parameters
-    ----------
-    hub
-        The hub.
-
-    Returns
-    -------
-    Heartbeat | None
-        None where there never was one, or its file cannot be read.
-    """
+    """Read what the last daemon said of itself; none where there is no file that can be read."""
     document = read_state(hub / STATE)
     try:
-        return None if document is None else Heartbeat(**document)
-    except TypeError:  # another version of moma-cl wrote it
+        return None if document is None else _read(document)
+    except (KeyError, TypeError, ValueError):  # another version of moma-cl wrote it
         return None
 
 
+def _read(document: dict[str, Any]) -> Heartbeat:
+    return Heartbeat(**{**document, "state": DaemonState(document["state"])})
+
+
 def is_running(hub: Path) -> bool:
-    """Tell whether a hub has a daemon now: by the lock it holds, not by the clock.
-
-    Parameters
-    ----------
-    hub
-        The hub.
-
-    Returns
-    -------
-    bool
-        Whether there is one.
-    """
+    """Tell whether a hub has a daemon now: by the lock it holds, not by the clock."""
     return WriterLock.is_held(hub / LOCK)
 
 
@@ -286,8 +282,8 @@ def _only_one(hub: Path) -> Iterator[None]:
     try:
         lock = WriterLock.acquire(hub / LOCK, wait=_STARTS_WITHIN, now=datetime.now(UTC))
     except BusyError as error:
-        known = heartbeat(hub)
-        who = "" if known is None else f": process {known.pid} on {known.host}"
+        beat = heartbeat(hub)
+        who = "" if beat is None else f": process {beat.pid} on {beat.host}"
         raise BusyError(
             f"the hub {hub} has a daemon already{who}; `moma-cl status` shows what it does"
         ) from error

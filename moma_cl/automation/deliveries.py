@@ -1,4 +1,4 @@
-"""Taking deliveries in from the inbox: each exactly once, then put away with a report beside it.
+"""Adding the rows of deliveries, each exactly once, and putting the delivery away with a report.
 
 The digest of a delivery is stored in its segment, in the transaction that adds its rows. A pass
 that was killed between that and putting the delivery away finds the digest, and only puts it away.
@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from moma_cl.automation import inbox
 from moma_cl.automation.inbox import Delivery
-from moma_cl.automation.sources import signature, source_of
 from moma_cl.automation.state_files import write_state
+from moma_cl.datasets.source_files import signature, source_of
 from moma_cl.progress import Progress
-from moma_cl.reconciling.composer import Done
+from moma_cl.reconciling.pass_actions import Done, PassAction
+from moma_cl.records.history_actions import HistoryAction
 from moma_cl.records.records import Segment
-from moma_cl.records.tasks import TaskState, existing_task, task_names
+from moma_cl.records.tasks import TaskState, task_names, task_state
 from moma_store.errors import (
     BusyError,
     InvalidInputError,
@@ -38,11 +39,10 @@ logger = logging.getLogger(__name__)
 
 SCHEMA = "moma-cl-delivery/1"
 KIND = "inbox"
-TAKEN_IN, REFUSED, UNCLAIMED, FAILED = "taken-in", "refused", "unclaimed", "failed"
 
 
 class DeliveryError(MomaError):
-    """A delivery could not be taken in or put away, and stays where it is."""
+    """The rows of a delivery could not be added, or it could not be put away; it stays."""
 
     code = "delivery"
     exit_code = 1
@@ -57,76 +57,47 @@ class _Outcome:
     figures: dict[str, Any]  # for the report
 
 
-def take_deliveries(
+def add_deliveries(
     store: Store, deliveries: Sequence[Delivery], *, progress: Progress
 ) -> list[Done]:
-    """Take complete deliveries in; one that fails does not stop the others.
+    """Add the rows of complete deliveries; one that fails does not stop the others.
 
-    Parameters
-    ----------
-    store
-        The hub's store, open for writing.
-    deliveries
-        What `moma_cl.automation.inbox.settled` gave; those that have changed since wait for the
-        next pass.
-    progress
-        Told how many rows were read.
-
-    Returns
-    -------
-    list[Done]
-        What became of each.
-
-    Raises
-    ------
-    StorageError
-        If the hub's disk refuses, which concerns all of them.
-    BusyError
-        If somebody else moved a ref.
+    Those that have changed since `moma_cl.automation.inbox.settled` gave them wait for the next
+    pass. An error that concerns all is raised: the disk refuses, or somebody else moved a ref.
     """
     done = []
     for delivery in deliveries:
         start = time.perf_counter()
         try:
-            outcome = _taken_in(store, delivery, progress)
+            outcome = _add_delivery(store, delivery, progress)
         except DeliveryError as error:
-            logger.error("%s", error.message, extra={"action": "fail"})  # noqa: TRY400  its cause is told
-            done.append(_done(delivery, FAILED, f"[{error.code}] {error.message}", start))
+            logger.error("%s", error.message, extra={"action": HistoryAction.FAIL})  # noqa: TRY400  its cause is told
+            done.append(
+                _done(delivery, PassAction.FAILED, f"[{error.code}] {error.message}", start)
+            )
             continue
         if outcome is not None:
-            action = REFUSED if outcome.folder == inbox.REFUSED else TAKEN_IN
+            refused = outcome.folder == inbox.REFUSED
+            action = PassAction.REFUSED if refused else PassAction.TAKEN_IN
             done.append(_done(delivery, action, f"{delivery.shown}: {outcome.text}", start))
     return done
 
 
 def unclaimed(hub: Path, tasks: Collection[str]) -> list[Done]:
-    """Note what lies in the inbox and belongs to no task.
-
-    Parameters
-    ----------
-    hub
-        The hub.
-    tasks
-        Its tasks.
-
-    Returns
-    -------
-    list[Done]
-        One note for each folder of an unknown name.
-    """
+    """Note each folder of the inbox that has the name of no task, and what lies beside them."""
     return [
-        Done(task=folder, action=UNCLAIMED, kind=KIND, text=text, seconds=0.0)
+        Done(task=folder, action=PassAction.UNCLAIMED, kind=KIND, text=text, seconds=0.0)
         for folder, text in inbox.unclaimed(inbox.look(hub), tasks).items()
     ]
 
 
-def _done(delivery: Delivery, action: str, text: str, start: float) -> Done:
+def _done(delivery: Delivery, action: PassAction, text: str, start: float) -> Done:
     seconds = time.perf_counter() - start
     return Done(task=delivery.task, action=action, kind=KIND, text=text, seconds=seconds)
 
 
-def _taken_in(store: Store, delivery: Delivery, progress: Progress) -> _Outcome | None:
-    """Take one delivery in and put it away; none where it is gone, or still being written."""
+def _add_delivery(store: Store, delivery: Delivery, progress: Progress) -> _Outcome | None:
+    """Add a delivery and put it away; none where it is gone, or still being written."""
     if delivery.task not in task_names(store) or not _unchanged(delivery):
         return None
     origin = source_of(delivery.path)
@@ -140,7 +111,7 @@ def _taken_in(store: Store, delivery: Delivery, progress: Progress) -> _Outcome 
         raise DeliveryError(
             f"{delivery.shown} stays in the inbox: {type(error).__name__}: {error}"
         ) from error
-    # What was written to it meanwhile is another content, which the next pass takes in.
+    # If it was written to meanwhile, its content is another, which the next pass adds.
     if outcome is not None and _unchanged(delivery):
         _put_away(delivery, origin, outcome)
     return outcome
@@ -149,21 +120,21 @@ def _taken_in(store: Store, delivery: Delivery, progress: Progress) -> _Outcome 
 def _outcome(
     store: Store, delivery: Delivery, origin: dict[str, str], progress: Progress
 ) -> _Outcome | None:
-    state = existing_task(store, delivery.task)
+    state = task_state(store, delivery.task)
     earlier = _segment_from(store, state, origin)
     if earlier is not None:
         text = "its content was taken in before"
         return _Outcome(folder=inbox.DONE, text=text, figures={"segment": earlier, "rows": 0})
     try:
-        return _added(store, state, delivery, origin, progress)
+        return _add_rows(store, state, delivery, origin, progress)
     except NotFoundError:
-        return None  # taken away meanwhile
+        return None  # removed meanwhile
     except InvalidInputError as error:
         figures = {"rows": 0, "code": error.code, "message": error.message}
         return _Outcome(folder=inbox.REFUSED, text=error.message, figures=figures)
 
 
-def _added(
+def _add_rows(
     store: Store,
     state: TaskState,
     delivery: Delivery,

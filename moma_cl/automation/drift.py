@@ -1,11 +1,11 @@
-"""Drift: whether the champion errs more on rows that have come than it promised.
+"""Drift: whether the champion errs more on new rows than it promised.
 
-Rows that came after the champion was fitted were seen by no part of it; those that a module behind
-it was trained on are left out. If they are like those on which its error was measured, it does not
-matter which of all these rows are called new. Drift is said only where fewer than one in a thousand
-random choices of as many rows (`LEVEL`) have a mean error as large as that of the new ones: without
-drift, one false alarm in a thousand nights. That supposes nothing about how errors are distributed,
-and a single outlier hardly ever does it.
+Rows that were added after the champion was fitted were seen by no part of it; those that a module
+behind it was trained on are left out. If the new rows are like those on which its error was
+measured, it does not matter which of all these rows are called new. Drift is said only where fewer
+than one in a thousand random choices of as many rows (`LEVEL`) have a mean error as large as that
+of the new ones: without drift, there is one false alarm in a thousand nights. This supposes nothing
+about how errors are distributed, and a single outlier hardly ever causes an alarm.
 
 References
 ----------
@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 
 from moma_cl.derivations.keys import Derivation, DerivationKind
 from moma_cl.progress import Progress
-from moma_cl.reconciling.composer import Done
+from moma_cl.reconciling.pass_actions import Done, PassAction
+from moma_cl.records.history_actions import HistoryAction
 from moma_cl.records.records import Calibration, Drift, Predictor, Task
 from moma_cl.records.refs import RefKind
 from moma_cl.records.tasks import TaskState, task_names, task_state
@@ -45,34 +46,12 @@ LEVEL = 0.001
 N_RESAMPLES = 9999
 _ROUNDING = 1e-12  # sums of the same numbers in another order
 
-DRIFT, MEASURED = "drift", "measured"
 
+def measure(store: Store, *, progress: Progress, only: Collection[str] | None = None) -> list[Done]:
+    """Compare the champions' errors on rows added since with those they promised.
 
-def watch(store: Store, *, progress: Progress, only: Collection[str] | None = None) -> list[Done]:
-    """Compare the champions' errors on rows that came since with those they promised.
-
-    Must come before a pass, which learns the rows.
-
-    Parameters
-    ----------
-    store
-        The hub's store, open for writing.
-    progress
-        Told how far long steps are.
-    only
-        Tasks to look at; all by default.
-
-    Returns
-    -------
-    list[Done]
-        What was measured; nothing where no rows have come.
-
-    Raises
-    ------
-    StorageError
-        If the disk refuses.
-    BusyError
-        If somebody else moved a ref.
+    This must come before a pass, which learns the rows. Tasks without new rows are left out. An
+    error that concerns every task is raised: the disk refuses, or somebody else moved a ref.
     """
     names = [name for name in task_names(store) if only is None or name in only]
     due = [derivation for name in names if (derivation := _due(store, name)) is not None]
@@ -85,53 +64,34 @@ def watch(store: Store, *, progress: Progress, only: Collection[str] | None = No
         for derivation in due:
             start = time.perf_counter()
             try:
-                found = _measured(bench, derivation)
+                drift = _measured(bench, derivation)
             except (StorageError, BusyError):
                 raise
             except MomaError as error:  # the pass will say so if it matters to more than this
                 logger.warning("%s: drift not measured: %s", derivation.task, error.message)
                 continue
             seconds = time.perf_counter() - start
-            _keep(store, derivation, found, seconds)
-            if found.rows:
-                done.append(_told(derivation.task, found, seconds))
+            _store(store, derivation, drift, seconds)
+            if drift.rows:
+                done.append(_done(derivation.task, drift, seconds))
     return done
 
 
-def describe(found: Drift) -> str:
-    """Say what was measured.
-
-    Parameters
-    ----------
-    found
-        The measurement.
-
-    Returns
-    -------
-    str
-        One line, for people.
-    """
-    text = f"error {found.mae:.4g} {found.unit} on {found.rows:,} new rows"
-    if found.reference_mae is None or found.p_value is None:
+def describe(drift: Drift) -> str:
+    """Say in one line what was measured."""
+    text = f"error {drift.mae:.4g} {drift.unit} on {drift.rows:,} new rows"
+    if drift.reference_mae is None or drift.p_value is None:
         return f"{text}; there is no measured error to compare it with"
-    verdict = f"{text} against {found.reference_mae:.4g} promised ({found.reference})"
-    chance = f"p = {found.p_value:.2g}"
-    return f"{verdict}: drift, {chance}" if found.drifted else f"{verdict}, {chance}"
+    verdict = f"{text} against {drift.reference_mae:.4g} promised ({drift.reference})"
+    chance = f"p = {drift.p_value:.2g}"
+    return f"{verdict}: drift, {chance}" if drift.drifted else f"{verdict}, {chance}"
 
 
 def promised_mae(champion: Predictor) -> float | None:
-    """Give the error that a predictor promises.
+    """Give the error that a predictor promises, in the task's unit; none with too few rows.
 
-    Parameters
-    ----------
-    champion
-        The predictor.
-
-    Returns
-    -------
-    float | None
-        Mean absolute error, in the task's unit, on rows that no head had seen: the held-out ones,
-        or each row in its turn of a cross-validation; none where there are too few.
+    It is the mean absolute error on rows that no head had seen: the held-out ones, or each row in
+    its turn of a cross-validation.
     """
     by_folds = champion.calibration == Calibration.HELD_OUT
     if champion.calibration == Calibration.RANGE:
@@ -231,15 +191,15 @@ def _promised(predictor: LoadedPredictor) -> NDArray[np.float64] | None:
 
 
 def _new_rows(bench: Workbench, champion: Predictor, now: str) -> NDArray[np.int64]:
-    """Find the rows whose structures neither the champion's dataset nor its modules' had."""
+    """Give the rows whose structures neither the champion's dataset nor its modules' had."""
     import numpy as np
 
     from moma_cl.derivations.leakage import behind, seen_by
     from moma_cl.structures.fingerprints import known_in
 
     rows, task = bench.rows(now), Task.from_doc(bench.store.record(champion.task))
-    known = known_in(rows.fingerprints, np.sort(bench.rows(champion.dataset).fingerprints))
-    return np.flatnonzero(~known & ~seen_by(bench, behind(bench, champion), task, rows))
+    learned = known_in(rows.fingerprints, np.sort(bench.rows(champion.dataset).fingerprints))
+    return np.flatnonzero(~learned & ~seen_by(bench, behind(bench, champion), task, rows))
 
 
 def _drift(
@@ -264,21 +224,22 @@ def _drift(
     )
 
 
-def _keep(store: Store, derivation: Derivation, found: Drift, seconds: float) -> None:
-    detail = {"task": derivation.task, "because": describe(found), **found.figures}
+def _store(store: Store, derivation: Derivation, drift: Drift, seconds: float) -> None:
+    detail = {"task": derivation.task, "because": describe(drift), **drift.figures}
     ref = RefKind.DRIFT.of(derivation.task)
-    with store.transaction("drift" if found.drifted else "new-rows", detail) as transaction:
-        digest = transaction.put_record(found.to_doc())
+    action = HistoryAction.DRIFT if drift.drifted else HistoryAction.NEW_ROWS
+    with store.transaction(action, detail) as transaction:
+        digest = transaction.put_record(drift.to_doc())
         transaction.put_memo(derivation.key, digest, seconds)
-        if found.rows:
+        if drift.rows:
             transaction.move_ref(ref, digest, expected=transaction.ref(ref))
 
 
-def _told(task: str, found: Drift, seconds: float) -> Done:
+def _done(task: str, drift: Drift, seconds: float) -> Done:
     return Done(
         task=task,
-        action=DRIFT if found.drifted else MEASURED,
+        action=PassAction.DRIFT if drift.drifted else PassAction.MEASURED,
         kind=str(DerivationKind.DRIFT),
-        text=describe(found),
+        text=describe(drift),
         seconds=seconds,
     )

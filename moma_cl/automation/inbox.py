@@ -14,7 +14,6 @@ always safe; folders should come in no other way. Light: a look imports nothing 
 
 from __future__ import annotations
 
-import difflib
 import gzip
 import json
 import time
@@ -24,7 +23,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from moma_cl.automation.sources import Signature, signature
+from moma_cl.core.suggestions import did_you_mean
+from moma_cl.datasets.source_files import Signature, signature
 from moma_store.files import reported
 
 INBOX = "inbox"
@@ -72,25 +72,43 @@ class Delivery:
 
 
 def folder_of(hub: Path, task: str) -> Path:
-    """Give the folder that a task's deliveries go to.
-
-    Parameters
-    ----------
-    hub
-        The hub.
-    task
-        The task's name.
-
-    Returns
-    -------
-    Path
-        The folder, whether or not it is there.
-    """
+    """Give the folder that a task's deliveries go to, whether or not it is there."""
     return hub / INBOX / task
 
 
 def open_for(hub: Path, tasks: Collection[str]) -> None:
-    """Make the folders of tasks, so that nobody has to guess their names.
+    """Make the folders of tasks, so that nobody has to guess their names."""
+    # A hub that cannot have them needs none: whoever delivers can make them as well.
+    with suppress(OSError):
+        for task in tasks:
+            folder_of(hub, task).mkdir(parents=True, exist_ok=True)
+
+
+def look(hub: Path) -> list[Delivery]:
+    """List the deliveries in the inbox, complete or not, in the order in which they are added.
+
+    An inbox that cannot be read raises ``StorageError``.
+    """
+    inbox = hub / INBOX
+    deliveries = []
+    with reported("look into", inbox):
+        for entry in _entries(inbox):
+            if not entry.is_dir():
+                deliveries.append(_delivery("", entry, replaces=False))
+                continue
+            deliveries += [
+                _delivery(entry.name, path, replaces=folder == REPLACE)
+                for folder in ("", REPLACE)
+                for path in _entries(entry / folder)
+                if folder or path.name not in _OWN_FOLDERS
+            ]
+    return sorted(deliveries, key=lambda delivery: (delivery.task, delivery.path.name))
+
+
+def settled(
+    hub: Path, tasks: Collection[str], *, seconds: float = SETTLE_SECONDS
+) -> list[Delivery]:
+    """List the complete deliveries of some tasks; waits only where there may be some.
 
     Parameters
     ----------
@@ -98,91 +116,28 @@ def open_for(hub: Path, tasks: Collection[str]) -> None:
         The hub.
     tasks
         Names of tasks.
-    """
-    # Without them all goes on: who delivers can make them as well.
-    with suppress(OSError):
-        for task in tasks:
-            folder_of(hub, task).mkdir(parents=True, exist_ok=True)
-
-
-def look(hub: Path) -> list[Delivery]:
-    """See what lies in the inbox, complete or not.
-
-    Parameters
-    ----------
-    hub
-        The hub.
-
-    Returns
-    -------
-    list[Delivery]
-        By task, then by name, which is the order in which deliveries are taken in.
-
-    Raises
-    ------
-    StorageError
-        If the inbox cannot be read.
-    """
-    inbox = hub / INBOX
-    found = []
-    with reported("look into", inbox):
-        for entry in _entries(inbox):
-            if not entry.is_dir():
-                found.append(_delivery("", entry, replaces=False))
-                continue
-            found += [
-                _delivery(entry.name, path, replaces=folder == REPLACE)
-                for folder in ("", REPLACE)
-                for path in _entries(entry / folder)
-                if folder or path.name not in _OWN_FOLDERS
-            ]
-    return sorted(found, key=lambda delivery: (delivery.task, delivery.path.name))
-
-
-def settled(
-    hub: Path, tasks: Collection[str], *, seconds: float = SETTLE_SECONDS
-) -> list[Delivery]:
-    """Find the complete deliveries of some tasks; waits only where there may be some.
-
-    Parameters
-    ----------
-    hub
-        The hub.
-    tasks
-        Tasks of the hub.
     seconds
         Time between two looks, s.
 
     Returns
     -------
     list[Delivery]
-        In the order in which they are to be taken in.
+        In the order in which they are added.
 
     Raises
     ------
     StorageError
         If the inbox cannot be read.
     """
-    before = [d for d in look(hub) if d.task in tasks and waits(d) is None]
+    before = [d for d in look(hub) if d.task in tasks and why_incomplete(d) is None]
     if not before:
         return []
     time.sleep(seconds)
     return [delivery for delivery in look(hub) if delivery in before]
 
 
-def waits(delivery: Delivery) -> str | None:
-    """Say why a delivery cannot be complete, however still it keeps.
-
-    Parameters
-    ----------
-    delivery
-        The delivery.
-
-    Returns
-    -------
-    str | None
-        The reason; none where there is none.
-    """
+def why_incomplete(delivery: Delivery) -> str | None:
+    """Say why a delivery cannot be complete even if it keeps still; none if it can."""
     if delivery.signature is None:
         return "it cannot be opened"
     if not any(size for _, size, _, _ in delivery.signature):
@@ -195,31 +150,17 @@ def waits(delivery: Delivery) -> str | None:
 
 
 def unclaimed(deliveries: Sequence[Delivery], tasks: Collection[str]) -> dict[str, str]:
-    """Find deliveries that belong to no task; they stay where they are.
-
-    Parameters
-    ----------
-    deliveries
-        What lies in the inbox.
-    tasks
-        Tasks of the hub.
-
-    Returns
-    -------
-    dict[str, str]
-        What is wrong and what to do, by folder; the empty name stands for the inbox itself.
-    """
-    found: dict[str, str] = {}
+    """List the folders of no task with a message for each; "" stands for the inbox itself."""
+    messages: dict[str, str] = {}
     for folder in sorted({delivery.task for delivery in deliveries} - set(tasks)):
         names = [delivery.path.name for delivery in deliveries if delivery.task == folder]
         what = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
         if not folder:
-            found[folder] = f"{what} in {INBOX}/: move it to {INBOX}/TASK/"
+            messages[folder] = f"{what} in {INBOX}/: move it to {INBOX}/TASK/"
             continue
-        near = difflib.get_close_matches(folder, tasks, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "`moma-cl add-task` brings one"
-        found[folder] = f"{what} in {INBOX}/{folder}/, but there is no task {folder!r}; {hint}"
-    return found
+        hint = did_you_mean(folder, tasks, otherwise="`moma-cl add-task` brings one")
+        messages[folder] = f"{what} in {INBOX}/{folder}/, but there is no task {folder!r}{hint}"
+    return messages
 
 
 def _delivery(task: str, path: Path, *, replaces: bool) -> Delivery:
@@ -250,7 +191,7 @@ def _cut_off(file: Path) -> bool:
     except EOFError:
         return True
     except (gzip.BadGzipFile, zlib.error):
-        return False  # damaged rather than unfinished: taking it in will say so
+        return False  # damaged rather than unfinished: whoever reads the rows will say so
     if not lines or line.endswith(b"\n") or len(line) >= _LONGEST_TAIL:
         return False
     try:

@@ -8,20 +8,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from moma_cl.automation.state_files import read_state, write_state
+from moma_cl.reconciling.pass_actions import Done, PassAction
 from moma_store.errors import BusyError, MomaError, NotFoundError
 
-if TYPE_CHECKING:
-    from moma_cl.reconciling.composer import Done
-
 FILE = "last-pass.json"
-IDLE, WORKED, FAILED = "nothing stale", "done", "failed"
-_PROBLEMS = ("failed", "refused", "unclaimed", "drift")  # actions that somebody should read of
 
-_LEFT = frozenset({"left", "waiting", "set-aside", "postponed", "unclaimed"})  # nothing was done
+
+class PassOutcome(StrEnum):
+    """How a pass ended."""
+
+    IDLE = "nothing stale"
+    WORKED = "done"
+    FAILED = "failed"  # a task did, or the pass itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +38,7 @@ class LastPass:
     seconds
         How long it took.
     outcome
-        ``nothing stale``, ``done``, or ``failed`` where a task or the pass did.
+        Whether it did something, and whether that failed.
     actions
         How often what was done.
     problems
@@ -44,25 +47,14 @@ class LastPass:
 
     at: str
     seconds: float
-    outcome: str
-    actions: dict[str, int]
+    outcome: PassOutcome
+    actions: dict[PassAction, int]
     problems: list[str]
 
 
 @contextmanager
 def noted(hub: Path) -> Iterator[list[Done]]:
-    """Note how the pass in the block ends.
-
-    Parameters
-    ----------
-    hub
-        The hub.
-
-    Yields
-    ------
-    list[Done]
-        To be filled with what was done.
-    """
+    """Note how the pass in the block ends; the block fills the list with what was done."""
     at, start = datetime.now(UTC), time.monotonic()
     done: list[Done] = []
     errors: list[str] = []
@@ -78,35 +70,31 @@ def noted(hub: Path) -> Iterator[list[Done]]:
 
 
 def last_pass(hub: Path) -> LastPass | None:
-    """Read how the last pass ended.
-
-    Parameters
-    ----------
-    hub
-        The hub.
-
-    Returns
-    -------
-    LastPass | None
-        None before the first pass, or where the file cannot be read.
-    """
+    """Read how the last pass ended; none before the first, or where the file cannot be read."""
     document = read_state(hub / FILE)
     try:
-        return None if document is None else LastPass(**document)
-    except TypeError:  # another version of moma-cl wrote it
+        return None if document is None else _read(document)
+    except (KeyError, TypeError, ValueError, AttributeError):  # another version wrote it
         return None
+
+
+def _read(document: dict[str, Any]) -> LastPass:
+    actions = {PassAction(action): count for action, count in document["actions"].items()}
+    outcome = PassOutcome(document["outcome"])
+    return LastPass(**{**document, "actions": actions, "outcome": outcome})
 
 
 def _ended(done: list[Done], errors: list[str], at: datetime, seconds: float) -> LastPass:
     actions = Counter(entry.action for entry in done)
-    failed = bool(errors) or actions["failed"] > 0
-    worked = bool(actions.keys() - _LEFT)
+    failed = bool(errors) or actions[PassAction.FAILED] > 0
+    worked = not all(action.changed_nothing for action in actions)
+    success = PassOutcome.WORKED if worked else PassOutcome.IDLE
     return LastPass(
         at=at.isoformat(timespec="seconds"),
         seconds=round(seconds, 3),
-        outcome=FAILED if failed else WORKED if worked else IDLE,
+        outcome=PassOutcome.FAILED if failed else success,
         actions=dict(actions),
-        problems=errors + [f"{d.task}: {d.text}" for d in done if d.action in _PROBLEMS],
+        problems=errors + [f"{d.task}: {d.text}" for d in done if d.action.is_problem],
     )
 
 

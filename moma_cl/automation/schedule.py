@@ -77,23 +77,7 @@ class Unit:
 
 
 def daily(text: str) -> When:
-    """Read a time of day.
-
-    Parameters
-    ----------
-    text
-        Hour and minute, such as ``02:30``.
-
-    Returns
-    -------
-    When
-        Once a day at that time.
-
-    Raises
-    ------
-    InvalidInputError
-        If it is none.
-    """
+    """Read a time of day, such as ``02:30``, at which a pass is made once a day."""
     found = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", text)
     if found is None:
         raise InvalidInputError(f"{text!r} is no time of day; expected one like 02:30")
@@ -153,29 +137,10 @@ def crontab_line(command: Sequence[str], when: When) -> str:
 
 
 def timer_units(hub: Path, command: Sequence[str], when: When) -> list[Unit]:
-    """Write a systemd service that makes one pass, and the timer that starts it.
+    """Write a systemd service that makes one pass with a command, and the timer that starts it.
 
     A run that was missed while the machine was off is made up for once, and one that still goes
-    on is not started again.
-
-    Parameters
-    ----------
-    hub
-        The hub.
-    command
-        The command and its arguments, the paths absolute.
-    when
-        When it runs.
-
-    Returns
-    -------
-    list[Unit]
-        The service and its timer.
-
-    Raises
-    ------
-    InvalidInputError
-        If an argument cannot be part of a line.
+    on is not started again. What cannot be part of a line is refused as by `crontab_line`.
     """
     name = unit_name(hub)
     service = (
@@ -194,25 +159,7 @@ def timer_units(hub: Path, command: Sequence[str], when: When) -> list[Unit]:
 
 
 def daemon_unit(hub: Path, command: Sequence[str]) -> Unit:
-    """Write a systemd service that runs the daemon.
-
-    Parameters
-    ----------
-    hub
-        The hub.
-    command
-        The daemon's command and its arguments, the paths absolute.
-
-    Returns
-    -------
-    Unit
-        The service.
-
-    Raises
-    ------
-    InvalidInputError
-        If an argument cannot be part of a line.
-    """
+    """Write a systemd service that runs the daemon by a command, checked as for `timer_units`."""
     text = (
         f"[Unit]\nDescription=moma-cl: daemon of {_for_unit(str(hub))}\n\n"
         f"[Service]\nType=simple\nExecStart={_exec(command)}\n"
@@ -225,18 +172,7 @@ def daemon_unit(hub: Path, command: Sequence[str]) -> Unit:
 
 
 def unit_name(hub: Path) -> str:
-    """Name the units of a hub: by its folder, and by a few digits that tell equal ones apart.
-
-    Parameters
-    ----------
-    hub
-        The hub.
-
-    Returns
-    -------
-    str
-        The name without suffix.
-    """
+    """Name the units of a hub, without suffix: its folder, and digits that make it unique."""
     path = str(hub.absolute())
     folder = re.sub(r"[^A-Za-z0-9_.-]+", "-", hub.name)[:80].strip("-.") or "hub"
     return f"moma-cl-{folder}-{hashlib.sha256(path.encode(errors='replace')).hexdigest()[:8]}"

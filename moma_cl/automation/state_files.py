@@ -10,20 +10,7 @@ from typing import Any
 
 
 def write_state(file: Path, document: dict[str, Any]) -> None:
-    """Write a document that appears whole or not at all.
-
-    Parameters
-    ----------
-    file
-        Where; what was there is replaced.
-    document
-        JSON.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; what was there stays.
-    """
+    """Write a JSON document to a file; if that fails, the file stays as it was."""
     # Of this process alone: two may write the same state.
     temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
@@ -36,18 +23,7 @@ def write_state(file: Path, document: dict[str, Any]) -> None:
 
 
 def read_state(file: Path) -> dict[str, Any] | None:
-    """Read a document that :func:`write_state` wrote.
-
-    Parameters
-    ----------
-    file
-        Where it is.
-
-    Returns
-    -------
-    dict[str, Any] | None
-        The document; none where there is none that can be read.
-    """
+    """Read a document that :func:`write_state` wrote; none where there is none that can be read."""
     try:
         document = json.loads(file.read_bytes())
     except (OSError, ValueError):

@@ -1,7 +1,8 @@
-"""Status: how a hub fares when nobody is watching, read without writing anything."""
+"""Status: how tasks, inbox, last pass and daemon of a hub are, read without writing anything."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING
 from moma_cl.automation import daemon, drift, inbox
 from moma_cl.automation.daemon import Heartbeat
 from moma_cl.automation.last_pass import LastPass, last_pass
-from moma_cl.reconciling.plan import FAILED, NOT_WORTH, SET_ASIDE, WAITING, Step, plan_steps
+from moma_cl.reconciling.plan import Step, plan_steps
+from moma_cl.reconciling.reasons import StepStatus
 from moma_cl.records.records import Drift, Predictor
 from moma_cl.records.ref_history import Past
 from moma_cl.records.refs import RefKind
@@ -20,7 +22,7 @@ from moma_store.store import Store
 if TYPE_CHECKING:
     from moma_store.catalogue import Snapshot
 
-_PROBLEMS = frozenset({FAILED, SET_ASIDE, WAITING})
+_PROBLEMS = frozenset({StepStatus.FAILED, StepStatus.SET_ASIDE, StepStatus.WAITING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +43,7 @@ class DaemonStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskStatus:
-    """How a task fares.
+    """How a task is.
 
     Attributes
     ----------
@@ -64,7 +66,7 @@ class TaskStatus:
     problems
         What fails or was set aside, and why.
     drift
-        What was last measured on new rows; none where none have come.
+        What was last measured on new rows; none where none were added.
     drifted
         Whether that was beyond chance, and the champion has not been replaced since.
     """
@@ -76,7 +78,7 @@ class TaskStatus:
     method: str | None
     held_out_mae: float | None
     unit: str
-    steps: dict[str, int]
+    steps: dict[StepStatus, int]
     problems: tuple[str, ...]
     drift: Drift | None
     drifted: bool
@@ -89,15 +91,15 @@ class InboxStatus:
     Attributes
     ----------
     waiting
-        Deliveries that the next pass takes in, if they are complete.
+        Deliveries that the next pass adds, if they are complete.
     unfinished
         Deliveries that cannot be complete yet, and why.
     unclaimed
         Folders of no task, and what to do about them.
     refused
-        Deliveries that were refused and still lie there, by task.
+        Deliveries that were refused and still lie in ``refused``, by task.
     done
-        Number of deliveries that were taken in and still lie there, by task.
+        Number of deliveries that were added and still lie in ``done``, by task.
     """
 
     waiting: tuple[str, ...]
@@ -109,7 +111,7 @@ class InboxStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubStatus:
-    """How a hub fares."""
+    """How a hub is, in all its parts."""
 
     hub: str
     daemon: DaemonStatus
@@ -119,23 +121,7 @@ class HubStatus:
 
 
 def status(hub: Path) -> HubStatus:
-    """Look how a hub fares.
-
-    Parameters
-    ----------
-    hub
-        The hub.
-
-    Returns
-    -------
-    HubStatus
-        Tasks, inbox, last pass and daemon.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no hub.
-    """
+    """Look at tasks, inbox, last pass and daemon of a hub."""
     with Store.open(hub) as store, store.snapshot() as view:
         names, past = task_names(view), Past.of(view)
         steps = plan_steps(view)
@@ -154,11 +140,8 @@ def _task(view: Snapshot, past: Past, steps: list[Step], name: str) -> TaskStatu
     digest = view.ref(RefKind.PREDICTOR.of(name))
     champion = None if digest is None else Predictor.from_doc(view.record(digest))
     measured = view.ref(RefKind.DRIFT.of(name))
-    found = None if measured is None else Drift.from_doc(view.record(measured))
-    own = [step for step in steps if step.task == name and step.status != NOT_WORTH]
-    counts: dict[str, int] = {}
-    for step in own:
-        counts[step.status] = counts.get(step.status, 0) + 1
+    record = None if measured is None else Drift.from_doc(view.record(measured))
+    own = [step for step in steps if step.task == name and step.status != StepStatus.NOT_WORTH_IT]
     return TaskStatus(
         name=name,
         rows=state.dataset.n_rows,
@@ -167,27 +150,27 @@ def _task(view: Snapshot, past: Past, steps: list[Step], name: str) -> TaskStatu
         method=None if champion is None else str(champion.method),
         held_out_mae=None if champion is None else drift.promised_mae(champion),
         unit=state.task.unit,
-        steps=counts,
+        steps=dict(Counter(step.status for step in own)),
         problems=tuple(step.why for step in own if step.status in _PROBLEMS),
-        drift=found,
-        drifted=found is not None and found.drifted and found.predictor == digest,
+        drift=record,
+        drifted=record is not None and record.drifted and record.predictor == digest,
     )
 
 
 def _inbox(hub: Path, names: list[str]) -> InboxStatus:
     try:
-        found = inbox.look(hub)
+        deliveries = inbox.look(hub)
     except StorageError as error:  # on a file system that is gone for the moment
         return InboxStatus(
             waiting=(), unfinished={inbox.INBOX: error.message}, unclaimed={}, refused={}, done={}
         )
-    own = [(delivery, inbox.waits(delivery)) for delivery in found if delivery.task in names]
+    own = [(d, inbox.why_incomplete(d)) for d in deliveries if d.task in names]
     refused = {name: _put_away(hub, name, inbox.REFUSED) for name in names}
     done = {name: len(_put_away(hub, name, inbox.DONE)) for name in names}
     return InboxStatus(
         waiting=tuple(delivery.shown for delivery, reason in own if reason is None),
         unfinished={delivery.shown: reason for delivery, reason in own if reason is not None},
-        unclaimed=inbox.unclaimed(found, names),
+        unclaimed=inbox.unclaimed(deliveries, names),
         refused={name: files for name, files in refused.items() if files},
         done={name: count for name, count in done.items() if count},
     )
@@ -196,7 +179,7 @@ def _inbox(hub: Path, names: list[str]) -> InboxStatus:
 def _put_away(hub: Path, task: str, folder: str) -> tuple[str, ...]:
     place = inbox.folder_of(hub, task) / folder
     try:
-        found = [entry.name for entry in place.iterdir()]
+        files = [entry.name for entry in place.iterdir()]
     except OSError:  # nothing was put away yet
         return ()
-    return tuple(sorted(name for name in found if not name.endswith((inbox.REPORT, ".part"))))
+    return tuple(sorted(name for name in files if not name.endswith((inbox.REPORT, ".part"))))

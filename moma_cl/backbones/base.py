@@ -1,4 +1,4 @@
-"""What a backbone is: an encoder from crystal graphs to the node features of every block."""
+"""The interface of a backbone: an encoder from crystal graphs to node features of every block."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from torch import Tensor, nn
 from moma_cl.core.pyg import Batch, Data
 from moma_cl.structures.crystals import Crystal
 
-# Adapters must not depend on what else has drawn random numbers: they are averaged later.
+# Adapters are averaged later, so all of a backbone must start from the same random numbers.
 _ADAPTER_SEED = 20250
 
 
 class CrystalGraph(Data):  # type: ignore[misc]  # torch_geometric is untyped
-    """A graph whose indices say what they count, so that batches shift them correctly.
+    """A graph that names what each of its indices counts, so that batches shift them correctly.
 
-    No attribute but ``node_weight`` has *node* in its name: torch_geometric counts the nodes by it.
+    No attribute except ``node_weight`` may have *node* in its name, because torch_geometric takes
+    the number of nodes from the attribute of such a name.
 
     Attributes
     ----------
@@ -32,18 +33,7 @@ class CrystalGraph(Data):  # type: ignore[misc]  # torch_geometric is untyped
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """Make a graph, ten times faster than the constructor does.
-
-        Parameters
-        ----------
-        tensors
-            Attributes by name.
-
-        Returns
-        -------
-        Self
-            The graph.
-        """
+        """Make a graph of attributes by name, ten times faster than the constructor does."""
         graph = cls()
         graph._store._mapping.update(tensors)
         return graph
@@ -81,28 +71,17 @@ class Adapter(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Add the bottleneck's correction.
-
-        Parameters
-        ----------
-        features
-            Node features, shape ``(n_nodes, feature_dim)``.
-
-        Returns
-        -------
-        Tensor
-            Corrected node features, shape ``(n_nodes, feature_dim)``.
-        """
+        """Correct node features, shape ``(n_nodes, feature_dim)``."""
         correction: Tensor = self.up(nn.functional.silu(self.down(features)))
         return features + correction
 
 
 class Backbone(nn.Module, ABC):
-    """A pretrained encoder; its parameters are what modules specialise and compositions average.
+    """A pretrained encoder, whose parameters modules specialise and compositions average.
 
-    A graph is a :class:`torch_geometric.data.Data` whose node-level attributes include
-    ``node_weight``, shape ``(n_nodes,)``: how many atoms of the cell the node stands for. Poolings
-    weight nodes by it, so that a graph may merge atoms whose surroundings are identical.
+    A graph is a :class:`torch_geometric.data.Data` with an attribute ``node_weight``, shape
+    ``(n_nodes,)``: the number of atoms of the cell that each node stands for. Means over atoms
+    weight the nodes by it, so that one node may stand for all atoms with identical surroundings.
 
     Attributes
     ----------
@@ -111,15 +90,13 @@ class Backbone(nn.Module, ABC):
     version
         Version of the pretrained parameters.
     graph_version
-        Increased whenever :meth:`to_graph` gives other arrays for the same structure.
+        Must be increased whenever :meth:`to_graph` gives other arrays for the same structure.
     feature_dim
         Width of the node features of every block.
     n_blocks
         Number of interaction blocks, each of which gives node features.
-    cutoff
-        Largest distance at which atoms see each other, Å.
     elements
-        Atomic numbers the backbone was made for.
+        Atomic numbers of the elements that the backbone can encode.
     graph_class
         Class of the graphs; its constructor takes their tensors by name.
     """
@@ -129,7 +106,6 @@ class Backbone(nn.Module, ABC):
     graph_version: ClassVar[int]
     feature_dim: ClassVar[int]
     n_blocks: ClassVar[int]
-    cutoff: ClassVar[float]
     elements: ClassVar[frozenset[int]]
     graph_class: ClassVar[type[Data]]
 
@@ -140,55 +116,41 @@ class Backbone(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def pretrained(cls) -> Backbone:
-        """Make the backbone with its pretrained parameters.
-
-        Returns
-        -------
-        Backbone
-            The encoder in evaluation mode, on the CPU, in float32.
-        """
+        """Make the encoder with its pretrained parameters: evaluation mode, CPU, float32."""
 
     @classmethod
-    @abstractmethod
-    def empty(cls) -> Backbone:
-        """Make the backbone's shape with arbitrary parameters, to be filled from a store.
+    def empty(cls) -> Self:
+        """Make the encoder with arbitrary parameters, which are then filled from a store.
+
+        This must not need the package that the pretrained parameters come from.
 
         Returns
         -------
-        Backbone
-            The encoder; whatever made the pretrained parameters is not needed.
+        Self
+            The encoder in evaluation mode. No random numbers of the caller are used up.
         """
+        with torch.random.fork_rng(devices=[]):
+            return cls().eval()
 
     @classmethod
     @abstractmethod
     def to_graph(cls, crystal: Crystal) -> Data:
-        """Build the graph of one structure; depends on the structure alone.
+        """Build the graph of one structure, which must depend on nothing else.
 
         Parameters
         ----------
         crystal
-            The structure; an atom without neighbours, or no edge at all, is allowed.
+            The structure. Atoms may lack neighbours, and there may be no edge at all.
 
         Returns
         -------
         Data
-            Tensors only, with ``node_weight`` among them.
+            The graph. All its attributes are tensors, and ``node_weight`` is one of them.
         """
 
     @classmethod
     def to_graphs(cls, crystals: Sequence[Crystal]) -> list[Data]:
-        """Build the graphs of several structures; a backbone may do better than one by one.
-
-        Parameters
-        ----------
-        crystals
-            The structures.
-
-        Returns
-        -------
-        list[Data]
-            What :meth:`to_graph` gives for each.
-        """
+        """Build the graph of each structure; to be overridden where many at once are faster."""
         return [cls.to_graph(crystal) for crystal in crystals]
 
     @abstractmethod
@@ -198,23 +160,17 @@ class Backbone(nn.Module, ABC):
         Parameters
         ----------
         batch
-            Graphs made by :meth:`to_graph`, collated.
+            Graphs made by :meth:`to_graph`, joined by `moma_cl.graphs.batching.collate`.
 
         Returns
         -------
         list[Tensor]
             Node features after each block, ``n_blocks`` tensors of shape
-            ``(n_nodes, feature_dim)``.
+            ``(n_nodes, feature_dim)``. Each has gone through :meth:`adapt`.
         """
 
     def add_adapters(self, width: int) -> None:
-        """Freeze the backbone and put an adapter, at first the identity, after every block.
-
-        Parameters
-        ----------
-        width
-            Width of the bottleneck.
-        """
+        """Freeze the backbone and put an adapter of a width after every block."""
         self.requires_grad_(requires_grad=False)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_ADAPTER_SEED)
@@ -225,19 +181,19 @@ class Backbone(nn.Module, ABC):
         self.adapters.to(device=like.device, dtype=like.dtype)
 
     def adapt(self, block: int, features: Tensor) -> Tensor:
-        """Apply the adapter of a block, if there is one; every forward pass calls it.
+        """Apply the adapter of a block, if there is one, to the features of the block.
 
         Parameters
         ----------
         block
             Index of the block, from 0.
         features
-            Its node features, shape ``(n_nodes, feature_dim)``.
+            Node features, shape ``(n_nodes, feature_dim)``.
 
         Returns
         -------
         Tensor
-            The features that go on, same shape.
+            The features that the next block takes, same shape.
         """
         if self.adapters is None:
             return features
@@ -246,5 +202,5 @@ class Backbone(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         return next(self.parameters()).device

@@ -1,9 +1,8 @@
-"""CGCNN on PyTorch Geometric's ``CGConv``: small, untrained, the same bits everywhere."""
+"""CGCNN on PyTorch Geometric's ``CGConv``: small, not trained, with the same bits everywhere."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar, Self
 
@@ -14,21 +13,24 @@ from torch import Tensor, nn
 from torch_geometric.nn import CGConv
 
 from moma_cl.backbones.base import Backbone, CrystalGraph
+from moma_cl.backbones.graph_arrays import Graphs, Kind
 from moma_cl.backbones.neighbors import Neighbors, find_neighbors
-from moma_cl.backbones.quotient import Graphs, Kind, merge, unmerged
+from moma_cl.backbones.quotient import merge, unmerged
 from moma_cl.core.pyg import Batch
 from moma_cl.structures.crystals import Crystal
 
-CUTOFF = 8.0
+BOND_CUTOFF = 8.0
 """Largest distance of a neighbour, Å."""
 
 N_NEIGHBORS = 12
-"""Neighbours of an atom, more where several are as far away as the last."""
+"""Neighbours of an atom; more where several are as far away as the last."""
 
 N_ELEMENTS = 100
+"""Largest atomic number, fermium's."""
 
-# Distances closer than this are one shell, which is taken whole or not at all, Å.
+# Distances closer than this belong to one shell, which is taken whole or not at all, Å.
 _SHELL = 0.01
+# Distance and width of the Gaussian functions of a length, Å.
 _WIDTH = 0.2
 _SEED = 2018
 
@@ -50,8 +52,6 @@ class CGCNNGraph(CrystalGraph):
         How often each edge's message counts at its centre, shape ``(n_edges,)``.
     """
 
-    counted_by: ClassVar[Mapping[str, str]] = MappingProxyType({"edge_index": "node_weight"})
-
 
 KINDS = MappingProxyType(
     {
@@ -64,11 +64,19 @@ KINDS = MappingProxyType(
         "atoms": Kind(codes=("atomic_numbers",), weight="node_weight"),
     }
 )
-"""What a graph consists of, for the symmetry quotient."""
+"""The kinds of members of a graph, for the symmetry quotient, in the order messages pass."""
 
 
 class WeightedCGConv(CGConv):  # type: ignore[misc]  # torch_geometric is untyped
-    """A crystal graph convolution whose messages are averaged by weight."""
+    """A crystal graph convolution whose messages are averaged by weight.
+
+    v_i ← v_i + Σ_e w_e σ(z_e W_f + b_f) ⊙ g(z_e W_s + b_s) / Σ_e w_e over the edges e of atom i,
+    where z_e are the features of both atoms and the edge, and g is softplus.
+
+    References
+    ----------
+    Xie and Grossman, Phys. Rev. Lett. 120, 145301 (2018), arXiv 1710.10324, equation 5.
+    """
 
     def forward(
         self, features: Tensor, edge_index: Tensor, lengths: Tensor, weight: Tensor
@@ -82,7 +90,7 @@ class WeightedCGConv(CGConv):  # type: ignore[misc]  # torch_geometric is untype
         edge_index
             Neighbour and centre of each edge, shape ``(2, n_edges)``.
         lengths
-            Smeared lengths, shape ``(n_edges, n_gaussians)``.
+            Gaussian functions of each edge's length, shape ``(n_edges, n_gaussians)``.
         weight
             How often each message counts, shape ``(n_edges,)``.
 
@@ -99,7 +107,7 @@ class WeightedCGConv(CGConv):  # type: ignore[misc]  # torch_geometric is untype
         updated: Tensor = features.index_add(0, centers, messages)
         return updated
 
-    # torch_geometric would write one, to a file that every process leaves in the temporary folder
+    # torch_geometric would generate one, in a file that stays in the temporary folder
     propagate = forward
 
 
@@ -108,10 +116,6 @@ class CGCNNBackbone(Backbone):
 
     Messages are averaged over an atom's neighbours and nothing is normalised over the batch, so
     that a structure has the same features in any batch.
-
-    References
-    ----------
-    Xie and Grossman, Phys. Rev. Lett. 120, 145301 (2018), arXiv 1710.10324, equation 5.
     """
 
     name: ClassVar[str] = "cgcnn"
@@ -119,7 +123,6 @@ class CGCNNBackbone(Backbone):
     graph_version: ClassVar[int] = 2
     feature_dim: ClassVar[int] = 64
     n_blocks: ClassVar[int] = 3
-    cutoff: ClassVar[float] = CUTOFF
     elements: ClassVar[frozenset[int]] = frozenset(range(1, N_ELEMENTS + 1))
     graph_class: ClassVar[type[CGCNNGraph]] = CGCNNGraph
 
@@ -127,7 +130,7 @@ class CGCNNBackbone(Backbone):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("centers", torch.arange(0.0, CUTOFF + _WIDTH / 2, _WIDTH))
+        self.register_buffer("centers", torch.arange(0.0, BOND_CUTOFF + _WIDTH / 2, _WIDTH))
         self.embedding = nn.Embedding(N_ELEMENTS, self.feature_dim)
         self.convolutions = nn.ModuleList(
             [
@@ -138,13 +141,7 @@ class CGCNNBackbone(Backbone):
 
     @classmethod
     def pretrained(cls) -> Self:
-        """Make the network and draw its parameters.
-
-        Returns
-        -------
-        Self
-            The same parameters every time, in evaluation mode.
-        """
+        """Make the network and draw its parameters, which are the same every time."""
         backbone = cls.empty()
         generator = torch.Generator().manual_seed(_SEED)
         fan_in = 2 * cls.feature_dim + len(backbone.centers)
@@ -156,18 +153,6 @@ class CGCNNBackbone(Backbone):
         return backbone
 
     @classmethod
-    def empty(cls) -> Self:
-        """Make the network, to be filled from a store.
-
-        Returns
-        -------
-        Self
-            The encoder with arbitrary parameters, in evaluation mode.
-        """
-        with torch.random.fork_rng(devices=[]):
-            return cls().eval()
-
-    @classmethod
     def to_graph(cls, crystal: Crystal, *, quotient: bool = True) -> CGCNNGraph:
         """Build the graph of one structure.
 
@@ -176,50 +161,43 @@ class CGCNNBackbone(Backbone):
         crystal
             The structure.
         quotient
-            Whether to merge what cannot be told apart; features of the atoms are the same.
+            Whether to take the symmetry quotient, which leaves the features of atoms as they are.
 
         Returns
         -------
         CGCNNGraph
             Its atoms and their nearest neighbours.
         """
-        pairs = find_neighbors(crystal, CUTOFF)
-        edges = pairs.subset(_nearest(pairs, crystal.n_atoms))
-        whole = Graphs(
-            arrays={
-                "atomic_numbers": crystal.atomic_numbers.astype(np.int64),
-                "edge_index": np.stack([edges.neighbors, edges.centers]),
-                "edge_length": edges.distances,
-            },
-            counts={"edges": np.array([len(edges)]), "atoms": np.array([crystal.n_atoms])},
-        )
-        (attributes,) = (merge if quotient else unmerged)(whole, KINDS).split(KINDS)
-        return CGCNNGraph(**attributes)
+        division = merge if quotient else unmerged
+        (attributes,) = division(_whole_graph(crystal), KINDS).split(KINDS)
+        return CGCNNGraph.of(attributes)
 
     def forward(self, batch: Batch) -> list[Tensor]:
-        """Encode a batch of graphs.
-
-        Parameters
-        ----------
-        batch
-            Graphs made by `to_graph`, collated.
-
-        Returns
-        -------
-        list[Tensor]
-            Atom features after each convolution, three tensors of shape
-            ``(n_nodes, feature_dim)``.
-        """
+        """Encode a batch of graphs; a block is a convolution."""
         lengths = batch.edge_length.to(self.centers.dtype)
         weight = batch.edge_weight.to(lengths.dtype)
-        smeared = torch.exp(-(((lengths[:, None] - self.centers) / _WIDTH) ** 2))
+        gaussians = torch.exp(-(((lengths[:, None] - self.centers) / _WIDTH) ** 2))
         features = self.embedding(batch.atomic_numbers - 1)
         blocks: list[Tensor] = []
         for block, convolution in enumerate(self.convolutions):
-            features = convolution(features, batch.edge_index, smeared, weight)
+            features = convolution(features, batch.edge_index, gaussians, weight)
             features = self.adapt(block, features)
             blocks.append(features)
         return blocks
+
+
+def _whole_graph(crystal: Crystal) -> Graphs:
+    """Describe all atoms and the edges from their nearest neighbours."""
+    pairs = find_neighbors(crystal, BOND_CUTOFF)
+    edges = pairs.subset(_nearest(pairs, crystal.n_atoms))
+    return Graphs(
+        arrays={
+            "atomic_numbers": crystal.atomic_numbers.astype(np.int64),
+            "edge_index": np.stack([edges.neighbors, edges.centers]),
+            "edge_length": edges.distances,
+        },
+        counts={"edges": np.array([len(edges)]), "atoms": np.array([crystal.n_atoms])},
+    )
 
 
 def _nearest(pairs: Neighbors, n_atoms: int) -> NDArray[np.bool_]:
@@ -227,7 +205,7 @@ def _nearest(pairs: Neighbors, n_atoms: int) -> NDArray[np.bool_]:
     order = np.lexsort((pairs.distances, pairs.centers))
     counts = np.bincount(pairs.centers, minlength=n_atoms)
     starts = np.cumsum(counts) - counts
-    # an atom without neighbours has no last one; its limit is never looked up
+    # an atom without neighbours has no last one, and its limit is never used
     last = starts + np.minimum(counts, N_NEIGHBORS) - 1
     limits = pairs.distances[order][last.clip(min=0)] if len(order) else np.zeros(n_atoms)
     chosen: NDArray[np.bool_] = pairs.distances <= limits[pairs.centers] + _SHELL

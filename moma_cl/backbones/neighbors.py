@@ -1,4 +1,4 @@
-"""Neighbours of every atom of a periodic structure, found by pymatgen's compiled search."""
+"""Neighbours of every atom of a periodic structure, by pymatgen's compiled search."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from moma_cl.arraytypes import FloatArray, IntArray
 from moma_cl.structures.crystals import Crystal
 
-# Atoms closer than this are the same atom; neighbours this far beyond the radius still count, Å.
+# Sites closer than this are one atom; neighbours this far beyond the cutoff still count, Å.
 _TOLERANCE = 1e-8
 
 
@@ -22,11 +22,11 @@ class Neighbors:
     Attributes
     ----------
     centers
-        Atom whose neighbour it is, ascending, shape ``(n_pairs,)``.
+        The atom, ascending, shape ``(n_pairs,)``.
     neighbors
-        The neighbouring site, shape ``(n_pairs,)``.
+        The neighbour, shape ``(n_pairs,)``.
     images
-        Cell the neighbour lies in, in lattice vectors, shape ``(n_pairs, 3)``.
+        Cell that the neighbour is in, in lattice vectors, shape ``(n_pairs, 3)``.
     distances
         Distance between the two, shape ``(n_pairs,)``, Å.
     """
@@ -40,18 +40,7 @@ class Neighbors:
         return len(self.centers)
 
     def subset(self, chosen: NDArray[np.bool_] | IntArray) -> Neighbors:
-        """Keep some of the pairs.
-
-        Parameters
-        ----------
-        chosen
-            Mask over the pairs or their indices, shape ``(n_pairs,)`` or ``(n_chosen,)``.
-
-        Returns
-        -------
-        Neighbors
-            The pairs that were chosen.
-        """
+        """Keep pairs by a mask, shape ``(n_pairs,)``, or by indices, shape ``(n_chosen,)``."""
         return Neighbors(
             centers=self.centers[chosen],
             neighbors=self.neighbors[chosen],
@@ -73,9 +62,9 @@ def find_neighbors(crystal: Crystal, cutoff: float) -> Neighbors:
     Returns
     -------
     Neighbors
-        Both directions of every pair; none for an atom alone within the cutoff.
+        Both directions of every pair. An atom without neighbours is in no pair.
     """
-    # here, so that training on prepared graphs does without pymatgen
+    # imported here, so that training on prepared graphs does not need pymatgen
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
     positions = np.ascontiguousarray(crystal.frac_coords @ crystal.lattice)
@@ -87,29 +76,20 @@ def find_neighbors(crystal: Crystal, cutoff: float) -> Neighbors:
         lattice=np.ascontiguousarray(crystal.lattice, dtype=np.float64),
         tol=_TOLERANCE,
     )
-    found = Neighbors(
+    pairs = Neighbors(
         centers=centers,
         neighbors=neighbors,
         images=images.astype(np.int64),
         distances=distances,
     )
-    return found.subset((centers != neighbors) | (distances > _TOLERANCE))
+    # an atom is not its own neighbour, but its periodic images are
+    return pairs.subset((centers != neighbors) | (distances > _TOLERANCE))
 
 
 def joined(parts: Sequence[Neighbors], n_atoms: IntArray) -> Neighbors:
-    """Put the pairs of several structures end to end, their atoms numbered through.
+    """Put the pairs of structures end to end, for ``n_atoms``, shape ``(n_structures,)``, atoms.
 
-    Parameters
-    ----------
-    parts
-        Pairs of each structure.
-    n_atoms
-        Atoms of each structure, shape ``(n_structures,)``.
-
-    Returns
-    -------
-    Neighbors
-        All pairs.
+    Atoms are numbered on from one structure to the next.
     """
     starts = np.repeat(np.cumsum(n_atoms) - n_atoms, [len(part) for part in parts])
     return Neighbors(
@@ -124,7 +104,7 @@ def pair_directions(pairs: Neighbors) -> tuple[Neighbors, IntArray, IntArray]:
     """Match every pair with its reverse, so that both directions share one bond.
 
     A pair whose reverse is missing lies on the cutoff, where rounding puts one direction inside
-    and the other outside; it is dropped, since nothing flows at the cutoff.
+    and the other outside. It is dropped, since messages vanish at the cutoff.
 
     Parameters
     ----------

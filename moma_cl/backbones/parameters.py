@@ -1,9 +1,7 @@
-"""Parameters as one flat vector: what a module is, what is stored and what is averaged."""
+"""Parameters as one flat vector, in which form modules are stored and averaged."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ _ADAPTERS = "adapters."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParameterManifest:
-    """What a flat vector of parameters is made of, in order.
+    """The tensors that a flat vector of parameters consists of, in order.
 
     Attributes
     ----------
@@ -45,7 +43,7 @@ class ParameterManifest:
 
     @property
     def offsets(self) -> tuple[int, ...]:
-        """Tensor ``i`` is ``vector[offsets[i]:offsets[i + 1]]``; one more than tensors."""
+        """Where tensors begin and end: tensor ``i`` is ``vector[offsets[i]:offsets[i + 1]]``."""
         return tuple(np.cumsum([0, *self.sizes]).tolist())
 
     @property
@@ -53,20 +51,8 @@ class ParameterManifest:
         """Length of the vector."""
         return sum(self.sizes)
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the manifest's canonical JSON."""
-        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
-
     def to_json(self) -> dict[str, Any]:
-        """Give the manifest as a document for a record or a header.
-
-        Returns
-        -------
-        dict[str, Any]
-            Lists of names, shapes and offsets.
-        """
+        """Give the manifest as a document for a record or a header."""
         return {
             "names": list(self.names),
             "shapes": [list(shape) for shape in self.shapes],
@@ -75,12 +61,12 @@ class ParameterManifest:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """Read a manifest back.
+        """Read a manifest from a document that `to_json` gave.
 
         Parameters
         ----------
         document
-            What `to_json` gave.
+            Lists of names, shapes and offsets.
 
         Returns
         -------
@@ -144,14 +130,14 @@ def manifest_of(backbone: Backbone, kind: ModuleKind) -> ParameterManifest:
 
 
 def to_vector(backbone: Backbone, manifest: ParameterManifest) -> ParameterVector:
-    """Copy parameters into one vector.
+    """Copy parameters of a backbone into one vector.
 
     Parameters
     ----------
     backbone
-        The backbone that holds them.
+        The backbone.
     manifest
-        Which ones, in which order.
+        The parameters to copy.
 
     Returns
     -------
@@ -172,23 +158,24 @@ def to_vector(backbone: Backbone, manifest: ParameterManifest) -> ParameterVecto
 def rounded(vector: ParameterVector, base: ParameterVector, bits: int) -> ParameterVector:
     """Round trained parameters to steps from those they started from, so that they store small.
 
-    Parameters are stored losslessly as the difference from the base, between the floats' places in
-    their order. The last places of that difference are noise of the training: a step of ``2**8``
-    places is a relative 3e-5, and leaves nothing to store in a quarter of the bytes.
+    The place of a float is its number in the order of all floats. Parameters are stored losslessly
+    as the difference of their places from those of the base. The last bits of this difference are
+    noise of the training: a step of ``2**8`` places is a relative change of 3e-5, and makes a
+    quarter of the stored bytes zero.
 
     Parameters
     ----------
     vector
         Trained parameters, finite, shape ``(n_parameters,)``.
     base
-        What they started from, same shape.
+        The parameters they started from, same shape.
     bits
-        Logarithm of the step to base 2; none is rounded at 0.
+        Logarithm of the step to base 2; with 0 nothing is rounded.
 
     Returns
     -------
     ParameterVector
-        Same shape; a parameter that did not move is still the base's.
+        Rounded parameters, same shape. A parameter that did not change is still that of the base.
     """
     step = 1 << bits
     start = to_ordered(base).astype(np.int64)
@@ -208,7 +195,7 @@ def load_vector(backbone: Backbone, vector: ParameterVector, manifest: Parameter
     vector
         Values of the parameters, shape ``(manifest.size,)``.
     manifest
-        What the vector is made of.
+        The parameters that the vector consists of.
 
     Raises
     ------
@@ -222,7 +209,7 @@ def load_vector(backbone: Backbone, vector: ParameterVector, manifest: Parameter
             f"backbone {backbone.name!r} takes a float32 vector of {manifest.size} parameters, "
             f"got {vector.dtype} of shape {vector.shape}; the module belongs to another backbone"
         )
-    # a copy, since arrays read from a store may not be writable and torch would warn of it
+    # a copy, because torch warns of arrays that are read-only, as those of a store may be
     values = torch.from_numpy(vector.copy())
     pieces = torch.split(values, list(manifest.sizes))
     with torch.no_grad():

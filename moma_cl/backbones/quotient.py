@@ -28,11 +28,10 @@ Any sum or mean over atoms is that over classes weighted by their sizes; smalles
 unchanged; gradients with respect to parameters are equal because the functions of them are. What
 remains is rounding, and the spread of values, at most the tolerance and usually rounding too.
 
-**Construction.** Colour refinement: colours begin as codes and classes of values, and are hashed
-together with the colours of what is referred to and the sum of the colours of what refers, until
-their number stays the same. The result is the coarsest equitable division, up to collisions of
-64-bit hashes; conditions 1 to 3 are checked afterwards, member by member, so that a collision
-costs the quotient and never the exactness.
+**Construction.** Colour refinement (`moma_cl.backbones.colours`) gives the coarsest equitable
+division, unless 64-bit hashes of different things are equal. Conditions 1 to 3 are checked
+afterwards, member by member; if one fails, the graphs are not merged. So equal hashes cost time,
+and never exactness.
 
 References
 ----------
@@ -41,158 +40,54 @@ Grohe et al., *Dimension Reduction via Colour Refinement*, arXiv 1307.5697, sect
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from moma_cl.arraytypes import FloatArray, IntArray
+from moma_cl.backbones.colours import TOLERANCE, Hashes, Members, refine, runs
+from moma_cl.backbones.graph_arrays import Arrays, Graphs, Kind
 
-TOLERANCE = 1e-5
-"""Values of one class lie within this of each other, Å or rad."""
-
-# A quotient that saves less than this share of the members is not worth its weights.
+# A quotient that merges less than this share of the members is not worth its weights.
 _WORTHWHILE = 0.1
-
-Arrays = Mapping[str, NDArray[Any]]
-_Hashes = NDArray[np.uint64]
-
-# Odd constants with bits in no order; one for each place a colour can stand in.
-_PLACES = tuple(
-    np.uint64(place)
-    for place in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)
-)
-_SHIFT = np.uint64(32)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """One kind of members of a graph, by the names of the attributes that describe them.
-
-    Attributes
-    ----------
-    codes
-        Integers that members of a class share.
-    values
-        Real numbers that members of a class share to within the tolerance, Å or rad.
-    references
-        For each attribute of indices, shape ``(n,)`` or ``(2, n)``, the kind it points at.
-    summed
-        The attribute of indices at whose (last) target messages are summed.
-    weight
-        Where the weight of each class goes: how often its message counts at the target of
-        ``summed``, or without one its size.
-    """
-
-    codes: tuple[str, ...] = ()
-    values: tuple[str, ...] = ()
-    references: Mapping[str, str] = field(default_factory=dict)
-    summed: str | None = None
-    weight: str | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Graphs:
-    """One graph, or several end to end, of which each refers to itself only.
-
-    Attributes
-    ----------
-    arrays
-        Codes and values of shape ``(n,)``, indices of shape ``(n,)`` or ``(2, n)`` over all
-        members, weights of shape ``(n,)``.
-    counts
-        For each kind the number of members in each graph, shape ``(n_graphs,)``.
-    """
-
-    arrays: Arrays
-    counts: Mapping[str, IntArray]
-
-    def owners(self, kind: str) -> IntArray:
-        """Give the graph of each member of a kind, shape ``(n_members,)``."""
-        counts = self.counts[kind]
-        return np.repeat(np.arange(len(counts)), counts)
-
-    def split(self, kinds: Mapping[str, Kind]) -> list[dict[str, Tensor]]:
-        """Take the graphs apart.
-
-        Parameters
-        ----------
-        kinds
-            What they consist of.
-
-        Returns
-        -------
-        list[dict[str, Tensor]]
-            The attributes of each graph, views of the whole.
-        """
-        columns: dict[str, Sequence[Tensor]] = {}
-        for name, kind in kinds.items():
-            sizes = self.counts[name].tolist()
-            owners = self.owners(name)
-            for attribute, target in kind.references.items():
-                starts = np.cumsum(self.counts[target]) - self.counts[target]
-                index = torch.from_numpy(self.arrays[attribute] - starts[owners])
-                columns[attribute] = torch.split(index, sizes, dim=-1)
-            weights = () if kind.weight is None else (kind.weight,)
-            for attribute in (*kind.codes, *kind.values, *weights):
-                columns[attribute] = torch.split(torch.from_numpy(self.arrays[attribute]), sizes)
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Quotient(Graphs):
-    """The quotient of graphs, and which class everything went into.
+    """The quotient of graphs, and the class of each of their members.
 
     Attributes
     ----------
     classes
-        For each kind the class of each member of the graphs, shape ``(n_members,)``.
+        For each kind the class that each member of the graphs is in, shape ``(n_members,)``.
     """
 
     classes: dict[str, IntArray]
-
-    def to_members(self, kind: str, features: Tensor) -> Tensor:
-        """Give every member of the graphs the features of its class, the quotient's inverse.
-
-        Parameters
-        ----------
-        kind
-            The kind of members, such as the atoms.
-        features
-            Features of the classes, shape ``(n_classes, n_features)``.
-
-        Returns
-        -------
-        Tensor
-            Features of the members, shape ``(n_members, n_features)``.
-        """
-        return features.index_select(0, torch.from_numpy(self.classes[kind]))
 
 
 def merge(graphs: Graphs, kinds: Mapping[str, Kind]) -> Quotient:
     """Merge the members of each graph that no network can tell apart.
 
-    A graph's quotient does not depend on the graphs beside it: many at once are only faster.
+    The quotient of a graph does not depend on the graphs beside it: many at once are only faster.
 
     Parameters
     ----------
     graphs
         The graphs.
     kinds
-        What they consist of, in an order in which messages pass: a kind that sums follows those
-        that send.
+        The kinds of their members, in the order in which messages pass: a kind that sums messages
+        comes after the kinds that send them.
 
     Returns
     -------
     Quotient
-        The quotients; a graph of which little can be merged stays as it is, with weights of one.
+        The quotients. A graph of which little can be merged stays as it is, with weights of one.
     """
-    members = {name: _Members(graphs, kinds, name) for name in kinds}
-    _refine(members)
+    members = {name: Members(graphs, kinds, name) for name in kinds}
+    refine(members)
     classes = {name: _Classes(part.colours) for name, part in members.items()}
     if _keep_apart(members, classes, graphs):
         classes = {name: _Classes(part.colours) for name, part in members.items()}
@@ -210,20 +105,7 @@ def merge(graphs: Graphs, kinds: Mapping[str, Kind]) -> Quotient:
 
 
 def unmerged(graphs: Graphs, kinds: Mapping[str, Kind]) -> Quotient:
-    """Give graphs the form of a quotient without merging anything.
-
-    Parameters
-    ----------
-    graphs
-        The graphs.
-    kinds
-        What they consist of.
-
-    Returns
-    -------
-    Quotient
-        Every member in a class of its own.
-    """
+    """Give graphs the form of a quotient in which every member is a class of its own."""
     sizes = {name: int(graphs.counts[name].sum()) for name in kinds}
     weights = {
         kind.weight: np.ones(sizes[name], dtype=np.float32)
@@ -237,92 +119,48 @@ def unmerged(graphs: Graphs, kinds: Mapping[str, Kind]) -> Quotient:
     )
 
 
-class _Members:
-    """One kind's members while their colours are refined."""
-
-    def __init__(self, graphs: Graphs, kinds: Mapping[str, Kind], name: str) -> None:
-        kind, arrays = kinds[name], graphs.arrays
-        self.owners = graphs.owners(name)
-        self.colours = _mixed(self.owners.astype(np.uint64))
-        codes = [arrays[code] for code in kind.codes]
-        for code in (*codes, *(_value_classes(arrays[v], self.owners) for v in kind.values)):
-            self.colours = _mixed(self.colours * _PLACES[0] + code.astype(np.uint64))
-        self.references = [
-            (target, row)
-            for attribute, target in kind.references.items()
-            for row in np.atleast_2d(arrays[attribute])
-        ]
-        self.receiver: str | None = None
-        if kind.summed is not None:
-            self.receiver = kind.references[kind.summed]
-            receivers = np.atleast_2d(arrays[kind.summed])[-1]
-            self.order = np.argsort(receivers)
-            n_receivers = int(graphs.counts[self.receiver].sum())
-            self.ends = np.concatenate(
-                [[0], np.cumsum(np.bincount(receivers, minlength=n_receivers))]
-            )
-
-    def look(self, members: Mapping[str, _Members]) -> None:
-        """Make the colours depend on the colours of what is referred to."""
-        if not self.references:
-            return
-        seen = self.colours * _PLACES[0]
-        for (target, row), place in zip(self.references, _PLACES[1:], strict=False):
-            seen += (members[target].colours * place).take(row)
-        self.colours = _mixed(seen)
-
-    def send(self, members: Mapping[str, _Members]) -> None:
-        """Make the colours of what is summed at depend on the sums of these colours."""
-        if self.receiver is None:
-            return
-        running = np.zeros(len(self.colours) + 1, dtype=np.uint64)
-        np.cumsum(self.colours.take(self.order), out=running[1:])
-        receiver = members[self.receiver]
-        # differences of sums modulo 2**64 are sums modulo 2**64
-        receiver.colours = _mixed(
-            receiver.colours * _PLACES[0] + (running[self.ends[1:]] - running[self.ends[:-1]])
-        )
-
-
 class _Classes:
     """The members of one kind divided by colour, classes in the order of their first members."""
 
-    def __init__(self, colours: _Hashes) -> None:
+    def __init__(self, colours: Hashes) -> None:
         order = np.argsort(colours)
-        starts, numbers = _runs(colours[order])
+        starts, numbers = runs(colours[order])
         first = np.minimum.reduceat(order, starts) if len(order) else order
         by_first = np.argsort(first)
         rank = np.empty_like(by_first)
         rank[by_first] = np.arange(len(by_first))
+        # first member of each class, shape (n_classes,)
         self.first: IntArray = first[by_first]
+        # class of each member, shape (n_members,)
         self.of: IntArray = np.empty_like(order)
         self.of[order] = rank[numbers]
+        # members of each class, shape (n_classes,)
         self.counts: IntArray = np.bincount(self.of, minlength=len(first))
 
     def shared(self, values: NDArray[Any]) -> NDArray[Any] | None:
-        """Give each class the value all its members have, or nothing if some differ."""
+        """Give the value that all members of each class have, or nothing if some differ."""
         own = values[self.first]
         return own if np.array_equal(own[self.of], values) else None
 
     def mean(self, values: FloatArray) -> FloatArray | None:
-        """Give each class the mean of its members, or nothing if they are too far apart."""
+        """Give the mean of each class, or nothing if some members are too far apart."""
         own = values[self.first]
         if (np.abs(own[self.of] - values) > TOLERANCE).any():
             return None
-        # from the first member, so that a class of one keeps its value to the last bit
+        # relative to the first member, so that a class of one keeps its value to the last bit
         excess = np.bincount(self.of, weights=values - own[self.of], minlength=len(own))
         mean: FloatArray = own + excess / self.counts
         return mean
 
     def repeats(self, receivers: IntArray, receiver_classes: _Classes) -> IntArray | None:
-        """Count how many members of each class every receiver gets, or nothing if that varies.
+        """Count the messages of each class at every receiver, or give nothing if that varies.
 
-        If each receiver that gets any gets the class's size divided by the number of receivers of
-        that class, then none of them gets nothing.
+        Let all messages of a class go to receivers of one class. If each receiver that gets some
+        of them gets their number divided by the number of these receivers, all of them get some.
         """
         n_receivers = receiver_classes.counts[receiver_classes.of[receivers[self.first]]]
         groups = np.sort(receivers * len(self.first) + self.of)
-        starts, _ = _runs(groups)
+        starts, _ = runs(groups)
         counts = np.append(starts[1:], len(groups)) - starts
         of = groups[starts] % max(1, len(self.first))
         if not np.array_equal(counts * n_receivers[of], self.counts[of]):
@@ -330,19 +168,8 @@ class _Classes:
         return self.counts // n_receivers
 
 
-def _refine(members: Mapping[str, _Members]) -> None:
-    """Refine colours until they are stable."""
-    before, n_colours = 0, 1
-    while n_colours > before:
-        before = n_colours
-        for part in members.values():
-            part.look(members)
-            part.send(members)
-        n_colours = sum(_n_distinct(part.colours) for part in members.values())
-
-
 def _class_counts(
-    members: Mapping[str, _Members], classes: Mapping[str, _Classes], graphs: Graphs
+    members: Mapping[str, Members], classes: Mapping[str, _Classes], graphs: Graphs
 ) -> dict[str, IntArray]:
     return {
         name: np.bincount(part.owners[classes[name].first], minlength=len(graphs.counts[name]))
@@ -351,15 +178,14 @@ def _class_counts(
 
 
 def _keep_apart(
-    members: Mapping[str, _Members], classes: Mapping[str, _Classes], graphs: Graphs
+    members: Mapping[str, Members], classes: Mapping[str, _Classes], graphs: Graphs
 ) -> bool:
-    """Give members of graphs of which little can be merged different colours; say if any are."""
+    """Give all members of graphs of which little can be merged different colours; say if any."""
     n_classes = np.sum([*_class_counts(members, classes, graphs).values()], axis=0)
     n_members = np.sum([*graphs.counts.values()], axis=0)
     apart: NDArray[np.bool_] = n_classes > (1.0 - _WORTHWHILE) * n_members
     for part in members.values():
-        chosen = np.flatnonzero(apart[part.owners])
-        part.colours[chosen] = _mixed(chosen.astype(np.uint64))
+        part.separate(apart)
     return bool(apart.any())
 
 
@@ -368,75 +194,22 @@ def _attributes(
 ) -> dict[str, NDArray[Any]] | None:
     """Describe the classes of one kind, or give nothing if the division is not equitable."""
     kind, own = kinds[name], classes[name]
-    found: dict[str, NDArray[Any] | None] = {}
-    found |= {code: own.shared(arrays[code]) for code in kind.codes}
-    found |= {value: own.mean(arrays[value]) for value in kind.values}
+    described: dict[str, NDArray[Any] | None] = {}
+    described |= {code: own.shared(arrays[code]) for code in kind.codes}
+    described |= {value: own.mean(arrays[value]) for value in kind.values}
     for reference, target in kind.references.items():
         rows = [own.shared(row) for row in np.atleast_2d(classes[target].of[arrays[reference]])]
         complete = [row for row in rows if row is not None]
         if len(complete) < len(rows):
             return None
-        found[reference] = np.stack(complete).reshape(*arrays[reference].shape[:-1], -1)
+        described[reference] = np.stack(complete).reshape(*arrays[reference].shape[:-1], -1)
     weights: IntArray | None = own.counts
     if kind.summed is not None:
         receivers = np.atleast_2d(arrays[kind.summed])[-1]
         weights = own.repeats(receivers, classes[kind.references[kind.summed]])
     if weights is not None and kind.weight is not None:
-        found[kind.weight] = weights.astype(np.float32)
+        described[kind.weight] = weights.astype(np.float32)
     elif weights is None or (kind.summed is not None and (weights != 1).any()):
         return None
-    whole = {attribute: values for attribute, values in found.items() if values is not None}
-    return whole if len(whole) == len(found) else None
-
-
-def _value_classes(values: FloatArray, owners: IntArray) -> IntArray:
-    """Give values of a graph that may share a class equal numbers, shape ``(n_values,)``.
-
-    A gap wider than the tolerance begins a new class. A chain of close values that is longer than
-    the tolerance is cut at gaps wider than half of it, then a quarter, until its parts are not.
-    """
-    if len(values) == 0:
-        return np.zeros(0, dtype=np.int64)
-    order = np.lexsort((values, owners))
-    ordered = values[order]
-    steps = ordered[1:] - ordered[:-1]
-    steps[owners[1:] > owners[:-1]] = np.inf
-    gap = TOLERANCE
-    cuts = steps > gap
-    while True:
-        starts, numbers = _cut(cuts, len(values))
-        long = ordered[np.append(starts[1:], len(values)) - 1] - ordered[starts] > TOLERANCE
-        if not long.any():
-            break
-        gap *= 0.5
-        cuts |= (steps > gap) & long[numbers[1:]]
-    classes = np.empty_like(numbers)
-    classes[order] = numbers
-    return classes
-
-
-def _runs(ordered: NDArray[Any]) -> tuple[IntArray, IntArray]:
-    """Find where runs of equal elements start, and number each element's run."""
-    return _cut(ordered[1:] != ordered[:-1], len(ordered))
-
-
-def _cut(cuts: NDArray[np.bool_], length: int) -> tuple[IntArray, IntArray]:
-    """Divide a sequence wherever a cut lies between two elements."""
-    numbers = np.zeros(length, dtype=np.int64)
-    np.cumsum(cuts, out=numbers[1:])
-    starts = np.zeros(int(numbers[-1]) + 1 if length else 0, dtype=np.int64)
-    starts[1:] = np.flatnonzero(cuts) + 1
-    return starts, numbers
-
-
-def _n_distinct(colours: _Hashes) -> int:
-    ordered = np.sort(colours)
-    return int((ordered[1:] != ordered[:-1]).sum()) + min(1, len(ordered))
-
-
-def _mixed(hashes: _Hashes) -> _Hashes:
-    """Mix the bits of fresh hashes, in place."""
-    hashes ^= hashes >> _SHIFT
-    hashes *= _PLACES[1]
-    hashes ^= hashes >> _SHIFT
-    return hashes
+    whole = {attribute: values for attribute, values in described.items() if values is not None}
+    return whole if len(whole) == len(described) else None

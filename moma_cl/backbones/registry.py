@@ -1,32 +1,27 @@
-"""Backbones by name: listed without being imported, loaded on first use."""
+"""Backbones by name: listed without importing them, imported when one is first used."""
 
 from __future__ import annotations
 
-import difflib
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
+from moma_cl.core.suggestions import did_you_mean
 from moma_store.errors import BackboneError
 
 if TYPE_CHECKING:
     from moma_cl.backbones.base import Backbone
 
 GROUP = "moma_cl.backbones"
+"""The entry-point group under which packages announce their backbones."""
 
 
 def backbone_names() -> list[str]:
-    """List the installed backbones without importing any.
-
-    Returns
-    -------
-    list[str]
-        Names, sorted.
-    """
+    """List the names of the installed backbones, sorted, without importing any."""
     return sorted({entry.name for entry in entry_points(group=GROUP)})
 
 
 def backbone_class(name: str) -> type[Backbone]:
-    """Load a backbone's class.
+    """Import the class of a backbone.
 
     Parameters
     ----------
@@ -55,11 +50,10 @@ def backbone_class(name: str) -> type[Backbone]:
 
 
 def _entry(name: str) -> EntryPoint:
-    found = {entry.name: entry for entry in entry_points(group=GROUP)}
-    if name in found:
-        return found[name]
-    near = difflib.get_close_matches(name, found, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    entries = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if name in entries:
+        return entries[name]
     raise BackboneError(
-        f"no backbone {name!r} is installed (installed: {', '.join(sorted(found))}){hint}"
+        f"no backbone {name!r} is installed (installed: {', '.join(sorted(entries))})"
+        f"{did_you_mean(name, entries)}"
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moma_cl.records.history_actions import HistoryAction
 from moma_cl.records.records import HubRecord, Module, ModuleKind
 from moma_cl.records.refs import HUB, RefKind
 from moma_cl.records.tasks import check_task_name, task_names
@@ -108,7 +109,8 @@ def add_module(path: Path, name: str, weights: Weights, *, wait: float = 0.0) ->
     InvalidInputError
         If the file, a name, or a structure that it was trained on cannot be used.
     """
-    from moma_cl.properties.table import canonical_property, canonical_unit
+    from moma_cl.properties.table import canonical_property
+    from moma_cl.properties.units import canonical_unit
 
     check_task_name(name)
     unit, known_as = canonical_unit(weights.unit), canonical_property(weights.property)
@@ -139,7 +141,7 @@ def add_module(path: Path, name: str, weights: Weights, *, wait: float = 0.0) ->
             source=_source(weights),
         )
         detail = {"module": name, "property": known_as, "validation_mae": weights.validation_mae}
-        with store.transaction("add-module", detail) as transaction:
+        with store.transaction(HistoryAction.ADD_MODULE, detail) as transaction:
             digest = transaction.put_record(record.to_doc())
             transaction.move_ref(RefKind.MODULE.of(name), digest, expected=None)
         return ModuleAdded(

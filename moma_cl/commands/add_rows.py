@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moma_cl.automation import drift, inbox
-from moma_cl.automation.sources import source_of
+from moma_cl.datasets.source_files import source_of
 from moma_cl.progress import Progress, quiet
 from moma_cl.recipe import Recipe
 from moma_cl.records.refs import DEFAULT_RECIPE, RefKind
 from moma_cl.records.task_spec import TaskSpec
-from moma_cl.records.tasks import check_task_name, existing_task, task_state
+from moma_cl.records.tasks import check_task_name, task_state
 from moma_store.errors import AlreadyExistsError, NotFoundError
 from moma_store.store import Store
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from moma_cl.datasets.intake import Intake
     from moma_cl.readers.memory import Sources
     from moma_cl.readers.rows import Reading
-    from moma_cl.reconciling.composer import Done
+    from moma_cl.reconciling.pass_actions import Done
     from moma_cl.records.records import Dataset, Grouping
     from moma_cl.structures.checks import Refusal
 
@@ -123,9 +123,9 @@ def add_data(
 ) -> RowsAdded:
     """Add rows to a task as one more segment, or correct earlier ones."""
     with Store.open(path, write=not dry_run, wait=wait) as store:
-        state = existing_task(store, name)
+        state = task_state(store, name)
         if reading is not None and reading.unit is not None:
-            from moma_cl.properties.table import convert
+            from moma_cl.properties.units import convert
 
             convert(1.0, reading.unit, state.task.unit)  # refused before anything is read
         from moma_cl.datasets import added_rows  # after what can fail without it
@@ -155,7 +155,7 @@ def retract(
 ) -> RowsAdded:
     """Take rows of a task away, as one more segment."""
     with Store.open(path, write=True, wait=wait) as store:
-        state = existing_task(store, name)
+        state = task_state(store, name)
         from moma_cl.datasets import added_rows  # after what can fail without it
 
         added_rows.append_retraction(store, state, frozenset(ids))
@@ -199,7 +199,7 @@ def _compose(store: Store, name: str, *, compose: bool, progress: Progress) -> t
     composer = Composer(store=store, progress=progress)
     if not compose:
         return tuple(composer.first_answer(name))
-    measured = drift.watch(store, progress=progress)
+    measured = drift.measure(store, progress=progress)
     return (*measured, *composer.run())
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from moma_cl.commands.maintenance import Migrated, Pinned
     from moma_cl.commands.set_recipe import RecipeSet
     from moma_cl.commands.tasks import RolledBack
-    from moma_cl.reconciling.composer import Done
     from moma_cl.reconciling.executors import ExecutorSettings
+    from moma_cl.reconciling.pass_actions import Done
     from moma_store.archives import Exported
     from moma_store.collection import Collected
     from moma_store.importing import Imported

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from moma_cl.automation.status import HubStatus
     from moma_cl.reconciling.plan import Step
+    from moma_cl.views.log import LogEntry
     from moma_cl.views.modules import ModuleListed
-    from moma_cl.views.tasks import LogEntry, Shown, TaskListed
+    from moma_cl.views.show import Shown
+    from moma_cl.views.tasks import TaskListed
 
 
 class HubViews:
@@ -80,13 +82,13 @@ class HubViews:
         InvalidInputError
             If several digests begin like this.
         """
-        from moma_cl.views.tasks import show
+        from moma_cl.views.show import show
 
         return show(self.path, name)
 
     def log(self, *, limit: int | None = None, task: str | None = None) -> list[LogEntry]:
         """Read what happened, newest first; at most `limit` entries, of one task if it is named."""
-        from moma_cl.views.tasks import log
+        from moma_cl.views.log import log
 
         return log(self.path, limit=limit, task=task)
 

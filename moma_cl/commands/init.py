@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moma_cl.recipe import Recipe
+from moma_cl.records.history_actions import HistoryAction
+from moma_cl.records.hub import is_hub
 from moma_cl.records.records import HubRecord, ModuleKind
 from moma_cl.records.refs import DEFAULT_RECIPE, HUB
-from moma_cl.records.tasks import has_hub
+from moma_cl.starter.modules import add_starter_modules
 from moma_store.errors import AlreadyExistsError
 from moma_store.store import Store
 
@@ -38,11 +40,10 @@ def init(
     starter: bool,
 ) -> HubMade:
     """Make a hub; one whose making was cut short is finished."""
-    if has_hub(path):
+    if is_hub(path):
         raise AlreadyExistsError(f"there is a hub at {path}; `moma-cl tasks --hub {path}` lists it")
     from moma_cl.backbones.parameters import manifest_of, to_vector
     from moma_cl.backbones.registry import backbone_class
-    from moma_cl.starter import bring_starter_modules
 
     recipe = recipe or Recipe()
     encoder = backbone_class(backbone).pretrained()
@@ -64,8 +65,8 @@ def init(
             salt=DEFAULT_SALT if salt is None else salt,
         )
         # before the ref HUB, whose presence says that the making was not cut short
-        n_modules = bring_starter_modules(store) if starter else 0
-        with store.transaction("init", {"backbone": backbone}) as transaction:
+        n_modules = add_starter_modules(store) if starter else 0
+        with store.transaction(HistoryAction.INIT, {"backbone": backbone}) as transaction:
             transaction.move_ref(HUB, transaction.put_record(hub.to_doc()), expected=None)
             transaction.move_ref(
                 DEFAULT_RECIPE, transaction.put_record(recipe.to_doc()), expected=None

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from moma_cl.derivations.keys import Derivation, DerivationKind
+from moma_cl.reconciling.reasons import Reason
 from moma_cl.reconciling.walk import walk
+from moma_cl.records.history_actions import HistoryAction
 from moma_cl.records.hub import Reads
 from moma_cl.records.refs import RefKind
 from moma_store.catalogue import Snapshot
@@ -42,7 +44,7 @@ class Migrated:
 
 @dataclass(slots=True, kw_only=True)
 class _Keeper:
-    """A worker that only notes what a pass would look up, so that it is not derived again."""
+    """A visitor of the walk that only notes which results a pass would look up."""
 
     view: Snapshot
     results: set[str] = field(default_factory=set)
@@ -58,14 +60,14 @@ class _Keeper:
     def compose(self, task: str, composition: str) -> None:
         """Leave refs where they are."""
 
-    def adopt_module(self, task: str, module: str) -> None:
+    def add_module(self, task: str, module: str) -> None:
         """Leave refs where they are."""
 
-    def adopt_predictor(self, task: str, predictor: str, *, first: bool) -> None:
+    def promote(self, task: str, predictor: str, *, first: bool) -> None:
         """Leave refs where they are."""
 
-    def leave(self, task: str, kind: DerivationKind, why: str) -> None:
-        """Take no notice."""
+    def leave(self, task: str, kind: DerivationKind, reason: Reason) -> None:
+        """Do nothing: no result is looked up."""
 
     def fail(self, task: str, error: MomaError) -> None:
         """Refuse to call results unneeded while those of a task cannot be told."""
@@ -255,18 +257,19 @@ def unpin(path: Path, name: str, *, wait: float = 0.0) -> Pinned:
 
 
 def _set_pin(path: Path, name: str, *, pinned: bool, wait: float) -> Pinned:
-    from moma_cl.views import tasks
+    from moma_cl.views.show import show
 
     task = False
     with Store.open(path) as store:
         task = store.ref(RefKind.PREDICTOR.of(name)) is not None
-    shown = tasks.show(path, RefKind.PREDICTOR.of(name) if task else name)
+    shown = show(path, RefKind.PREDICTOR.of(name) if task else name)
     ref = PINS + shown.digest
     with Store.open(path, write=True, wait=wait) as store:
         present = store.ref(ref)
         wanted = shown.digest if pinned else None
         if present != wanted:
             detail = {"kind": shown.kind, "name": name}
-            with store.transaction("pin" if pinned else "unpin", detail) as transaction:
+            action = HistoryAction.PIN if pinned else HistoryAction.UNPIN
+            with store.transaction(action, detail) as transaction:
                 transaction.move_ref(ref, wanted, expected=present)
     return Pinned(digest=shown.digest, kind=shown.kind, changed=present != wanted)

@@ -24,8 +24,9 @@ from moma_cl.progress import Progress, quiet
 from moma_cl.readers.dispatch import Reading, Row, read_rows
 from moma_cl.readers.memory import Sources
 from moma_cl.readers.rows import ISOLATED, REMARKS, SLAB
+from moma_cl.records.champions import champions, choose_champion
 from moma_cl.records.refs import RefKind
-from moma_cl.records.tasks import champions, existing_task, matching
+from moma_cl.records.tasks import task_state
 from moma_cl.structures.checks import RowError, check_crystals
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.structures.elements import SYMBOLS
@@ -165,9 +166,9 @@ def champion(store: Snapshot, name: str, at: str | None) -> str:
     NotFoundError
         If there is no such task or predictor.
     """
-    existing_task(store, name)
+    task_state(store, name)
     if at is not None:
-        return matching(champions(store, name), at, name)
+        return choose_champion(champions(store, name), at, name)
     digest = store.ref(RefKind.PREDICTOR.of(name))
     if digest is None:
         raise NotFoundError(f"task {name!r} has no predictor yet; run `moma-cl update`")
@@ -203,7 +204,7 @@ def ready_predictor(store: Store, name: str, digest: str, *, explain: bool) -> R
         require_golden(bench, predictor, digest)
         return ReadyPredictor(
             task=name,
-            unit=existing_task(store, name).task.unit,
+            unit=task_state(store, name).task.unit,
             digest=digest,
             predictor=predictor,
             backbone=bench.backbone,

@@ -18,7 +18,7 @@ from moma_cl.learning.normaliser import Normaliser
 from moma_cl.predictors.difficulty import N_NEIGHBOURS, left_out_errors
 from moma_cl.predictors.domain import Domain, points_of
 from moma_cl.progress import quiet
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Composition, Predictor, Task
 from moma_cl.records.refs import RefKind

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 from moma_cl.progress import Progress, quiet
 from moma_cl.recipe import Recipe
 from moma_cl.reconciling.plan import Step, plan_steps
+from moma_cl.records.history_actions import HistoryAction
 from moma_cl.records.refs import DEFAULT_RECIPE, RefKind
-from moma_cl.records.tasks import existing_task
+from moma_cl.records.tasks import task_state
 from moma_store.entries import Memo
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.records import digest
 from moma_store.store import Store
 
 if TYPE_CHECKING:
-    from moma_cl.reconciling.composer import Done
+    from moma_cl.reconciling.pass_actions import Done
     from moma_store.catalogue import Snapshot
 
 Settings = Mapping[str, Any]
@@ -102,7 +103,7 @@ def set_recipe(
             found, document = _looked_ahead(view, task, settings)
         if found.after != found.before:
             detail = {"task": task, "settings": sorted(found.changes)}
-            with store.transaction("set-recipe", detail) as transaction:
+            with store.transaction(HistoryAction.SET_RECIPE, detail) as transaction:
                 after = transaction.put_record(document)
                 transaction.move_ref(RefKind.RECIPE.of(task), after, expected=found.before)
         done: tuple[Done, ...] = ()
@@ -148,7 +149,7 @@ def overlaid(base: Settings, given: Settings) -> dict[str, Any]:
 def _looked_ahead(
     view: Snapshot, task: str, settings: Settings | None
 ) -> tuple[RecipeSet, dict[str, Any]]:
-    existing_task(view, task)
+    task_state(view, task)
     name = RefKind.RECIPE.of(task)
     before, default = view.ref(name), view.ref(DEFAULT_RECIPE)
     if before is None or default is None:

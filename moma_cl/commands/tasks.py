@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from moma_cl.records.champions import champions, choose_champion
+from moma_cl.records.history_actions import HistoryAction
 from moma_cl.records.refs import TASK_REFS, RefKind
-from moma_cl.records.tasks import champions, existing_task, matching
+from moma_cl.records.tasks import task_state
 from moma_store.errors import NotFoundError
 from moma_store.store import Store
 
@@ -23,8 +25,8 @@ class RolledBack:
 def remove_task(path: Path, name: str, *, wait: float = 0.0) -> None:
     """Remove a task and its module; their records stay until ``gc``."""
     with Store.open(path, write=True, wait=wait) as store:
-        existing_task(store, name)
-        with store.transaction("remove-task", {"task": name}) as transaction:
+        task_state(store, name)
+        with store.transaction(HistoryAction.REMOVE_TASK, {"task": name}) as transaction:
             for kind in TASK_REFS:
                 present = transaction.ref(kind.of(name))
                 if present is not None:
@@ -34,13 +36,13 @@ def remove_task(path: Path, name: str, *, wait: float = 0.0) -> None:
 def rollback(path: Path, name: str, *, to: str | None = None, wait: float = 0.0) -> RolledBack:
     """Let an earlier predictor answer again; it stays until something new arrives."""
     with Store.open(path, write=True, wait=wait) as store:
-        existing_task(store, name)
+        task_state(store, name)
         ref = RefKind.PREDICTOR.of(name)
         present = store.ref(ref)
         if present is None:
             raise NotFoundError(f"the hub has no {ref!r}; `moma-cl log` shows what happened to it")
         earlier = [digest for digest in champions(store, name) if digest != present]
-        target = matching(earlier, to, name)
-        with store.transaction("rollback", {"task": name}) as transaction:
+        target = choose_champion(earlier, to, name)
+        with store.transaction(HistoryAction.ROLLBACK, {"task": name}) as transaction:
             transaction.move_ref(ref, target, expected=present)
         return RolledBack(task=name, before=present, after=target)

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moma_cl.automation import drift, inbox
-from moma_cl.automation.deliveries import take_deliveries, unclaimed
+from moma_cl.automation.deliveries import add_deliveries, unclaimed
 from moma_cl.automation.last_pass import noted
 from moma_cl.progress import Progress, quiet
 from moma_cl.reconciling.executors import ExecutorSettings, open_executor
 from moma_cl.reconciling.plan import Step, has_failures, is_work, plan_steps
 from moma_cl.reconciling.plan_graph import to_dot
-from moma_cl.records.tasks import existing_task, task_names
+from moma_cl.records.tasks import task_names, task_state
 from moma_store.store import Store
 
 if TYPE_CHECKING:
-    from moma_cl.reconciling.composer import Done
+    from moma_cl.reconciling.pass_actions import Done
 
 
 def update(
@@ -43,8 +43,8 @@ def update(
 
             with Store.open(path, write=True, wait=wait) as store:
                 inbox.open_for(path, names)
-                done.extend(take_deliveries(store, deliveries, progress=progress))
-                done.extend(drift.watch(store, only=tasks, progress=progress))
+                done.extend(add_deliveries(store, deliveries, progress=progress))
+                done.extend(drift.measure(store, only=tasks, progress=progress))
                 with open_executor(executor or ExecutorSettings()) as running:
                     composer = Composer(
                         store=store, progress=progress, max_seconds=max_seconds, executor=running
@@ -60,7 +60,7 @@ def plan(path: Path, *, tasks: Collection[str] | None = None) -> list[Step]:
     """Work out what a pass would compute, and why."""
     with Store.open(path) as store, store.snapshot() as view:
         for name in tasks or ():
-            existing_task(view, name)
+            task_state(view, name)
         return plan_steps(view, only=tasks)
 
 

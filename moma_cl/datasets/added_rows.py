@@ -16,6 +16,7 @@ from moma_cl.datasets.segments import (
     live_rows,
     retraction_arrays,
 )
+from moma_cl.records.history_actions import HistoryAction
 from moma_cl.records.hub import hub_of
 from moma_cl.records.records import Dataset, Grouping, Segment, SegmentRole, Task
 from moma_cl.records.refs import RefKind
@@ -184,7 +185,7 @@ def store_task(  # noqa: PLR0917  a task is a record, a recipe and rows
         Where they came from.
     """
     segment = _stored_segment(store, rows, origins, intake)
-    with store.transaction("add-task", _detail(task.name, rows, intake)) as transaction:
+    with store.transaction(HistoryAction.ADD_TASK, _detail(task.name, rows, intake)) as transaction:
         digest = transaction.put_record(segment.to_doc())
         documents = {
             RefKind.TASK: task.to_doc(),
@@ -200,7 +201,7 @@ def append_rows(
 ) -> None:
     """Store rows of a task as one more segment; parameters as in `store_task`."""
     segment = _stored_segment(store, rows, origins, intake)
-    _append(store, state, segment, "add-data", _detail(state.name, rows, intake))
+    _append(store, state, segment, HistoryAction.ADD_DATA, _detail(state.name, rows, intake))
 
 
 def append_retraction(store: Store, state: TaskState, ids: frozenset[str]) -> None:
@@ -238,11 +239,11 @@ def append_retraction(store: Store, state: TaskState, ids: frozenset[str]) -> No
     segment = Segment(
         role=SegmentRole.RETRACTION, blob=blob, n_rows=len(ids), sources=(), refused=0
     )
-    _append(store, state, segment, "retract", {"task": state.name, "rows": len(ids)})
+    _append(store, state, segment, HistoryAction.RETRACT, {"task": state.name, "rows": len(ids)})
 
 
 def _append(
-    store: Store, state: TaskState, segment: Segment, action: str, detail: dict[str, Any]
+    store: Store, state: TaskState, segment: Segment, action: HistoryAction, detail: dict[str, Any]
 ) -> None:
     content = content_of(segment, store.blob(segment.blob).arrays)
     earlier = _contents(store, state.dataset.segments)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moma_cl.core.suggestions import did_you_mean
 from moma_cl.datasets.folds import FOLD_NAMES
 from moma_cl.datasets.target_column import TargetColumn, split_header
 from moma_cl.readers.dispatch import Limits, Reading, Row, read_rows
@@ -292,12 +292,10 @@ def _check_column(column: str, columns: list[str], sources: Sources) -> None:
     """Check that some row has a column; without any columns, the rows say themselves why."""
     if column in columns or not columns:
         return
-    near = get_close_matches(column, columns, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
     more = f" and {len(columns) - _COLUMNS} more" if len(columns) > _COLUMNS else ""
     raise InvalidInputError(
         f"no row of {_named(sources)} has a column {column!r}; the columns are "
-        f"{', '.join(columns[:_COLUMNS])}{more}{hint}",
+        f"{', '.join(columns[:_COLUMNS])}{more}{did_you_mean(column, columns)}",
         code="invalid-input.missing-column",
     )
 

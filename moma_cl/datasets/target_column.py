@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from moma_cl.properties.table import Transform, convert, known_property, resembles_unit
+from moma_cl.properties.table import known_property
+from moma_cl.properties.transforms import Transform
+from moma_cl.properties.units import convert, resembles_unit
 from moma_cl.records.task_spec import TaskSpec
 from moma_cl.structures.checks import checked_target
 from moma_store.errors import InvalidInputError

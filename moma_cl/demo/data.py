@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 
 ROOM_TEMPERATURE = 298.15  # K
 MOLAR_VOLUME_TOLERANCE = 0.15  # relative; reference cells are cold, molar volumes are not

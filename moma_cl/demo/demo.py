@@ -31,7 +31,7 @@ from moma_cl.demo.gains import Standing, standings
 from moma_cl.demo.picture import weights_picture
 from moma_cl.hub import Hub
 from moma_cl.progress import Progress
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import Recipe
 from moma_store.errors import AlreadyExistsError, IntegrityError
 from moma_store.files import reported

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from moma_cl.derivations.promotion import compare
 from moma_cl.progress import quiet
+from moma_cl.records.champions import champions
 from moma_cl.records.records import Composition, Predictor
 from moma_cl.records.refs import RefKind
-from moma_cl.records.tasks import champions, task_names, task_state
+from moma_cl.records.tasks import task_names, task_state
 from moma_cl.workspace.workspace import Workbench
 from moma_store.store import Store
 

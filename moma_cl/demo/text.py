@@ -13,8 +13,9 @@ from moma_cl.commands.init import HubMade
 from moma_cl.commands.predictions import PredictedRow
 from moma_cl.demo.data import MEASURED, Elements, Measured
 from moma_cl.demo.gains import BACKBONE, Gain, Standing, three_digits
+from moma_cl.derivations.keys import DerivationKind
 from moma_cl.predictors.domain import Applicability
-from moma_cl.reconciling.composer import Done
+from moma_cl.reconciling.pass_actions import Done, PassAction
 
 WIDTH = 98
 _UNITS = {measured.task: measured.unit for measured in MEASURED}  # as a keyboard writes them
@@ -148,7 +149,7 @@ def step(taken: RowsAdded, standing: dict[str, Standing], modules_before: int) -
         )
         composed = any(name != BACKBONE for name in new.weights)
         fields.append(("error", _gain(new.gain, unit) if composed else alone))
-    failures = [done for done in taken.done if done.action == "failed"]
+    failures = [done for done in taken.done if done.action == PassAction.FAILED]
     fields += [("failed", f"{done.task}: {done.text}") for done in failures]
     return [line for name, content in fields for line in _field(name, content)]
 
@@ -270,7 +271,7 @@ def _wrapped(label: str, words: Sequence[str]) -> list[str]:
 
 
 def _computed(done: Sequence[Done]) -> str:
-    counts = Counter(entry.kind for entry in done if entry.action == "derived")
+    counts = Counter(entry.kind for entry in done if entry.action == PassAction.DERIVED)
     named = [_counted(counts[kind], kind) for kind in _PLURALS if counts[kind]]
     seconds = sum(entry.seconds for entry in done)
     return f"{', '.join(named)}, in {seconds:.1f} s"
@@ -288,7 +289,7 @@ def _others(
     anew = [
         ("fitted anew", f"{done.task}: {done.action}, {done.text.partition(', difference')[0]}")
         for done in taken.done
-        if done.task in fitted and done.action in {"promoted", "kept-beside"}
+        if done.task in fitted and done.action in {PassAction.PROMOTED, PassAction.KEPT_BESIDE}
     ]
     same = [name for name in standing if name not in fitted and name != taken.task]
     kept = _counted(modules_before, "module") if modules_before else ""
@@ -298,7 +299,7 @@ def _others(
 
 
 def _is_fit(done: Done) -> bool:
-    return done.action == "derived" and done.kind == "predictor"
+    return done.action == PassAction.DERIVED and done.kind == DerivationKind.PREDICTOR
 
 
 def _weights(standing: Standing) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.records.records import Record
+from moma_cl.records.base import Record
 from moma_store.records import BlobLink
 
 PENDING_BLOB = BlobLink(digest="0" * 64, file="0" * 64, n_bytes=0)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from moma_cl.arraytypes import FloatArray
 from moma_cl.learning.leave_one_out import winsorised
 from moma_cl.learning.normaliser import Normaliser
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import EstimateSettings
 from moma_cl.records.records import Task
 

@@ -12,7 +12,7 @@ from moma_cl.learning.head import Head
 from moma_cl.learning.normaliser import Normaliser
 from moma_cl.learning.readout import NETWORKS, fit_readout
 from moma_cl.learning.training import TrainingSet, predict_graphs, train
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Module, Task
 from moma_cl.workspace.workspace import Workbench, software

@@ -30,7 +30,7 @@ from moma_cl.predictors.golden import golden_arrays
 from moma_cl.predictors.opinions import HEARING, Hearing, Panel, Prior
 from moma_cl.predictors.predictor import ADAPTERS, BESIDE, head_vector
 from moma_cl.progress import Progress
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import (
     Calibration,

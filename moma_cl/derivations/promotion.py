@@ -11,7 +11,7 @@ from moma_cl.arraytypes import FloatArray
 from moma_cl.derivations.leakage import behind, seen_by
 from moma_cl.learning.normaliser import Normaliser
 from moma_cl.predictors.predictor import load_predictor
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 from moma_cl.records.records import Calibration, Predictor, Task
 from moma_cl.workspace.workspace import Workbench
 

@@ -1,13 +1,8 @@
-"""Graphs of many crystals: made once, kept in a cache, collated into batches."""
+"""Batches: structures divided into batches of similar sizes, and graphs joined into one batch."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
-from pathlib import Path
-from types import TracebackType
-from typing import Self
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,163 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moma_cl.arraytypes import IntArray
-from moma_cl.backbones.base import Backbone, CrystalGraph
+from moma_cl.backbones.base import CrystalGraph
 from moma_cl.core.pyg import Batch, Data
-from moma_cl.graphs.build import built
-from moma_cl.graphs.cache import ByteCache
-from moma_cl.graphs.codec import decode
-from moma_cl.structures.crystals import Crystal, PackedCrystals
-
-# Few enough that a killed run loses seconds, many enough that commits cost nothing.
-_AT_ONCE = 256
-
-
-class GraphCache:
-    """Graphs by backbone and structure, in a cache of bytes.
-
-    Parameters
-    ----------
-    folder
-        Where the cache lies; see `moma_cl.graphs.cache.ByteCache`.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._bytes = ByteCache(folder)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the cache."""
-        self._bytes.close()
-
-    def get_many(self, keys: Sequence[bytes]) -> list[dict[str, Tensor] | None]:
-        """Read graphs in one transaction.
-
-        Parameters
-        ----------
-        keys
-            Keys made by `graph_key`.
-
-        Returns
-        -------
-        list[dict[str, Tensor] | None]
-            The tensors of each graph, or none where it is missing or damaged.
-        """
-        return decode(self._bytes.get_many(keys))
-
-    def put_many(self, entries: Mapping[bytes, bytes]) -> None:
-        """Write graphs in one transaction.
-
-        Parameters
-        ----------
-        entries
-            What `moma_cl.graphs.codec.encode` makes of each graph, by its key.
-        """
-        self._bytes.put_many(entries)
-
-
-def graph_key(crystal: Crystal, backbone: type[Backbone]) -> bytes:
-    """Name the graph that a backbone makes of a structure.
-
-    Parameters
-    ----------
-    crystal
-        The structure.
-    backbone
-        The backbone's class.
-
-    Returns
-    -------
-    bytes
-        Backbone, version of its graphs and digest of the structure's arrays.
-    """
-    digest = hashlib.sha256(np.ascontiguousarray(crystal.lattice, dtype="<f8").tobytes())
-    digest.update(np.ascontiguousarray(crystal.atomic_numbers, dtype="<i8").tobytes())
-    digest.update(np.ascontiguousarray(crystal.frac_coords, dtype="<f8").tobytes())
-    return f"{backbone.name}/{backbone.graph_version}/".encode() + digest.digest()
-
-
-def graphs_of(
-    crystals: PackedCrystals | Sequence[Crystal],
-    backbone: type[Backbone],
-    cache: GraphCache | None = None,
-    *,
-    progress: Callable[[int], None] | None = None,
-) -> list[Data]:
-    """Give the graph of every structure, from the cache where it is known.
-
-    What is built is written every few hundred structures, so that a killed run resumes. With a
-    cache, much work is divided among processes, as many as there are cores to run on.
-
-    Parameters
-    ----------
-    crystals
-        The structures.
-    backbone
-        The backbone's class.
-    cache
-        Where graphs are looked up and kept.
-    progress
-        Called with the number of structures done.
-
-    Returns
-    -------
-    list[Data]
-        Graphs in the order of the structures.
-    """
-    listed = list(crystals)
-    parts = [slice(start, start + _AT_ONCE) for start in range(0, len(listed), _AT_ONCE)]
-    if cache is None:
-        return [graph for part in parts for graph in backbone.to_graphs(listed[part])]
-    keys = [graph_key(crystal, backbone) for crystal in listed]
-    found = [tensors for part in parts for tensors in cache.get_many(keys[part])]
-    missing = [index for index, tensors in enumerate(found) if tensors is None]
-    chunks = [missing[start : start + _AT_ONCE] for start in range(0, len(missing), _AT_ONCE)]
-    done = len(listed) - len(missing)
-    with closing(built([[listed[index] for index in c] for c in chunks], backbone)) as answers:
-        for chunk, entries in zip(chunks, answers, strict=True):
-            cache.put_many({keys[i]: entry for i, entry in zip(chunk, entries, strict=True)})
-            for index, tensors in zip(chunk, decode(entries), strict=True):
-                found[index] = tensors
-            done += len(chunk)
-            if progress is not None:
-                progress(done)
-    return [_graph(backbone.graph_class, tensors) for tensors in found if tensors is not None]
-
-
-def graphs_from(entries: Sequence[bytes], backbone: type[Backbone]) -> list[Data]:
-    """Make graphs of entries of the cache.
-
-    Parameters
-    ----------
-    entries
-        What `moma_cl.graphs.codec.encode` made of each graph.
-    backbone
-        The backbone's class.
-
-    Returns
-    -------
-    list[Data]
-        The graphs, in order.
-    """
-    found = decode(entries)
-    return [_graph(backbone.graph_class, tensors) for tensors in found if tensors is not None]
 
 
 def collate(graphs: Sequence[Data]) -> Batch:
-    """Join graphs into one batch.
+    """Join graphs into one batch, as ``Batch.from_data_list`` does.
 
-    The same as ``Batch.from_data_list``, without taking graphs out of the batch again, and
-    several times faster for a `CrystalGraph`.
+    For a `CrystalGraph` this is several times faster, but the batch cannot be taken apart again.
 
     Parameters
     ----------
@@ -205,19 +51,19 @@ def collate(graphs: Sequence[Data]) -> Batch:
 def batches_by_size(sizes: Sequence[int] | NDArray[np.integer], most: int) -> list[IntArray]:
     """Divide structures into batches of similar sizes within a budget.
 
-    Depends on the sizes alone, so that the same data gives the same batches everywhere.
+    The result depends on the sizes alone, so that the same data gives the same batches everywhere.
 
     Parameters
     ----------
     sizes
-        Nodes or edges of each structure, shape ``(n_structures,)``.
+        Number of nodes or edges of each structure, shape ``(n_structures,)``.
     most
-        Of them in a batch; a structure with more is a batch by itself.
+        Largest number of nodes or edges in a batch; a structure with more is a batch by itself.
 
     Returns
     -------
     list[IntArray]
-        Indices of the structures of each batch; every structure is in one.
+        Indices of the structures of each batch. Every structure is in one batch.
     """
     counts = np.asarray(sizes, dtype=np.int64)
     order = np.argsort(counts, kind="stable")
@@ -230,18 +76,12 @@ def batches_by_size(sizes: Sequence[int] | NDArray[np.integer], most: int) -> li
     return np.split(order, starts[1:]) if starts else []
 
 
-def _graph(graph_class: type[Data], tensors: dict[str, Tensor]) -> Data:
-    if issubclass(graph_class, CrystalGraph):
-        return graph_class.of(tensors)
-    return graph_class(**tensors)
-
-
 def _lengths(column: Sequence[Tensor]) -> Tensor:
     return torch.tensor([len(tensor) for tensor in column])
 
 
 def _shift(column: Sequence[Tensor], counted: Tensor) -> Tensor:
-    """How far each index moves in a batch, shape ``(n_indices,)``."""
+    """Give what is added to each index in a batch, shape ``(n_indices,)``."""
     starts = counted.cumsum(0) - counted
     repeats = torch.tensor([tensor.shape[-1] for tensor in column])
     return torch.repeat_interleave(starts, repeats)

@@ -6,21 +6,19 @@ same bytes as this process would make. Only this process opens the cache.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import subprocess
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from queue import SimpleQueue
-from types import TracebackType
 from typing import Self
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.registry import backbone_class, backbone_names
 from moma_cl.core.threads import n_cores
-from moma_cl.core.worker_process import start_worker
-from moma_cl.graphs import build_worker as graph_worker
-from moma_cl.graphs.build_worker import entries_of, receive, request_of, send
+from moma_cl.core.worker_process import Worker
+from moma_cl.graphs import build_worker
+from moma_cl.graphs.build_worker import entries_of, request_of
 from moma_cl.structures.crystals import Crystal
 
 # A worker takes seconds to import what it needs: it must have several times as long to work.
@@ -56,28 +54,17 @@ def built(chunks: Sequence[Sequence[Crystal]], backbone: type[Backbone]) -> Gene
 def _n_workers(chunks: Sequence[Sequence[Crystal]], backbone: type[Backbone]) -> int:
     """Say how many processes are worth starting; one means none."""
     n_atoms = sum(crystal.n_atoms for chunk in chunks for crystal in chunk)
-    wanted = n_atoms // _ATOMS_PER_WORKER
-    return min(wanted, n_cores()) if wanted > 1 and startable(backbone) else 1
+    worthwhile = n_atoms // _ATOMS_PER_WORKER
+    return min(worthwhile, n_cores()) if worthwhile > 1 and startable(backbone) else 1
 
 
 def startable(backbone: type[Backbone]) -> bool:
-    """Say whether a worker would find a backbone, which it knows by its name only.
-
-    Parameters
-    ----------
-    backbone
-        The backbone's class.
-
-    Returns
-    -------
-    bool
-        Whether it is installed under its name.
-    """
+    """Say whether a worker would find a backbone, which it knows by its name only."""
     return backbone.name in backbone_names() and backbone_class(backbone.name) is backbone
 
 
 class GraphWorkers:
-    """Processes that build graphs; a context manager that ends them.
+    """Processes that build graphs; a context manager that kills them.
 
     Parameters
     ----------
@@ -89,65 +76,30 @@ class GraphWorkers:
 
     def __init__(self, backbone: type[Backbone], count: int) -> None:
         self._backbone = backbone
-        self._all = [_started(backbone.name) for _ in range(count)]
-        self._idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
-        for process in self._all:
-            self._idle.put(process)
+        self._idle: SimpleQueue[Worker] = SimpleQueue()
+        with ExitStack() as stack:
+            for _ in range(count):
+                self._idle.put(stack.enter_context(_started(backbone.name)))
+            self._running = stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for process in self._all:
-            process.kill()
-            for stream in (process.stdin, process.stdout):
-                with contextlib.suppress(OSError):
-                    if stream is not None:
-                        stream.close()
-            process.wait()
+    def __exit__(self, *_: object) -> None:
+        self._running.close()
 
     def entries(self, chunk: Sequence[Crystal]) -> list[bytes]:
-        """Have a chunk built; what no worker can do is done here, or fails here.
-
-        Parameters
-        ----------
-        chunk
-            Some hundreds of structures.
-
-        Returns
-        -------
-        list[bytes]
-            The entry of each graph.
-        """
-        process = self._idle.get()
+        """Build the entries of a chunk in a process, or here if that has ended."""
+        worker = self._idle.get()
         try:
-            entries = _answer(process, chunk)
-        finally:
-            self._idle.put(process)
-        if entries is None:
+            worker.send(request_of(chunk))
+            return [worker.receive() for _ in chunk]
+        except (OSError, EOFError):
             logger.debug("a process that builds graphs has ended; its work is done here")
             return entries_of(chunk, self._backbone)
-        return entries
+        finally:
+            self._idle.put(worker)
 
 
-def _answer(process: subprocess.Popen[bytes], chunk: Sequence[Crystal]) -> list[bytes] | None:
-    """Ask a worker, or give nothing if it has ended."""
-    if process.stdin is None or process.stdout is None:
-        return None
-    try:
-        send(process.stdin, request_of(chunk))
-        process.stdin.flush()
-        replies = [receive(process.stdout) for _ in chunk]
-    except OSError:
-        return None
-    entries = [reply for reply in replies if reply is not None]
-    return entries if len(entries) == len(chunk) else None
-
-
-def _started(name: str) -> subprocess.Popen[bytes]:
-    return start_worker(f"from {graph_worker.__name__} import main; main({name!r})")
+def _started(name: str) -> Worker:
+    return Worker(build_worker.__name__, name)

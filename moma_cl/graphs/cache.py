@@ -23,13 +23,14 @@ logger = logging.getLogger(__name__)
 class ByteCache:
     """Values by key in an LMDB environment of their own, each with a checksum.
 
-    Nothing in it is irreplaceable: what is damaged counts as missing, a full disk or a broken
-    environment costs the cache, never the caller. One process opens a folder once at a time.
+    Everything in it can be computed again. So a damaged value counts as missing, and a full disk or
+    a broken environment costs the cache, never the caller. A process may open a folder only once at
+    a time.
 
     Parameters
     ----------
     folder
-        Where the cache lies; made if it is not there. On a local disk.
+        Folder of the cache on a local disk; it is made if it is missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -53,18 +54,7 @@ class ByteCache:
             self._environment.close()
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Look up many keys in one transaction.
-
-        Parameters
-        ----------
-        keys
-            Keys of at most 511 bytes.
-
-        Returns
-        -------
-        list[bytes | None]
-            The value of each key, or none where it is missing or damaged.
-        """
+        """Give the value of each key, or none where it is missing or damaged."""
         if self._environment is None:
             return [None] * len(keys)
         try:
@@ -77,13 +67,7 @@ class ByteCache:
         return [None] * len(keys)
 
     def put_many(self, values: Mapping[bytes, bytes]) -> None:
-        """Write many values in one transaction.
-
-        Parameters
-        ----------
-        values
-            Values by key.
-        """
+        """Write values by key, at most 511 bytes each key, in one transaction."""
         if self._environment is None:
             return
         try:
@@ -109,7 +93,7 @@ class ByteCache:
     @staticmethod
     def _environment_at(folder: Path) -> lmdb.Environment:
         folder.mkdir(parents=True, exist_ok=True)
-        # written pages may be lost in a power cut: what is lost is computed again
+        # a power cut may lose written pages, which are then computed again
         return lmdb.open(str(folder), map_size=_MAP_SIZE, sync=False, readahead=False)
 
     def _start_anew(self) -> None:

@@ -15,8 +15,8 @@ from typing import TypeVar
 from moma_cl.backbones.base import Backbone
 from moma_cl.core.pyg import Data
 from moma_cl.core.threads import n_cores
-from moma_cl.graphs.batching import graphs_from
 from moma_cl.graphs.build import GraphWorkers, startable
+from moma_cl.graphs.lookup import graphs_from
 from moma_cl.structures.crystals import Crystal
 
 _ALONE = 4  # chunks after which a stream is taken for a long one

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moma_cl.arraytypes import FloatArray
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 
 NEGLIGIBLE = 1e-12  # relative deviation that is rounding
 

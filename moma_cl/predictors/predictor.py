@@ -26,7 +26,7 @@ from moma_cl.predictors.difficulty import N_NEIGHBOURS, Difficulty
 from moma_cl.predictors.domain import Domain, Neighbours, points_of
 from moma_cl.predictors.intervals import conformal_quantile, cross_validation_interval
 from moma_cl.predictors.opinions import Hearing, Panel, Prior
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Calibration, Composition, Method, ModuleKind, Predictor, Task
 from moma_cl.workspace.workspace import Workbench, threads

@@ -1,4 +1,4 @@
-"""Units that the table of `moma_cl.properties.table` lacks, by pint, which is slow to load."""
+"""Units that the table of `moma_cl.properties.units` lacks, by pint, which is slow to load."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Bundle:
             self._archive = _opened(place)
         try:
             with self._refused():
-                self.names = tuple(self._checked(self._archive.members()))
+                self.names = dict.fromkeys(self._checked(self._archive.members()))
         except BaseException:
             self._archive.close()
             raise
@@ -86,53 +86,20 @@ class Bundle:
         self._archive.close()
 
     def places(self) -> Iterator[Place]:
-        """Give the members in their order.
-
-        Yields
-        ------
-        Place
-            Files; those whose names begin with a dot are left out.
-        """
+        """Give the members in their order, without those whose names begin with a dot."""
         for name in self.names:
             parts = name.split("/")
             if not any(part.startswith((".", "__MACOSX")) for part in parts):
                 yield self.place(name)
 
     def place(self, name: str) -> Place:
-        """Give one member.
-
-        Parameters
-        ----------
-        name
-            Its path in the archive.
-
-        Returns
-        -------
-        Place
-            The member.
-        """
+        """Give the member with a path."""
         return MemberPlace(
             name=posixpath.basename(name), label=f"{self.label}:{name}", bundle=self, path=name
         )
 
     def open(self, name: str) -> BinaryIO:
-        """Open one member.
-
-        Parameters
-        ----------
-        name
-            Its path in the archive.
-
-        Returns
-        -------
-        BinaryIO
-            Its bytes.
-
-        Raises
-        ------
-        InvalidInputError
-            The archive is damaged there.
-        """
+        """Open the member with a path; an archive that is damaged there is refused."""
         with self._refused():
             return self._archive.open(name)
 
@@ -250,7 +217,7 @@ def _opened(place: Place) -> _Opened:
         mark = stream.read(2)
     if mark == b"PK":
         return _Zip(place)
-    return _PackedTar(place) if mark == b"\x1f\x8b" else _Tar(place)
+    return _Tar(place, packed=mark == b"\x1f\x8b")
 
 
 class _Zip:
@@ -310,64 +277,51 @@ class _Header(tarfile.TarInfo):
 
 
 class _Tar:
-    """A tar archive that is not compressed."""
+    """A tar archive.
 
-    def __init__(self, place: Place) -> None:
-        self._stream = place.opened()
-        try:
-            self._tar = tarfile.TarFile(fileobj=self._stream, mode="r", tarinfo=_Header)
-        except BaseException:
-            self._stream.close()
-            raise
+    A compressed one is read anew when a member is opened after a later one.
+    """
+
+    def __init__(self, place: Place, *, packed: bool) -> None:
+        self._place = place
+        self._packed = packed
+        self._stream: BinaryIO = place.opened()
+        self._tar = self._begun()
+        self._rest = iter(self._tar)
 
     def members(self) -> Iterator[_Member]:
         """Look at all members."""
-        return map(_as_member, self._tar)
+        return map(_as_member, self._rest)
 
     def open(self, name: str) -> BinaryIO:
         """Open a member."""
-        return _contents(self._tar, self._tar.getmember(name))
+        if not self._packed:
+            return _contents(self._tar, self._tar.getmember(name))
+        for _ in range(2):
+            for info in self._rest:
+                if info.name == name:
+                    return _contents(self._tar, info)
+            self.close()
+            self._stream = self._place.opened()
+            self._tar = self._begun()
+            self._rest = iter(self._tar)
+        raise KeyError(name)
 
     def close(self) -> None:
         """Close the archive."""
         self._tar.close()
         self._stream.close()
 
-
-class _PackedTar:
-    """A compressed tar archive; it is read anew when a member is asked for after a later one."""
-
-    def __init__(self, place: Place) -> None:
-        self._place = place
-        self._tar: tarfile.TarFile | None = None
-        self._stream: BinaryIO | None = None
-        self._rest: Iterator[tarfile.TarInfo] = iter(())
-
-    def members(self) -> Iterator[_Member]:
-        """Look at all members."""
-        yield from map(_as_member, self._begun())
-
-    def open(self, name: str) -> BinaryIO:
-        """Open a member."""
-        for rest in (self._rest, None):
-            for info in self._begun() if rest is None else rest:
-                if info.name == name and self._tar is not None:
-                    return _contents(self._tar, info)
-        raise KeyError(name)
-
-    def close(self) -> None:
-        """Close the archive."""
-        for opened in (self._tar, self._stream):
-            if opened is not None:
-                opened.close()
-
-    def _begun(self) -> Iterator[tarfile.TarInfo]:
+    def _begun(self) -> tarfile.TarFile:
         """Begin to read from the start."""
-        self.close()
-        self._stream = io.BufferedReader(Inflated(self._place.opened()))
-        self._tar = tarfile.open(fileobj=self._stream, mode="r|", tarinfo=_Header)  # noqa: SIM115  closed later
-        self._rest = iter(self._tar)
-        return self._rest
+        try:
+            if not self._packed:
+                return tarfile.TarFile(fileobj=self._stream, mode="r", tarinfo=_Header)
+            self._stream = io.BufferedReader(Inflated(self._stream))
+            return tarfile.open(fileobj=self._stream, mode="r|", tarinfo=_Header)
+        except BaseException:
+            self._stream.close()
+            raise
 
 
 def _as_member(info: tarfile.TarInfo) -> _Member:

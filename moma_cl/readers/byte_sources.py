@@ -50,33 +50,11 @@ class Place(ABC):
 
     @abstractmethod
     def opened(self) -> BinaryIO:
-        """Open it for reading, as it is.
-
-        Returns
-        -------
-        BinaryIO
-            A stream of bytes.
-        """
+        """Open it for reading, as it is."""
 
     @abstractmethod
     def beside(self, name: str) -> Place:
-        """Find a file that this one names.
-
-        Parameters
-        ----------
-        name
-            A path, relative to the folder this one is in.
-
-        Returns
-        -------
-        Place
-            The file.
-
-        Raises
-        ------
-        InvalidInputError
-            There is none.
-        """
+        """Find a file that this one names by a path relative to its folder; it must be there."""
 
     @property
     def stem(self) -> str:
@@ -90,34 +68,12 @@ class Place(ABC):
         return self.name.lower().endswith(".gz")
 
     def stream(self) -> io.BufferedReader:
-        """Open it for reading, decompressed and guarded.
-
-        Returns
-        -------
-        io.BufferedReader
-            A stream of bytes.
-        """
+        """Open it for reading, decompressed and guarded."""
         raw = self.opened()
         return io.BufferedReader(Inflated(raw) if self.packed else cast("io.RawIOBase", raw))
 
     def text(self, limit: int) -> str:
-        """Read all of a small text file.
-
-        Parameters
-        ----------
-        limit
-            Bytes it may have when decompressed.
-
-        Returns
-        -------
-        str
-            The text.
-
-        Raises
-        ------
-        InvalidInputError
-            It cannot be read, is larger, or is no text.
-        """
+        """Read all of a text file; one of more bytes than the limit, or no text, is refused."""
         try:
             with self.stream() as stream:
                 data = stream.read(limit + 1)
@@ -151,18 +107,7 @@ class FilePlace(Place):
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """Give the place of a file.
-
-        Parameters
-        ----------
-        path
-            The file.
-
-        Returns
-        -------
-        Self
-            Its place.
-        """
+        """Give the place of a file on disk."""
         return cls(name=path.name, label=str(path), path=path)
 
     def opened(self) -> BinaryIO:
@@ -255,55 +200,21 @@ class _Counted(io.RawIOBase):
 
 
 def unreadable(label: object, reason: object) -> InvalidInputError:
-    """Make the error of a file that cannot be read.
-
-    Parameters
-    ----------
-    label
-        The file.
-    reason
-        What the system says.
-
-    Returns
-    -------
-    InvalidInputError
-        The error.
-    """
+    """Make the error of a file that cannot be read."""
     return InvalidInputError(f"{label} cannot be read ({reason})", code="invalid-input.unreadable")
 
 
 def missing(name: str, folder: object) -> InvalidInputError:
-    """Make the error of a structure file that is not where it should be.
-
-    Parameters
-    ----------
-    name
-        The file.
-    folder
-        Where it was looked for.
-
-    Returns
-    -------
-    InvalidInputError
-        The error.
-    """
+    """Make the error of a structure file that is not in the folder."""
     return InvalidInputError(
         f"there is no file {name[:80]!r} in {folder}", code="invalid-input.missing-structure"
     )
 
 
 def expanded(sources: Sequence[Path]) -> Iterator[Path]:
-    """Replace patterns by what they match.
+    """Replace patterns such as ``**/*.cif`` by the files that match them, in the order of names.
 
-    Parameters
-    ----------
-    sources
-        Files, folders, ``-``, and patterns such as ``data/*.cif`` or ``**/*.cif``.
-
-    Yields
-    ------
-    Path
-        Sources; a pattern's in the order of their names. One that matches nothing stays.
+    A pattern that matches nothing stays, as files, folders and ``-`` do.
     """
     for source in sources:
         pattern = str(source)
@@ -315,22 +226,22 @@ def expanded(sources: Sequence[Path]) -> Iterator[Path]:
         yield from map(Path, matches) if matches else [source]
 
 
-def check_source(source: Path, known: Callable[[str], bool]) -> None:
-    """Check that a source is there and of a kind that can be read.
+def check_source(source: Path, has_format: Callable[[str], bool]) -> None:
+    """Check that a source is there and can be read.
 
     Parameters
     ----------
     source
         A file or folder.
-    known
-        Whether a name is one of a known kind of file.
+    has_format
+        Whether a name tells the format of its file.
 
     Raises
     ------
     NotFoundError
         There is none.
     InvalidInputError
-        It cannot be read.
+        It cannot be read, or its name tells no format.
     """
     try:
         mode = source.stat().st_mode
@@ -343,7 +254,7 @@ def check_source(source: Path, known: Callable[[str], bool]) -> None:
         raise unreadable(source, "neither a file nor a folder")
     if not os.access(source, os.R_OK):
         raise unreadable(source, "no permission")
-    if stat.S_ISREG(mode) and not known(source.name):
+    if stat.S_ISREG(mode) and not has_format(source.name):
         raise InvalidInputError(
             f"{source} is of no known kind; expected .jsonl, .json, .csv, .tsv, .xyz, .cif, "
             ".vasp, .db, .zip, .tar, each but .db also with .gz, or a name with POSCAR or "

@@ -12,6 +12,7 @@ from pathlib import Path
 from moma_cl.readers import ase_rows, json_rows, table_rows
 from moma_cl.readers.archives import Bundle
 from moma_cl.readers.byte_sources import (
+    READ_ERRORS,
     STANDARD_INPUT,
     FilePlace,
     Place,
@@ -20,10 +21,20 @@ from moma_cl.readers.byte_sources import (
     expanded,
 )
 from moma_cl.readers.json_stream import load_object
-from moma_cl.readers.memory import MemoryRows, Sources
-from moma_cl.readers.rows import BOXED, Found, InputFormat, Reading, Row, refused, row_id
+from moma_cl.readers.memory import LABEL, MemoryRows, Sources
+from moma_cl.readers.rows import (
+    BOXED,
+    InputFile,
+    InputFormat,
+    Limits,
+    RawRow,
+    Reading,
+    Row,
+    refused,
+    row_id,
+)
 from moma_cl.readers.structure_json import structure_from_document
-from moma_cl.readers.text_parser import Limits, StructureParser, TextFormat
+from moma_cl.readers.text_parser import StructureParser, TextFormat
 from moma_cl.structures.checks import RowError
 from moma_cl.structures.crystals import Crystal
 from moma_cl.structures.molecules import Molecule, boxed
@@ -52,7 +63,7 @@ _BY_SUFFIX = {
     ".tgz": InputFormat.ARCHIVE,
 }
 
-_BY_FORMAT: Mapping[InputFormat, Callable[[Place, Limits, Reading], Iterator[Found]]] = {
+_BY_FORMAT: Mapping[InputFormat, Callable[[InputFile], Iterator[RawRow]]] = {
     InputFormat.JSONL: json_rows.lines,
     InputFormat.JSON: json_rows.documents,
     InputFormat.CSV: table_rows.table,
@@ -62,23 +73,12 @@ _BY_FORMAT: Mapping[InputFormat, Callable[[Place, Limits, Reading], Iterator[Fou
 
 
 def format_of(name: str) -> InputFormat | None:
-    """Tell the format of a file from its name.
-
-    Parameters
-    ----------
-    name
-        The name, which may end with ``.gz``.
-
-    Returns
-    -------
-    InputFormat | None
-        The format, or none where the name does not tell.
-    """
+    """Tell the format of a file from its name, which may end with ``.gz``; none if it cannot."""
     bare = name.lower().removesuffix(".gz")
-    known = _BY_SUFFIX.get(Path(bare).suffix)
-    if known is None and ("poscar" in bare or "contcar" in bare):
+    by_suffix = _BY_SUFFIX.get(Path(bare).suffix)
+    if by_suffix is None and ("poscar" in bare or "contcar" in bare):
         return InputFormat.POSCAR
-    return known
+    return by_suffix
 
 
 def read_rows(
@@ -138,27 +138,9 @@ class Reader:
         self._reading = reading
 
     def rows(self, sources: Sources, *, strict: bool = False) -> Iterator[Row]:
-        """Read rows, as `read_rows` says.
-
-        Parameters
-        ----------
-        sources
-            Files, folders, patterns, and ``-``.
-        strict
-            Raise when a source is missing or unreadable.
-
-        Yields
-        ------
-        Row
-            The rows.
-
-        Raises
-        ------
-        MomaError
-            A source cannot be read, with ``strict``.
-        """
+        """Read rows as `read_rows` does, without starting another process."""
         if isinstance(sources, MemoryRows):
-            yield from map(self._row, sources.rows(self._reading))
+            yield from (self._row(row, LABEL, LABEL) for row in sources.rows(self._reading))
             return
         for source in expanded(sources):
             try:
@@ -170,13 +152,13 @@ class Reader:
 
     def _source(self, source: Path) -> Iterator[Row]:
         """Read a file, folder or standard input."""
-        given = self._reading.format
+        stated = self._reading.format
         if source == STANDARD_INPUT:
-            yield from self._place(StreamPlace(name="stdin", label="stdin"), given)
+            yield from self._place(StreamPlace(name="stdin", label="stdin"), stated)
             return
-        check_source(source, lambda name: (given or format_of(name)) is not None)
+        check_source(source, lambda name: (stated or format_of(name)) is not None)
         if not source.is_dir():
-            yield from self._place(FilePlace.of(source), given)
+            yield from self._place(FilePlace.of(source), stated)
             return
         table = source / _TABLE
         if table.is_file():
@@ -215,60 +197,54 @@ class Reader:
                 except InvalidInputError as error:
                     yield refused(member.label, member.stem, error)
 
-    def _place(self, place: Place, given: InputFormat | None) -> Iterator[Row]:
+    def _place(self, place: Place, stated: InputFormat | None) -> Iterator[Row]:
         """Read whatever is at a place."""
-        known = given or format_of(place.name) or self._reading.format or InputFormat.JSONL
-        if known is InputFormat.ARCHIVE:
+        file_format = stated or format_of(place.name) or self._reading.format or InputFormat.JSONL
+        if file_format is InputFormat.ARCHIVE:
             yield from self._bundle(place)
-        else:
-            yield from map(self._row, self._found(place, known))
+            return
+        file = InputFile(place=place, limits=self._limits, reading=self._reading)
+        for raw_row in _complete(file, self._raw_rows(file, file_format)):
+            yield self._row(raw_row, place.label, place.stem)
 
-    def _found(self, place: Place, known: InputFormat) -> Iterator[Found]:
-        """Find the rows of a file."""
-        reading = self._reading
-        if known in {InputFormat.CIF, InputFormat.POSCAR}:
-            return iter([self._whole(place, known)])
-        if known is InputFormat.ASE_DB:
-            return ase_rows.database(place, self._parser, reading)
-        if place.name == _TABLE and reading.structure_column is None:
-            return table_rows.listed(place, self._limits)
-        return _BY_FORMAT[known](place, self._limits, reading)
+    def _raw_rows(self, file: InputFile, file_format: InputFormat) -> Iterator[RawRow]:
+        """Divide a file into its rows."""
+        if file_format in {InputFormat.CIF, InputFormat.POSCAR}:
+            return iter([RawRow(structure=lambda: self._text_file(file.place, file_format))])
+        if file_format is InputFormat.ASE_DB:
+            return ase_rows.database(file, self._parser)
+        if file.place.name == _TABLE and self._reading.structure_column is None:
+            return table_rows.listed(file)
+        return _BY_FORMAT[file_format](file)
 
-    def _whole(self, place: Place, known: InputFormat) -> Found:
-        """Read the text of a file that holds one structure."""
-        error = None
-        structure = None
-        try:
-            structure = self._parse(place.text(self._limits.text_bytes), is_cif=known == "cif")
-        except InvalidInputError as problem:
-            error = problem
-        return Found(source=place.label, fallback=place.stem, structure=structure, error=error)
-
-    def _row(self, found: Found) -> Row:
+    def _row(self, raw_row: RawRow, label: str, stem: str) -> Row:
         """Read the structure of a row."""
-        name = found.fallback
+        line = f":{raw_row.line}" if raw_row.line else ""
+        source, name = label + line, raw_row.default_id or stem + line
         try:
-            name = row_id(found.given_id, name)
-            if found.error is not None:
-                raise found.error
-            structure = self._structure(found.structure)
+            name = row_id(raw_row.given_id, name)
+            if raw_row.error is not None:
+                raise raw_row.error
+            structure = self._structure(raw_row.structure)
             crystal = boxed(structure) if isinstance(structure, Molecule) else structure
         except MomaError as error:
             if not isinstance(error, (InvalidInputError, NotFoundError)):
                 raise
-            return refused(found.source, name, error, found.values)
+            return refused(source, name, error, raw_row.values)
         flags = (BOXED,) if isinstance(structure, Molecule) else ()
         return Row(
             id=name,
-            source=found.source,
+            source=source,
             crystal=crystal,
-            values=found.values,
+            values=raw_row.values,
             error=None,
             flags=flags,
         )
 
     def _structure(self, structure: object) -> Crystal | Molecule:
         """Read a structure in any of its forms."""
+        if callable(structure):
+            return self._structure(structure())
         if isinstance(structure, (Crystal, Molecule)):
             return structure
         if isinstance(structure, Mapping):
@@ -291,18 +267,17 @@ class Reader:
 
     def _file(self, place: Place) -> Crystal | Molecule:
         """Read a structure file that a table names."""
-        known = format_of(place.name) or InputFormat.POSCAR
-        text_formats = {InputFormat.CIF, InputFormat.POSCAR}
-        if known not in {*text_formats, InputFormat.JSON, InputFormat.XYZ}:
+        file_format = format_of(place.name) or InputFormat.POSCAR
+        if file_format in {InputFormat.CIF, InputFormat.POSCAR}:
+            return self._text_file(place, file_format)
+        if file_format is InputFormat.JSON:
+            return structure_from_document(load_object(place.text(self._limits.text_bytes)))
+        if file_format is not InputFormat.XYZ:
             raise InvalidInputError(
                 f"{place.label} is no file of one structure", code="invalid-input.unknown-format"
             )
-        if known is InputFormat.JSON:
-            return structure_from_document(load_object(place.text(self._limits.text_bytes)))
-        if known in text_formats:
-            text = place.text(self._limits.text_bytes)
-            return self._parse(text, is_cif=known is InputFormat.CIF)
-        first, *others = ase_rows.xyz_frames(place, self._limits, self._reading)
+        file = InputFile(place=place, limits=self._limits, reading=self._reading)
+        first, *others = _complete(file, ase_rows.xyz_frames(file))
         if others:
             raise InvalidInputError(
                 f"{place.label} holds {1 + len(others)} structures: give each its own file",
@@ -312,9 +287,26 @@ class Reader:
             raise first.error
         return self._structure(first.structure)
 
+    def _text_file(self, place: Place, file_format: InputFormat) -> Crystal:
+        text = place.text(self._limits.text_bytes)
+        return self._parse(text, is_cif=file_format is InputFormat.CIF)
+
     def _parse(self, text: str, *, is_cif: bool) -> Crystal:
         if not text.strip():
             raise InvalidInputError(
                 "the structure is empty", code="invalid-input.missing-structure"
             )
         return self._parser.parse(text, TextFormat.CIF if is_cif else TextFormat.POSCAR)
+
+
+def _complete(file: InputFile, raw_rows: Iterator[RawRow]) -> Iterator[RawRow]:
+    """Give the rows of a file, and one with an error where it cannot be read any further."""
+    try:
+        yield from raw_rows
+    except READ_ERRORS as error:
+        cut_off = InvalidInputError(
+            f"{file.place.label} cannot be read beyond line {file.number} ({error}): is it "
+            "complete?",
+            code="invalid-input.truncated",
+        )
+        yield RawRow(line=str(file.number + 1), error=cut_off)

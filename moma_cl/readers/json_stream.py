@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import TextIO
 
@@ -34,13 +35,7 @@ class JsonStream:
         self._decoder = json.JSONDecoder(object_pairs_hook=self._object)
 
     def peek(self) -> str:
-        """Look at the next character that is not a space.
-
-        Returns
-        -------
-        str
-            The character; empty at the end.
-        """
+        """Look at the next character that is not a space; empty at the end."""
         while True:
             match = _SPACE.match(self._text, self._at)
             self._at = match.end() if match else self._at
@@ -82,18 +77,7 @@ class JsonStream:
             self._more(max(_CHUNK, held))
 
     def elements(self) -> Iterator[tuple[object, InvalidInputError | None]]:
-        """Read a list element by element.
-
-        Yields
-        ------
-        tuple[object, InvalidInputError | None]
-            As `value` gives them.
-
-        Raises
-        ------
-        InvalidInputError
-            The list is malformed from here on.
-        """
+        """Read a list element by element, each as `value` gives it."""
         self._take("[")
         while self.peek() != "]":
             yield self.value()
@@ -102,18 +86,7 @@ class JsonStream:
         self._take("]")
 
     def members(self) -> Iterator[str]:
-        """Read an object member by member; the caller reads each value.
-
-        Yields
-        ------
-        str
-            A key.
-
-        Raises
-        ------
-        InvalidInputError
-            The object is malformed from here on.
-        """
+        """Read an object member by member: give each key, and let the caller read its value."""
         self._take("{")
         while self.peek() != "}":
             key, _ = self.value()
@@ -156,47 +129,20 @@ class JsonStream:
 
 
 def not_json(reason: object) -> InvalidInputError:
-    """Make the error of a text that is no JSON.
-
-    Parameters
-    ----------
-    reason
-        What is wrong with it.
-
-    Returns
-    -------
-    InvalidInputError
-        The error.
-    """
+    """Make the error of a text that is no JSON."""
     return InvalidInputError(f"not JSON ({reason})", code="invalid-input.not-json")
 
 
 def repeated_key(name: str) -> InvalidInputError:
-    """Make the error of an object that has a key twice.
-
-    Parameters
-    ----------
-    name
-        The key.
-
-    Returns
-    -------
-    InvalidInputError
-        The error.
-    """
+    """Make the error of an object that has a key twice."""
     return InvalidInputError(
         f"the key {name[:64]!r} occurs twice in one object", code="invalid-input.duplicate-key"
     )
 
 
 def _first_twice(pairs: list[tuple[str, object]]) -> str:
-    """Find the first name that has come before."""
-    seen: set[str] = set()
-    for name, _ in pairs:
-        if name in seen:
-            return name
-        seen.add(name)
-    raise ValueError("all names differ")
+    counts = Counter(name for name, _ in pairs)
+    return next(name for name, count in counts.items() if count > 1)
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -211,23 +157,7 @@ _STRICT = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def load_object(text: str) -> dict[str, object]:
-    """Load a JSON object.
-
-    Parameters
-    ----------
-    text
-        The text.
-
-    Returns
-    -------
-    dict[str, object]
-        The object.
-
-    Raises
-    ------
-    InvalidInputError
-        The text is no JSON, no object, or has a key twice.
-    """
+    """Load a JSON object; anything else, or one with a key twice, is refused."""
     try:
         loaded = _STRICT.decode(text)
     except (ValueError, RecursionError) as error:

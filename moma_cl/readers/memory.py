@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from moma_cl.readers.rows import Found, Reading, from_document, take_id
+from moma_cl.readers.rows import RawRow, Reading, from_document, take_id
 from moma_cl.structures.crystals import Crystal
 from moma_cl.structures.molecules import Molecule, structure_of
 from moma_store.errors import InvalidInputError
@@ -40,25 +40,13 @@ class MemoryRows:
 
     items: tuple[Any, ...]
 
-    def rows(self, reading: Reading) -> Iterator[Found]:
-        """Take the rows apart; what is wrong with one becomes its status.
-
-        Parameters
-        ----------
-        reading
-            Which columns hold structures and ids.
-
-        Yields
-        ------
-        Found
-            One for each item, in order.
-        """
+    def rows(self, reading: Reading) -> Iterator[RawRow]:
+        """Divide each item into id, structure and other columns, in order."""
         for number, item in enumerate(self.items, start=1):
-            source = f"{LABEL}:{number}"
             try:
-                yield _row(item, source, reading)
+                yield _row(item, str(number), reading)
             except InvalidInputError as error:
-                yield Found(source=source, fallback=source, error=error)
+                yield RawRow(line=str(number), error=error)
 
     def origin(self) -> dict[str, str]:
         """Say where the rows came from, for a segment's record: name and digest of the content."""
@@ -144,21 +132,17 @@ def _records(table: Any) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _row(item: Any, source: str, reading: Reading) -> Found:
+def _row(item: Any, line: str, reading: Reading) -> RawRow:
     if isinstance(item, Mapping):
-        row = from_document(
-            {str(name): _plain(value) for name, value in item.items()}, source, source, reading
-        )
+        document = {str(name): _plain(value) for name, value in item.items()}
+        row = from_document(document, reading, line)
         return replace(row, structure=_structure(row.structure))
     if isinstance(item, str):
-        return Found(source=source, fallback=source, structure=item)
+        return RawRow(line=line, structure=item)
     columns = getattr(item, "info" if _is_ase(item) else "properties", None) or {}
     values = {str(name): _plain(value) for name, value in columns.items()}
     given_id = take_id(values, reading)
-    structure = _structure(item)
-    return Found(
-        source=source, fallback=source, given_id=given_id, structure=structure, values=values
-    )
+    return RawRow(line=line, given_id=given_id, structure=_structure(item), values=values)
 
 
 def _structure(item: Any) -> Any:
@@ -167,7 +151,7 @@ def _structure(item: Any) -> Any:
         return item.as_dict()
     if _is_ase(item):
         numbers = np.asarray(item.get_atomic_numbers(), dtype=np.int64)
-        return structure_of(numbers, item.get_positions(), np.asarray(item.cell))
+        return structure_of(numbers, item.get_positions(), np.asarray(item.cell), item.pbc)
     return item
 
 
@@ -179,7 +163,7 @@ def _plain(value: Any) -> Any:
     return None if missing else value
 
 
-def _canonical(row: Found) -> str:
+def _canonical(row: RawRow) -> str:
     """Write a row as text that is the same for the same content."""
     structure = row.structure
     if isinstance(structure, (Crystal, Molecule)):

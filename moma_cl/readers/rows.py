@@ -11,7 +11,7 @@ from moma_cl.readers.byte_sources import Place
 from moma_cl.readers.structure_json import is_structure
 from moma_cl.structures.checks import RowError
 from moma_cl.structures.crystals import Crystal
-from moma_cl.structures.molecules import VACUUM, Molecule
+from moma_cl.structures.molecules import VACUUM
 from moma_cl.structures.vacuum import LEAST_VACUUM
 from moma_store.errors import InvalidInputError, MomaError
 
@@ -59,6 +59,29 @@ class InputFormat(StrEnum):
     XYZ = "xyz"
     ASE_DB = "ase-db"
     ARCHIVE = "archive"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one row may cost.
+
+    Attributes
+    ----------
+    text_bytes
+        Longest line or record of a table, or largest structure file, bytes when uncompressed.
+    document_bytes
+        Longest JSON document of one row, characters; it is read in this process, where its
+        objects take some thirty times as much.
+    parse_seconds
+        Time for parsing one CIF or POSCAR, s.
+    parse_bytes
+        Address space the parser may use beyond what it needs to start, bytes; enforced on Linux.
+    """
+
+    text_bytes: int = 32 << 20
+    document_bytes: int = 16 << 20
+    parse_seconds: float = 10.0
+    parse_bytes: int = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,56 +136,60 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class RawRow:
     """One row as a file holds it.
 
     Attributes
     ----------
-    source
-        File and line.
-    fallback
-        Id of the row unless it gives one.
+    line
+        Where in the file it is: its line, number or key; empty if it is all of the file.
+    default_id
+        Its id unless it gives one; by default the file's name and the line.
     given_id
         The id it gives.
     structure
-        A structure that is read already; an object of JSON; the text of a CIF or POSCAR file; or
-        the place of a structure file.
+        A structure that is read already; an object of JSON; the text of a CIF or POSCAR file; the
+        place of a structure file; or a function that gives one of these or says what is wrong.
     values
         The other columns.
     error
         Why there is no row.
     """
 
-    source: str
-    fallback: str
+    line: str = ""
+    default_id: str | None = None
     given_id: object = None
-    structure: Crystal | Molecule | Place | Mapping[str, object] | str | object = None
+    structure: object = None
     values: Mapping[str, object] = field(default_factory=dict)
     error: MomaError | None = None
 
 
-def row_id(given: object, fallback: str) -> str:
-    """Take the id of a row, or make one.
+@dataclass(slots=True, kw_only=True)
+class InputFile:
+    """A file that is being read.
 
-    Parameters
+    Attributes
     ----------
-    given
-        What the row says.
-    fallback
-        Its id if it says nothing.
-
-    Returns
-    -------
-    str
-        The id.
-
-    Raises
-    ------
-    InvalidInputError
-        It is neither a string nor a number, or no name that can be printed.
+    place
+        Where it is.
+    limits
+        What one row may cost.
+    reading
+        What the user says of it.
+    number
+        The last line, frame or document that was read.
     """
+
+    place: Place
+    limits: Limits
+    reading: Reading
+    number: int = 0
+
+
+def row_id(given: object, default: str) -> str:
+    """Take the id that a row gives, or else the default; what is no printable name is refused."""
     if given is None or given == "":
-        return fallback
+        return default
     if isinstance(given, bool) or not isinstance(given, (str, int, float)):
         raise InvalidInputError(
             f"the id is of type {type(given).__name__}; expected a string",
@@ -178,29 +205,11 @@ def row_id(given: object, fallback: str) -> str:
 
 
 def take_id(values: dict[str, object], reading: Reading) -> object:
-    """Take the id out of the columns of a row.
-
-    Parameters
-    ----------
-    values
-        The columns; that of the id goes.
-    reading
-        What the user says of it.
-
-    Returns
-    -------
-    object
-        The id; none where no column is known for one.
-
-    Raises
-    ------
-    InvalidInputError
-        The column that the user names is not there.
-    """
+    """Take the id out of the columns of a row; a column that the user names must be there."""
     name = reading.id_column
     if name is None:
-        known = first_of(ID_NAMES, values)
-        return None if known is None else values.pop(known)
+        id_name = first_of(ID_NAMES, values)
+        return None if id_name is None else values.pop(id_name)
     if name not in values:
         raise InvalidInputError(
             f"there is no column {name!r} for the id; the columns are "
@@ -213,106 +222,35 @@ def take_id(values: dict[str, object], reading: Reading) -> object:
 def refused(
     source: str, name: str, error: MomaError, values: Mapping[str, object] = _NO_VALUES
 ) -> Row:
-    """Make the row of something that cannot be read.
-
-    Parameters
-    ----------
-    source
-        File and line.
-    name
-        Id of the row.
-    error
-        What is wrong.
-    values
-        Its other columns.
-
-    Returns
-    -------
-    Row
-        The row, without a structure.
-    """
+    """Make the row of something that cannot be read."""
     code = error.code.removeprefix("invalid-input.")
     reason = RowError(code=code, message=error.message)
     return Row(id=name, source=source, crystal=None, values=values, error=reason)
 
 
 def from_document(
-    document: Mapping[str, object], source: str, fallback: str, reading: Reading
-) -> Found:
-    """Take a row apart that is a JSON object.
+    document: Mapping[str, object], reading: Reading, line: str, default_id: str | None = None
+) -> RawRow:
+    """Divide a JSON object into id, structure and the other columns.
 
-    Parameters
-    ----------
-    document
-        A row with a column for the structure, an entry as pymatgen writes it, or a structure.
-    source
-        File and line.
-    fallback
-        Id of the row unless it gives one.
-    reading
-        What the user says of it.
-
-    Returns
-    -------
-    Found
-        Id, structure and the other columns.
+    It is a row with a column for the structure, an entry as pymatgen writes it, or a structure.
     """
     if reading.structure_column is None and is_structure(document):
-        return Found(source=source, fallback=fallback, structure=document)
+        return RawRow(line=line, default_id=default_id, structure=document)
     values = {name: value for name, value in document.items() if not name.startswith("@")}
     if "@class" in document and isinstance(document.get("data"), Mapping):  # a computed entry
         values |= {str(name): value for name, value in values.pop("data").items()}  # type: ignore[attr-defined]  # checked
     try:
         given_id = take_id(values, reading)
     except InvalidInputError as error:
-        return Found(source=source, fallback=fallback, values=values, error=error)
+        return RawRow(line=line, default_id=default_id, values=values, error=error)
     column = reading.structure_column or first_of(STRUCTURE_NAMES, values)
     structure = values.pop(column, None) if column is not None else None
-    return Found(
-        source=source, fallback=fallback, given_id=given_id, structure=structure, values=values
+    return RawRow(
+        line=line, default_id=default_id, given_id=given_id, structure=structure, values=values
     )
 
 
 def first_of(names: Sequence[str], columns: Collection[str]) -> str | None:
-    """Find the first of several names among some columns.
-
-    Parameters
-    ----------
-    names
-        Names, the best first.
-    columns
-        The columns.
-
-    Returns
-    -------
-    str | None
-        The name, or none.
-    """
+    """Find the first of several names, the best first, among some columns."""
     return next((name for name in names if name in columns), None)
-
-
-def cut_off(place: Place, number: int, error: Exception) -> Found:
-    """Say that a file cannot be read beyond a line.
-
-    Parameters
-    ----------
-    place
-        The file.
-    number
-        The last line that was read.
-    error
-        What stopped it.
-
-    Returns
-    -------
-    Found
-        A row with that error.
-    """
-    return Found(
-        source=f"{place.label}:{number + 1}",
-        fallback=f"{place.stem}:{number + 1}",
-        error=InvalidInputError(
-            f"{place.label} cannot be read beyond line {number} ({error}): is it complete?",
-            code="invalid-input.truncated",
-        ),
-    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from moma_cl.arraytypes import FloatArray, IntArray
 from moma_cl.structures.crystals import Crystal
@@ -16,36 +17,10 @@ from moma_cl.structures.elements import atomic_number
 from moma_cl.structures.molecules import Molecule, structure_of
 from moma_store.errors import InvalidInputError
 
-DISORDERED = (
-    "disordered structure: {found}; order it first, e.g. with pymatgen's "
-    "OrderDisorderedStructureTransformation"
-)
+FULL_OCCUPANCY = 1 - 1e-6
+"""Least occupancy of a site that counts as filled; occupancies have rounding errors."""
+
 _CLASSES = ("Structure", "IStructure", "Molecule", "IMolecule")
-_FULL = 1 - 1e-6  # occupancies are written with rounding errors
-
-
-def crystal_from_document(document: Mapping[str, object]) -> Crystal:
-    """Read one crystal.
-
-    Parameters
-    ----------
-    document
-        As for `structure_from_document`.
-
-    Returns
-    -------
-    Crystal
-        The structure, coordinates as given.
-
-    Raises
-    ------
-    InvalidInputError
-        The document is not a fully ordered periodic structure; the code says why.
-    """
-    structure = structure_from_document(document)
-    if isinstance(structure, Molecule):
-        raise _no_lattice()
-    return structure
 
 
 def structure_from_document(document: Mapping[str, object]) -> Crystal | Molecule:
@@ -61,7 +36,8 @@ def structure_from_document(document: Mapping[str, object]) -> Crystal | Molecul
     Returns
     -------
     Crystal | Molecule
-        The structure, coordinates as given.
+        The structure, coordinates as given; a molecule where a lattice vector is lacking or its
+        direction is stated not to be periodic.
 
     Raises
     ------
@@ -69,7 +45,7 @@ def structure_from_document(document: Mapping[str, object]) -> Crystal | Molecul
         The document is not a fully ordered structure; the code says why.
     """
     _check_class(document)
-    cell = _lattice(document)
+    cell, periodic = _lattice(document)
     if "species" in document:
         numbers = _numbers(_listed(document["species"], "species"))
         fractional = document.get("frac_coords")
@@ -85,24 +61,32 @@ def structure_from_document(document: Mapping[str, object]) -> Crystal | Molecul
             f"a structure with the keys {sorted(map(str, document))[:8]}; expected lattice, "
             "species and frac_coords, a pymatgen Structure, or CIF or POSCAR text"
         )
-    return _placed(np.array(numbers, dtype=np.int64), cell, fractional, cartesian)
+    return _placed(np.array(numbers, dtype=np.int64), cell, periodic, fractional, cartesian)
 
 
 def _placed(
-    numbers: IntArray, cell: FloatArray | None, fractional: object, cartesian: object
+    numbers: IntArray,
+    cell: FloatArray | None,
+    periodic: NDArray[np.bool_],
+    fractional: object,
+    cartesian: object,
 ) -> Crystal | Molecule:
     """Put atoms where the document says."""
     shape = (len(numbers), 3)
     if cartesian is not None:
         positions = _numeric(cartesian, "positions", shape=shape)
-        return structure_of(numbers, positions, np.zeros((3, 3)) if cell is None else cell)
+        vectors = np.zeros((3, 3)) if cell is None else cell
+        return structure_of(numbers, positions, vectors, periodic)
     if cell is None:
-        raise _no_lattice()
-    return Crystal(
-        lattice=cell,
-        atomic_numbers=numbers,
-        frac_coords=_numeric(fractional, "frac_coords", shape=shape),
-    )
+        raise InvalidInputError(
+            "the structure has fractional coordinates but no lattice: add it, or give a "
+            "molecule's Cartesian positions",
+            code="invalid-input.no-lattice",
+        )
+    frac_coords = _numeric(fractional, "frac_coords", shape=shape)
+    if not periodic.all():
+        return structure_of(numbers, frac_coords @ cell, cell, periodic)
+    return Crystal(lattice=cell, atomic_numbers=numbers, frac_coords=frac_coords)
 
 
 def _check_class(document: Mapping[str, object]) -> None:
@@ -115,25 +99,23 @@ def _check_class(document: Mapping[str, object]) -> None:
 
 
 def is_structure(document: Mapping[str, object]) -> bool:
-    """Say whether a document is a structure itself, rather than a row with one in a column.
-
-    Parameters
-    ----------
-    document
-        A JSON object.
-
-    Returns
-    -------
-    bool
-        Whether it has what a structure has.
-    """
+    """Say whether a document is a structure itself, not a row with one in a column."""
     return "sites" in document or (
         "species" in document and ("frac_coords" in document or "positions" in document)
     )
 
 
-def _malformed(found: str) -> InvalidInputError:
-    return InvalidInputError(f"got {found}", code="invalid-input.malformed-structure")
+def disordered(problem: str) -> InvalidInputError:
+    """Make the error of a structure with a site that no one element fills."""
+    return InvalidInputError(
+        f"disordered structure: {problem}; order it first, e.g. with pymatgen's "
+        "OrderDisorderedStructureTransformation",
+        code="invalid-input.disordered",
+    )
+
+
+def _malformed(problem: str) -> InvalidInputError:
+    return InvalidInputError(f"got {problem}", code="invalid-input.malformed-structure")
 
 
 def _listed(value: object, name: str) -> Sequence[object]:
@@ -161,19 +143,15 @@ def _numeric(value: object, name: str, *, shape: tuple[int, ...]) -> FloatArray:
     return array
 
 
-def _lattice(document: Mapping[str, object]) -> FloatArray | None:
-    lattice = document.get("lattice")
+def _lattice(document: Mapping[str, object]) -> tuple[FloatArray | None, NDArray[np.bool_]]:
+    """Read the lattice vectors, and in which of their directions the structure is periodic."""
+    lattice, pbc = document.get("lattice"), document.get("pbc")
+    matrix = lattice
     if isinstance(lattice, Mapping):
-        lattice = lattice.get("matrix")
-    return None if lattice is None else _numeric(lattice, "lattice", shape=(3, 3))
-
-
-def _no_lattice() -> InvalidInputError:
-    return InvalidInputError(
-        "the structure has fractional coordinates but no lattice: add it, or give a molecule's "
-        "Cartesian positions",
-        code="invalid-input.no-lattice",
-    )
+        matrix, pbc = lattice.get("matrix"), lattice.get("pbc", pbc)
+    periodic = np.ones(3) if pbc is None else _numeric(pbc, "pbc", shape=(3,))
+    cell = None if matrix is None else _numeric(matrix, "lattice", shape=(3, 3))
+    return cell, periodic != 0
 
 
 def _numbers(species: Sequence[object]) -> list[int]:
@@ -187,14 +165,10 @@ def _site_species(site: Mapping[str, object]) -> str:
     """Symbol of the one element that fills a site."""
     species = [_mapping(one, "a species") for one in _listed(site.get("species"), "site species")]
     if len(species) != 1:
-        found = f"a site shared by {len(species)} species" if species else "an empty site"
-        raise InvalidInputError(DISORDERED.format(found=found), code="invalid-input.disordered")
+        raise disordered(f"a site shared by {len(species)} species" if species else "an empty site")
     occupancy = species[0].get("occu", 1)
-    if not isinstance(occupancy, (int, float)) or not occupancy >= _FULL:
-        raise InvalidInputError(
-            DISORDERED.format(found=f"a site with occupancy {str(occupancy)[:32]}"),
-            code="invalid-input.disordered",
-        )
+    if not isinstance(occupancy, (int, float)) or not occupancy >= FULL_OCCUPANCY:
+        raise disordered(f"a site with occupancy {str(occupancy)[:32]}")
     element = species[0].get("element")
     if not isinstance(element, str):
         raise _malformed("a species without element")

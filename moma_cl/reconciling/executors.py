@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from moma_cl.reconciling.derivation_job import ExecutorError, Shipment, compute
+from moma_cl.reconciling.derivation_job import DerivationJob, ExecutorError, compute
 from moma_store.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Computed:
     Attributes
     ----------
     index
-        Place of its shipment among those given.
+        Place of its job among those given.
     seconds
         How long it took, s.
     derived
@@ -78,18 +78,7 @@ class Computed:
     error: BaseException | None = None
 
     def result(self) -> Derived:
-        """Give the result, or raise what went wrong.
-
-        Returns
-        -------
-        Derived
-            The result.
-
-        Raises
-        ------
-        ExecutorError
-            If there is neither.
-        """
+        """Give the result, or raise what went wrong."""
         if self.error is not None:
             raise self.error
         if self.derived is None:
@@ -100,8 +89,8 @@ class Computed:
 class Executor(Protocol):
     """Computes many derivations at once."""
 
-    def compute(self, shipments: Sequence[Shipment]) -> Iterator[Computed]:
-        """Compute shipments, and give each result as soon as it is there."""
+    def compute(self, jobs: Sequence[DerivationJob]) -> Iterator[Computed]:
+        """Compute jobs, and give each result as soon as it is there."""
 
 
 def open_executor(settings: ExecutorSettings) -> AbstractContextManager[Executor | None]:
@@ -181,12 +170,12 @@ class DaskExecutor:
 
     client: Any
 
-    def compute(self, shipments: Sequence[Shipment]) -> Iterator[Computed]:
-        """Compute shipments, and give each result as soon as it is there.
+    def compute(self, jobs: Sequence[DerivationJob]) -> Iterator[Computed]:
+        """Compute jobs, and give each result as soon as it is there.
 
         Parameters
         ----------
-        shipments
+        jobs
             What to compute.
 
         Yields
@@ -203,7 +192,7 @@ class DaskExecutor:
 
         # Not pure: what an earlier pass computed must not stand in for what is asked for now.
         prefix = f"moma-cl-{uuid.uuid4().hex}"
-        futures = self.client.map(compute, shipments, pure=False, key=prefix)
+        futures = self.client.map(compute, jobs, pure=False, key=prefix)
         indices = {future.key: index for index, future in enumerate(futures)}
         completed = as_completed(futures)
         del futures  # else the workers would keep all results until the last is there

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
+from moma_cl.records.history_actions import HistoryAction
 from moma_cl.records.records import Failure
 from moma_cl.records.refs import RefKind
 
@@ -23,39 +24,15 @@ MAX_TRIES = 3
 """Tries after which a derivation is set aside until its inputs change or the user asks."""
 
 
-def is_set_aside(failure: Failure) -> bool:
-    """Say whether a derivation is not tried any more.
-
-    Parameters
-    ----------
-    failure
-        What is known of it.
-
-    Returns
-    -------
-    bool
-        Whether only the user, or other inputs, bring it back.
-    """
+def failed_too_often(failure: Failure) -> bool:
+    """Say whether a derivation is set aside: only the user, or other inputs, bring it back."""
     return failure.tries >= MAX_TRIES
 
 
-def set_aside(store: Reads, key: str) -> bool:
-    """Say whether the derivation of a key is set aside.
-
-    Parameters
-    ----------
-    store
-        The hub's store, or a snapshot of it.
-    key
-        The derivation's key.
-
-    Returns
-    -------
-    bool
-        Whether it has failed too often.
-    """
+def is_set_aside(store: Reads, key: str) -> bool:
+    """Say whether the derivation of a key is set aside."""
     digest = store.ref(RefKind.FAILURE.of(key))
-    return digest is not None and is_set_aside(Failure.from_doc(store.record(digest)))
+    return digest is not None and failed_too_often(Failure.from_doc(store.record(digest)))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,47 +49,16 @@ class Failures:
 
     @classmethod
     def of(cls, store: Reads) -> Self:
-        """Read all failures.
-
-        Parameters
-        ----------
-        store
-            The hub's store, or a snapshot of it.
-
-        Returns
-        -------
-        Self
-            What went wrong and has not been mended since.
-        """
-        found = store.refs(RefKind.FAILURE.prefix)
+        """Read all failures that were not mended since."""
         return cls(
             by_key={
                 RefKind.FAILURE.name_in(name): Failure.from_doc(store.record(digest))
-                for name, digest in found.items()
+                for name, digest in store.refs(RefKind.FAILURE.prefix).items()
             }
         )
 
-    def count(self, store: Store, key: str, task: str, subject: str, error: MomaError) -> Failure:
-        """Remember one more failed try.
-
-        Parameters
-        ----------
-        store
-            The hub's store, open for writing.
-        key
-            The derivation's key.
-        task
-            The task it belongs to.
-        subject
-            What was derived.
-        error
-            What went wrong.
-
-        Returns
-        -------
-        Failure
-            What is known of the derivation now.
-        """
+    def count(self, store: Store, key: str, task: str, subject: str, error: MomaError) -> None:
+        """Remember one more failed try of the derivation of a key."""
         before = self.by_key.get(key)
         tries = 1 if before is None else before.tries + 1
         failure = Failure(
@@ -125,47 +71,20 @@ class Failures:
             message=error.message,
         )
         self._write(store, failure, {"task": task, "tries": tries, "code": error.code})
-        return failure
 
     def wait(self, store: Store, key: str) -> None:
-        """Let one pass go by.
-
-        Parameters
-        ----------
-        store
-            The hub's store, open for writing.
-        key
-            Key of a derivation that waits.
-        """
+        """Count one of the passes that the derivation of a key waits for."""
         failure = replace(self.by_key[key], wait=self.by_key[key].wait - 1)
         self._write(store, failure, {"task": failure.task, "wait": failure.wait})
 
     def mended(self, transaction: Transaction, key: str) -> None:
-        """Forget a failure, with the result that mends it.
-
-        Parameters
-        ----------
-        transaction
-            Stores the result.
-        key
-            The derivation's key.
-        """
+        """Forget the failure of a key in the transaction that stores the result."""
         if self.by_key.pop(key, None) is not None:
             name = RefKind.FAILURE.of(key)
             transaction.move_ref(name, None, expected=transaction.ref(name))
 
-    def forget(self, store: Store, keys: set[str], action: str) -> None:
-        """Forget failures: their derivations are tried again, or nobody asks for them any more.
-
-        Parameters
-        ----------
-        store
-            The hub's store, open for writing.
-        keys
-            Keys of derivations.
-        action
-            What the history says of it.
-        """
+    def forget(self, store: Store, keys: set[str], action: HistoryAction) -> None:
+        """Forget failures whose derivations are tried again, or are not needed any more."""
         if not keys:
             return
         with store.transaction(action, {"failures": len(keys)}) as transaction:
@@ -174,7 +93,7 @@ class Failures:
 
     def _write(self, store: Store, failure: Failure, detail: dict[str, object]) -> None:
         name = RefKind.FAILURE.of(failure.key)
-        with store.transaction("fail", detail) as transaction:
+        with store.transaction(HistoryAction.FAIL, detail) as transaction:
             digest = transaction.put_record(failure.to_doc())
             transaction.move_ref(name, digest, expected=transaction.ref(name))
         self.by_key[failure.key] = failure

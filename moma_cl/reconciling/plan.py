@@ -8,16 +8,14 @@ from typing import Protocol
 
 from moma_cl.derivations.keys import Derivation, DerivationKind, comparison_key
 from moma_cl.reconciling.costs import Costs
-from moma_cl.reconciling.failures import Failures, is_set_aside
-from moma_cl.reconciling.walk import NOT_WORTH_IT, walk
+from moma_cl.reconciling.failures import Failures, failed_too_often
+from moma_cl.reconciling.reasons import Reason, StepStatus
+from moma_cl.reconciling.walk import walk
 from moma_cl.records.hub import Reads
 from moma_cl.records.refs import RefKind
 from moma_cl.records.tasks import task_names
 from moma_store.entries import Memo
 from moma_store.errors import MomaError
-
-STALE, AFTER, FAILED = "stale", "after", "failed"
-NOT_WORTH, WAITING, SET_ASIDE = "not-worth-it", "waiting", "set-aside"
 
 
 class MemoReads(Reads, Protocol):
@@ -45,9 +43,7 @@ class Step:
     why
         Why it is stale, or why it is left.
     status
-        ``stale``, ``after`` (follows from something stale), ``waiting`` (it failed, and is tried
-        again after another pass), ``set-aside`` (it failed too often), ``not-worth-it`` or
-        ``failed`` (it cannot even be planned).
+        What becomes of it.
     seconds
         What it is likely to cost; none where there was nothing like it yet.
     inputs
@@ -58,46 +54,25 @@ class Step:
     kind: str
     subject: str
     why: str
-    status: str
+    status: StepStatus
     seconds: float | None
     inputs: tuple[tuple[str, str], ...] = ()
 
 
 def is_work(steps: Iterable[Step]) -> bool:
-    """Say whether a pass would have anything to do.
-
-    Parameters
-    ----------
-    steps
-        A plan.
-
-    Returns
-    -------
-    bool
-        Whether something is stale, waits for its next try, or must be reported as failed.
-    """
-    return any(step.status in {STALE, WAITING, FAILED} for step in steps)
+    """Say whether a pass has anything to derive, to try again later, or to report as failed."""
+    work = {StepStatus.STALE, StepStatus.WAITING, StepStatus.FAILED}
+    return any(step.status in work for step in steps)
 
 
 def has_failures(steps: Iterable[Step]) -> bool:
-    """Say whether anything failed before that could be tried again.
-
-    Parameters
-    ----------
-    steps
-        A plan.
-
-    Returns
-    -------
-    bool
-        Whether something waits or is set aside.
-    """
-    return any(step.status in {WAITING, SET_ASIDE} for step in steps)
+    """Say whether anything failed before that could be tried again."""
+    return any(step.status in {StepStatus.WAITING, StepStatus.SET_ASIDE} for step in steps)
 
 
 @dataclass(slots=True, kw_only=True)
 class Planner:
-    """A worker that only takes notes."""
+    """A visitor of the walk that only takes notes."""
 
     store: MemoReads
     steps: list[Step]
@@ -105,7 +80,7 @@ class Planner:
     _failures: Failures
 
     def derive(self, derivation: Derivation, why: str) -> str | None:
-        """Look the derivation up; note it where it is not known."""
+        """Look the result up; note the derivation where there is none."""
         memo = self.store.memo(derivation.key)
         if memo is not None:
             return memo.result
@@ -117,54 +92,58 @@ class Planner:
                 subject=derivation.subject,
                 why=failed or why,
                 status=status,
-                seconds=None if status == SET_ASIDE else self._costs.of(derivation),
-                inputs=tuple((name, d) for name, found in derivation.reads.items() for d in found),
+                seconds=None if status == StepStatus.SET_ASIDE else self._costs.of(derivation),
+                inputs=tuple((name, d) for name, ds in derivation.reads.items() for d in ds),
             )
         )
         return None
 
     def compose(self, task: str, composition: str) -> None:
-        """Note that a known composition would be taken up."""
-        self._note(_known(task, DerivationKind.COMPOSITION, composition))
+        """Note that a composition from before would become the present one."""
+        self._note(_from_before(task, DerivationKind.COMPOSITION, composition))
 
-    def adopt_module(self, task: str, module: str) -> None:
-        """Note that a known module would be taken up."""
-        self._note(_known(task, DerivationKind.MODULE, module))
+    def add_module(self, task: str, module: str) -> None:
+        """Note that a module from before would become the present one."""
+        self._note(_from_before(task, DerivationKind.MODULE, module))
 
-    def adopt_predictor(self, task: str, predictor: str, *, first: bool) -> None:
-        """Note that a known predictor would be compared with the champion."""
+    def promote(self, task: str, predictor: str, *, first: bool) -> None:
+        """Note that a predictor from before would be compared with the champion."""
         del first
         champion = self.store.ref(RefKind.PREDICTOR.of(task))
         failed, status = self._failed(comparison_key(champion, predictor))
-        self._note(_known(task, DerivationKind.PREDICTOR, predictor, failed, status))
+        self._note(_from_before(task, DerivationKind.PREDICTOR, predictor, failed, status))
 
-    def leave(self, task: str, kind: DerivationKind, why: str) -> None:
+    def leave(self, task: str, kind: DerivationKind, reason: Reason) -> None:
         """Note what waits or is not worth it."""
-        status = NOT_WORTH if why.startswith(NOT_WORTH_IT) else AFTER
-        self._note(_plain(task, kind, why, status))
+        self._note(_plain(task, kind, reason))
 
     def fail(self, task: str, error: MomaError) -> None:
         """Note that a task cannot even be planned."""
-        self._note(_plain(task, DerivationKind.PREDICTOR, error.message, FAILED))
+        reason = Reason(StepStatus.FAILED, error.message)
+        self._note(_plain(task, DerivationKind.PREDICTOR, reason))
 
-    def _failed(self, key: str) -> tuple[str, str]:
+    def _failed(self, key: str) -> tuple[str, StepStatus]:
         """Give how something failed before, if it did, and its status."""
         failure = self._failures.by_key.get(key)
         if failure is None:
-            return "", STALE
+            return "", StepStatus.STALE
         times = "once" if failure.tries == 1 else f"{failure.tries} times"
         text = f"failed {times}: [{failure.code}] {failure.message}"
-        if is_set_aside(failure):
-            return f"{text}; `moma-cl update --retry` tries again", SET_ASIDE
-        return text, WAITING if failure.wait else STALE
+        if failed_too_often(failure):
+            return f"{text}; `moma-cl update --retry` tries again", StepStatus.SET_ASIDE
+        return text, StepStatus.WAITING if failure.wait else StepStatus.STALE
 
     def _note(self, step: Step) -> None:
         if step not in self.steps:
             self.steps.append(step)
 
 
-def _known(
-    task: str, kind: DerivationKind, digest: str, why: str = "", status: str = STALE
+def _from_before(
+    task: str,
+    kind: DerivationKind,
+    digest: str,
+    why: str = "",
+    status: StepStatus = StepStatus.STALE,
 ) -> Step:
     return Step(
         task=task,
@@ -177,25 +156,14 @@ def _known(
     )
 
 
-def _plain(task: str, kind: DerivationKind, why: str, status: str) -> Step:
-    return Step(task=task, kind=str(kind), subject="", why=why, status=status, seconds=None)
+def _plain(task: str, kind: DerivationKind, reason: Reason) -> Step:
+    return Step(
+        task=task, kind=kind, subject="", why=reason.text, status=reason.status, seconds=None
+    )
 
 
 def plan_steps(store: MemoReads, *, only: Collection[str] | None = None) -> list[Step]:
-    """Work out what is stale.
-
-    Parameters
-    ----------
-    store
-        The hub's store, or a snapshot of it.
-    only
-        Tasks to look at; all by default.
-
-    Returns
-    -------
-    list[Step]
-        The steps in the order in which a pass would take them.
-    """
+    """List what is stale in all tasks, or some, in the order in which a pass would derive it."""
     planner = Planner(
         store=store, steps=[], _costs=Costs(store=store), _failures=Failures.of(store)
     )
@@ -203,12 +171,11 @@ def plan_steps(store: MemoReads, *, only: Collection[str] | None = None) -> list
     trained = {
         step.task
         for step in planner.steps
-        if step.kind == DerivationKind.MODULE and step.status == STALE
+        if step.kind == DerivationKind.MODULE and step.status == StepStatus.STALE
     }
     for name in task_names(store):
         others = sorted(trained - {name})
         if others and (only is None or name in only):
-            planner.leave(
-                name, DerivationKind.COMPOSITION, f"after the module of {', '.join(others)}"
-            )
+            reason = Reason(StepStatus.AFTER, f"after the module of {', '.join(others)}")
+            planner.leave(name, DerivationKind.COMPOSITION, reason)
     return planner.steps

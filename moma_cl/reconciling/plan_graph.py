@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from moma_cl.reconciling.plan import AFTER, FAILED, NOT_WORTH, SET_ASIDE, STALE, WAITING, Step
+from moma_cl.reconciling.plan import Step
+from moma_cl.reconciling.reasons import StepStatus
 
 STYLES = {
-    STALE: "solid",
-    AFTER: "dashed",
-    WAITING: "dotted",
-    NOT_WORTH: "dotted",
-    SET_ASIDE: "bold",
-    FAILED: "bold",
+    StepStatus.STALE: "solid",
+    StepStatus.AFTER: "dashed",
+    StepStatus.WAITING: "dotted",
+    StepStatus.NOT_WORTH_IT: "dotted",
+    StepStatus.SET_ASIDE: "bold",
+    StepStatus.FAILED: "bold",
 }
 
 
@@ -60,9 +61,9 @@ def _followed(steps: Sequence[Step]) -> list[tuple[int, int]]:
     return [
         (before, after)
         for after, step in enumerate(steps)
-        if step.status == AFTER
+        if step.status == StepStatus.AFTER
         for before in range(after)
-        if steps[before].task == step.task and steps[before].status == STALE
+        if steps[before].task == step.task and steps[before].status == StepStatus.STALE
     ]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol
 
 from moma_cl.records.records import HubRecord
 from moma_cl.records.refs import HUB
 from moma_store.entries import HistoryEntry
-from moma_store.errors import IntegrityError
+from moma_store.errors import IntegrityError, NotFoundError
+from moma_store.store import Store
 
 
 class RecordReads(Protocol):
@@ -37,24 +39,17 @@ class HistoryReads(Protocol):
 
 
 def hub_of(store: RecordReads) -> HubRecord:
-    """Read what every task of a hub shares.
-
-    Parameters
-    ----------
-    store
-        The hub's store.
-
-    Returns
-    -------
-    HubRecord
-        The record.
-
-    Raises
-    ------
-    IntegrityError
-        If the ref is gone: ``init`` was killed before it was done.
-    """
+    """Read what every task of a hub shares; refuse a hub whose ``init`` was killed midway."""
     digest = store.ref(HUB)
     if digest is None:
         raise IntegrityError("the hub has no backbone: `moma-cl init` was cut short; run it again")
     return HubRecord.from_doc(store.record(digest))
+
+
+def is_hub(path: Path) -> bool:
+    """Say whether a folder is a hub to which tasks can be added: whether its ``init`` has ended."""
+    try:
+        with Store.open(path) as store:
+            return store.ref(HUB) is not None
+    except NotFoundError:
+        return False

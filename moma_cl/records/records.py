@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-from moma_store.errors import FormatError
-from moma_store.records import BlobLink, record_link
-
-FORMAT = 1
+from moma_cl.records.base import Record
+from moma_store.records import BlobLink
 
 
 class ModuleKind(StrEnum):
@@ -44,7 +41,7 @@ class Grouping(StrEnum):
 class SegmentRole(StrEnum):
     """What a segment does to the rows before it."""
 
-    ROWS = "rows"  # adds rows; one whose id is known replaces the earlier row
+    ROWS = "rows"  # adds rows; one whose id is stored replaces the earlier row
     RETRACTION = "retraction"  # takes rows away by id
 
 
@@ -62,133 +59,6 @@ class Calibration(StrEnum):
     HELD_OUT = "held-out"  # errors on rows that decided nothing
     CROSS_VALIDATION = "cross-validation"  # CV+, for few rows
     RANGE = "range"  # the range of the labels, for very few
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """Base of all records: to and from the store's JSON documents."""
-
-    kind: ClassVar[str]
-    record_fields: ClassVar[frozenset[str]] = frozenset()  # digests of records
-    blob_fields: ClassVar[frozenset[str]] = frozenset()
-    words: ClassVar[Mapping[str, type[StrEnum]]] = MappingProxyType({})  # fields of few values
-
-    def to_doc(self) -> dict[str, Any]:
-        """Write as a document, digests as links.
-
-        Returns
-        -------
-        dict[str, Any]
-            JSON document with ``kind`` and ``format``.
-        """
-        doc: dict[str, Any] = {"kind": self.kind, "format": FORMAT}
-        for entry in fields(self):
-            doc[entry.name] = self._write(entry.name, getattr(self, entry.name))
-        return doc
-
-    @classmethod
-    def from_doc(cls, doc: Mapping[str, Any]) -> Self:
-        """Read a document that :meth:`to_doc` wrote.
-
-        Parameters
-        ----------
-        doc
-            The document.
-
-        Returns
-        -------
-        Self
-            The record.
-
-        Raises
-        ------
-        FormatError
-            If a field is missing.
-        """
-        cls.check_doc(doc)
-        return cls(**{name: cls._read(name, doc[name]) for name in _names(cls)[0] & doc.keys()})
-
-    @classmethod
-    def check_doc(cls, doc: Mapping[str, Any]) -> None:
-        """Refuse a document that :meth:`to_doc` did not write, for whoever reads a part of it.
-
-        Parameters
-        ----------
-        doc
-            The document.
-
-        Raises
-        ------
-        FormatError
-            If a field is missing.
-        """
-        missing = sorted(_names(cls)[1] - doc.keys())
-        if missing:
-            raise FormatError(
-                f"a record of kind {cls.kind!r} lacks {missing[0]!r}: another version of moma-cl "
-                "wrote it; use that version"
-            )
-
-    def with_blob(self, link: BlobLink) -> Self:
-        """Give the record its blob, once that is written.
-
-        Parameters
-        ----------
-        link
-            The blob.
-
-        Returns
-        -------
-        Self
-            The same record with the link in its field ``blob``.
-        """
-        given = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return type(self)(**{**given, "blob": link})
-
-    @classmethod
-    def _write(cls, name: str, value: Any) -> Any:
-        if value is None:
-            return None
-        if name in cls.record_fields:
-            return (
-                [record_link(digest) for digest in value]
-                if isinstance(value, tuple)
-                else record_link(value)
-            )
-        if name in cls.blob_fields:
-            return value.to_json()
-        if isinstance(value, StrEnum):
-            return value.value
-        return list(value) if isinstance(value, tuple) else value
-
-    @classmethod
-    def _read(cls, name: str, value: Any) -> Any:
-        if value is None:
-            return None
-        if name in cls.record_fields:
-            return (
-                tuple(link["$record"] for link in value)
-                if isinstance(value, list)
-                else value["$record"]
-            )
-        if name in cls.blob_fields:
-            return BlobLink.from_json(value)
-        if name in cls.words:
-            return cls.words[name](value)
-        return tuple(value) if isinstance(value, list) else value
-
-
-_NAMES: dict[type[Record], tuple[frozenset[str], frozenset[str]]] = {}
-
-
-def _names(kind: type[Record]) -> tuple[frozenset[str], frozenset[str]]:
-    """Name all fields of a kind of record, and those without a default, worked out once."""
-    if kind not in _NAMES:
-        every = fields(kind)
-        # a field that came later has a default, since earlier documents lack it
-        needed = frozenset(entry.name for entry in every if entry.default is MISSING)
-        _NAMES[kind] = frozenset(entry.name for entry in every), needed
-    return _NAMES[kind]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +80,7 @@ class HubRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task(Record):
-    """A property to predict, as the user brought it."""
+    """A property to predict, as the user added it."""
 
     kind: ClassVar[str] = "task"
     words = MappingProxyType({"module": ModuleKind, "grouping": Grouping})
@@ -227,7 +97,7 @@ class Task(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment(Record):
-    """Rows that came in together, or the retraction of earlier ones."""
+    """Rows that were added together, or the retraction of earlier ones."""
 
     kind: ClassVar[str] = "segment"
     words = MappingProxyType({"role": SegmentRole})
@@ -237,7 +107,7 @@ class Segment(Record):
     blob: BlobLink
     n_rows: int
     sources: tuple[dict[str, str], ...]  # name and SHA-256 of each file
-    refused: int  # rows that were not taken in
+    refused: int  # rows that were not added
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,18 +34,7 @@ class Past:
 
     @classmethod
     def of(cls, view: Snapshot) -> Self:
-        """Follow all refs through the history.
-
-        Parameters
-        ----------
-        view
-            A snapshot of the hub.
-
-        Returns
-        -------
-        Self
-            Where they pointed.
-        """
+        """Follow all refs through the history."""
         past = cls()
         for entry in reversed(view.history()):
             for change in entry.changes:
@@ -53,20 +42,9 @@ class Past:
         return past
 
     def of_refs(self, refs: Iterable[str]) -> dict[str, list[dict[str, str]]]:
-        """Give the values of some refs, for a document.
-
-        Parameters
-        ----------
-        refs
-            Names; those that do not exist are left out.
-
-        Returns
-        -------
-        dict[str, list[dict[str, str]]]
-            ``at`` and ``digest`` of each value, oldest first, by name of the ref.
-        """
-        known = sorted(self.moves.keys() & set(refs))
-        return {ref: [move._asdict() for move in self.moves[ref]] for ref in known}
+        """Give the values of those refs that exist, oldest first, as ``at`` and ``digest``."""
+        present = sorted(self.moves.keys() & set(refs))
+        return {ref: [move._asdict() for move in self.moves[ref]] for ref in present}
 
     def _follow(self, at: str, ref: str, digest: str | None) -> None:
         if digest is None:

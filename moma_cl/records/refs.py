@@ -33,33 +33,11 @@ class RefKind(StrEnum):
         return f"{self.value}/"
 
     def of(self, name: str) -> str:
-        """Name the ref of a task or a module.
-
-        Parameters
-        ----------
-        name
-            Name of the task or module.
-
-        Returns
-        -------
-        str
-            Name of the ref.
-        """
+        """Name the ref of a task or a module."""
         return self.prefix + name
 
     def name_in(self, ref: str) -> str:
-        """Tell whose ref this is.
-
-        Parameters
-        ----------
-        ref
-            Name of a ref of this kind.
-
-        Returns
-        -------
-        str
-            Name of the task or module.
-        """
+        """Tell whose ref of this kind it is: the name of a task or module."""
         return ref.removeprefix(self.prefix)
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self, TypeVar
 
-from moma_cl.properties.table import Transform, canonical_property, unit_of_task
+from moma_cl.properties.table import canonical_property, unit_of_task
+from moma_cl.properties.transforms import Transform
 from moma_cl.records.records import Grouping, ModuleKind, Task
 from moma_store.errors import InvalidInputError
 

@@ -1,21 +1,19 @@
-"""Tasks as their refs have them: present state, champions, and a hint where a name is wrong."""
+"""Tasks as their refs have them."""
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
+from moma_cl.core.suggestions import did_you_mean
 from moma_cl.recipe import Recipe, section
-from moma_cl.records.hub import HistoryReads, Reads
+from moma_cl.records.hub import Reads
 from moma_cl.records.records import Dataset, Task
 from moma_cl.records.refs import HUB, RefKind
 from moma_store.errors import InvalidInputError, NotFoundError
-from moma_store.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,39 +44,17 @@ class TaskState:
 
 
 def task_names(store: Reads) -> list[str]:
-    """List the tasks of a hub.
-
-    Parameters
-    ----------
-    store
-        The hub's store.
-
-    Returns
-    -------
-    list[str]
-        Names, sorted.
-    """
+    """List the names of the tasks of a hub, sorted."""
     return sorted(RefKind.TASK.name_in(name) for name in store.refs(RefKind.TASK.prefix))
 
 
 def task_state(store: Reads, name: str) -> TaskState:
-    """Read a task as its refs have it.
-
-    Parameters
-    ----------
-    store
-        The hub's store.
-    name
-        The task's name.
-
-    Returns
-    -------
-    TaskState
-        Task, dataset and recipe.
-    """
-    task, dataset, recipe = (
-        _present(store, kind.of(name)) for kind in (RefKind.TASK, RefKind.DATASET, RefKind.RECIPE)
-    )
+    """Read a task as its refs have it; ``NotFoundError`` if there is no such task."""
+    task = store.ref(RefKind.TASK.of(name))
+    if task is None:
+        hint = did_you_mean(name, task_names(store), otherwise="`moma-cl tasks` lists them")
+        raise NotFoundError(f"there is no task {name!r} in the hub{hint}")
+    dataset, recipe = (_present(store, kind.of(name)) for kind in (RefKind.DATASET, RefKind.RECIPE))
     recipe_document = store.record(recipe)
     return TaskState(
         name=name,
@@ -105,127 +81,10 @@ def _present(store: Reads, name: str) -> str:
     return digest
 
 
-def has_hub(path: Path) -> bool:
-    """Say whether a folder is a hub whose founding was finished.
-
-    Parameters
-    ----------
-    path
-        The folder.
-
-    Returns
-    -------
-    bool
-        Whether there is a hub that tasks can be brought to.
-    """
-    try:
-        with Store.open(path) as store:
-            return store.ref(HUB) is not None
-    except NotFoundError:
-        return False
-
-
-def existing_task(store: Any, name: str) -> TaskState:
-    """Read a task's state, or say which tasks there are.
-
-    Parameters
-    ----------
-    store
-        The hub's store, or a snapshot of it.
-    name
-        The task's name.
-
-    Returns
-    -------
-    TaskState
-        Task, dataset and recipe.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such task.
-    """
-    names = task_names(store)
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "; `moma-cl tasks` lists them"
-        raise NotFoundError(f"there is no task {name!r} in the hub{hint}")
-    return task_state(store, name)
-
-
-def champions(store: HistoryReads, name: str) -> list[str]:
-    """List all predictors that have answered for a task since it was added.
-
-    Parameters
-    ----------
-    store
-        The hub's store.
-    name
-        The task's name.
-
-    Returns
-    -------
-    list[str]
-        Digests, the latest first.
-    """
-    ref = RefKind.PREDICTOR.of(name)
-    moved: list[str] = []
-    for entry in store.history(ref_prefix=ref):
-        for change in entry.changes:
-            if change.name != ref:
-                continue
-            if change.new is None:  # an earlier task of this name was removed here
-                return list(dict.fromkeys(moved))
-            moved.append(change.new)
-    return list(dict.fromkeys(moved))
-
-
-def matching(known: Sequence[str], beginning: str | None, name: str) -> str:
-    """Find the one champion whose digest begins in a way.
-
-    Parameters
-    ----------
-    known
-        Digests, the latest first.
-    beginning
-        Beginning of the digest; by default the latest is found.
-    name
-        The task's name, for the message.
-
-    Returns
-    -------
-    str
-        The digest.
-
-    Raises
-    ------
-    NotFoundError
-        If there is none, or more than one.
-    """
-    found = [digest for digest in known if beginning is None or digest.startswith(beginning)]
-    if not found or (beginning is not None and len(found) > 1):
-        listed = ", ".join(digest[:12] for digest in known) or "none"
-        wanted = "an earlier champion" if beginning is None else f"just one like {beginning!r}"
-        raise NotFoundError(f"task {name!r} has not {wanted}; champions: {listed}")
-    return found[0]
-
-
 def check_task_name(name: str) -> None:
-    """Refuse what cannot name a task.
-
-    Parameters
-    ----------
-    name
-        The name.
-
-    Raises
-    ------
-    InvalidInputError
-        If it has other characters than letters, digits, ``_``, ``-``, ``.``, begins with a dot,
-        or is too long.
-    """
-    known = all(c.isalnum() or c in "_-." for c in name)
-    if not name or len(name) > 100 or not known or name.startswith("."):  # "..": a folder's name
+    """Refuse a task name with other characters than its message lists, or that is too long."""
+    allowed = all(c.isalnum() or c in "_-." for c in name)
+    if not name or len(name) > 100 or not allowed or name.startswith("."):  # "..": a folder's name
         raise InvalidInputError(
             f"task name {name!r} cannot be used; expected up to 100 letters, digits, '_', '-', "
             "'.', the first no dot"

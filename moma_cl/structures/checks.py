@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moma_cl.arraytypes import FloatArray
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 from moma_cl.structures.crystals import Crystal, PackedCrystals, SameSize, by_size
 from moma_cl.structures.elements import NUMBERS, named
 from moma_cl.structures.lattices import heights, heights_of_many, reduced_basis

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from difflib import get_close_matches
 from functools import lru_cache
 
+from moma_cl.core.suggestions import did_you_mean
 from moma_store.errors import InvalidInputError
 
 _PERIODS = (
@@ -63,8 +63,7 @@ def atomic_number(species: str) -> int:
             f"species {species!r} is a dummy, not an element: replace it or remove the site",
             code="invalid-input.dummy-species",
         )
-    near = get_close_matches(species.strip()[:64].capitalize(), NUMBERS, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(species.strip()[:64].capitalize(), NUMBERS)
     raise InvalidInputError(
         f"{species[:64]!r} is not an element{hint}", code="invalid-input.unknown-element"
     )

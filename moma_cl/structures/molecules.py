@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from moma_cl.arraytypes import FloatArray, IntArray
 from moma_cl.structures.crystals import Crystal
@@ -34,9 +35,9 @@ class Molecule:
 
 
 def structure_of(
-    atomic_numbers: IntArray, positions: FloatArray, cell: FloatArray
+    atomic_numbers: IntArray, positions: FloatArray, cell: FloatArray, periodic: ArrayLike = True
 ) -> Crystal | Molecule:
-    """Tell a crystal from a molecule, chain or layer.
+    """Tell a crystal, which has three lattice vectors, from a molecule, chain or layer.
 
     Parameters
     ----------
@@ -46,17 +47,16 @@ def structure_of(
         Cartesian positions, shape ``(n_atoms, 3)``, Å.
     cell
         Lattice vectors as rows, zero where there is none, shape ``(3, 3)``, Å.
+    periodic
+        Whether the structure is periodic along each vector, shape ``(3,)`` or a scalar; a vector
+        along which it is not counts as none.
 
     Returns
     -------
     Crystal | Molecule
-        A crystal if no vector is zero.
-
-    Raises
-    ------
-    InvalidInputError
-        The vectors lie in a plane.
+        A crystal if there are three vectors; they must not lie in a plane.
     """
+    cell = np.where(np.broadcast_to(periodic, 3)[:, None], cell, 0.0)
     if not cell.any(axis=1).all():
         return Molecule(atomic_numbers=atomic_numbers, positions=positions, cell=cell)
     return Crystal(
@@ -65,22 +65,9 @@ def structure_of(
 
 
 def boxed(molecule: Molecule) -> Crystal:
-    """Give a molecule the lattice vectors it lacks, at right angles and with vacuum.
+    """Give a molecule the lattice vectors it lacks, at right angles and with `VACUUM`.
 
-    Parameters
-    ----------
-    molecule
-        The molecule, chain or layer.
-
-    Returns
-    -------
-    Crystal
-        A crystal whose images are `VACUUM` apart where there was no vector.
-
-    Raises
-    ------
-    InvalidInputError
-        There is no atom, a number is not finite, or the vectors it has are parallel.
+    A molecule without atoms, with numbers that are not finite, or with parallel vectors is refused.
     """
     positions, cell = molecule.positions, molecule.cell.copy()
     if len(positions) == 0:
@@ -102,25 +89,7 @@ def boxed(molecule: Molecule) -> Crystal:
 
 
 def fractional(positions: FloatArray, lattice: FloatArray) -> FloatArray:
-    """Express Cartesian positions in lattice vectors.
-
-    Parameters
-    ----------
-    positions
-        Cartesian positions, shape ``(n_atoms, 3)``, Å.
-    lattice
-        Lattice vectors as rows, shape ``(3, 3)``, Å.
-
-    Returns
-    -------
-    FloatArray
-        Fractional coordinates, shape ``(n_atoms, 3)``.
-
-    Raises
-    ------
-    InvalidInputError
-        The vectors lie in a plane.
-    """
+    """Express Cartesian positions (Å), shape ``(n_atoms, 3)``, in lattice vectors (rows, Å)."""
     try:
         return np.linalg.solve(lattice.T, positions.T).T.astype(np.float64)
     except np.linalg.LinAlgError as error:

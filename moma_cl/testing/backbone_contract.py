@@ -1,10 +1,4 @@
-"""The contract of a backbone as a pytest class, for built-in backbones and for plug-ins.
-
-Subclass it in a test module and name the backbone; pytest must be installed::
-
-    class TestMyBackbone(BackboneContract):
-        backbone_class = MyBackbone
-"""
+"""The contract of a backbone as a pytest class, for built-in backbones and for plug-ins."""
 
 # ruff: noqa: D102, S101  tests: their names say what they show, and they assert it
 
@@ -17,103 +11,34 @@ import pytest
 import torch
 from torch import Tensor
 
-from moma_cl.arraytypes import FloatArray
 from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.parameters import load_vector, manifest_of, to_vector
 from moma_cl.core.pyg import Batch, Data
 from moma_cl.graphs.batching import collate
 from moma_cl.records.records import ModuleKind
 from moma_cl.structures.crystals import Crystal
+from moma_cl.testing.crystals import (
+    crystal_of,
+    example_crystals,
+    isolated_atom,
+    rotation,
+    supercell,
+)
 
 TOLERANCE = 1e-5
 """Largest difference of features that mean the same, relative to the largest feature."""
 
 _ADAPTER_WIDTH = 8
-_CRYSTALS = ("rock salt", "diamond", "perovskite", "low symmetry")
-
-
-def example_crystals() -> dict[str, Crystal]:
-    """Make a few small crystals of different bonding and symmetry.
-
-    Returns
-    -------
-    dict[str, Crystal]
-        Rock salt (conventional cell), diamond (primitive), a perovskite and a random triclinic
-        arrangement, by name.
-    """
-    face_centers = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
-    primitive = np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
-    oxygens = [[0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
-    triclinic = np.array([[4.1, 0.2, -0.3], [0.7, 5.0, 0.4], [-0.5, 0.9, 6.2]])
-    sites = [[0.02, 0.05, 0.11], [0.55, 0.43, 0.31], [0.13, 0.61, 0.72], [0.68, 0.09, 0.83]]
-    return {
-        "rock salt": _crystal(
-            5.64 * np.eye(3), [11] * 4 + [17] * 4, np.vstack([face_centers, face_centers + 0.5])
-        ),
-        "diamond": _crystal(5.43 * primitive, [14, 14], [[0, 0, 0], [0.25, 0.25, 0.25]]),
-        "perovskite": _crystal(
-            3.905 * np.eye(3), [38, 22, 8, 8, 8], [[0, 0, 0], [0.5, 0.5, 0.5], *oxygens]
-        ),
-        "low symmetry": _crystal(triclinic, [3, 15, 16, 8], sites),
-    }
-
-
-def isolated_atom() -> Crystal:
-    """Make a structure without a single edge.
-
-    Returns
-    -------
-    Crystal
-        One argon atom in a cell of 30 Å.
-    """
-    return _crystal(30.0 * np.eye(3), [18], [[0.1, 0.2, 0.3]])
-
-
-def supercell(crystal: Crystal, repeats: tuple[int, int, int]) -> Crystal:
-    """Repeat a cell.
-
-    Parameters
-    ----------
-    crystal
-        The structure.
-    repeats
-        Copies along each lattice vector.
-
-    Returns
-    -------
-    Crystal
-        The same structure in a larger cell.
-    """
-    counts = np.array(repeats)
-    shifts = np.stack(np.meshgrid(*(np.arange(n) for n in repeats), indexing="ij"), axis=-1)
-    images = crystal.frac_coords[:, None] + shifts.reshape(-1, 3)
-    return Crystal(
-        lattice=crystal.lattice * counts[:, None],
-        atomic_numbers=np.repeat(crystal.atomic_numbers, int(counts.prod())),
-        frac_coords=images.reshape(-1, 3) / counts,
-    )
-
-
-def rotation(seed: int) -> FloatArray:
-    """Draw a proper rotation.
-
-    Parameters
-    ----------
-    seed
-        Which one.
-
-    Returns
-    -------
-    FloatArray
-        Orthogonal matrix of determinant 1, shape ``(3, 3)``.
-    """
-    matrix, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
-    proper: FloatArray = matrix * np.sign(np.linalg.det(matrix))
-    return proper
 
 
 class BackboneContract:
-    """What every backbone promises."""
+    """Tests that every backbone must pass.
+
+    Subclass it in a test module and name the backbone; pytest must be installed::
+
+        class TestMyNet(BackboneContract):
+            backbone_class = MyNet
+    """
 
     backbone_class: ClassVar[type[Backbone]]
 
@@ -123,7 +48,7 @@ class BackboneContract:
         """Load the pretrained encoder, which no test may change."""
         return cls.backbone_class.pretrained()
 
-    @pytest.fixture(params=_CRYSTALS)
+    @pytest.fixture(params=example_crystals())
     def crystal(self, request: pytest.FixtureRequest) -> Crystal:
         """Give each of the example crystals."""
         return example_crystals()[request.param]
@@ -219,7 +144,7 @@ class BackboneContract:
     def test_every_element_is_answered(self, encoder: Backbone) -> None:
         numbers = np.array(sorted(encoder.elements))
         positions = np.linspace(0.0, 1.0, len(numbers), endpoint=False)
-        crystal = _crystal(
+        crystal = crystal_of(
             np.diag([3.0 * len(numbers), 4.0, 4.0]), numbers, np.outer(positions, [1.0, 0.0, 0.0])
         )
         assert torch.isfinite(_pooled(encoder, [encoder.to_graph(crystal)])).all()
@@ -269,14 +194,6 @@ class BackboneContract:
         adapted = self.backbone_class.pretrained()
         adapted.add_adapters(_ADAPTER_WIDTH)
         return adapted
-
-
-def _crystal(lattice: object, atomic_numbers: object, frac_coords: object) -> Crystal:
-    return Crystal(
-        lattice=np.array(lattice, dtype=np.float64),
-        atomic_numbers=np.array(atomic_numbers, dtype=np.int64),
-        frac_coords=np.array(frac_coords, dtype=np.float64),
-    )
 
 
 def _all_crystals() -> list[Crystal]:

@@ -1,4 +1,4 @@
-"""Valid files of every input format, and what spoils them: for fuzzing the readers."""
+"""Valid files of every input format, and random changes to them, for fuzzing the readers."""
 
 from __future__ import annotations
 
@@ -71,6 +71,7 @@ _SITES = {
         {"species": [{"element": "Cl", "occu": 1}], "abc": [0.5, 0.5, 0.5]},
     ],
 }
+# Parts that readers may stumble over.
 _TROUBLE = (
     b"99999999999",
     b"1e309",
@@ -134,13 +135,14 @@ def _database() -> bytes:
         made = sqlite3.connect(path)
         made.execute(
             "CREATE TABLE systems (id INTEGER PRIMARY KEY, numbers BLOB, positions BLOB, cell "
-            "BLOB, energy REAL, key_value_pairs TEXT)"
+            "BLOB, pbc INTEGER, energy REAL, key_value_pairs TEXT)"
         )
         numbers, positions = np.array([55, 17], "<i4"), np.array([[0, 0, 0], [2.1, 2.1, 2.1]])
         cells = (numbers.tobytes(), positions.tobytes(), np.array(_LATTICE).tobytes())
         for number in range(5):
             made.execute(
-                "INSERT INTO systems VALUES (?, ?, ?, ?, -3.5, '{\"gap\": 1.5}')", (number, *cells)
+                "INSERT INTO systems VALUES (?, ?, ?, ?, 7, -3.5, '{\"gap\": 1.5}')",
+                (number, *cells),
             )
         made.commit()
         made.close()
@@ -148,13 +150,7 @@ def _database() -> bytes:
 
 
 def valid_files() -> dict[str, bytes]:
-    """Make a valid file of every format.
-
-    Returns
-    -------
-    dict[str, bytes]
-        Contents by suffix.
-    """
+    """Make a valid file of every format: contents by suffix."""
     row = {"id": "a", "structure": _CSCL, "gap": 1.5}
     lines = [row, {"id": "b", "structure": _CIF}, {"id": "c", "structure": _SITES}]
     split = {"index": [0, 1], "columns": ["structure", "gap"], "data": [[_SITES, 1.5], [_CSCL, 2]]}
@@ -177,20 +173,7 @@ def valid_files() -> dict[str, bytes]:
 
 
 def mutated(content: bytes, rng: random.Random) -> bytes:
-    """Change a file: flip bits, cut it, drop, double or move parts, put trouble in.
-
-    Parameters
-    ----------
-    content
-        A valid file.
-    rng
-        Where chance comes from.
-
-    Returns
-    -------
-    bytes
-        Something like it.
-    """
+    """Change a file at random: flip bits, cut it, delete, repeat, copy or overwrite parts of it."""
     data = bytearray(content)
     for _ in range(rng.choice([1, 1, 2, 5, 20])):
         start = rng.randrange(len(data) + 1)
@@ -227,17 +210,17 @@ def mutants(first: int, count: int) -> Iterator[tuple[str, bytes]]:
     Parameters
     ----------
     first
-        Number of the first.
+        Number of the first file.
     count
-        How many.
+        Number of files.
 
     Yields
     ------
     tuple[str, bytes]
-        Name and content; file N is the same in every run.
+        Name and content. The file of a number is the same in every run.
     """
     files = list(valid_files().items())
     for number in range(first, first + count):
         suffix, content = files[number % len(files)]
-        rng = random.Random(number)  # noqa: S311  chance that can be had again
+        rng = random.Random(number)  # noqa: S311  a file must be the same in every run
         yield f"{number}{suffix}", mutated(content, rng)

@@ -1,8 +1,4 @@
-"""The modules of a hub and who uses them, read from the catalogue alone.
-
-Apart from `moma_cl.views.tasks`, since a hub may have ten thousand modules: it needs nothing that
-reconciles.
-"""
+"""The modules of a hub and which tasks use them, read from the catalogue alone."""
 
 from __future__ import annotations
 
@@ -66,23 +62,7 @@ class ModuleListed:
 
 
 def modules(path: Path) -> list[ModuleListed]:
-    """List the modules of a hub.
-
-    Parameters
-    ----------
-    path
-        The hub.
-
-    Returns
-    -------
-    list[ModuleListed]
-        The present modules by name.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no hub.
-    """
+    """List the present modules of a hub by name."""
     with _without_collector(), Store.open(path) as store, store.snapshot() as view:
         past = Past.of(view)
         used = weights_by_module(view)
@@ -93,18 +73,7 @@ def modules(path: Path) -> list[ModuleListed]:
 
 
 def weights_by_module(view: Snapshot) -> dict[str, dict[str, float]]:
-    """Tell who uses which module.
-
-    Parameters
-    ----------
-    view
-        A snapshot of the hub.
-
-    Returns
-    -------
-    dict[str, dict[str, float]]
-        By digest of the module, its weight in each task's present composition.
-    """
+    """Give, by digest of a module, its weight in each task's present composition."""
     used: dict[str, dict[str, float]] = {}
     for ref, digest in view.refs(RefKind.COMPOSITION.prefix).items():
         composition = Composition.from_doc(view.record(digest))

@@ -23,8 +23,8 @@ from moma_cl.backbones.parameters import ParameterManifest, load_vector, rounded
 from moma_cl.backbones.registry import backbone_class
 from moma_cl.core.pyg import Data
 from moma_cl.datasets.segments import LiveRows, SegmentRows, content_of, live_rows
-from moma_cl.graphs.batching import GraphCache, graphs_of
 from moma_cl.graphs.cache import ByteCache
+from moma_cl.graphs.lookup import graphs_of
 from moma_cl.learning.embedding import embed
 from moma_cl.learning.merge import merge
 from moma_cl.learning.readout import Readout
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class Readable(Protocol):
-    """What of a hub is read: its store, or what of it was shipped elsewhere."""
+    """What of a hub is read: its store, or what of it a job carries."""
 
     @property
     def cache_dir(self) -> Path:
@@ -67,7 +67,7 @@ class Workbench:
     Attributes
     ----------
     store
-        The hub's store, or what of it was shipped here.
+        The hub's store, or what of it a job carried here.
     progress
         Told how far long steps are.
     """
@@ -76,7 +76,7 @@ class Workbench:
     progress: Progress
     hub: HubRecord = field(init=False)
     backbone: type[Backbone] = field(init=False)
-    _graph_cache: GraphCache = field(init=False)
+    _graph_cache: ByteCache = field(init=False)
     _embedding_cache: ByteCache = field(init=False)
     _rows: dict[str, LiveRows] = field(init=False, default_factory=dict)
     _segments: dict[str, SegmentRows | frozenset[str]] = field(init=False, default_factory=dict)
@@ -86,7 +86,7 @@ class Workbench:
     def __post_init__(self) -> None:
         self.hub = hub_of(self.store)
         self.backbone = backbone_class(self.hub.backbone)
-        self._graph_cache = GraphCache(self.store.cache_dir / "graphs")
+        self._graph_cache = ByteCache(self.store.cache_dir / "graphs")
         self._embedding_cache = ByteCache(self.store.cache_dir / "embeddings")
 
     def __enter__(self) -> Self:

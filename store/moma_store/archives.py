@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from moma_store import records
-from moma_store.entries import HistoryEntry, Memo, check_name
+from moma_store.entries import check_name
 from moma_store.errors import (
     AlreadyExistsError,
     FormatError,
@@ -46,13 +46,14 @@ from moma_store.records import BlobLink, JsonObject
 from moma_store.scan import Content, scan
 
 if TYPE_CHECKING:
+    from moma_store.catalogue import Snapshot
     from moma_store.store import Store
 
 FORMAT = 1
 HUB = "hub"
 PART = "part"
 
-_SUMMARY, _RECORDS, _HISTORY, _MEMOS = (
+SUMMARY, RECORDS, HISTORY, MEMOS = (
     "moma-cl.json",
     "records.jsonl",
     "history.jsonl",
@@ -124,29 +125,17 @@ def export(
     StorageError
         If the disk refuses; nothing is left behind.
     """
-    target = target.absolute()
-    if target.exists():
-        raise AlreadyExistsError(f"{target} exists; name another file")
-    # One snapshot for all, so that no file goes while it is copied.
-    with store.snapshot() as view:
-        content = scan(view)
-        if content.problems:
-            raise IntegrityError(
-                f"the hub is damaged: {content.problems[0].text}; run `moma-cl verify --repair`"
-            )
+    target = _free(target)
+    with store.snapshot() as view:  # one for all, so that no file goes while it is copied
+        content = _whole_content(view)
         chosen = dict(content.refs if refs is None else refs)
         kept = content.reachable(content.roots().union(roots) if refs is None else chosen.values())
         links = _links(content, kept)
-        draft = target.with_name(f".{target.name}.part")
-        with (
-            store.files.write_published(draft, target) as stream,
-            zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive,
-        ):
-            _add_json(archive, _SUMMARY, [_summary(store, chosen, whole=refs is None)])
-            _add_json(archive, _RECORDS, (view.record(digest) for digest in sorted(kept)))
+        with _published(store, target) as archive:
+            _add_json(archive, SUMMARY, [_summary(store, chosen, whole=refs is None)])
+            _add_json(archive, RECORDS, (view.record(digest) for digest in sorted(kept)))
             if refs is None:
-                _add_json(archive, _HISTORY, (entry.to_json() for entry in content.history))
-                _add_json(archive, _MEMOS, _memo_docs(content, kept))
+                _add_past(archive, content, kept)
             for digest in sorted(links):
                 _add_object(archive, store, digest, links[digest])
     return Exported(
@@ -241,7 +230,7 @@ class Archive:
             name = member.filename
             kind = stat.S_IFMT(member.external_attr >> 16)
             plain = member.compress_type == zipfile.ZIP_STORED and not member.flag_bits & 1
-            known = _OBJECT.fullmatch(name) or name in (_SUMMARY, _RECORDS, _HISTORY, _MEMOS)
+            known = _OBJECT.fullmatch(name) or name in (SUMMARY, RECORDS, HISTORY, MEMOS)
             if not known or not plain or kind not in (0, stat.S_IFREG):
                 raise InvalidInputError(
                     f"{self._path}: member {name!r} is none that moma-cl writes; the archive was"
@@ -255,16 +244,16 @@ class Archive:
                     code="invalid-input.archive",
                 )
             found.append(name)
-        if len(set(found)) != len(found) or not {_SUMMARY, _RECORDS} <= set(found):
+        if len(set(found)) != len(found) or not {SUMMARY, RECORDS} <= set(found):
             raise InvalidInputError(
-                f"{self._path} is no archive of moma-cl: it lacks {_SUMMARY} or {_RECORDS}, or has"
+                f"{self._path} is no archive of moma-cl: it lacks {SUMMARY} or {RECORDS}, or has"
                 " a member twice",
                 code="invalid-input.archive",
             )
         return frozenset(match[1] for name in found if (match := _OBJECT.fullmatch(name)))
 
     def _read_summary(self) -> Summary:
-        (doc,) = self.lines(_SUMMARY)
+        (doc,) = self.lines(SUMMARY)
         try:
             if doc["format"] > FORMAT:
                 raise FormatError(
@@ -276,62 +265,7 @@ class Archive:
                 records.check_digest(digest)
             return Summary(kind=doc["kind"], backbone=dict(doc["backbone"]), refs=doc["refs"])
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise InvalidInputError(f"{self._path}: {_SUMMARY} is malformed: {error!r}") from error
-
-
-def history_of(archive: Archive) -> list[HistoryEntry]:
-    """Read the history in the archive of a whole hub.
-
-    Parameters
-    ----------
-    archive
-        The archive.
-
-    Returns
-    -------
-    list[HistoryEntry]
-        Entries, oldest first.
-
-    Raises
-    ------
-    InvalidInputError
-        If they do not follow one another.
-    """
-    entries: list[HistoryEntry] = []
-    previous: str | None = None
-    for number, doc in enumerate(archive.lines(_HISTORY)):
-        entry = _built(_HISTORY, lambda: HistoryEntry.from_json(doc))  # noqa: B023  called at once
-        if (entry.counter, entry.previous) != (number, previous):
-            raise InvalidInputError(f"{_HISTORY}: entry {number} does not follow the one before")
-        previous = entry.digest
-        entries.append(entry)
-    return entries
-
-
-def memos_of(archive: Archive) -> dict[str, Memo]:
-    """Read the memos in the archive of a whole hub.
-
-    Parameters
-    ----------
-    archive
-        The archive.
-
-    Returns
-    -------
-    dict[str, Memo]
-        Memos by key.
-
-    Raises
-    ------
-    InvalidInputError
-        If one is malformed.
-    """
-    found: dict[str, Memo] = {}
-    for doc in archive.lines(_MEMOS):
-        key = doc.pop("key", None)
-        check_name("memo", key)
-        found[str(key)] = _built(_MEMOS, lambda: Memo(**doc))  # noqa: B023  called at once
-    return found
+            raise InvalidInputError(f"{self._path}: {SUMMARY} is malformed: {error!r}") from error
 
 
 @contextmanager
@@ -351,13 +285,6 @@ def _refused(path: Path) -> Iterator[None]:
         raise InvalidInputError(f"{path} is no archive of moma-cl: {error!r}") from error
 
 
-def _built(name: str, make: Any) -> Any:
-    try:
-        return make()
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidInputError(f"{name} is malformed: {error!r}") from error
-
-
 def _parsed(path: Path, name: str, line: bytes) -> JsonObject:
     try:
         doc = json.loads(line)
@@ -369,6 +296,24 @@ def _parsed(path: Path, name: str, line: bytes) -> JsonObject:
     raise InvalidInputError(f"{path}: {name} is malformed: {reason}")
 
 
+def _free(target: Path) -> Path:
+    """Refuse a place where something is."""
+    if target.exists():
+        raise AlreadyExistsError(f"{target.absolute()} exists; name another file")
+    return target.absolute()
+
+
+@contextmanager
+def _published(store: Store, target: Path) -> Iterator[zipfile.ZipFile]:
+    """Give an archive to write, which gets its name once the block has ended well."""
+    draft = target.with_name(f".{target.name}.part")
+    with (
+        store.files.write_published(draft, target) as stream,
+        zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive,
+    ):
+        yield archive
+
+
 def _summary(store: Store, refs: Mapping[str, str], *, whole: bool) -> JsonObject:
     return {
         "format": FORMAT,
@@ -376,6 +321,15 @@ def _summary(store: Store, refs: Mapping[str, str], *, whole: bool) -> JsonObjec
         "backbone": dict(store.backbone),
         "refs": dict(refs),
     }
+
+
+def _whole_content(view: Snapshot) -> Content:
+    content = scan(view)
+    if content.problems:
+        raise IntegrityError(
+            f"the hub is damaged: {content.problems[0].text}; run `moma-cl verify --repair`"
+        )
+    return content
 
 
 def _links(content: Content, kept: Iterable[str]) -> dict[str, set[BlobLink]]:
@@ -391,10 +345,12 @@ def _links(content: Content, kept: Iterable[str]) -> dict[str, set[BlobLink]]:
     return content.blobs(kept)
 
 
-def _memo_docs(content: Content, kept: set[str]) -> Iterator[JsonObject]:
-    for key, memo in sorted(content.memos.items()):
-        if memo.result in kept:
-            yield {"key": key, **memo.to_json()}
+def _add_past(archive: zipfile.ZipFile, content: Content, kept: set[str]) -> None:
+    """Add what only the archive of a whole hub holds."""
+    _add_json(archive, HISTORY, (entry.to_json() for entry in content.history))
+    memos = sorted(content.memos.items())
+    docs = ({"key": key, **memo.to_json()} for key, memo in memos if memo.result in kept)
+    _add_json(archive, MEMOS, docs)
 
 
 def _add_json(archive: zipfile.ZipFile, name: str, docs: Iterable[JsonObject]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from moma_store import hub_layout
-from moma_store.catalogue import Catalogue
 from moma_store.files import Files, reported
+from moma_store.open_catalogue import Catalogue
 
 _KEPT = 2
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from moma_store.codecs import Float32Array
 from moma_store.manifest import ArraySpec, Manifest
 from moma_store.zarr_layout import DIFFERENCE_CHUNK
-
-if TYPE_CHECKING:
-    from moma_store.blob_reader import BlobReader
 
 AnyArray = NDArray[Any]
 """An array that a blob may hold."""
@@ -47,19 +44,18 @@ class MemoryBase:
 
     Parameters
     ----------
-    reader
-        The base; not used afterwards.
-
-    Raises
-    ------
-    IntegrityError
-        If it is damaged.
+    digest
+        Its logical digest.
+    manifest
+        Its manifest.
+    arrays
+        All its arrays by name.
     """
 
-    def __init__(self, reader: BlobReader) -> None:
-        self.digest = reader.digest
-        self.manifest = reader.manifest
-        self._arrays = reader.read().arrays
+    def __init__(self, digest: str, manifest: Manifest, arrays: Mapping[str, AnyArray]) -> None:
+        self.digest = digest
+        self.manifest = manifest
+        self._arrays = arrays
 
     def piece(self, name: str, number: int) -> Float32Array:
         """See `Base.piece`."""

@@ -7,7 +7,7 @@ uncompressed in one order, each once, with a fixed date. (Zarr's own ZipStore st
 writing and appends changed metadata again.)
 
 A one-dimensional float32 array may be stored as the difference from the array of its name and
-shape in a *base* blob, see `moma_store.codecs`: a uint8 array of shape ``(4, n)``, its planes. The
+shape in a *base* blob, see `moma_store.codecs`. Zarr decodes it with `moma_store.zarr_codec`. The
 base itself is always stored whole, so that reading a blob opens two files at most.
 
 `moma_store.blob_reader` reads them. A hub is opened without either module.
@@ -30,7 +30,7 @@ from moma_store import zarr_layout
 from moma_store.bases import AnyArray, Base, alike
 from moma_store.codecs import encode_difference
 from moma_store.errors import InvalidInputError
-from moma_store.manifest import ITEM_BYTES, ArraySpec, Manifest
+from moma_store.manifest import DIFFERENCE_FORMAT, ITEM_BYTES, ArraySpec, Manifest
 from moma_store.zarr_layout import DIFFERENCE_CHUNK, METADATA, ZSTD_LEVEL
 
 _T = TypeVar("_T")
@@ -160,7 +160,9 @@ def _planned(
     shared = tuple(
         name for name, spec in specs.items() if alike(spec.dtype, spec.shape, others.get(name))
     )
-    return replace(manifest, base=base.digest, differences=shared) if shared else manifest
+    if not shared:
+        return manifest
+    return replace(manifest, base=base.digest, differences=shared, format=DIFFERENCE_FORMAT)
 
 
 def _described(name: str, array: AnyArray) -> ArraySpec:
@@ -239,7 +241,7 @@ def _difference_chunks(
     for number, chunk in enumerate(base.chunks(name)):
         start = number * DIFFERENCE_CHUNK
         values = np.ascontiguousarray(array[start : start + len(chunk)], dtype="<f4")
-        yield (0, number), _padded(encode_difference(values, chunk), (4, width), axis=1)
+        yield (number,), _padded(encode_difference(values, chunk), (4, width), axis=1)
 
 
 def _padded(piece: AnyArray, chunk: tuple[int, ...], *, axis: int) -> AnyArray:

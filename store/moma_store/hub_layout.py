@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from moma_store import hub_file
-from moma_store.catalogue import Catalogue
 from moma_store.environment import DATA_FILE
 from moma_store.errors import AlreadyExistsError, InvalidInputError
 from moma_store.files import Files, network_file_system, reported
 from moma_store.hub_file import HubFile
+from moma_store.open_catalogue import Catalogue
 
 CATALOGUE = "catalogue.lmdb"
 OBJECTS = "objects"
@@ -66,22 +66,27 @@ def make_hub(
         _refuse_taken(catalogue)
     hub = HubFile(hub_id=uuid.uuid4().hex, backbone=dict(backbone), catalogue=catalogue)
     text = hub.to_toml()
-    marker = path / _UNFINISHED
     with reported("make a hub at", path):
-        path.mkdir(parents=True, exist_ok=True)
-        if not marker.exists():
-            with files.write_new(marker):
-                pass
-        for folder in (OBJECTS, BACKUPS, TMP):
-            files.make_folder(path / folder)
-        shutil.rmtree(path / CATALOGUE, ignore_errors=True)
-        home.mkdir(parents=True, exist_ok=True)
-        files.make_folder((catalogue or path) / CACHE)
+        _make_folders(path, catalogue, files)
     Catalogue.create(home, hub, map_size=map_size)
     files.settle(home / DATA_FILE)
     with files.write_published(path / TMP / hub.hub_id, path / hub_file.NAME) as stream:
         stream.write(text)
-    files.remove(marker)
+    files.remove(path / _UNFINISHED)
+
+
+def _make_folders(path: Path, catalogue: Path | None, files: Files) -> None:
+    """Make the folders of a hub, after the file that says that it is unfinished."""
+    marker = path / _UNFINISHED
+    path.mkdir(parents=True, exist_ok=True)
+    if not marker.exists():
+        with files.write_new(marker):
+            pass
+    for folder in (OBJECTS, BACKUPS, TMP):
+        files.make_folder(path / folder)
+    shutil.rmtree(path / CATALOGUE, ignore_errors=True)
+    (catalogue or path / CATALOGUE).mkdir(parents=True, exist_ok=True)
+    files.make_folder((catalogue or path) / CACHE)
 
 
 def refuse_network(catalogue: Path) -> None:

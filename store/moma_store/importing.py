@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from moma_store import records
-from moma_store.archives import HUB, Archive, history_of, memos_of
+from moma_store.archives import HISTORY, HUB, MEMOS, RECORDS, Archive
 from moma_store.bases import Base
 from moma_store.blob_reader import BlobReader
+from moma_store.entries import HistoryEntry, Memo, check_name
 from moma_store.errors import (
     AlreadyExistsError,
     BackboneError,
@@ -88,31 +89,11 @@ def take_in(store: Store, archive: Archive) -> Imported:
     StorageError
         If the disk refuses. Whatever the error, no ref has moved.
     """
-    summary = archive.summary
-    if summary.backbone != store.backbone:
-        raise BackboneError(
-            f"the archive is of backbone {_named(summary.backbone)}, the hub of"
-            f" {_named(store.backbone)}; parameters of one mean nothing to the other"
-        )
     present = store.refs()
-    if summary.kind == HUB and present:
-        raise AlreadyExistsError(
-            f"the archive is a whole hub and {store.path} is not empty; import it into a new folder"
-        )
-    for name, digest in summary.refs.items():
-        if present.get(name, digest) != digest:
-            raise AlreadyExistsError(
-                f"the hub has another {name!r}, {present[name][:12]}, than the archive,"
-                f" {digest[:12]}; remove or rename one of them"
-            )
+    _refuse_strange(store, archive, present)
     arrival = _read(archive)
-    try:
-        new = _verify_blobs(store, archive, arrival)
-        for digest in sorted(new):
-            store.objects.adopt(arrival.drafts[digest], new[digest])
-    finally:
-        for draft in arrival.drafts.values():
-            store.files.remove(draft)
+    new = _publish_blobs(store, archive, arrival)
+    summary = archive.summary
     fresh = [name for name in summary.refs if name not in present]
     if summary.kind == HUB:
         n_records = _restore(store, archive, arrival)
@@ -126,11 +107,43 @@ def take_in(store: Store, archive: Archive) -> Imported:
     )
 
 
+def _refuse_strange(store: Store, archive: Archive, present: dict[str, str]) -> None:
+    """Refuse an archive that does not go with the hub, whose refs are given."""
+    summary = archive.summary
+    if summary.backbone != store.backbone:
+        raise BackboneError(
+            f"the archive is of backbone {_named(summary.backbone)}, the hub of"
+            f" {_named(store.backbone)}; parameters of one mean nothing to the other"
+        )
+    if summary.kind == HUB and present:
+        raise AlreadyExistsError(
+            f"the archive is a whole hub and {store.path} is not empty; import it into a new folder"
+        )
+    for name, digest in summary.refs.items():
+        if present.get(name, digest) != digest:
+            raise AlreadyExistsError(
+                f"the hub has another {name!r}, {present[name][:12]}, than the archive,"
+                f" {digest[:12]}; remove or rename one of them"
+            )
+
+
+def _publish_blobs(store: Store, archive: Archive, arrival: _Arrival) -> dict[str, BlobLink]:
+    """Verify the blobs that are new, then store them; give one link of each."""
+    try:
+        new = _verify_blobs(store, archive, arrival)
+        for digest in sorted(new):
+            store.objects.adopt(arrival.drafts[digest], new[digest])
+    finally:
+        for draft in arrival.drafts.values():
+            store.files.remove(draft)
+    return new
+
+
 def _read(archive: Archive) -> _Arrival:
     """Read the records; check that everything they refer to is in the archive."""
     arrival = _Arrival()
     wanted: set[str] = set(archive.summary.refs.values())
-    for doc in archive.lines("records.jsonl"):
+    for doc in archive.lines(RECORDS):
         records.check_record(doc)
         arrival.docs[records.digest(doc)] = doc
         linked, blobs = records.links(doc)
@@ -214,7 +227,7 @@ def _add(store: Store, archive: Archive, arrival: _Arrival, refs: list[str]) -> 
 
 def _restore(store: Store, archive: Archive, arrival: _Arrival) -> int:
     """Make an empty hub the one that was exported, history and memos included."""
-    history, memos = history_of(archive), memos_of(archive)
+    history, memos = _history(archive), _memos(archive)
     if replay(history) != archive.summary.refs:
         raise InvalidInputError("the archive's refs are not where its history leaves them")
     lost = sorted(memo.result for memo in memos.values() if memo.result not in arrival.docs)
@@ -230,6 +243,36 @@ def _restore(store: Store, archive: Archive, arrival: _Arrival) -> int:
         for name, digest in archive.summary.refs.items():
             writer.set_ref(name, digest)
     return len(arrival.docs)
+
+
+def _history(archive: Archive) -> list[HistoryEntry]:
+    """Read the history, oldest first; refuse one whose entries do not follow one another."""
+    entries: list[HistoryEntry] = []
+    previous: str | None = None
+    for number, doc in enumerate(archive.lines(HISTORY)):
+        entry = _built(HISTORY, lambda: HistoryEntry.from_json(doc))  # noqa: B023  called at once
+        if (entry.counter, entry.previous) != (number, previous):
+            raise InvalidInputError(f"{HISTORY}: entry {number} does not follow the one before")
+        previous = entry.digest
+        entries.append(entry)
+    return entries
+
+
+def _memos(archive: Archive) -> dict[str, Memo]:
+    """Read the memos by key."""
+    memos: dict[str, Memo] = {}
+    for doc in archive.lines(MEMOS):
+        key = doc.pop("key", None)
+        check_name("memo", key)
+        memos[str(key)] = _built(MEMOS, lambda: Memo(**doc))  # noqa: B023  called at once
+    return memos
+
+
+def _built(name: str, make: Any) -> Any:
+    try:
+        return make()
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInputError(f"{name} is malformed: {error!r}") from error
 
 
 def _after_what_they_need(docs: dict[str, JsonObject]) -> list[str]:

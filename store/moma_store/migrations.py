@@ -102,26 +102,42 @@ def migrate(
         If the disk refuses.
     """
     files = files or Files()
-    found = format_of(source)
-    steps = list(range(found, hub_file.FORMAT))
-    missing = [number for number in steps if number not in migrations]
-    if found > hub_file.FORMAT or missing:
-        raise FormatError(
-            f"{source} is in format {found}, from which nothing leads to {hub_file.FORMAT};"
-            " install a version of moma-cl that knows it"
-        )
+    steps = _steps(source, migrations)
     if target.exists():
         raise AlreadyExistsError(f"{target} exists; name a folder that is absent")
     draft = target.with_name(f".{target.name}.migrating")
     shutil.rmtree(draft, ignore_errors=True)
+    _copy_locked(source, draft)
+    for number in steps:
+        migrations[number](draft)
+    _publish(draft, target, files)
+    return len(steps)
+
+
+def _steps(source: Path, migrations: Mapping[int, Migration]) -> list[int]:
+    """List the formats that lead from a hub's to the present one."""
+    number = format_of(source)
+    steps = list(range(number, hub_file.FORMAT))
+    if number > hub_file.FORMAT or any(step not in migrations for step in steps):
+        raise FormatError(
+            f"{source} is in format {number}, from which nothing leads to {hub_file.FORMAT};"
+            " install a version of moma-cl that knows it"
+        )
+    return steps
+
+
+def _copy_locked(source: Path, draft: Path) -> None:
+    """Copy a hub while nobody may write to it."""
     lock = WriterLock.acquire(source / hub_layout.WRITER_LOCK, wait=0.0, now=utc_now())
     try:
         with reported("copy", source):
             _copy(source, draft)
     finally:
         lock.release()
-    for number in steps:
-        migrations[number](draft)
+
+
+def _publish(draft: Path, target: Path, files: Files) -> None:
+    """Verify a copy, force it to disk and give it its name."""
     problems = verify(draft, deep=True).problems
     if problems:
         raise IntegrityError(
@@ -132,7 +148,6 @@ def migrate(
     with reported("name", target):
         files.rename(draft, target)
     files.sync_path(target.parent)
-    return len(steps)
 
 
 def _copy(source: Path, draft: Path) -> None:

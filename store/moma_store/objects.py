@@ -147,7 +147,7 @@ class Objects:
             if status is None or status.st_size > _LARGEST_KEPT:
                 yield reader
                 return
-            base = MemoryBase(reader)
+            base = MemoryBase(digest, reader.manifest, reader.read().arrays)
         self._kept = (key, base)
         yield base
 

@@ -16,12 +16,13 @@ from pathlib import Path
 
 from moma_store import hub_file, hub_layout, records
 from moma_store.backups import list_backups
-from moma_store.catalogue import Catalogue, Snapshot
+from moma_store.catalogue import Snapshot
 from moma_store.entries import HistoryEntry, Memo, unseal
 from moma_store.environment import DATA_FILE, DATABASES, Environment
 from moma_store.errors import IntegrityError, MomaError
 from moma_store.files import Files, reported
 from moma_store.hub_file import HubFile
+from moma_store.open_catalogue import MAP_SIZE, Catalogue
 from moma_store.pages import check_pages
 from moma_store.records import JsonObject
 from moma_store.scan import replay
@@ -59,7 +60,7 @@ class _Salvage:
         return found
 
 
-def restore_catalogue(path: Path, hub: HubFile, *, files: Files, map_size: int) -> str:
+def restore_catalogue(path: Path, hub: HubFile, *, files: Files) -> str:
     """Replace a damaged catalogue; the damaged file is put into quarantine.
 
     Parameters
@@ -70,8 +71,6 @@ def restore_catalogue(path: Path, hub: HubFile, *, files: Files, map_size: int) 
         Its ``hub.toml``.
     files
         The file system.
-    map_size
-        Bytes of address space for the catalogue.
 
     Returns
     -------
@@ -89,13 +88,13 @@ def restore_catalogue(path: Path, hub: HubFile, *, files: Files, map_size: int) 
     draft = home / "restored"
     salvage = _Salvage()
     candidates = (home / DATA_FILE, *reversed(list_backups(path)))
-    sources = [file.name for file in candidates if _salvaged(file, draft, hub, salvage, map_size)]
+    sources = [file.name for file in candidates if _salvaged(file, draft, hub, salvage)]
     if not sources:
         raise IntegrityError(
             f"the catalogue {home} cannot be restored: neither it nor a copy in"
             f" {path / hub_layout.BACKUPS} is whole; `moma-cl import` restores an exported hub"
         )
-    _write(draft, hub, salvage, map_size)
+    _write(draft, hub, salvage)
     damaged = home / DATA_FILE
     if damaged.exists():
         quarantine(damaged, path, files=files, keep=True)
@@ -106,7 +105,7 @@ def restore_catalogue(path: Path, hub: HubFile, *, files: Files, map_size: int) 
     return f"made anew from {' and '.join(sources)}, {entries} history entries"
 
 
-def hub_in_catalogue(path: Path, home: Path | None, *, map_size: int) -> HubFile | None:
+def hub_in_catalogue(path: Path, home: Path | None) -> HubFile | None:
     """Read from a catalogue what its hub is: unlike ``hub.toml`` it carries a checksum.
 
     Parameters
@@ -115,29 +114,25 @@ def hub_in_catalogue(path: Path, home: Path | None, *, map_size: int) -> HubFile
         The hub's folder.
     home
         The catalogue's folder, None if it is in the hub.
-    map_size
-        Bytes of address space for the catalogue.
 
     Returns
     -------
     HubFile | None
         What ``hub.toml`` should say; None where there is no catalogue that is whole.
     """
-    meta = _meta(home or path / hub_layout.CATALOGUE, map_size)
+    meta = _meta(home or path / hub_layout.CATALOGUE)
     if "backbone" not in meta:
         return None
     return HubFile(hub_id=meta["id"], backbone=meta["backbone"], catalogue=home)
 
 
-def hub_in_copies(path: Path, *, map_size: int) -> str | None:
+def hub_in_copies(path: Path) -> str | None:
     """Read from the copies of the catalogue which hub they are of.
 
     Parameters
     ----------
     path
         The hub's folder; its writer lock must be held.
-    map_size
-        Bytes of address space for a catalogue.
 
     Returns
     -------
@@ -154,7 +149,7 @@ def hub_in_copies(path: Path, *, map_size: int) -> str | None:
         _empty(draft)
         with reported("copy", backup):
             shutil.copyfile(backup, draft / DATA_FILE)
-        meta = _meta(draft, map_size)
+        meta = _meta(draft)
         shutil.rmtree(draft, ignore_errors=True)
         if "id" in meta:
             return str(meta["id"])
@@ -232,13 +227,13 @@ def quarantine(source: Path, hub: Path, *, files: Files, keep: bool = False) -> 
     return target
 
 
-def _meta(home: Path, map_size: int) -> JsonObject:
+def _meta(home: Path) -> JsonObject:
     """Read what a catalogue says of its hub; nothing, if it is not whole."""
     if not (home / DATA_FILE).is_file():
         return {}
     try:
         check_pages(home / DATA_FILE, databases=DATABASES)
-        environment = Environment.share(home, map_size=map_size)
+        environment = Environment.share(home, map_size=MAP_SIZE)
     except MomaError:
         return {}
     try:
@@ -250,14 +245,14 @@ def _meta(home: Path, map_size: int) -> JsonObject:
         environment.leave()
 
 
-def _salvaged(source: Path, draft: Path, hub: HubFile, salvage: _Salvage, map_size: int) -> bool:
+def _salvaged(source: Path, draft: Path, hub: HubFile, salvage: _Salvage) -> bool:
     """Take what is whole in a file whose pages are sound; tell whether they are."""
     try:
         check_pages(source, databases=DATABASES)
         _empty(draft)
         with reported("copy", source):
             shutil.copyfile(source, draft / DATA_FILE)
-        catalogue = Catalogue.open(draft, hub, map_size=map_size)
+        catalogue = Catalogue.open(draft, hub)
     except MomaError:
         return False
     try:
@@ -268,10 +263,10 @@ def _salvaged(source: Path, draft: Path, hub: HubFile, salvage: _Salvage, map_si
     return True
 
 
-def _write(draft: Path, hub: HubFile, salvage: _Salvage, map_size: int) -> None:
+def _write(draft: Path, hub: HubFile, salvage: _Salvage) -> None:
     _empty(draft)
-    Catalogue.create(draft, hub, map_size=map_size)
-    catalogue = Catalogue.open(draft, hub, map_size=map_size)
+    Catalogue.create(draft, hub)
+    catalogue = Catalogue.open(draft, hub)
     history = salvage.chain()
     try:
         with catalogue.write() as writer:

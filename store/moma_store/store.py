@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,20 +11,19 @@ from typing import TYPE_CHECKING, Any, Self
 
 from moma_store import hub_layout
 from moma_store.backups import list_backups, write_backup
-from moma_store.catalogue import MAP_SIZE, Catalogue, Snapshot, Writer
-from moma_store.entries import HistoryEntry, Memo
+from moma_store.catalogue import Writer
 from moma_store.errors import InvalidInputError
 from moma_store.files import Files
 from moma_store.hub_file import HubFile
 from moma_store.hub_layout import make_hub
 from moma_store.locking import WriterLock
-from moma_store.objects import Objects
-from moma_store.records import BlobLink, JsonObject
+from moma_store.open_catalogue import MAP_SIZE, Catalogue
+from moma_store.reads import Reads
+from moma_store.records import BlobLink
 from moma_store.transactions import Transaction
 
 if TYPE_CHECKING:
     from moma_store.bases import AnyArray
-    from moma_store.blob_reader import Blob
 
 Clock = Callable[[], datetime]
 
@@ -34,7 +33,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Store:
+class Store(Reads):
     """An open hub; a context manager. Call `create` or `open` rather than the class.
 
     Every read is one snapshot of the catalogue; `snapshot` holds one for several reads.
@@ -53,19 +52,6 @@ class Store:
         The file system.
     clock
         Gives the times shown in history.
-
-    Attributes
-    ----------
-    path
-        The hub's folder.
-    hub_id
-        Random name of the hub, given when it was made.
-    backbone
-        Name and digest of the backbone the hub is bound to.
-    objects
-        The folder of its blobs.
-    files
-        The file system.
     """
 
     def __init__(
@@ -78,17 +64,10 @@ class Store:
         files: Files,
         clock: Clock,
     ) -> None:
-        self.path = path
-        self.hub_id = hub.hub_id
-        self.backbone = dict(hub.backbone)
-        self.objects = Objects(path / hub_layout.OBJECTS, self.tmp_dir, files)
-        self._catalogue = catalogue
+        super().__init__(path, hub, catalogue, files)
         self._lock = lock
-        self.files = files
         self._clock = clock
         self._wrote = False
-        # Caches are LMDB environments too: like the catalogue they must be on a local disk.
-        self._cache = (hub.catalogue or path) / hub_layout.CACHE
 
     @classmethod
     def create(
@@ -162,7 +141,7 @@ class Store:
         files
             The file system.
         clock
-            Gives the times shown in history.
+            As in `create`.
         map_size
             As in `create`.
 
@@ -173,32 +152,18 @@ class Store:
 
         Raises
         ------
-        NotFoundError
-            If there is no hub.
-        BusyError
-            If another writer is still there when the time is up.
+        NotFoundError, BusyError
+            If there is no hub, or another writer is still there when the time is up.
         FormatError
             If a newer version made the hub; nothing was read or written.
-        IntegrityError
-            If ``hub.toml`` or the catalogue is damaged.
-        StorageError
-            If the disk refuses.
+        IntegrityError, StorageError
+            If ``hub.toml`` or the catalogue is damaged, or the disk refuses.
         """
-        files = files or Files()
-        path = Path(path).absolute()
+        path, files = Path(path).absolute(), files or Files()
         hub = HubFile.read(path)
-        lock = (
-            WriterLock.acquire(path / hub_layout.WRITER_LOCK, wait=wait, now=clock())
-            if write
-            else None
-        )
-        try:
-            home = hub.catalogue or path / hub_layout.CATALOGUE
-            catalogue = Catalogue.open(home, hub, writing=write, map_size=map_size)
-        except BaseException:
-            if lock is not None:
-                lock.release()
-            raise
+        writer_lock = path / hub_layout.WRITER_LOCK
+        lock = WriterLock.acquire(writer_lock, wait=wait, now=clock()) if write else None
+        catalogue = _open_catalogue(path, hub, lock, map_size)
         store = cls(path, hub, catalogue, lock=lock, files=files, clock=clock)
         if write:
             store._clear_tmp()
@@ -219,127 +184,6 @@ class Store:
     def close(self) -> None:
         """Let go of the hub, after a backup of the catalogue if anything was written to it."""
         self._close(backup=True)
-
-    @property
-    def cache_dir(self) -> Path:
-        """Local folder, beside the catalogue, whose contents may be deleted at any time."""
-        return self._cache
-
-    @property
-    def tmp_dir(self) -> Path:
-        """Folder that the next writer empties."""
-        return self.path / hub_layout.TMP
-
-    # Reads
-
-    @contextmanager
-    def snapshot(self) -> Iterator[Snapshot]:
-        """Hold the catalogue as it is now for several reads.
-
-        Yields
-        ------
-        Snapshot
-            The reads; valid inside the block.
-
-        """
-        with self._catalogue.snapshot() as view:
-            yield view
-
-    def record(self, digest: str) -> JsonObject:
-        """Read a record, verified; see `Snapshot.record`."""
-        with self.snapshot() as view:
-            return view.record(digest)
-
-    def ref(self, name: str) -> str | None:
-        """Read a ref; see `Snapshot.ref`."""
-        with self.snapshot() as view:
-            return view.ref(name)
-
-    def refs(self, prefix: str = "") -> dict[str, str]:
-        """Read the refs whose names begin alike; see `Snapshot.refs`."""
-        with self.snapshot() as view:
-            return view.refs(prefix)
-
-    def memo(self, key: str) -> Memo | None:
-        """Look a derivation up; see `Snapshot.memo`."""
-        with self.snapshot() as view:
-            return view.memo(key)
-
-    def memos(self, prefix: str = "") -> dict[str, Memo]:
-        """Read the memos whose keys begin alike; see `Snapshot.memos`."""
-        with self.snapshot() as view:
-            return view.memos(prefix)
-
-    def history(
-        self, *, limit: int | None = None, ref_prefix: str | None = None
-    ) -> list[HistoryEntry]:
-        """Read the history, newest first; see `Snapshot.history`."""
-        with self.snapshot() as view:
-            return view.history(limit=limit, ref_prefix=ref_prefix)
-
-    def blob(self, link: BlobLink, names: Collection[str] | None = None) -> Blob:
-        """Read a blob, verified.
-
-        Parameters
-        ----------
-        link
-            The blob.
-        names
-            Which arrays; all if None.
-
-        Returns
-        -------
-        Blob
-            Its header and arrays.
-
-        Raises
-        ------
-        NotFoundError
-            If the blob has no array of a name.
-        IntegrityError
-            If the file, or that of its base, is missing or damaged.
-        StorageError
-            If a file cannot be read.
-        """
-        return self.objects.read(link, names)
-
-    def blob_pieces(self, link: BlobLink, name: str) -> Iterator[AnyArray]:
-        """Read one array of a blob piece by piece, so that it need not fit into memory.
-
-        Parameters
-        ----------
-        link
-            The blob.
-        name
-            The array.
-
-        Yields
-        ------
-        AnyArray
-            The next elements along the first axis, a few MB.
-
-        Raises
-        ------
-        IntegrityError
-            If a file is damaged. That the array is what was stored shows after its last piece only.
-        """
-        with self.objects.open(link.digest) as reader:
-            yield from reader.pieces(name)
-
-    def blob_path(self, link: BlobLink) -> Path:
-        """Give the path of a blob's file, whether or not it is there.
-
-        Parameters
-        ----------
-        link
-            The blob.
-
-        Returns
-        -------
-        Path
-            The file.
-        """
-        return self.objects.path(link.digest)
 
     # Writes
 
@@ -493,3 +337,14 @@ class Store:
             lock, self._lock = self._lock, None
             if lock is not None:
                 lock.release()
+
+
+def _open_catalogue(path: Path, hub: HubFile, lock: WriterLock | None, map_size: int) -> Catalogue:
+    """Open a hub's catalogue; where that fails, release the writer lock, if there is one."""
+    home = hub.catalogue or path / hub_layout.CATALOGUE
+    try:
+        return Catalogue.open(home, hub, writing=lock is not None, map_size=map_size)
+    except BaseException:
+        if lock is not None:
+            lock.release()
+        raise

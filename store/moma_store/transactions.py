@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from moma_store import records
-from moma_store.catalogue import Catalogue, Writer
+from moma_store.catalogue import Writer
 from moma_store.entries import Memo, RefChange, check_name
 from moma_store.errors import ConflictError, InvalidInputError, NotFoundError
+from moma_store.open_catalogue import Catalogue
 from moma_store.records import JsonObject
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from moma_store import hub_file, hub_layout
 from moma_store.backups import list_backups
-from moma_store.catalogue import MAP_SIZE, Catalogue, Snapshot
+from moma_store.catalogue import Snapshot
 from moma_store.environment import DATA_FILE, DATABASES
 from moma_store.errors import (
     FormatError,
@@ -27,6 +27,7 @@ from moma_store.files import Files
 from moma_store.hub_file import HubFile
 from moma_store.locking import WriterLock
 from moma_store.objects import Objects
+from moma_store.open_catalogue import Catalogue
 from moma_store.pages import check_pages
 from moma_store.records import BlobLink
 from moma_store.restoration import (
@@ -92,7 +93,6 @@ def verify(
     catalogue: Path | None = None,
     roots: Roots | None = None,
     files: Files | None = None,
-    map_size: int = MAP_SIZE,
 ) -> Verification:
     """Verify everything in a hub.
 
@@ -103,74 +103,42 @@ def verify(
     deep
         Whether to decode all arrays rather than hash files only.
     repair
-        Whether to put damaged blobs into quarantine, to make a damaged catalogue anew from what
-        is whole of it and of its copies, and a damaged ``hub.toml`` from the catalogue.
+        Whether to mend what is damaged: blobs go into quarantine, the catalogue is made anew from
+        what is whole of it and of its copies, ``hub.toml`` from the catalogue.
     wait
         How long to wait for a writer, s; nobody may write meanwhile.
     catalogue
-        With `repair`: where the catalogue is, if it is not in the hub, and ``hub.toml``, which
-        names its folder, is damaged or no longer right.
+        Folder of the catalogue, for a repair whose ``hub.toml`` no longer says where it is.
     roots
         Gives further records that `gc` would keep.
     files
         The file system.
-    map_size
-        Bytes of address space for the catalogue.
 
     Returns
     -------
     Verification
-        What was found.
+        What is whole and what is not.
 
     Raises
     ------
-    NotFoundError
-        If there is no hub.
-    BusyError
-        If another process is writing to it.
+    NotFoundError, BusyError
+        If there is no hub, or another process writes to it.
     InvalidInputError
-        If `catalogue` is given without `repair`, is another hub's, or is on a network file system.
+        If `catalogue` does not go with the other arguments or the hub.
     IntegrityError
-        If ``hub.toml`` is damaged, unless it can be repaired from the catalogue, or if a catalogue
-        that should be repaired cannot be.
-    StorageError
-        If the disk refuses.
+        If ``hub.toml`` is damaged, or what should be repaired cannot be.
     """
     path, files = Path(path).absolute(), files or Files()
-    problems = []
     if catalogue is not None and not repair:
-        raise InvalidInputError(
-            "where the catalogue is matters only to a repair; give --repair, too"
-        )
-    if repair:
-        home = None if catalogue is None else Path(catalogue).absolute()
-        problems += _repair_hub_file(path, home, wait=wait, files=files, map_size=map_size)
-    check = _Check(
-        path=path,
-        hub=HubFile.read(path),
-        repair=repair,
-        files=files,
-        map_size=map_size,
-        problems=problems,
-    )
-    lock = WriterLock.acquire(path / hub_layout.WRITER_LOCK, wait=wait, now=utc_now())
-    try:
-        content, kept = check.catalogue(roots)
-        found = Verification(problems=(), deep=deep)
-        if content is not None:
-            found = check.blobs(content, kept, deep=deep)
-    finally:
-        lock.release()
-    if any(problem.repaired for problem in check.problems):
-        with Store.open(path, write=True, wait=wait, map_size=map_size) as store:
-            store.backup()
-    return replace(found, problems=tuple(check.problems))
+        raise InvalidInputError("a catalogue is named for a repair only; give --repair, too")
+    mended = _repair_hub_file(path, catalogue, wait=wait, files=files) if repair else []
+    check = _Check(path=path, hub=HubFile.read(path), repair=repair, files=files, problems=mended)
+    return check.everything(roots, deep=deep, wait=wait)
 
 
-def _repair_hub_file(
-    path: Path, home: Path | None, *, wait: float, files: Files, map_size: int
-) -> list[Problem]:
+def _repair_hub_file(path: Path, home: Path | None, *, wait: float, files: Files) -> list[Problem]:
     """Make ``hub.toml`` say what the catalogue says, if it does not; tell what was wrong."""
+    home = None if home is None else Path(home).absolute()
     wrong = None
     try:
         hub = HubFile.read(path)
@@ -178,7 +146,7 @@ def _repair_hub_file(
         hub, wrong = None, error.message
     if hub is not None and hub.catalogue is not None and home is None:
         return []
-    said = hub_in_catalogue(path, home, map_size=map_size)
+    said = hub_in_catalogue(path, home)
     if said is None and home is not None:
         raise InvalidInputError(f"{home} holds no catalogue that is whole; name its folder")
     if said is None or said == hub:
@@ -186,7 +154,7 @@ def _repair_hub_file(
     lock = WriterLock.acquire(path / hub_layout.WRITER_LOCK, wait=wait, now=utc_now())
     try:
         if home is not None:
-            _check_home(path, home, said, map_size=map_size)
+            _check_home(path, home, said)
         done = restore_hub_file(path, said, files=files)
     finally:
         lock.release()
@@ -194,10 +162,10 @@ def _repair_hub_file(
     return [Problem(kind="hub-file", subject=hub_file.NAME, text=wrong, repaired=done)]
 
 
-def _check_home(path: Path, home: Path, said: HubFile, *, map_size: int) -> None:
+def _check_home(path: Path, home: Path, said: HubFile) -> None:
     """Refuse a catalogue that somebody named by mistake."""
     hub_layout.refuse_network(home)
-    known = hub_in_copies(path, map_size=map_size)
+    known = hub_in_copies(path)
     if known not in (None, said.hub_id):
         raise InvalidInputError(
             f"the catalogue {home} belongs to hub {said.hub_id}, expected hub {known}, of which"
@@ -211,8 +179,22 @@ class _Check:
     hub: HubFile
     repair: bool
     files: Files
-    map_size: int
     problems: list[Problem] = field(default_factory=list)
+
+    def everything(self, roots: Roots | None, *, deep: bool, wait: float) -> Verification:
+        """Check the catalogue and the blobs; after a repair, a backup is written."""
+        lock = WriterLock.acquire(self.path / hub_layout.WRITER_LOCK, wait=wait, now=utc_now())
+        try:
+            content, kept = self.catalogue(roots)
+            counts = Verification(problems=(), deep=deep)
+            if content is not None:
+                counts = self.blobs(content, kept, deep=deep)
+        finally:
+            lock.release()
+        if any(problem.repaired for problem in self.problems):
+            with Store.open(self.path, write=True, wait=wait) as store:
+                store.backup()
+        return replace(counts, problems=tuple(self.problems))
 
     def catalogue(self, roots: Roots | None) -> tuple[Content | None, set[str]]:
         """Check the catalogue and its copies; give what it holds and what `gc` would keep of it."""
@@ -222,7 +204,7 @@ class _Check:
             return content, kept
         if not self.repair:
             return content, kept
-        done = restore_catalogue(self.path, self.hub, files=self.files, map_size=self.map_size)
+        done = restore_catalogue(self.path, self.hub, files=self.files)
         before, self.problems = self.problems, []
         content, kept = self._read_catalogue(roots)
         remaining = {(problem.kind, problem.subject) for problem in self.problems}
@@ -279,7 +261,7 @@ class _Check:
             # LMDB might not survive pages that are not sound.
             if os.path.lexists(home / DATA_FILE):
                 check_pages(home / DATA_FILE, databases=DATABASES)
-            catalogue = Catalogue.open(home, self.hub, writing=True, map_size=self.map_size)
+            catalogue = Catalogue.open(home, self.hub, writing=True)
         except FormatError:
             raise
         except MomaError as error:

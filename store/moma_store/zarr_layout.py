@@ -17,11 +17,18 @@ from math import prod
 from pathlib import Path
 
 from moma_store import records
-from moma_store.manifest import ITEM_BYTES, ArraySpec, Manifest, damage_reported
+from moma_store.manifest import (
+    DIFFERENCE_FORMAT,
+    ITEM_BYTES,
+    ArraySpec,
+    Manifest,
+    damage_reported,
+)
 from moma_store.records import JsonObject
 
 METADATA = "zarr.json"
 ZSTD_LEVEL = 1
+DIFFERENCE_CODEC = "moma_cl.difference"  # see `moma_store.zarr_codec`
 CHUNK_BYTES = 4 << 20
 # Elements of a difference per chunk; its four byte planes then fill CHUNK_BYTES.
 DIFFERENCE_CHUNK = CHUNK_BYTES // 4
@@ -63,6 +70,10 @@ def array_document(manifest: Manifest, name: str) -> bytes:
     spec = manifest.arrays[name]
     if name not in manifest.differences or manifest.base is None:
         return _array_document(spec.dtype, spec.shape, chunk_shape(spec), {})
+    if manifest.format >= DIFFERENCE_FORMAT:
+        codec = {"name": DIFFERENCE_CODEC, "configuration": {"base": manifest.base}}
+        return _array_document(spec.dtype, spec.shape, chunk_shape(spec), {}, codecs=[codec])
+    # In format 1 a difference is an array of its own, of which zarr sees the byte planes.
     (length,) = spec.shape
     attributes = {"moma_cl": {"difference_from": manifest.base, "of": "float32"}}
     return _array_document("uint8", (4, length), (4, min(length, DIFFERENCE_CHUNK)), attributes)
@@ -86,6 +97,24 @@ def chunk_shape(spec: ArraySpec) -> tuple[int, ...]:
     rest = tuple(max(1, n) for n in spec.shape[1:])
     rows = CHUNK_BYTES // (ITEM_BYTES[spec.dtype] * prod(rest))
     return (max(1, min(rows, spec.shape[0])), *rest)
+
+
+def difference_index(manifest: Manifest, number: int) -> tuple[int, ...]:
+    """Tell which chunk of an array holds a piece of a difference.
+
+    Parameters
+    ----------
+    manifest
+        The blob's manifest.
+    number
+        Which piece.
+
+    Returns
+    -------
+    tuple[int, ...]
+        Index of the chunk, as `chunk_name` takes it.
+    """
+    return (number,) if manifest.format >= DIFFERENCE_FORMAT else (0, number)
 
 
 def chunk_name(name: str, index: tuple[int, ...]) -> str:
@@ -171,7 +200,12 @@ def manifest_in(archive: zipfile.ZipFile, digest: str) -> Manifest:
 
 
 def _array_document(
-    dtype: str, shape: tuple[int, ...], chunks: tuple[int, ...], attributes: JsonObject
+    dtype: str,
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    attributes: JsonObject,
+    *,
+    codecs: list[JsonObject] | None = None,
 ) -> bytes:
     endian = {"configuration": {"endian": "little"}} if ITEM_BYTES[dtype] > 1 else {}
     zstd = {"level": ZSTD_LEVEL, "checksum": False}
@@ -184,7 +218,8 @@ def _array_document(
             "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunks)}},
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
             "fill_value": False if dtype == "bool" else 0.0 if dtype.startswith("float") else 0,
-            "codecs": [{"name": "bytes", **endian}, {"name": "zstd", "configuration": zstd}],
+            "codecs": codecs
+            or [{"name": "bytes", **endian}, {"name": "zstd", "configuration": zstd}],
             "attributes": attributes,
         }
     )

@@ -14,7 +14,7 @@ from typing import get_args
 
 import pytest
 
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 from moma_cl.records.records import ModuleKind
 from moma_cli import app, output, program, tasks
 from moma_store.store import Store
@@ -133,20 +133,18 @@ def _wait_for_the_lock(pid: int) -> None:
 
 def test_a_progress_bar_leaves_stdout_alone(hub, inputs):
     terminal, stderr = pty.openpty()
-    ended = subprocess.run(
-        hub.command("predict", "energy", inputs / "ask.jsonl", "--format", "jsonl"),
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        text=True,
-        check=True,
-    )
-    os.close(stderr)
+    command = hub.command("predict", "energy", inputs / "ask.jsonl", "--format", "jsonl")
     shown = b""
-    with contextlib.suppress(OSError):  # what a terminal says when all of it was read
-        while part := os.read(terminal, 1 << 16):
-            shown += part
-    os.close(terminal)
-    assert len([json.loads(line) for line in ended.stdout.splitlines()]) == 4
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process:
+        os.close(stderr)
+        # A terminal holds 4,096 bytes: who writes more waits until somebody has read them.
+        with contextlib.suppress(OSError):  # what it says once the program has ended
+            while part := os.read(terminal, 1 << 16):
+                shown += part
+        os.close(terminal)
+        told, _ = process.communicate()
+    assert process.returncode == 0
+    assert len([json.loads(line) for line in told.splitlines()]) == 4
     assert b"predicting" in shown
 
 

@@ -8,7 +8,6 @@ from typing import ClassVar, Self, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.chgnet.graph import ANGLE_CUTOFF, BOND_CUTOFF, CHGNetGraph, chgnet_graphs
@@ -27,22 +26,21 @@ from moma_cl.backbones.chgnet.layers import (
     RadialBasis,
     table_rows,
 )
-from moma_cl.backbones.chgnet.weights import encoder_state, readout_state
+from moma_cl.backbones.chgnet.weights import encoder_state
 from moma_cl.core.pyg import Batch
 from moma_cl.structures.crystals import Crystal
 
 N_ELEMENTS = 94
-"""Elements CHGNet knows, hydrogen to plutonium."""
+"""Largest atomic number, plutonium's."""
 
-# Enough that the cost of each structure vanishes, few enough that all their edges fit in a cache.
+# Enough that the cost of a call vanishes, few enough that all edges fit in a processor's cache.
 _ATOMS_AT_ONCE = 1024
 
 
 class CHGNetBackbone(Backbone):
-    """CHGNet's interaction blocks: what its energy, forces and magnetic moments are read from.
+    """CHGNet's interaction blocks, from whose features the published model reads the energy.
 
-    Gives the features after each of the four atom convolutions; the last are those that the
-    published model normalises and reads the energy from (`CHGNetReadout`).
+    A block ends with an atom convolution, so that there are four.
 
     References
     ----------
@@ -54,7 +52,6 @@ class CHGNetBackbone(Backbone):
     graph_version: ClassVar[int] = 2
     feature_dim: ClassVar[int] = FEATURE_DIM
     n_blocks: ClassVar[int] = 4
-    cutoff: ClassVar[float] = BOND_CUTOFF
     elements: ClassVar[frozenset[int]] = frozenset(range(1, N_ELEMENTS + 1))
     graph_class: ClassVar[type[CHGNetGraph]] = CHGNetGraph
 
@@ -75,33 +72,10 @@ class CHGNetBackbone(Backbone):
 
     @classmethod
     def pretrained(cls) -> Self:
-        """Take the parameters out of the ``chgnet`` package.
-
-        Returns
-        -------
-        Self
-            The encoder in evaluation mode, on the CPU, in float32.
-
-        Raises
-        ------
-        BackboneError
-            If the package is missing or brings other parameters than version 0.3.0's.
-        """
+        """Make the encoder with the parameters that `encoder_state` takes out of ``chgnet``."""
         backbone = cls.empty()
         backbone.load_state_dict(encoder_state())
         return backbone
-
-    @classmethod
-    def empty(cls) -> Self:
-        """Make the encoder without the ``chgnet`` package, to be filled from a store.
-
-        Returns
-        -------
-        Self
-            The encoder with arbitrary parameters, in evaluation mode.
-        """
-        with torch.random.fork_rng(devices=[]):
-            return cls().eval()
 
     @classmethod
     def to_graph(cls, crystal: Crystal, *, quotient: bool = True) -> CHGNetGraph:
@@ -112,7 +86,7 @@ class CHGNetBackbone(Backbone):
         crystal
             The structure.
         quotient
-            Whether to merge what cannot be told apart; features of the atoms are the same.
+            Whether to take the symmetry quotient, which leaves the features of atoms as they are.
 
         Returns
         -------
@@ -123,18 +97,7 @@ class CHGNetBackbone(Backbone):
 
     @classmethod
     def to_graphs(cls, crystals: Sequence[Crystal]) -> list[CHGNetGraph]:
-        """Build the graphs of several structures, many at a time.
-
-        Parameters
-        ----------
-        crystals
-            The structures.
-
-        Returns
-        -------
-        list[CHGNetGraph]
-            What `to_graph` gives for each.
-        """
+        """Build the graph of each structure, many at a time."""
         filled = np.cumsum([crystal.n_atoms for crystal in crystals]) // _ATOMS_AT_ONCE
         ends = [*(np.flatnonzero(np.diff(filled)) + 1).tolist(), len(crystals)]
         graphs: list[CHGNetGraph] = []
@@ -143,19 +106,7 @@ class CHGNetBackbone(Backbone):
         return graphs
 
     def forward(self, batch: Batch) -> list[Tensor]:
-        """Encode a batch of graphs.
-
-        Parameters
-        ----------
-        batch
-            Graphs made by `to_graph`, collated.
-
-        Returns
-        -------
-        list[Tensor]
-            Atom features after each atom convolution, four tensors of shape
-            ``(n_nodes, feature_dim)``.
-        """
+        """Encode a batch of graphs; a block ends with its atom convolution."""
         basis = self.bond_basis(padded(batch.bond_length, 1.0))
         weights, *terms = self._bond_products(basis)
         edges = _edges(batch, weights)
@@ -173,7 +124,8 @@ class CHGNetBackbone(Backbone):
     def _bond_products(self, basis: Tensor) -> tuple[Tensor, ...]:
         """Give each bond's weights, and its part of the first layer of every atom convolution.
 
-        Only short bonds ever change, so all this goes from the basis in one product.
+        Only the features of short bonds change between blocks, so one product of the basis gives
+        all of this. Shapes ``(n_bonds, feature_dim)`` and ``(n_bonds, 2 * feature_dim)``.
         """
         layers = [cast("AtomConv", convolution).bonds for convolution in self.atom_convs]
         first = torch.cat([layer.weight for layer in layers]) @ self.bond_embedding.weight
@@ -182,14 +134,9 @@ class CHGNetBackbone(Backbone):
         sizes = [FEATURE_DIM, *[2 * FEATURE_DIM] * len(layers)]
         return torch.split(product(basis, weight, bias), sizes, dim=1)
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of the parameters."""
-        return self.atom_embedding.weight.dtype
-
 
 def _edges(batch: Batch, bond_weights: Tensor) -> Edges:
-    """Make edges; those added to round their number up have messages that count nought times."""
+    """Make edges; messages of those that only round their number up count zero times."""
     neighbors, centers, bonds = map(padded, (*batch.edge_index, batch.edge_bond))
     return Edges(
         centers=centers,
@@ -232,62 +179,6 @@ class _ShortBonds:
         if block < len(self.backbone.angle_updates):
             layer = self.backbone.angle_updates[block]
             self.features = layer(atoms, self.bonds, self.features, self.angles)
-
-
-class CHGNetReadout(nn.Module):
-    """CHGNet's energy, read from the last features; not part of what modules specialise."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(FEATURE_DIM)
-        self.hidden = nn.ModuleList([nn.Linear(FEATURE_DIM, FEATURE_DIM) for _ in range(3)])
-        self.energy = nn.Linear(FEATURE_DIM, 1)
-        self.reference = nn.Embedding(N_ELEMENTS, 1)
-
-    @classmethod
-    def pretrained(cls) -> Self:
-        """Take the read-out's parameters out of the ``chgnet`` package.
-
-        Returns
-        -------
-        Self
-            The read-out in evaluation mode.
-
-        Raises
-        ------
-        BackboneError
-            If the package is missing or brings other parameters than version 0.3.0's.
-        """
-        with torch.random.fork_rng(devices=[]):
-            readout = cls().eval()
-        readout.load_state_dict(readout_state())
-        return readout
-
-    def forward(self, features: Tensor, batch: Batch) -> Tensor:
-        """Read the energy of each structure.
-
-        Parameters
-        ----------
-        features
-            Atom features after the last block, shape ``(n_nodes, feature_dim)``.
-        batch
-            The graphs they belong to.
-
-        Returns
-        -------
-        Tensor
-            Energies, shape ``(n_structures,)``, eV/atom.
-        """
-        hidden = self.norm(features)
-        for layer in self.hidden:
-            hidden = functional.silu(layer(hidden))
-        energies = self.energy(hidden) + self.reference(batch.atomic_numbers - 1)
-        weight = batch.node_weight.to(energies.dtype)
-        totals = energies.new_zeros(2, batch.num_graphs)
-        rows = torch.stack([energies[:, 0] * weight, weight])
-        energy, n_atoms = totals.index_add(1, batch.batch, rows)
-        mean: Tensor = energy / n_atoms
-        return mean
 
 
 def _factors(weights: Tensor, bonds: Tensor, counts: Tensor) -> Tensor:

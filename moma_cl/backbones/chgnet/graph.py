@@ -1,4 +1,4 @@
-"""From a crystal to CHGNet's graph: atoms, bonds and the angles between short bonds."""
+"""CHGNet's graph of a crystal: atoms, bonds and the angles between short bonds."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from moma_cl.arraytypes import FloatArray, IntArray
 from moma_cl.backbones.base import CrystalGraph
+from moma_cl.backbones.graph_arrays import Graphs, Kind
 from moma_cl.backbones.neighbors import Neighbors, find_neighbors, joined, pair_directions
-from moma_cl.backbones.quotient import Graphs, Kind, merge, unmerged
+from moma_cl.backbones.quotient import merge, unmerged
 from moma_cl.structures.crystals import Crystal
 
 BOND_CUTOFF = 6.0
@@ -20,7 +21,7 @@ BOND_CUTOFF = 6.0
 ANGLE_CUTOFF = 3.0
 """Largest length of the two bonds of an angle, Å."""
 
-# Keeps the arc cosine of straight angles differentiable; part of what CHGNet was trained with.
+# Keeps the arc cosine of straight angles differentiable; CHGNet was trained with it.
 _COSINE_SCALE = 1.0 - 1e-6
 
 
@@ -45,8 +46,8 @@ class CHGNetGraph(CrystalGraph):
     short_bond
         Bonds that take part in angles, shape ``(n_short,)``.
     angle_index
-        Other and first bond of each angle as positions in ``short_bond``; the first receives the
-        message, shape ``(2, n_angles)``.
+        Other and first bond of each angle as positions in ``short_bond``, shape ``(2, n_angles)``.
+        The first bond receives the message.
     angle_vertex
         Node at the vertex of each angle, shape ``(n_angles,)``.
     angle
@@ -68,7 +69,6 @@ class CHGNetGraph(CrystalGraph):
     )
 
 
-# In the order in which messages pass.
 KINDS = MappingProxyType(
     {
         "angles": Kind(
@@ -87,24 +87,11 @@ KINDS = MappingProxyType(
         "atoms": Kind(codes=("atomic_numbers",), weight="node_weight"),
     }
 )
-"""What a graph consists of, for the symmetry quotient."""
+"""The kinds of members of a graph, for the symmetry quotient, in the order messages pass."""
 
 
 def chgnet_graphs(crystals: Sequence[Crystal], *, merged: bool) -> list[CHGNetGraph]:
-    """Build CHGNet's graph of each of several structures; many at once are faster.
-
-    Parameters
-    ----------
-    crystals
-        The structures; an atom without neighbours, or no edge at all, is allowed.
-    merged
-        Whether to take the symmetry quotient.
-
-    Returns
-    -------
-    list[CHGNetGraph]
-        Their graphs.
-    """
+    """Build CHGNet's graph of each structure, if ``merged`` then its symmetry quotient."""
     if not crystals:
         return []
     graphs = (merge if merged else unmerged)(whole_graphs(crystals), KINDS)
@@ -112,24 +99,14 @@ def chgnet_graphs(crystals: Sequence[Crystal], *, merged: bool) -> list[CHGNetGr
 
 
 def whole_graphs(crystals: Sequence[Crystal]) -> Graphs:
-    """Find atoms, bonds and angles, every one of them.
+    """Describe all atoms, bonds, edges and angles of structures, without weights.
 
     Cutoffs act on the structures as given; lengths and angles come from the lattice and the
     coordinates rounded to float32, as in the package the parameters were trained with.
-
-    Parameters
-    ----------
-    crystals
-        The structures.
-
-    Returns
-    -------
-    Graphs
-        Graphs without weights, end to end.
     """
     n_atoms = np.array([crystal.n_atoms for crystal in crystals])
-    found = [find_neighbors(crystal, BOND_CUTOFF) for crystal in crystals]
-    edges, bonds, first = pair_directions(joined(found, n_atoms))
+    neighbors = [find_neighbors(crystal, BOND_CUTOFF) for crystal in crystals]
+    edges, bonds, first = pair_directions(joined(neighbors, n_atoms))
     owners = np.repeat(np.arange(len(crystals)), n_atoms)
     vectors = _vectors(crystals, owners, edges)
     lengths = np.linalg.norm(vectors, axis=1)
@@ -165,7 +142,7 @@ def whole_graphs(crystals: Sequence[Crystal]) -> Graphs:
 
 
 def _vectors(crystals: Sequence[Crystal], owners: IntArray, edges: Neighbors) -> FloatArray:
-    """Vectors from neighbour to centre, shape ``(n_edges, 3)``, Å."""
+    """Give the vectors from neighbour to centre, shape ``(n_edges, 3)``, Å."""
     lattices = _rounded(np.stack([crystal.lattice for crystal in crystals]))
     coordinates = [_rounded(crystal.frac_coords) for crystal in crystals]
     positions = np.concatenate(
@@ -181,10 +158,10 @@ def _rounded(values: FloatArray) -> FloatArray:
 
 
 def _angle_edges(edges: Neighbors, bond_distances: FloatArray) -> IntArray:
-    """Ordered pairs (other, first) of short edges around one atom, shape ``(2, n_angles)``.
+    """Give the pairs (other, first) of short edges around each atom, shape ``(2, n_angles)``.
 
-    The first edge may be exactly as long as the cutoff, the other may not: CHGNet compares them
-    differently, and the length of a bond is that of its first direction.
+    The first edge may be exactly as long as the cutoff and the other may not, because CHGNet
+    compares the first with ≤ and the other with <. The length of a bond is that of its first edge.
     """
     candidates = np.flatnonzero((bond_distances <= ANGLE_CUTOFF) | (edges.distances < ANGLE_CUTOFF))
     centers = edges.centers[candidates]

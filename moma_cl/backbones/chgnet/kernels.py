@@ -1,14 +1,20 @@
-"""Steps of message passing with gradients written by hand: fewer passes over fewer arrays.
+"""The steps of message passing that take the most time: each as a formula and as a fast kernel.
 
 At the sizes of training, a message-passing network spends its time on element-wise passes over
-arrays of one row per edge or angle, more than on products. What autograd records as a dozen
-operations is one here, and only what its gradient needs is kept. Second derivatives do not exist.
+arrays of one row per edge or angle, more than on products. A kernel makes fewer passes over fewer
+arrays: what autograd records as a dozen operations is one step here, whose gradient is written by
+hand and keeps only what it needs. Second derivatives of kernels do not exist.
+
+The formula of each kernel stands above it under the name ``plain_…``, in ordinary torch with the
+gradient that autograd finds. `_kernel_of` decides which of the two runs; tests hold them equal.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +28,40 @@ _MIN_ROWS = 256
 # Parts of them it keeps for good, so that it must not see ever new numbers of rows.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
 
+P = ParamSpec("P")
+Step = Callable[Concatenate[Tensor, P], Tensor]
 
+
+def _kernel_of(formula: Step[P]) -> Callable[[Step[P]], Step[P]]:
+    """Run a kernel on tensors in the memory of a CPU, and its formula on any other device."""
+
+    def choosing(kernel: Step[P]) -> Step[P]:
+        @wraps(kernel)
+        def step(first: Tensor, /, *arguments: P.args, **options: P.kwargs) -> Tensor:
+            chosen = kernel if first.device.type == "cpu" else formula
+            return chosen(first, *arguments, **options)
+
+        return step
+
+    return choosing
+
+
+def plain_product(
+    rows: Tensor, weight: Tensor, bias: Tensor | None = None, *, centered: int | None = None
+) -> Tensor:
+    """Compute `product` by its formula, X Wᵀ + b less the mean of each run of columns."""
+    result = functional.linear(rows, weight, bias)
+    if centered is None:
+        return result
+    runs = torch.unflatten(result, 1, (-1, centered))
+    return torch.flatten(runs - runs.mean(2, keepdim=True), 1)
+
+
+@_kernel_of(plain_product)
 def product(
     rows: Tensor, weight: Tensor, bias: Tensor | None = None, *, centered: int | None = None
 ) -> Tensor:
-    """Do what :func:`torch.nn.functional.linear` does, for many rows.
+    """Multiply many rows by a matrix, as :func:`torch.nn.functional.linear` does.
 
     Parameters
     ----------
@@ -37,8 +72,8 @@ def product(
     bias
         Shape ``(n_out,)``.
     centered
-        Take the mean off each run of so many columns of the result; it is taken off the
-        parameters, where it costs next to nothing.
+        If given, the mean over each run of this many columns is subtracted from the result. The
+        kernel subtracts it from the parameters instead, which costs next to nothing.
 
     Returns
     -------
@@ -50,35 +85,13 @@ def product(
     return _applied(_Product, rows, weight, bias, centered)
 
 
-def padded(values: Tensor, fill: float = 0.0) -> Tensor:
-    """Append values until their number is one of a few that come again and again.
-
-    oneDNN compiles a kernel for each number of rows, which takes longer than to run it.
-
-    Parameters
-    ----------
-    values
-        Shape ``(n_rows,)``.
-    fill
-        What to append.
-
-    Returns
-    -------
-    Tensor
-        At most an eighth longer, or as it was if it is short.
-    """
-    n_rows = len(values)
-    if n_rows < _MIN_ROWS:
-        return values
-    spare = -n_rows % _grain(n_rows)
-    return torch.cat([values, values.new_full((spare,), fill)]) if spare else values
+def plain_gathered_sum(table: Tensor, index: Tensor, start: Tensor | None = None) -> Tensor:
+    """Compute `gathered_sum` by its formula, ``start[i] + Σ_k table[index[i, k]]``."""
+    total = table[index].sum(1)
+    return total if start is None else start + total
 
 
-def _grain(n_rows: int) -> int:
-    """Between an eighth and a sixteenth of a number of rows, the same for many numbers."""
-    return (1 << (n_rows.bit_length() - 1)) // 8
-
-
+@_kernel_of(plain_gathered_sum)
 def gathered_sum(table: Tensor, index: Tensor, start: Tensor | None = None) -> Tensor:
     """Add up rows of a table.
 
@@ -87,9 +100,9 @@ def gathered_sum(table: Tensor, index: Tensor, start: Tensor | None = None) -> T
     table
         Shape ``(n_table, n_columns)``.
     index
-        Which rows, shape ``(n_rows, n_terms)``.
+        Rows of the table that each sum is made of, shape ``(n_rows, n_terms)``.
     start
-        What to add to, shape ``(n_rows, n_columns)``.
+        What is added to each sum, shape ``(n_rows, n_columns)``.
 
     Returns
     -------
@@ -101,34 +114,87 @@ def gathered_sum(table: Tensor, index: Tensor, start: Tensor | None = None) -> T
     return _applied(_GatheredSum, table, index, start)
 
 
+def plain_gated(
+    core: Tensor, gate: Tensor, norms: tuple[nn.LayerNorm, nn.LayerNorm], factors: Tensor | None
+) -> Tensor:
+    """Compute `gated` by its formula, SiLU(norm(core)) ⊙ σ(norm(gate)) ⊙ factors.
+
+    Here norm(x) = γ ⊙ x / √(⟨x²⟩ + ε) + β, where ⟨⟩ is the mean over a row.
+    """
+    core, gate = (
+        rows * torch.rsqrt(rows.square().mean(1, keepdim=True) + norm.eps) * norm.weight + norm.bias
+        for rows, norm in zip((core, gate), norms, strict=True)
+    )
+    result = functional.silu(core) * torch.sigmoid(gate)
+    return result if factors is None else result * factors
+
+
+@_kernel_of(plain_gated)
 def gated(
     core: Tensor, gate: Tensor, norms: tuple[nn.LayerNorm, nn.LayerNorm], factors: Tensor | None
 ) -> Tensor:
-    """Normalise both branches, let one gate the other, and multiply.
+    """Normalise both branches of a layer, let one gate the other, and multiply.
 
-    The branches must have a mean of zero over each row, as a product that is ``centered`` has;
-    normalising is then a division by the root of the mean square.
+    The branches must have a mean of zero over each row, as a ``centered`` product has. To normalise
+    them is then to divide by the root of their mean square.
 
     Parameters
     ----------
     core
-        Shape ``(n_rows, n_columns)``; goes through SiLU. Overwritten where no gradient is needed.
+        The branch that goes through SiLU, shape ``(n_rows, n_columns)``. It may be overwritten
+        where no gradient is computed.
     gate
-        Same shape; goes through the logistic function. Overwritten likewise.
+        The branch that goes through the logistic function, same shape. It may be overwritten
+        likewise.
     norms
-        Scale, shift and ε of the normalisation of each.
+        Scale γ, shift β and ε of the normalisation of each branch.
     factors
-        Same shape, or none for one each.
+        What each result is multiplied by, same shape.
 
     Returns
     -------
     Tensor
         Same shape.
+
+    References
+    ----------
+    Gating: Deng et al., arXiv 2302.14231, Methods. Normalisation: Ba et al., *Layer
+    Normalization*, arXiv 1607.06450, equation 4.
     """
     if not torch.is_grad_enabled():
         return _gated_in_place(core, gate, norms, factors)
     parameters = [parameter for norm in norms for parameter in (norm.weight, norm.bias)]
     return _applied(_Gated, core, gate, factors, norms[0].eps, *parameters)
+
+
+def padded(values: Tensor, fill: float = 0.0) -> Tensor:
+    """Append values until their number is one of a few that come again and again.
+
+    oneDNN compiles a kernel for each number of rows, which takes longer than to run it. Other
+    devices gain nothing from this, so values on them are returned as they are.
+
+    Parameters
+    ----------
+    values
+        Shape ``(n_rows,)``.
+    fill
+        The value to append.
+
+    Returns
+    -------
+    Tensor
+        The values and at most an eighth more; as they were if they are few.
+    """
+    n_rows = len(values)
+    if n_rows < _MIN_ROWS or values.device.type != "cpu":
+        return values
+    spare = -n_rows % _grain(n_rows)
+    return torch.cat([values, values.new_full((spare,), fill)]) if spare else values
+
+
+def _grain(n_rows: int) -> int:
+    """Give a number between an eighth and a sixteenth of the rows, one for many numbers of rows."""
+    return (1 << (n_rows.bit_length() - 1)) // 8
 
 
 class _Product(torch.autograd.Function):
@@ -234,7 +300,7 @@ def _gated_in_place(
 
 
 def _inverse_deviation(rows: Tensor, eps: float) -> Tensor:
-    """Give one over the deviation of rows whose mean is zero, shape ``(n_rows, 1)``."""
+    """Give 1/√(⟨x²⟩ + ε) of rows x whose mean is zero, shape ``(n_rows, 1)``."""
     norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     inverse: Tensor = norm.square_().mul_(1.0 / rows.shape[1]).add_(eps).rsqrt_()
     return inverse
@@ -264,14 +330,14 @@ def _gathered(table: Tensor, index: Tensor, start: Tensor | None) -> Tensor:
 def _centered(
     weight: Tensor, bias: Tensor | None, width: int | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Take the mean off what a layer puts out, run by run."""
+    """Give the parameters of a layer whose output has no mean over each run of columns."""
     if width is None:
         return weight, bias
     return _without_mean(weight, width), None if bias is None else _without_mean(bias, width)
 
 
 def _without_mean(parameter: Tensor, width: int) -> Tensor:
-    """Take the mean off each run of a layer's outputs."""
+    """Subtract the mean over each run of a layer's outputs from its weight or bias."""
     runs = parameter.view(-1, width, *parameter.shape[1:])
     shifted: Tensor = runs - runs.mean(1, keepdim=True)
     return shifted.view_as(parameter)
@@ -280,8 +346,7 @@ def _without_mean(parameter: Tensor, width: int) -> Tensor:
 def _multiply(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     n_rows = len(rows)
     comes_again = n_rows >= _MIN_ROWS and n_rows % _grain(n_rows) == 0
-    fits = rows.dtype == torch.float32 and rows.device.type == "cpu"
-    if not (_ONEDNN and fits and comes_again):
+    if not (_ONEDNN and rows.dtype == torch.float32 and comes_again):
         return functional.linear(rows, weight, bias)
     result: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
     return result

@@ -1,8 +1,19 @@
 """CHGNet's layers, their first products split so that each runs once per atom, bond or angle.
 
-A layer of CHGNet begins with a product over concatenated features, one row an edge or an angle.
-Split into a product per kind of feature, gathered and added afterwards, the same sum costs a
-fraction. Its two branches, *core* and *gate*, lie side by side in 2 × 64 columns.
+Let v_i be the features of atom i, e_ij those of the bond between atoms i and j, and a_ijk those of
+the angle between the bonds ij and jk. Let ‖ join features, and let ẽᵃ and ẽᵇ be linear functions of
+the radial functions of a bond. One round of CHGNet is::
+
+    v_i   ← v_i   + L Σ_j ẽᵃ_ij ⊙ φ(v_i ‖ v_j ‖ e_ij)                    AtomConv
+    e_ij  ← e_ij  + L Σ_k ẽᵇ_ij ⊙ ẽᵇ_jk ⊙ φ(e_ij ‖ e_jk ‖ a_ijk ‖ v_j)   BondConv
+    a_ijk ← a_ijk + φ(e_ij ‖ e_jk ‖ a_ijk ‖ v_j)                         AngleUpdate
+
+Each L is a linear layer, and each φ(x) = SiLU(L_core(x)) ⊙ σ(L_gate(x)) has two branches of linear
+layers with a normalisation at the end, *core* and *gate*. Both lie side by side in 2 × 64 columns.
+
+Each φ begins with a product of joined features, one row for an edge or an angle. Here it is split
+into one product for each kind of feature, whose rows are gathered and added afterwards. The sum is
+the same and costs a fraction.
 
 References
 ----------
@@ -43,8 +54,8 @@ class Edges:
     centers
         Node that receives each message, shape ``(n_edges,)``.
     terms
-        Rows of a table of two rows a node (as centre, as neighbour) and one a bond that add up
-        to each message's first layer, shape ``(n_edges, 3)``.
+        Rows of a table that add up to each message's first layer, shape ``(n_edges, 3)``. The table
+        has two rows for each node (as centre, as neighbour), then one for each bond.
     factors
         What each message is multiplied by, shape ``(n_edges, feature_dim)``.
     """
@@ -63,8 +74,8 @@ class Angles:
     firsts
         Short bond that receives each message, shape ``(n_angles,)``.
     terms
-        Rows of a table of two rows a short bond (as first, as other) and one a node that are
-        part of each message's first layer, shape ``(n_angles, 3)``.
+        Rows of a table that are part of each message's first layer, shape ``(n_angles, 3)``. The
+        table has two rows for each short bond (as first, as other), then one for each node.
     factors
         What each message is multiplied by, shape ``(n_angles, feature_dim)``.
     """
@@ -76,14 +87,14 @@ class Angles:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class BondChange:
-    """What bond convolutions have added to the features of short bonds.
+    """The sum of what bond convolutions have added to the features of short bonds.
 
     Attributes
     ----------
     bonds
-        Which bonds, shape ``(n_short,)``.
+        Indices of the short bonds among all bonds, shape ``(n_short,)``.
     features
-        The sum of all changes so far, shape ``(n_short, feature_dim)``.
+        The sum, shape ``(n_short, feature_dim)``.
     """
 
     bonds: Tensor
@@ -91,21 +102,22 @@ class BondChange:
 
 
 def table_rows(pairs: tuple[Tensor, Tensor], singles: Tensor, n_pairs: int) -> Tensor:
-    """Give row numbers in a table that begins with two rows for each member of one kind.
+    """Give row numbers in a table of two rows for each member of one kind, then one of another.
 
     Parameters
     ----------
     pairs
-        Members whose first and whose second row is meant, shape ``(n_rows,)`` each.
+        Members of the first kind whose first row is gathered, and members whose second row is,
+        shape ``(n_rows,)`` each.
     singles
-        Members of another kind, with one row each after all those, shape ``(n_rows,)``.
+        Members of the other kind whose row is gathered, shape ``(n_rows,)``.
     n_pairs
-        Members with two rows.
+        Number of members of the first kind.
 
     Returns
     -------
     Tensor
-        Shape ``(n_rows, 3)``.
+        Row numbers, shape ``(n_rows, 3)``.
     """
     first, second = pairs
     return torch.stack([2 * first, 2 * second + 1, singles + 2 * n_pairs], dim=1)
@@ -113,6 +125,9 @@ def table_rows(pairs: tuple[Tensor, Tensor], singles: Tensor, n_pairs: int) -> T
 
 class RadialBasis(nn.Module):
     """Spherical Bessel functions of a length with learned frequencies and a smooth cutoff.
+
+    The n-th function of a length r is √(2/c) sin(f_n d) / r · u(d), where c is the cutoff, d = r/c,
+    f_n the frequency, at first n π, and u(d) = 1 − 45 d⁸ + 80 d⁹ − 36 d¹⁰.
 
     Parameters
     ----------
@@ -144,8 +159,8 @@ class RadialBasis(nn.Module):
         """
         lengths = lengths.to(self.frequencies.dtype)
         scaled = lengths / self.cutoff
-        # in float32 this form rounds by 5e-6, and a better one would part from the parameters'
-        # training by more than anything else does
+        # this form rounds by 5e-6 in float32, but the parameters were trained with it: a better one
+        # would be the largest difference from the published model
         envelope = 1.0 - 45.0 * scaled**8 + 80.0 * scaled**9 - 36.0 * scaled**10
         envelope = torch.where(scaled < 1.0, envelope, 0.0)
         amplitude = envelope * (math.sqrt(2.0 / self.cutoff) / lengths)
@@ -153,7 +168,7 @@ class RadialBasis(nn.Module):
 
 
 class AngularBasis(nn.Module):
-    """Fourier series of an angle with learned frequencies."""
+    """Fourier series of an angle: 1/√(2π), sin(f_n θ)/√π and cos(f_n θ)/√π with learned f_n."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -179,7 +194,7 @@ class AngularBasis(nn.Module):
 
 
 class Gate(nn.Module):
-    """Normalise both branches and let one gate the other."""
+    """The end of φ: normalise both branches and let one gate the other."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -192,7 +207,7 @@ class Gate(nn.Module):
 
 
 class GatedLayers(nn.Module):
-    """What follows the first products of a convolution: the second layer and the gate."""
+    """The part of a convolution's φ that follows its first products: second layers and gate."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -212,7 +227,7 @@ class GatedLayers(nn.Module):
 
 
 class AtomConv(nn.Module):
-    """Messages along edges, weighted by bond, summed over each atom's edges."""
+    """Update atoms by messages along edges, weighted by bond and summed over each atom's edges."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -231,10 +246,10 @@ class AtomConv(nn.Module):
         atoms
             Atom features, shape ``(n_nodes, feature_dim)``.
         bond_terms
-            The first bond features after this layer's ``bonds``, shape
+            The product of ``self.bonds`` with the initial bond features, shape
             ``(n_bonds, 2 * feature_dim)``.
         change
-            What has been added to some bond features since.
+            What has been added to features of short bonds since.
         edges
             The edges that messages follow.
 
@@ -255,7 +270,7 @@ class AtomConv(nn.Module):
 
 
 class BondConv(nn.Module):
-    """Messages along angles, weighted by both bonds, summed over each short bond's angles."""
+    """Update short bonds by messages along angles, weighted by both bonds and summed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -300,7 +315,7 @@ class BondConv(nn.Module):
 
 
 class AngleUpdate(nn.Module):
-    """The change of each angle by its bonds and its atom."""
+    """Update angles by their bonds and atoms."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""CHGNet 0.3.0's parameters out of the ``chgnet`` package, under the names used here."""
+"""CHGNet 0.3.0's parameters out of the ``chgnet`` package, under the names of our layers."""
 
 from __future__ import annotations
 
@@ -28,18 +28,6 @@ _RENAMED = {
     "short_bond_weights.weight": "bond_weights_bg.weight",
     "angle_embedding.weight": "angle_embedding.weight",
 }
-_READOUT = {
-    "norm.weight": "readout_norm.weight",
-    "norm.bias": "readout_norm.bias",
-    "hidden.0.weight": "mlp.layers.0.weight",
-    "hidden.0.bias": "mlp.layers.0.bias",
-    "hidden.1.weight": "mlp.layers.2.weight",
-    "hidden.1.bias": "mlp.layers.2.bias",
-    "hidden.2.weight": "mlp.layers.4.weight",
-    "hidden.2.bias": "mlp.layers.4.bias",
-    "energy.weight": "mlp.layers.7.weight",
-    "energy.bias": "mlp.layers.7.bias",
-}
 _BRANCHES = ("core", "gate")
 # Columns of the package's first layers, 64 for each kind of feature.
 _ATOM_CONV_COLUMNS = ("center", "bond", "neighbor")
@@ -57,9 +45,9 @@ def encoder_state() -> dict[str, Tensor]:
     Raises
     ------
     BackboneError
-        If the package is missing or brings other parameters than version 0.3.0's.
+        If the package is missing, or its parameters are not those of version 0.3.0.
     """
-    source = _package_state()
+    source = package_state()
     state = {ours: source[theirs] for ours, theirs in _RENAMED.items()}
     for block in range(4):
         state |= _atom_conv(source, block)
@@ -70,26 +58,20 @@ def encoder_state() -> dict[str, Tensor]:
     return state
 
 
-def readout_state() -> dict[str, Tensor]:
-    """Give the parameters of `CHGNetReadout`.
+@cache
+def package_state() -> dict[str, Tensor]:
+    """Give all parameters of the published model.
 
     Returns
     -------
     dict[str, Tensor]
-        State for ``load_state_dict``.
+        Parameters by their names in the package.
 
     Raises
     ------
     BackboneError
-        If the package is missing or brings other parameters than version 0.3.0's.
+        If the package is missing, or its parameters are not those of version 0.3.0.
     """
-    source = _package_state()
-    state = {ours: source[theirs] for ours, theirs in _READOUT.items()}
-    return state | {"reference.weight": source["composition_model.fc.weight"].T}
-
-
-@cache
-def _package_state() -> dict[str, Tensor]:
     try:
         from chgnet.model import CHGNet
     except ImportError as error:
@@ -97,7 +79,7 @@ def _package_state() -> dict[str, Tensor]:
             f"backbone 'chgnet' {VERSION} takes its parameters from the package chgnet, which "
             f"cannot be imported: {error}; install chgnet>=0.4.2"
         ) from error
-    # the package prints to stdout and draws random numbers, both of which belong to the caller
+    # the package prints to stdout and draws random numbers, which a caller must not notice
     with contextlib.redirect_stdout(io.StringIO()), torch.random.fork_rng(devices=[]):
         model = CHGNet.load(model_name=VERSION, use_device="cpu", verbose=False)
     state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
@@ -106,7 +88,7 @@ def _package_state() -> dict[str, Tensor]:
         digest.update(state[name].numpy().astype("<f4").tobytes())
     if digest.hexdigest() != DIGEST:
         raise BackboneError(
-            f"backbone 'chgnet' {VERSION}: the installed package chgnet brings parameters with "
+            f"backbone 'chgnet' {VERSION}: the installed package chgnet has parameters with "
             f"digest {digest.hexdigest()}, expected {DIGEST}; install chgnet==0.4.2"
         )
     return state

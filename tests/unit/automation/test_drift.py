@@ -10,7 +10,8 @@ from moma_cl.automation import drift
 from moma_cl.automation.status import status
 from moma_cl.hub import Hub
 from moma_cl.records.records import Drift
-from moma_cl.views import tasks
+from moma_cl.views.log import log
+from moma_cl.views.show import show
 from moma_store.store import Store
 from tests.helpers import hubs
 from tests.helpers.hubs import refs
@@ -63,10 +64,10 @@ def test_rows_unlike_the_learned_ones_are_drift_once_and_told_everywhere(hub, ad
     taken = add_data("energy", shifted(made_up(12, first=60), 9.0))
     (said,) = [d for d in taken.done if d.kind == "drift"]
     assert (said.action, "drift" in said.text) == ("drift", True)
-    (entry,) = [e for e in tasks.log(hub) if e.action == "drift"]
+    (entry,) = [e for e in log(hub) if e.action == "drift"]
     assert entry.detail["drifted"] is True
     assert entry.detail["mae"] > 5 > entry.detail["reference_mae"]
-    shown = tasks.show(hub, "energy").document["drift"]
+    shown = show(hub, "energy").document["drift"]
     assert (shown["rows"], shown["drifted"]) == (12, True)
     (task,) = status(hub).tasks
     assert task.drift == Drift.from_doc(shown)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from moma_cl.automation import deliveries, inbox
-from moma_cl.automation.sources import content_digest, signature
 from moma_cl.datasets.segments import SegmentRows
+from moma_cl.datasets.source_files import content_digest, signature
 from moma_cl.hub import Hub
 from moma_cl.progress import quiet
 from moma_cl.records.records import Dataset, Segment
@@ -52,7 +52,7 @@ def update(hub):
 def take_in(hub):
     """What `update` does about the inbox, and nothing else."""
     with Store.open(hub, write=True) as store:
-        return deliveries.take_deliveries(
+        return deliveries.add_deliveries(
             store, inbox.settled(hub, ["energy"], seconds=0.0), progress=quiet
         )
 
@@ -141,7 +141,7 @@ def test_what_cannot_be_complete_waits_until_it_is(hub, made_up, spoil, why):
     file.write_bytes(spoil(whole))
     assert take_in(hub) == []
     (seen,) = inbox.look(hub)
-    assert why in inbox.waits(seen)
+    assert why in inbox.why_incomplete(seen)
     file.write_bytes(gzip.compress(whole) if compressed else whole)
     assert told(take_in(hub), "taken-in") == [f"energy/{file.name}: rows: 3 added"]
 
@@ -349,7 +349,7 @@ def test_names_are_kept_apart_in_done(hub, deliver, made_up):
     ]
 
 
-def test_only_the_tasks_asked_for_take_deliveries_in(hub, deliver, add_task, made_up):
+def test_only_deliveries_of_the_tasks_asked_for_are_added(hub, deliver, add_task, made_up):
     add_task("gap", 30, unit="eV", module="none")
     file = deliver(made_up(1, first=30))
     assert told(Hub(hub).update(tasks=["gap"], settle=0.0), "taken-in") == []

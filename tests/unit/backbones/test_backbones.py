@@ -3,7 +3,7 @@ import pytest
 from moma_cl.backbones.cgcnn import CGCNNBackbone
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.backbones.registry import backbone_class, backbone_names
-from moma_cl.testing.backbone_contract import BackboneContract
+from moma_cl.testing import BackboneContract
 from moma_store.errors import BackboneError
 from tests.helpers.processes import run_python
 

@@ -8,7 +8,7 @@ from moma_cl.backbones.cgcnn import CGCNNBackbone
 from moma_cl.backbones.parameters import manifest_of, to_vector
 from moma_cl.records.records import ModuleKind
 from moma_cl.structures.crystals import Crystal
-from moma_cl.testing.backbone_contract import example_crystals, isolated_atom
+from moma_cl.testing.crystals import example_crystals, isolated_atom
 from tests.helpers.processes import run_python
 
 

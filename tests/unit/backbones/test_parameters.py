@@ -39,14 +39,6 @@ def test_offsets_delimit_each_tensor(backbone, manifest):
 def test_a_manifest_survives_json(manifest):
     document = json.loads(json.dumps(manifest.to_json()))
     assert ParameterManifest.from_json(document) == manifest
-    assert ParameterManifest.from_json(document).digest == manifest.digest
-
-
-def test_the_digest_tells_shapes_and_names_apart():
-    def digest(name, *shape):
-        return ParameterManifest(names=(name,), shapes=(shape,)).digest
-
-    assert len({digest("a", 2, 3), digest("a", 3, 2), digest("b", 2, 3)}) == 3
 
 
 @pytest.mark.parametrize(
@@ -140,12 +132,12 @@ def test_rounded_parameters_are_close_and_end_in_the_base_s_bits():
     base = generator.normal(size=5000).astype(np.float32)
     trained = (base * (1 + 0.05 * generator.normal(size=5000))).astype(np.float32)
     trained[:10] = base[:10]
-    found = rounded(trained, base, 8)
-    assert np.array_equal(found[:10], base[:10])
-    assert np.abs(found / trained - 1).max() < 2**-15
-    assert np.all((to_ordered(found) - to_ordered(base)) % 256 == 0)
+    result = rounded(trained, base, 8)
+    assert np.array_equal(result[:10], base[:10])
+    assert np.abs(result / trained - 1).max() < 2**-15
+    assert np.all((to_ordered(result) - to_ordered(base)) % 256 == 0)
     assert np.array_equal(rounded(trained, base, 0), trained)
-    assert np.array_equal(rounded(found, base, 8), found)
+    assert np.array_equal(rounded(result, base, 8), result)
 
 
 def test_rounding_never_leaves_the_finite_numbers():

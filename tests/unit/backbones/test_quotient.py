@@ -9,15 +9,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from moma_cl.backbones import quotient as module
+from moma_cl.backbones import colours
 from moma_cl.backbones.cgcnn import CGCNNBackbone
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.backbones.chgnet.graph import KINDS, CHGNetGraph, whole_graphs
-from moma_cl.backbones.quotient import TOLERANCE, merge, unmerged
+from moma_cl.backbones.colours import TOLERANCE
+from moma_cl.backbones.quotient import merge, unmerged
 from moma_cl.graphs.batching import collate
 from moma_cl.learning.head import node_mean
-from moma_cl.testing.backbone_contract import example_crystals, isolated_atom, supercell
-from tests.helpers.crystals import crystal, is_apart
+from moma_cl.testing.crystals import crystal_of, example_crystals, isolated_atom, supercell
+from tests.helpers.crystals import is_apart
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 PREFIXES = (
@@ -40,7 +41,7 @@ def triclinic(n_atoms, seed=0):
         candidate = rng.random(3)
         if is_apart(candidate, sites, lattice, 1.5):
             sites = np.vstack([sites, candidate])
-    return crystal(lattice, rng.integers(1, 90, n_atoms), sites)
+    return crystal_of(lattice, rng.integers(1, 90, n_atoms), sites)
 
 
 @st.composite
@@ -55,7 +56,7 @@ def symmetric_crystals(draw):
     shaken = draw(st.sampled_from([0.0, 0.0, 1e-7, 1e-5, 1e-3]))
     noise = np.random.default_rng(len(numbers)).normal(scale=shaken, size=positions.shape)
     repeats = draw(st.sampled_from([(1, 1, 1), (1, 1, 2), (2, 1, 1), (2, 2, 1)]))
-    return supercell(crystal(lattice, numbers, positions + noise), repeats)
+    return supercell(crystal_of(lattice, numbers, positions + noise), repeats)
 
 
 def real_crystals(per_file):
@@ -66,7 +67,7 @@ def real_crystals(per_file):
         with gzip.open(path, "rt") as lines:
             rows = [json.loads(line) for _, line in zip(range(per_file), lines, strict=False)]
         chosen += [
-            crystal(one["lattice"], [Element(s).Z for s in one["species"]], one["frac_coords"])
+            crystal_of(one["lattice"], [Element(s).Z for s in one["species"]], one["frac_coords"])
             for one in (row["structure"] for row in rows)
         ]
     return chosen
@@ -75,15 +76,15 @@ def real_crystals(per_file):
 CRYSTALS = {
     **example_crystals(),
     "isolated atom": isolated_atom(),
-    "one atom": crystal(2.9 * np.eye(3), [84], [[0, 0, 0]]),
-    "no angles": crystal(4.5 * np.eye(3), [55], [[0, 0, 0]]),
-    "two atoms far from a pair": crystal(
+    "one atom": crystal_of(2.9 * np.eye(3), [84], [[0, 0, 0]]),
+    "no angles": crystal_of(4.5 * np.eye(3), [55], [[0, 0, 0]]),
+    "two atoms far from a pair": crystal_of(
         20 * np.eye(3), [7, 7, 2], [[0, 0, 0], [0.06, 0, 0], [0.5, 0.5, 0.5]]
     ),
     "supercell": supercell(example_crystals()["perovskite"], (2, 2, 1)),
     "supercell of low symmetry": supercell(example_crystals()["low symmetry"], (2, 1, 1)),
     "triclinic": triclinic(12),
-    "inversion": crystal(
+    "inversion": crystal_of(
         triclinic(1).lattice * 1.9, [8, 8, 22], [[0.21, 0.13, 0.32], [-0.21, -0.13, -0.32], [0] * 3]
     ),
 }
@@ -106,10 +107,11 @@ def graph_of(division):
 
 
 def largest_difference(encoder, structure):
-    """Over all atoms and layers, by way of the inverse, relative to the largest feature."""
+    """Over all atoms and layers, relative to the largest feature."""
     with torch.no_grad():
         merged, whole, classes = encoded(encoder, structure)
-    restored = [merged.to_members("atoms", block) for block in classes]
+    class_of_atom = torch.from_numpy(merged.classes["atoms"])
+    restored = [block.index_select(0, class_of_atom) for block in classes]
     return max(
         float((one - other).abs().max() / one.abs().max())
         for one, other in zip(whole, restored, strict=True)
@@ -167,10 +169,10 @@ def test_gradients_are_those_of_the_full_graph():
 @pytest.mark.parametrize("repeats", [(2, 1, 1), (1, 2, 3)])
 def test_a_supercell_has_the_quotient_of_its_cell(name, repeats):
     cell = example_crystals()[name]
-    found = sizes(supercell(cell, repeats))
+    counts = sizes(supercell(cell, repeats))
     # a cell of which little can be merged stays whole, its supercell does not
     kinds = ["atoms"] if name == "low symmetry" else [*KINDS]
-    assert [found[kind] for kind in kinds] == [sizes(cell)[kind] for kind in kinds]
+    assert [counts[kind] for kind in kinds] == [sizes(cell)[kind] for kind in kinds]
 
 
 def test_a_cell_of_three_hundred_atoms_is_as_small_as_its_primitive_cell(encoder):
@@ -202,7 +204,7 @@ def test_without_symmetry_atoms_stay_and_graphs_are_hardly_smaller(n_atoms):
 @given(st.lists(st.floats(0, 1), max_size=30), st.sampled_from([1.0, 1e-4, 3e-6, 1e-300]))
 def test_values_of_one_class_are_within_the_tolerance(values, scale):
     values = np.array(values) * scale
-    numbers = module._value_classes(values, np.zeros(len(values), dtype=int))
+    numbers = colours.value_classes(values, np.zeros(len(values), dtype=int))
     for number in set(numbers.tolist()):
         assert np.ptp(values[numbers == number]) <= TOLERANCE
     order = np.argsort(values, kind="stable")
@@ -213,17 +215,17 @@ def test_values_of_one_class_are_within_the_tolerance(values, scale):
 def test_a_chain_of_nearly_equal_values_is_not_merged_into_one():
     chain = 2.0 + 0.6 * TOLERANCE * np.arange(5)
     assert (
-        len(set(module._value_classes(np.repeat(chain, 3), np.zeros(15, dtype=int)).tolist())) == 5
+        len(set(colours.value_classes(np.repeat(chain, 3), np.zeros(15, dtype=int)).tolist())) == 5
     )
     pair = np.array([2.0, 2.0 + 0.6 * TOLERANCE, 3.0])
-    assert module._value_classes(pair, np.zeros(3, dtype=int)).tolist() == [0, 0, 1]
-    assert module._value_classes(pair, np.array([0, 1, 1])).tolist() == [0, 1, 2]
+    assert colours.value_classes(pair, np.zeros(3, dtype=int)).tolist() == [0, 0, 1]
+    assert colours.value_classes(pair, np.array([0, 1, 1])).tolist() == [0, 1, 2]
 
 
 def test_a_chain_in_a_crystal_keeps_its_distances():
     heights = 0.25 * np.arange(4) + np.array([0, 0.5e-6, 1.5e-6, 3e-6])
     sites = np.stack([np.full(4, 0.1), np.full(4, 0.2), heights], axis=1)
-    structure = crystal(np.diag([3.0, 3.0, 10.0]), [26] * 4, sites)
+    structure = crystal_of(np.diag([3.0, 3.0, 10.0]), [26] * 4, sites)
     graphs = whole_graphs([structure])
     lengths = graphs.arrays["bond_length"]
     assert np.ptp(lengths[np.abs(lengths - 2.5) < 1e-3]) > TOLERANCE
@@ -235,7 +237,7 @@ def test_a_chain_in_a_crystal_keeps_its_distances():
 
 def test_isolated_atoms_of_one_element_are_one_class():
     sites = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0, 0.5]]
-    graph = CHGNetBackbone.to_graph(crystal(30 * np.eye(3), [18, 18, 36], sites))
+    graph = CHGNetBackbone.to_graph(crystal_of(30 * np.eye(3), [18, 18, 36], sites))
     assert graph.node_weight.tolist() == [2.0, 1.0]
 
 
@@ -243,7 +245,7 @@ def test_isolated_atoms_of_one_element_are_one_class():
     "hash_of", [np.zeros_like, lambda hashes: hashes % np.uint64(5)], ids=["constant", "weak"]
 )
 def test_colliding_hashes_cost_the_quotient_and_never_the_exactness(encoder, monkeypatch, hash_of):
-    monkeypatch.setattr(module, "_mixed", hash_of)
+    monkeypatch.setattr(colours, "_mixed", hash_of)
     structure = supercell(example_crystals()["low symmetry"], (2, 1, 1))
     assert len(set(classes(structure)["atoms"].tolist())) == structure.n_atoms
     assert largest_difference(encoder, structure) < 1e-12

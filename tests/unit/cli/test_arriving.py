@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from moma_cl.reconciling.composer import FIRST_PREDICTOR, Done
+from moma_cl.reconciling.pass_actions import FIRST_PREDICTOR, Done
 from moma_cli import arriving
 
 TASK = SimpleNamespace(

@@ -13,7 +13,8 @@ from safetensors.numpy import save_file
 from moma_cl.commands import add_module, archive, maintenance
 from moma_cl.hub import Hub
 from moma_cl.records.records import HubRecord
-from moma_cl.views import modules, tasks
+from moma_cl.views import modules
+from moma_cl.views.show import show
 from moma_store.errors import (
     AlreadyExistsError,
     BackboneError,
@@ -179,7 +180,7 @@ def test_declaring_what_weights_were_trained_on_makes_them_candidates(
     assert "nobody knows" in excluded[unknown.digest]
     assert "structures by which this task is judged" in excluded[seen.digest]
     assert known.digest not in excluded
-    record = tasks.show(hub, known.digest).document
+    record = show(hub, known.digest).document
     assert (record["source"]["from"], record["source"]["licence"]) == ("a paper", "CC-BY-4.0")
     assert (record["source"]["trained_on"], record["n_train"]) == ([elsewhere.name], 4)
 

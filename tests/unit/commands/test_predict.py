@@ -8,9 +8,9 @@ import pytest
 
 from moma_cl.commands.predict import SHARED, Earlier, row_key
 from moma_cl.hub import Hub
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import KernelSettings
-from moma_cl.records import tasks
+from moma_cl.records import champions as records
 from moma_cl.records.records import ModuleKind
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.store import Store
@@ -149,7 +149,7 @@ def test_an_earlier_champion_can_be_asked(hub, add, write_rows, add_data, made_u
 
 def champions(hub):
     with Store.open(hub) as store:
-        return tasks.champions(store, "task")
+        return records.champions(store, "task")
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, -1.0, 2.0])

@@ -5,7 +5,7 @@ from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.core.denormals import without_denormals
 from moma_cl.learning.embedding import embed
 from moma_cl.recipe import EmbeddingSettings
-from moma_cl.testing.backbone_contract import example_crystals
+from moma_cl.testing.crystals import example_crystals
 
 
 def smallest():

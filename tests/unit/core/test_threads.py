@@ -54,8 +54,8 @@ def test_no_more_threads_compute_than_there_are_cores(monkeypatch, n_threads, al
     monkeypatch.setattr(module, "n_cores", lambda: 8)
     torch.set_num_threads(n_threads)
     with one_by_one() if alone else nullcontext():
-        found = side_by_side([partial(_slept_in, 0.05)] * 6)
-    assert len(set(found)) == n_used
+        threads = side_by_side([partial(_slept_in, 0.05)] * 6)
+    assert len(set(threads)) == n_used
 
 
 def _slept_in(seconds):

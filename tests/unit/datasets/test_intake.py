@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from moma_cl.datasets.intake import read_task_rows
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 from moma_cl.records.task_spec import TaskSpec
 from moma_store.errors import InvalidInputError, NotFoundError
 from tests.helpers.rows import write_rows

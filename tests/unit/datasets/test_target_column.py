@@ -5,7 +5,9 @@ import pytest
 
 from moma_cl.datasets.intake import read_task_rows
 from moma_cl.datasets.target_column import TargetColumn, split_header
-from moma_cl.properties.table import Transform, canonical_unit, convert, unit_of_task
+from moma_cl.properties.table import unit_of_task
+from moma_cl.properties.transforms import Transform
+from moma_cl.properties.units import canonical_unit, convert
 from moma_cl.records.task_spec import TaskSpec
 from moma_store.errors import InvalidInputError
 from tests.helpers.rows import write_rows

@@ -12,7 +12,7 @@ from moma_cl.demo.data import (
     write_compounds,
     write_rows,
 )
-from moma_cl.properties.table import canonical_unit
+from moma_cl.properties.units import canonical_unit
 from moma_cl.readers.dispatch import read_rows
 from moma_cl.records.task_spec import TaskSpec
 from moma_cl.structures.checks import check_crystal

@@ -10,7 +10,7 @@ from moma_cl.demo import demo
 from moma_cl.demo import text as demo_text
 from moma_cl.demo.gains import Gain, Standing, three_digits
 from moma_cl.progress import quiet
-from moma_cl.reconciling.composer import Done
+from moma_cl.reconciling.pass_actions import Done
 from moma_store.errors import AlreadyExistsError
 
 GAIN = Gain(error_without=20.0, error_with=18.0, interval=(-3.0, 1.0))

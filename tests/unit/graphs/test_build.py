@@ -1,16 +1,15 @@
 import os
-import subprocess
-import sys
 from contextlib import closing
 
 import pytest
 
 from moma_cl.backbones.cgcnn import CGCNNBackbone
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
+from moma_cl.core.worker_process import Worker
 from moma_cl.graphs import build as graph_building
 from moma_cl.graphs.build import built
 from moma_cl.graphs.build_worker import entries_of
-from moma_cl.testing.backbone_contract import example_crystals, isolated_atom
+from moma_cl.testing.crystals import example_crystals, isolated_atom
 
 CHUNKS = [list(example_crystals().values()), [isolated_atom()], list(example_crystals().values())]
 EXPECTED = [entries_of(chunk, CHGNetBackbone) for chunk in CHUNKS]
@@ -25,9 +24,7 @@ def started(graph_processes, monkeypatch):
 
 
 def ended(name):
-    return subprocess.Popen(
-        [sys.executable, "-c", ""], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    return Worker("a_module_that_does_not_exist")
 
 
 def test_processes_build_the_same_bytes_as_one_and_are_gone_afterwards(started, monkeypatch):
@@ -47,7 +44,7 @@ def test_stopping_early_ends_the_processes(started, monkeypatch):
     monkeypatch.setattr(graph_building, "_started", lambda name: original)
     with closing(built(CHUNKS, CHGNetBackbone)) as answers:
         next(answers)
-    assert original.returncode is not None
+    assert original.process.returncode is not None
 
 
 def test_little_work_starts_no_process(started, monkeypatch):

@@ -7,10 +7,12 @@ from torch_geometric.data import Batch, Data
 
 from moma_cl.backbones.cgcnn import CGCNNBackbone
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
-from moma_cl.graphs.batching import GraphCache, batches_by_size, collate, graph_key, graphs_of
-from moma_cl.graphs.codec import encode
+from moma_cl.graphs.batching import batches_by_size, collate
+from moma_cl.graphs.cache import ByteCache
+from moma_cl.graphs.codec import decode, encode
+from moma_cl.graphs.lookup import graph_key, graphs_of
 from moma_cl.structures.crystals import Crystal, PackedCrystals
-from moma_cl.testing.backbone_contract import example_crystals, isolated_atom
+from moma_cl.testing.crystals import example_crystals, isolated_atom
 
 BACKBONES = [CHGNetBackbone, CGCNNBackbone]
 CRYSTALS = PackedCrystals.pack([*example_crystals().values(), isolated_atom()])
@@ -30,7 +32,7 @@ def equal(one, other):
 
 @pytest.fixture
 def cache(tmp_path):
-    with GraphCache(tmp_path / "graphs") as opened:
+    with ByteCache(tmp_path / "graphs") as opened:
         yield opened
 
 
@@ -67,7 +69,7 @@ def test_tensors_of_any_kind_and_shape_are_kept(cache):
     }
     larger = {name: torch.cat([t, t]) if t.dim() else t for name, t in tensors.items()}
     cache.put_many({b"one": encode(tensors), b"two": encode(larger)})
-    missing, *found = cache.get_many([b"none", b"one", b"two"])
+    missing, *found = decode(cache.get_many([b"none", b"one", b"two"]))
     assert missing is None
     for ours, theirs in zip(found, (tensors, larger), strict=True):
         assert ours.keys() == theirs.keys()
@@ -92,13 +94,13 @@ def test_a_graph_is_built_once(cache, counted):
 
 def test_the_cache_outlives_the_process(tmp_path, counted):
     for _ in range(2):
-        with GraphCache(tmp_path) as cache:
+        with ByteCache(tmp_path) as cache:
             graphs_of(CRYSTALS, CHGNetBackbone, cache)
     assert len(counted) == len(CRYSTALS)
 
 
 def test_what_was_written_before_a_failure_is_kept(cache, counted, monkeypatch):
-    monkeypatch.setattr("moma_cl.graphs.batching._AT_ONCE", 2)
+    monkeypatch.setattr("moma_cl.graphs.lookup._AT_ONCE", 2)
 
     def interrupt(done):
         if done == 4:
@@ -122,7 +124,7 @@ def test_keys_tell_structures_and_backbones_apart():
 @pytest.mark.parametrize("value", [b"", b"no tensors"])
 def test_an_entry_that_is_no_graph_is_built_again(cache, counted, value):
     expected = graphs_of(CRYSTALS, CHGNetBackbone, cache)
-    cache._bytes.put_many({graph_key(CRYSTALS[0], CHGNetBackbone): value})
+    cache.put_many({graph_key(CRYSTALS[0], CHGNetBackbone): value})
     assert same(graphs_of(CRYSTALS, CHGNetBackbone, cache), expected)
     assert len(counted) == len(CRYSTALS) + 1
 

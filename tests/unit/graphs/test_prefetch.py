@@ -1,18 +1,17 @@
 """Graphs of a stream, built in a second process while the first works on."""
 
-import subprocess
-import sys
 from contextlib import closing
 
 import pytest
 
 from moma_cl.backbones.cgcnn import CGCNNBackbone
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
+from moma_cl.core.worker_process import Worker
 from moma_cl.graphs import build as graph_building
 from moma_cl.graphs import prefetch
 from moma_cl.graphs.codec import encode
 from moma_cl.graphs.prefetch import with_graphs
-from moma_cl.testing.backbone_contract import example_crystals, isolated_atom
+from moma_cl.testing.crystals import example_crystals, isolated_atom
 
 CHUNKS = [list(example_crystals().values()), [isolated_atom()], [], [isolated_atom()] * 2] * 5
 EXPECTED = [
@@ -56,11 +55,8 @@ def test_what_comes_before_the_process_is_ready_is_built_here(started, monkeypat
 
 
 def test_what_a_process_that_ended_leaves_undone_is_done_here(started, at_once, monkeypatch):
-    ended = [sys.executable, "-c", ""]
     monkeypatch.setattr(
-        graph_building,
-        "_started",
-        lambda name: subprocess.Popen(ended, stdin=subprocess.PIPE, stdout=subprocess.PIPE),
+        graph_building, "_started", lambda name: Worker("a_module_that_does_not_exist")
     )
     assert taken() == EXPECTED
 

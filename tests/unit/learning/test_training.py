@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from moma_cl.backbones.cgcnn import CGCNNBackbone
-from moma_cl.graphs.batching import graphs_of
+from moma_cl.graphs.lookup import graphs_of
 from moma_cl.learning.head import Head
 from moma_cl.learning.training import TrainingError, TrainingSet, predict_graphs, train
-from moma_cl.readers.structure_json import crystal_from_document
+from moma_cl.readers.structure_json import structure_from_document
 from moma_cl.recipe import TrainingSettings
 
 SETTINGS = TrainingSettings(epochs=30, batch_size=8, patience=30)
@@ -19,7 +19,7 @@ SETTINGS = TrainingSettings(epochs=30, batch_size=8, patience=30)
 @pytest.fixture(scope="module")
 def data(made_up):
     rows = made_up(60)
-    crystals = [crystal_from_document(row["structure"]) for row in rows]
+    crystals = [structure_from_document(row["structure"]) for row in rows]
     targets = np.array([row["energy"] for row in rows])
     return TrainingSet(
         graphs=graphs_of(crystals, CGCNNBackbone),

@@ -5,13 +5,12 @@ import pytest
 
 from moma_cl.properties.table import (
     PROPERTIES,
-    Transform,
     canonical_property,
-    canonical_unit,
-    convert,
     known_property,
     same_or_determines,
 )
+from moma_cl.properties.transforms import Transform
+from moma_cl.properties.units import canonical_unit, convert
 from moma_store.errors import InvalidInputError
 from tests.helpers.processes import run_python
 

@@ -400,6 +400,33 @@ def test_databases_of_ase_are_read(tmp_path, reader):
     assert (water.id, water.flags) == ("rows:251", (BOXED,))
 
 
+def test_vacuum_is_along_directions_that_are_stated_not_to_be_periodic(tmp_path, reader):
+    from ase import Atoms
+    from ase.db import connect
+    from ase.io import write
+    from pymatgen.core import Lattice, Structure
+
+    layer = Atoms("CsCl", positions=[[0, 0, 0], [2, 2, 2]], cell=[4, 4, 60], pbc=[1, 1, 0])
+    write(tmp_path / "a.xyz", layer, format="extxyz")
+    with connect(tmp_path / "a.db") as database:
+        database.write(layer)
+    lattice = Lattice(np.diag([4, 4, 60]), pbc=(True, True, False))
+    structure = Structure(lattice, ["Cs", "Cl"], layer.positions, coords_are_cartesian=True)
+    plain = {"lattice": np.diag([4, 4, 60]).tolist(), "pbc": [True, True, False]}
+    plain |= {"species": ["Cs", "Cl"], "frac_coords": layer.get_scaled_positions().tolist()}
+    (tmp_path / "a.json").write_text(json.dumps(structure.as_dict()))
+    (tmp_path / "b.json").write_text(json.dumps(plain))
+    for name in ("a.xyz", "a.db", "a.json", "b.json"):
+        (row,) = reader.rows([tmp_path / name])
+        assert row.flags == (BOXED,)
+        assert np.allclose(np.abs(row.crystal.lattice), np.diag([4, 4, VACUUM + 2]))
+
+
+def test_a_periodicity_that_is_neither_true_nor_false_is_refused(tmp_path):
+    (tmp_path / "a.xyz").write_text(XYZ.replace("T T T", "T T perhaps"))
+    assert codes(read_rows([tmp_path / "a.xyz"])) == ["malformed-structure"]
+
+
 def test_damaged_databases_are_rows(tmp_path, reader):
     import sqlite3
 
@@ -412,12 +439,12 @@ def test_damaged_databases_are_rows(tmp_path, reader):
         assert codes(reader.rows([tmp_path / f"{name}.db"])) == ["unreadable"]
     made = sqlite3.connect(tmp_path / "odd.db")
     made.execute(
-        "CREATE TABLE systems (id INTEGER, numbers, positions, cell, energy, key_value_pairs)"
+        "CREATE TABLE systems (id INTEGER, numbers, positions, cell, pbc, energy, key_value_pairs)"
     )
     good = (np.array([55, 17], "<i4").tobytes(), np.zeros(6).tobytes(), np.eye(3).tobytes())
-    made.execute("INSERT INTO systems VALUES (1, 'text', 2, NULL, NULL, '{}')")
-    made.execute("INSERT INTO systems VALUES (2, ?, ?, ?, 1.0, '[]')", good)
-    made.execute("INSERT INTO systems VALUES (3, ?, ?, ?, 1.0, '{}')", good)
+    made.execute("INSERT INTO systems VALUES (1, 'text', 2, NULL, 7, NULL, '{}')")
+    made.execute("INSERT INTO systems VALUES (2, ?, ?, ?, 7, 1.0, '[]')", good)
+    made.execute("INSERT INTO systems VALUES (3, ?, ?, ?, 7, 1.0, '{}')", good)
     made.commit()
     made.close()
     rows = list(reader.rows([tmp_path / "odd.db"]))
@@ -431,7 +458,7 @@ def test_a_database_that_never_ends_is_stopped(tmp_path):
     made = sqlite3.connect(tmp_path / "endless.db")
     made.execute(
         "CREATE VIEW systems AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
-        "SELECT -i AS id, 1 AS numbers, 1 AS positions, 1 AS cell, 1 AS energy, '{}' AS "
+        "SELECT -i AS id, 1 AS numbers, 1 AS positions, 1 AS cell, 7 AS pbc, 1 AS energy, '{}' AS "
         "key_value_pairs FROM n"
     )
     made.commit()

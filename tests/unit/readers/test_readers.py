@@ -248,9 +248,9 @@ def test_the_parser_starts_only_for_texts(tmp_path):
     write_lines(tmp_path / "a.jsonl", {"structure": CSCL})
     program = (
         "import sys; from pathlib import Path\n"
-        "from moma_cl.readers import text_parser\n"
+        "from moma_cl.core import worker_process\n"
         "def refuse(*args, **kwargs): raise AssertionError\n"
-        "text_parser.subprocess.Popen = refuse\n"
+        "worker_process.subprocess.Popen = refuse\n"
         "from moma_cl.readers.dispatch import read_rows\n"
         f"rows = list(read_rows([Path({str(tmp_path / 'a.jsonl')!r})]))\n"
         "assert rows[0].error is None\n"

@@ -31,16 +31,16 @@ DASK = ExecutorSettings(kind=ExecutorKind.DASK, workers=2)
 
 
 class Elsewhere:
-    """Computes what went through pickle, last shipment first, with a cache of its own."""
+    """Computes what went through pickle, last job first, with a cache of its own."""
 
-    def __init__(self, cache: Path, change=lambda shipment: shipment) -> None:
+    def __init__(self, cache: Path, change=lambda job: job) -> None:
         self.cache, self.change, self.batches = cache, change, []
         cache.mkdir()
 
-    def compute(self, shipments):
-        self.batches.append([shipment.derivation.kind for shipment in shipments])
-        for index in reversed(range(len(shipments))):
-            posted = pickle.loads(pickle.dumps(shipments[index]))
+    def compute(self, jobs):
+        self.batches.append([job.derivation.kind for job in jobs])
+        for index in reversed(range(len(jobs))):
+            posted = pickle.loads(pickle.dumps(jobs[index]))
             try:
                 derived, seconds = compute(self.change(replace(posted, cache=str(self.cache))))
             except Exception as error:  # noqa: BLE001  as a worker does
@@ -88,10 +88,10 @@ def test_what_is_shipped_suffices_and_gives_the_same_records(hub, in_process, tm
 
 
 def test_a_derivation_that_fails_elsewhere_fails_its_task_only(hub, tmp_path):
-    def broken(shipment):
-        if shipment.derivation.task == "gap":
+    def broken(job):
+        if job.derivation.task == "gap":
             raise ZeroDivisionError("on purpose")
-        return shipment
+        return job
 
     done = composed(hub, Elsewhere(tmp_path / "cache", broken))
     (failure,) = [entry for entry in done if entry.action == "failed"]
@@ -110,7 +110,7 @@ def test_a_derivation_that_fails_elsewhere_fails_its_task_only(hub, tmp_path):
     ],
 )
 def test_a_worker_that_would_give_other_results_ends_the_pass(hub, tmp_path, change, message):
-    executor = Elsewhere(tmp_path / "cache", lambda shipment: replace(shipment, **change))
+    executor = Elsewhere(tmp_path / "cache", lambda job: replace(job, **change))
     with pytest.raises(ExecutorError, match=message):
         composed(hub, executor)
     assert refs(hub, "failures/") == {}
@@ -137,15 +137,15 @@ def test_two_dask_workers_of_which_one_is_killed_derive_the_same(
     pytest.importorskip("distributed")
     begun, killed = tmp_path / "begun", tmp_path / "killed"
 
-    def dying_once(shipment):
+    def dying_once(job):
         with begun.open("a") as stream:
-            stream.write(shipment.derivation.key + "\n")
-        if shipment.derivation.kind == "module":
+            stream.write(job.derivation.key + "\n")
+        if job.derivation.kind == "module":
             with suppress(FileExistsError):  # the other worker may come at the same instant
                 killed.touch(exist_ok=False)
                 time.sleep(1.0)  # what the worker computed before has been fetched by then
                 os.kill(os.getpid(), signal.SIGKILL)
-        return compute(shipment)
+        return compute(job)
 
     before = memo_results(hub)
     monkeypatch.setattr("moma_cl.reconciling.executors.compute", dying_once)

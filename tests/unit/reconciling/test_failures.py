@@ -7,7 +7,7 @@ from moma_cl.derivations.keys import DerivationKind
 from moma_cl.hub import Hub
 from moma_cl.reconciling.composer import Composer
 from moma_cl.reconciling.failures import MAX_TRIES
-from moma_cl.reconciling.plan import SET_ASIDE, WAITING
+from moma_cl.reconciling.reasons import StepStatus
 from moma_store.errors import StorageError
 from moma_store.store import Store
 from tests.helpers import hubs
@@ -61,11 +61,23 @@ def test_a_failing_derivation_backs_off_and_is_set_aside_after_three_tries(hub, 
     seen = []
     for _ in range(6):
         done = Hub(hub).update()
-        seen.append((len(tried), [a for a in actions(done, "energy") if a in ("failed", WAITING)]))
+        seen.append(
+            (
+                len(tried),
+                [a for a in actions(done, "energy") if a in ("failed", StepStatus.WAITING)],
+            )
+        )
     # one pass goes by between the second try and the third
     assert [count for count, _ in seen] == [1, 2, 2, 3, 3, 3]
-    assert [found for _, found in seen] == [["failed"], ["failed"], [WAITING], ["failed"], [], []]
-    (step,) = [step for step in Hub(hub).plan() if step.status == SET_ASIDE]
+    assert [found for _, found in seen] == [
+        ["failed"],
+        ["failed"],
+        [StepStatus.WAITING],
+        ["failed"],
+        [],
+        [],
+    ]
+    (step,) = [step for step in Hub(hub).plan() if step.status == StepStatus.SET_ASIDE]
     assert (step.task, step.kind) == ("energy", "module")
     assert f"failed {MAX_TRIES} times: [derivation]" in step.why
     assert "ZeroDivisionError: on purpose" in step.why
@@ -104,7 +116,7 @@ def test_other_inputs_are_another_derivation(hub, broken, monkeypatch, add_data,
     broken(of("energy", DerivationKind.MODULE))
     for _ in range(5):
         Hub(hub).update()
-    assert SET_ASIDE in statuses(hub, "energy")
+    assert StepStatus.SET_ASIDE in statuses(hub, "energy")
     monkeypatch.undo()
     done = add_data("energy", made_up(40, first=60)).done
     assert "module" in actions(done, "energy")
@@ -138,7 +150,7 @@ def test_a_comparison_that_fails_is_set_aside_too(hub, monkeypatch):
     for _ in range(6):
         Hub(hub).update()
     assert len(tries) == MAX_TRIES
-    assert statuses(hub, "energy") == {SET_ASIDE}
+    assert statuses(hub, "energy") == {StepStatus.SET_ASIDE}
     monkeypatch.undo()
     Hub(hub).update(retry=True)
     with Store.open(hub) as store:

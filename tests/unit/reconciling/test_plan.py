@@ -6,7 +6,7 @@ import pytest
 
 from moma_cl.hub import Hub
 from moma_cl.reconciling.costs import Costs
-from moma_cl.reconciling.plan import AFTER, STALE
+from moma_cl.reconciling.reasons import StepStatus
 from moma_store.store import Store
 from tests.helpers import hubs
 
@@ -48,7 +48,7 @@ def test_the_graph_has_every_step_and_what_it_reads(hub):
     number = next(i for i, step in enumerate(steps) if (step.task, step.kind) == ("gap", "module"))
     read = {nodes[tail]["label"].split("\\n")[0] for tail, head in edges if head == f"step{number}"}
     assert read == {'"hub', '"tasks/gap', '"datasets/gap'}
-    after = {f"step{i}" for i, step in enumerate(steps) if step.status == AFTER}
+    after = {f"step{i}" for i, step in enumerate(steps) if step.status == StepStatus.AFTER}
     assert after
     assert after <= {head for tail, head in edges if tail.startswith("step")}
 
@@ -76,7 +76,7 @@ def test_costs_are_those_of_the_last_like_it_by_rows(hub, add_data, made_up):
         for key, memo in store.memos("module:").items():
             transaction.put_memo(key, memo.result, 6.0)  # 60 rows: 0.1 s for each
     add_data("gap", made_up(60, first=60), compose=False)
-    steps = [step for step in Hub(hub).plan(tasks=["gap"]) if step.status == STALE]
+    steps = [step for step in Hub(hub).plan(tasks=["gap"]) if step.status == StepStatus.STALE]
     cost = {step.kind: step.seconds for step in steps}
     assert cost["module"] == pytest.approx(12.0)
     assert cost["estimate"] > 0

@@ -10,11 +10,11 @@ from moma_cl.backbones.parameters import to_vector
 from moma_cl.derivations import composition as composition_derivation
 from moma_cl.hub import Hub
 from moma_cl.progress import quiet
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import EstimateSettings, KernelSettings
 from moma_cl.reconciling.composer import Composer
-from moma_cl.reconciling.walk import training_point
-from moma_cl.records import tasks
+from moma_cl.reconciling.task_derivations import training_point
+from moma_cl.records.champions import champions
 from moma_cl.records.records import Composition, Dataset, Estimate, ModuleKind
 from moma_cl.workspace.workspace import Workbench
 from moma_store.errors import (
@@ -418,7 +418,7 @@ def test_a_task_of_an_earlier_name_cannot_be_rolled_back_to(hub, add):
     Hub(hub).remove_task("energy")
     add("energy", n_rows=60, module=ModuleKind.NONE)
     with Store.open(hub) as store:
-        assert len(tasks.champions(store, "energy")) == 1
+        assert len(champions(store, "energy")) == 1
     with pytest.raises(NotFoundError, match="not an earlier champion"):
         Hub(hub).rollback("energy")
 

@@ -2,10 +2,11 @@
 
 import pytest
 
-from moma_cl import starter
+from moma_cl.commands import init
 from moma_cl.commands.archive import export
 from moma_cl.hub import Hub
 from moma_cl.records.records import ModuleKind, Predictor
+from moma_cl.starter import modules as starter_modules
 from moma_cl.views.modules import modules
 from moma_store.store import Store
 from tests.helpers import hubs
@@ -23,7 +24,7 @@ def shipped(tmp_path_factory):
 
 @pytest.fixture
 def ships(shipped, monkeypatch):
-    monkeypatch.setattr(starter, "HERE", shipped)
+    monkeypatch.setattr(starter_modules, "FOLDER", shipped)
 
 
 @pytest.mark.usefixtures("ships")
@@ -49,14 +50,13 @@ def test_modules_of_other_parameters_stay_out(tmp_path, monkeypatch, shipped):
 @pytest.mark.usefixtures("ships")
 def test_an_init_that_was_cut_short_is_finished(tmp_path, monkeypatch):
     def killed(store):
-        add_modules(store)
+        starter_modules.add_starter_modules(store)
         raise KeyboardInterrupt
 
-    add_modules = starter.bring_starter_modules
-    monkeypatch.setattr(starter, "bring_starter_modules", killed)
-    with pytest.raises(KeyboardInterrupt):
-        Hub(tmp_path / "hub").init(backbone="cgcnn")
-    monkeypatch.setattr(starter, "bring_starter_modules", add_modules)
+    with monkeypatch.context() as patched:
+        patched.setattr(init, "add_starter_modules", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Hub(tmp_path / "hub").init(backbone="cgcnn")
     assert Hub(tmp_path / "hub").init(backbone="cgcnn").modules == 1
 
 
@@ -67,11 +67,11 @@ def test_a_first_task_composes_them_but_not_one_that_has_seen_its_answers(hub, a
     add_task("same", made_up(60), target="energy", **options)
     with Store.open(hub) as store:
         digest = store.ref("modules/public_energy")
-        found = {
+        compositions = {
             name: store.record(
                 Predictor.from_doc(store.record(store.ref(f"fitted/{name}"))).composition
             )
             for name in ("mine", "same")
         }
-    assert found["mine"]["n_candidates"] == 2
-    assert digest in found["same"]["excluded"]
+    assert compositions["mine"]["n_candidates"] == 2
+    assert digest in compositions["same"]["excluded"]

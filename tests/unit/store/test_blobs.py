@@ -113,7 +113,7 @@ def test_large_arrays_are_divided_into_chunks(store):
     with zipfile.ZipFile(store.blob_path(base)) as archive:
         assert {"big/c/0/0", "big/c/1/0", "big/c/2/0", "p/c/0", "p/c/1"} < set(archive.namelist())
     with zipfile.ZipFile(store.blob_path(link)) as archive:
-        assert {"p/c/0/0", "p/c/0/1"} < set(archive.namelist())
+        assert {"p/c/0", "p/c/1"} < set(archive.namelist())
     assert same(store.blob(base).arrays["big"], big)
     assert same(store.blob(link).arrays["p"], moved)
 
@@ -244,9 +244,9 @@ def test_metadata_that_names_another_codec_is_refused(store):
 def test_blob_of_a_newer_version_is_not_taken_for_damaged(store):
     link = store.put_blob({"x": np.zeros(3)}, {})
     rewrite(
-        store.blob_path(link), "zarr.json", lambda data: data.replace(b'"format":1', b'"format":2')
+        store.blob_path(link), "zarr.json", lambda data: data.replace(b'"format":1', b'"format":3')
     )
-    with pytest.raises(FormatError, match="format 2"):
+    with pytest.raises(FormatError, match="format 3"):
         store.blob(link)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from moma_store import catalogue as catalogue_module
+from moma_store import open_catalogue
 from moma_store.errors import (
     AlreadyExistsError,
     BusyError,
@@ -144,7 +144,7 @@ def test_hub_of_a_newer_version_is_left_alone(hub):
 
 @pytest.mark.fault("something of a newer version")
 def test_catalogue_of_a_newer_version_is_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(catalogue_module, "FORMAT", 2)
+    monkeypatch.setattr(open_catalogue, "FORMAT", 2)
     new_store(tmp_path / "hub").close()
     monkeypatch.undo()
     with pytest.raises(FormatError, match="format 2"):

@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moma_store import catalogue as catalogue_module
-from moma_store import hub_file, migrations
-from moma_store.catalogue import Catalogue
+from moma_store import hub_file, migrations, open_catalogue
 from moma_store.errors import AlreadyExistsError, FormatError
 from moma_store.hub_file import HubFile
+from moma_store.open_catalogue import Catalogue
 from moma_store.records import BlobLink
 from moma_store.store import Store
 from moma_store.verification import verify
@@ -49,15 +48,27 @@ def make(hub: Path) -> None:
 
 
 def state(hub: Path) -> str:
-    """A digest of everything in a hub but times and its random name."""
+    """A digest of everything in a hub but times, its random name, and how blobs are stored.
+
+    A record names the digest of its blob's file, so that records go by their numbers here.
+    """
     with Store.open(hub) as store, store.snapshot() as view:
-        said: list[object] = [view.refs(), sorted((k, m.result) for k, m in view.memos().items())]
-        entries = view.history()
-        said += [[e.counter, e.action, [c.to_json() for c in e.changes]] for e in entries]
-        for digest in view.records():
-            blob = store.blob(BlobLink.from_json(view.record(digest)["blob"]))
-            said.append([digest, blob.header, {n: a.tobytes() for n, a in blob.arrays.items()}])
-    return hashlib.sha256(repr(said).encode()).hexdigest()
+        docs = {digest: view.record(digest) for digest in view.records()}
+        numbers = {digest: doc["n"] for digest, doc in docs.items()} | {None: None}
+        content: list[object] = [
+            {name: numbers[digest] for name, digest in view.refs().items()},
+            sorted((key, numbers[memo.result]) for key, memo in view.memos().items()),
+        ]
+        for entry in view.history():
+            moves = [(c.name, numbers[c.old], numbers[c.new]) for c in entry.changes]
+            content.append([entry.counter, entry.action, moves])
+        for digest, doc in sorted(docs.items(), key=lambda item: numbers[item[0]]):
+            link = BlobLink.from_json(doc["blob"])
+            blob = store.blob(link)
+            previous = numbers[doc["previous"]["$record"]] if "previous" in doc else None
+            arrays = {n: a.tobytes() for n, a in blob.arrays.items()}
+            content.append([numbers[digest], previous, link.digest, blob.header, arrays])
+    return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
 def unpacked(number: int, folder: Path) -> Path:
@@ -95,7 +106,7 @@ def to_next_format(hub: Path) -> None:
 @pytest.fixture
 def next_format(monkeypatch):
     monkeypatch.setattr(hub_file, "FORMAT", 2)
-    monkeypatch.setattr(catalogue_module, "FORMAT", 2)
+    monkeypatch.setattr(open_catalogue, "FORMAT", 2)
 
 
 @pytest.mark.fault("a hub of an older format")

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from moma_cl.properties.table import Transform
+from moma_cl.properties.transforms import Transform
 from moma_cl.structures.checks import (
     Quarantine,
     Refusal,

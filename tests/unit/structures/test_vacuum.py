@@ -5,7 +5,7 @@ import pytest
 
 from moma_cl.structures.crystals import PackedCrystals
 from moma_cl.structures.vacuum import LEAST_VACUUM, with_vacuum
-from moma_cl.testing.backbone_contract import example_crystals, supercell
+from moma_cl.testing.crystals import example_crystals, supercell
 from tests.helpers import crystals
 
 

@@ -17,6 +17,8 @@ from moma_cl.records.records import (
     Task,
 )
 from moma_cl.views import modules, tasks
+from moma_cl.views.log import log
+from moma_cl.views.show import show
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.records import BlobLink
 from tests.helpers.processes import run_python
@@ -173,7 +175,7 @@ def test_a_task_that_is_removed_and_added_again_begins_anew(hub):
     hub.train("a", epochs=3)
     (module,) = modules.modules(hub.path)
     assert module.version == 1
-    newest = next(entry for entry in tasks.log(hub.path) if entry.action == "add-task")
+    newest = next(entry for entry in log(hub.path) if entry.action == "add-task")
     assert tasks.task(hub.path, "a").created == newest.at
 
 
@@ -182,21 +184,21 @@ def test_show_gives_a_task_with_all_that_belongs_to_it(hub):
     hub.add_task("gap")
     digest = hub.train("a", epochs=1)
     hub.promote("gap", hub.compose("gap", {digest: 0.5}))
-    shown = tasks.show(hub.path, "gap")
+    shown = show(hub.path, "gap")
     assert shown.kind == "task"
     assert shown.document["dataset"]["segments"][0]["refused"] == 2
     assert shown.document["composition"]["by_name"] == {"a": 0.5}
     assert shown.document["predictor"]["method"] == "mean"
     assert shown.document["module"] is None
     assert shown.refs["predictors/gap"][-1]["digest"] == tasks.task(hub.path, "gap").champion
-    assert tasks.show(hub.path, "a").used_by == {"gap": 0.5}
+    assert show(hub.path, "a").used_by == {"gap": 0.5}
 
 
 def test_show_finds_a_record_by_ref_and_by_the_beginning_of_its_digest(hub):
     hub.add_task("a")
     digest = hub.train("a", epochs=1)
-    by_ref = tasks.show(hub.path, "modules/a")
-    by_digest = tasks.show(hub.path, digest[:6].upper())
+    by_ref = show(hub.path, "modules/a")
+    by_digest = show(hub.path, digest[:6].upper())
     assert by_ref.document == by_digest.document == hub.store.record(digest)
     assert list(by_digest.refs) == ["modules/a"]
 
@@ -206,28 +208,28 @@ def test_show_finds_a_module_that_is_no_task_by_its_name(hub):
     digest = hub.train("a", epochs=1)
     with hub.store.transaction("add-module") as transaction:
         transaction.move_ref("modules/adopted", digest, expected=None)
-    shown = tasks.show(hub.path, "adopted")
+    shown = show(hub.path, "adopted")
     assert (shown.kind, shown.digest) == ("module", digest)
 
 
 def test_show_refuses_what_is_ambiguous_and_guesses_what_is_mistyped(hub, monkeypatch):
     hub.add_task("formation_energy")
     with pytest.raises(NotFoundError, match="did you mean 'formation_energy'"):
-        tasks.show(hub.path, "formation_enrgy")
+        show(hub.path, "formation_enrgy")
     with pytest.raises(NotFoundError, match="at least 6"):
-        tasks.show(hub.path, hub.store.ref("tasks/formation_energy")[:5])
+        show(hub.path, hub.store.ref("tasks/formation_energy")[:5])
     alike = ["abcdef" + end * 58 for end in "01"]
     monkeypatch.setattr("moma_store.catalogue.Snapshot.records", lambda _: alike)
     with pytest.raises(InvalidInputError, match="2 records begin with 'abcdef'"):
-        tasks.show(hub.path, "abcdef")
+        show(hub.path, "abcdef")
 
 
 def test_log_filters_before_it_limits(hub):
     for name in ("a", "b"):
         hub.add_task(name)
         hub.train(name, epochs=1)
-    assert [entry.action for entry in tasks.log(hub.path, limit=2)] == ["module", "add-task"]
-    (entry,) = tasks.log(hub.path, limit=1, task="a")
+    assert [entry.action for entry in log(hub.path, limit=2)] == ["module", "add-task"]
+    (entry,) = log(hub.path, limit=1, task="a")
     assert (entry.action, entry.task) == ("module", "a")
     assert [change["name"] for change in entry.changes] == ["modules/a"]
 
@@ -236,8 +238,9 @@ def test_listing_imports_nothing_heavy(hub):
     hub.add_task("a")
     code = (
         "import sys, pathlib; from moma_cl.views import modules, tasks\n"
+        "from moma_cl.views.log import log; from moma_cl.views.show import show\n"
         f"path = pathlib.Path({str(hub.path)!r})\n"
-        "tasks.tasks(path), tasks.log(path), tasks.show(path, 'a')\n"
+        "tasks.tasks(path), log(path), show(path, 'a')\n"
         "modules.modules(path)\n"
         "assert not {'numpy', 'torch', 'zarr', 'scipy', 'pymatgen'} & sys.modules.keys()"
     )

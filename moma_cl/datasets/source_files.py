@@ -1,6 +1,6 @@
-"""Sources: files and folders of rows as they arrive, and how their content is told apart.
+"""Files and folders that rows come from: the digest of their content, and whether it changes.
 
-Light: looking whether something has arrived must import nothing heavy.
+Light: a look into the inbox must import nothing heavy.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 Signature = tuple[tuple[str, int, int, int], ...]
-"""Of each file: name within the source, size in bytes, time of change in ns, and inode."""
+"""Of each file: name within the folder, size in bytes, time of change in ns, and inode."""
 
 
 def source_of(path: Path) -> dict[str, str]:
-    """Say where rows came from, for a segment's record.
+    """Describe where rows come from, for a segment's record.
 
     Parameters
     ----------
@@ -29,12 +29,12 @@ def source_of(path: Path) -> dict[str, str]:
     """
     try:
         return {"name": path.name, "sha256": content_digest(path)}
-    except OSError:  # whoever reads the rows says what is wrong with it
+    except OSError:  # reading the rows says what is wrong
         return {"name": path.name}
 
 
 def content_digest(path: Path) -> str:
-    """Hash what a source holds.
+    """Hash what a file or folder holds.
 
     Parameters
     ----------
@@ -59,9 +59,9 @@ def content_digest(path: Path) -> str:
 
 
 def signature(path: Path) -> Signature:
-    """Note what shows whether a source is still being written.
+    """Give what changes when a file or folder is written to.
 
-    Each file is opened: on a network file system that is what makes the client ask the server
+    Each file is opened, since that makes the client of a network file system ask the server
     rather than its cache.
 
     Parameters
@@ -84,7 +84,7 @@ def signature(path: Path) -> Signature:
 
 
 def _facts(file: Path) -> tuple[int, int, int]:
-    # Not to wait for the other end of a named pipe.
+    # Opening a named pipe would wait for its other end.
     descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         facts = os.fstat(descriptor)
@@ -102,5 +102,5 @@ def _files(folder: Path) -> Iterator[Path]:
             yield entry
 
 
-def _name(file: Path, source: Path) -> str:
-    return file.relative_to(source).as_posix()
+def _name(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).as_posix()

@@ -1,0 +1,79 @@
+"""Transforms of targets: what is learned instead of a value."""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # listing tasks reads this and shall not wait for numpy
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Transform(StrEnum):
+    """What is done to a target before it is learned."""
+
+    NONE = "none"
+    LOG10 = "log10"
+    LOG = "log"
+
+    def defined_at(self, target: float) -> bool:
+        """Whether a target has a transformed value.
+
+        Parameters
+        ----------
+        target
+            Target in the unit of the task.
+
+        Returns
+        -------
+        bool
+            True for every finite number without a transform, for the positive ones with a
+            logarithm.
+        """
+        return math.isfinite(target) and (self is Transform.NONE or target > 0)
+
+    def forward(self, targets: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Transform targets.
+
+        Parameters
+        ----------
+        targets
+            Targets in the unit of the task, any shape.
+
+        Returns
+        -------
+        NDArray[np.float64]
+            What is learned, same shape.
+        """
+        import numpy as np
+
+        if self is Transform.NONE:
+            return np.array(targets, dtype=np.float64)
+        values: NDArray[np.float64] = (np.log10 if self is Transform.LOG10 else np.log)(targets)
+        return values
+
+    def inverse(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Undo the transform.
+
+        Parameters
+        ----------
+        values
+            What a predictor gives, any shape.
+
+        Returns
+        -------
+        NDArray[np.float64]
+            Targets in the unit of the task, same shape; what exceeds the largest float is
+            infinite.
+        """
+        import numpy as np
+
+        if self is Transform.NONE:
+            return np.array(values, dtype=np.float64)
+        with np.errstate(over="ignore"):
+            targets: NDArray[np.float64] = (
+                np.power(10.0, values) if self is Transform.LOG10 else np.exp(values)
+            )
+        return targets
