@@ -30,7 +30,7 @@ from moma_cl.recipe import EstimateSettings, Recipe
 from moma_cl.reconciling.composer import Composer
 from moma_cl.records.records import Composition, ModuleKind
 from moma_cl.records.refs import RefKind
-from moma_cl.workspace.workspace import Workbench
+from moma_cl.workspace.workspace import Workspace
 from moma_store.store import Store
 
 N_MODULES = 18
@@ -152,14 +152,14 @@ def mixed_modules(place: Path, n_modules: int, *, seed: int, noise: float = 0.0)
     Hub(place / "hub").init(recipe=Recipe())
     with (
         Store.open(place / "hub") as store,
-        Workbench(store=store, progress=quiet) as bench,
+        Workspace(store=store, progress=quiet) as workspace,
     ):
         starters = [
-            bench.parameters(digest, ModuleKind.FULL)
+            workspace.parameters(digest, ModuleKind.FULL)
             for name, digest in sorted(store.refs(RefKind.MODULE.prefix).items())
             if name != RefKind.MODULE.of(multitask.NAME)
         ]
-        manifest = bench.manifest(ModuleKind.FULL)
+        manifest = workspace.manifest(ModuleKind.FULL)
     draw, spread = np.random.default_rng(seed), np.std(starters, axis=0)
     files = []
     for number in range(n_modules - len(starters)):
@@ -239,10 +239,10 @@ def compose(hub: Path) -> dict[str, float]:
         composing = Composing(store=store, progress=quiet)
         composing.run()
         merging = time.process_time()
-        with Workbench(store=store, progress=quiet) as bench:
+        with Workspace(store=store, progress=quiet) as workspace:
             for name, digest in store.refs(RefKind.COMPOSITION.prefix).items():
                 if before.get(name) != digest:
-                    bench.merged(Composition.from_doc(store.record(digest)))
+                    workspace.merged(Composition.from_doc(store.record(digest)))
         end = time.process_time()
     return {**composing.seconds, "merges": end - merging, "all": end - start}
 

@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.light import _hub as light_hub
 from moma_cl.learning import weights
-from moma_cl.learning.leave_one_out import knn_leave_one_out
+from moma_cl.learning.estimate import knn_leave_one_out
 from moma_cl.recipe import EstimateSettings
 from moma_cl.records.records import Estimate
 from moma_cl.records.refs import RefKind

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.datasets.split import roles_of
+from moma_cl.datasets.split import split_of
 from moma_cl.hub import Hub
 from moma_cl.predictors.intervals import conformal_quantile
 from moma_cl.predictors.predictor import LoadedPredictor, load_predictor
 from moma_cl.progress import quiet
 from moma_cl.records.records import ModuleKind, Task
 from moma_cl.records.refs import RefKind
-from moma_cl.workspace.workspace import Workbench
+from moma_cl.workspace.workspace import Workspace
 from moma_store.store import Store
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -109,28 +109,28 @@ def _make(hub: Path, name: str, split: int) -> None:
 
 
 def _measure(hub: Path, name: str) -> Measured:
-    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
-        predictor = load_predictor(bench, store.ref(RefKind.PREDICTOR.of(name)) or "")
-        return _measured(bench, predictor, name)
+    with Store.open(hub) as store, Workspace(store=store, progress=quiet) as workspace:
+        predictor = load_predictor(workspace, store.ref(RefKind.PREDICTOR.of(name)) or "")
+        return _measured(workspace, predictor, name)
 
 
-def _measured(bench: Workbench, predictor: LoadedPredictor, name: str) -> Measured:
-    residuals = predictor.arrays["held_out_residuals"].astype(np.float64)
-    stored = predictor.arrays.get("held_out_difficulty")
-    difficulty = np.ones(len(residuals)) if stored is None else stored.astype(np.float64)
+def _measured(workspace: Workspace, predictor: LoadedPredictor, name: str) -> Measured:
+    calibrated = predictor.artifact.calibrated
+    residuals, stored = calibrated.residuals, calibrated.residual_difficulty
+    difficulty = np.ones(len(residuals)) if stored is None else stored
     halves = [
         _halved(residuals, scale, np.random.default_rng(turn))
         for turn in range(HALVINGS)
         for scale in (difficulty, np.ones(len(residuals)))
     ]
     varying, constant = np.array(halves[::2]), np.array(halves[1::2])
-    rows = bench.rows(predictor.record.dataset)
-    grouping = Task.from_doc(bench.store.record(predictor.record.task)).grouping
-    held_out = roles_of(rows, grouping, predictor.recipe.predictor).held_out
-    graphs = bench.graphs(rows)
+    rows = workspace.rows(predictor.record.dataset)
+    grouping = Task.from_doc(workspace.store.record(predictor.record.task)).grouping
+    held_out = split_of(rows, grouping, predictor.recipe.predictor).held_out
+    graphs = workspace.graphs(rows)
     answers = predictor.answer([graphs[row] for row in held_out], level=LEVEL)
     errors = np.abs(answers.values - rows.targets[held_out])
-    crystals = bench.crystals(rows, held_out)
+    crystals = workspace.crystals(rows, held_out)
     words = [
         predictor.domain.applicability(
             distance, strangers=bool(predictor.domain.strangers(crystal.atomic_numbers.tolist()))

@@ -26,7 +26,7 @@ from moma_cl.reconciling.task_derivations import predictor_derivation
 from moma_cl.records.records import Composition, Method, ModuleKind, Predictor
 from moma_cl.records.refs import RefKind
 from moma_cl.records.tasks import task_state
-from moma_cl.workspace.workspace import Workbench
+from moma_cl.workspace.workspace import Workspace
 from moma_store.store import Store
 
 N_MODULES = 500
@@ -149,8 +149,8 @@ def _fitted(hub: Path, task: PaperTask) -> dict[str, float]:
             str(store.ref(RefKind.COMPOSITION.of(task.name))),
             [Method.KERNEL],
         )
-        with Workbench(store=store, progress=quiet) as bench:
-            record = derive(bench, fit).record
+        with Workspace(store=store, progress=quiet) as workspace:
+            record = derive(workspace, fit).record
     assert isinstance(record, Predictor)
     return {
         "held_out": record.held_out_maes[Method.KERNEL],

@@ -36,7 +36,7 @@ from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings
 from moma_cl.reconciling.pass_actions import PassAction
 from moma_cl.records.records import Dataset, ModuleKind
 from moma_cl.records.refs import RefKind
-from moma_cl.workspace.workspace import Workbench
+from moma_cl.workspace.workspace import Workspace
 from moma_store.errors import AlreadyExistsError, BusyError, NotFoundError
 from moma_store.store import Store
 
@@ -340,14 +340,14 @@ def _derived(hub: Path) -> dict[str, str]:
 def _rows_wrong(hub: Path, ledger: Ledger) -> int:
     """Count rows that are missing, spare, not what was written last, or stored more than once."""
     wrong = stored = 0
-    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+    with Store.open(hub) as store, Workspace(store=store, progress=quiet) as workspace:
         for task, expected in ledger.rows.items():
             digest = store.refs(RefKind.DATASET.prefix)[RefKind.DATASET.of(task)]
-            rows = bench.rows(digest)
+            rows = workspace.rows(digest)
             found = dict(zip(rows.ids, rows.targets.tolist(), strict=True))
             wrong += sum(found.get(i) != expected.get(i) for i in found.keys() | expected.keys())
             for segment in Dataset.from_doc(store.record(digest)).segments:
-                content = bench._segment(segment)
+                content = workspace._segment(segment)
                 stored += len(content.ids) if isinstance(content, SegmentRows) else 0
     return wrong + abs(stored - ledger.written)
 

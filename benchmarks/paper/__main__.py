@@ -24,14 +24,15 @@ from benchmarks.upstream.__main__ import BUILD as UPSTREAM
 from benchmarks.upstream.multitask import multitask_backbone
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.commands.archive import export, import_archive
-from moma_cl.derivations.predictor import (
-    ADAPTED,
+from moma_cl.derivations.finetuning_starts import (
     ADAPTED_BACKBONE,
     ADAPTED_COMPOSITION,
     FROM_BACKBONE,
     FROM_COMPOSITION,
+    WITH_ADAPTERS,
 )
 from moma_cl.hub import Hub
+from moma_cl.predictors.predictor import load_artifact
 from moma_cl.recipe import ModuleSettings, PredictorSettings, Recipe
 from moma_cl.records.records import Composition, Method, ModuleKind, Predictor
 from moma_cl.records.refs import RefKind
@@ -41,7 +42,7 @@ BUILD = Path("build/paper")
 FITS = BUILD / "fits"
 ANSWERING = "what answers"
 # without modules the whole backbone is then all that is fine-tuned, as in the paper
-ONE_START = replace(Recipe(), predictor=PredictorSettings(version=ADAPTED - 1))
+ONE_START = replace(Recipe(), predictor=PredictorSettings(version=WITH_ADAPTERS - 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +221,7 @@ def weights_of(hub: Path, task: str, split: int) -> list[Weighed]:
         assert digest is not None
         fitted = Predictor.from_doc(store.record(digest))
         found = Composition.from_doc(store.record(fitted.composition))
-        heard = "opinion_centre" in store.blob(fitted.blob).arrays
+        heard = load_artifact(store, fitted).readout_scale is not None
     weights = {names[m]: w for m, w in zip(found.modules, found.weights, strict=True)}
     return [
         Weighed(

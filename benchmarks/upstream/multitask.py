@@ -22,6 +22,7 @@ from benchmarks.upstream.tasks import UpstreamTask
 from benchmarks.upstream.train import GRAPHS, SETTINGS, counting, parts_of
 from moma_cl.backbones.base import Backbone
 from moma_cl.core.pyg import Batch, Data
+from moma_cl.core.software import software
 from moma_cl.derivations.derived import PENDING_BLOB
 from moma_cl.graphs.cache import ByteCache
 from moma_cl.graphs.lookup import graphs_of
@@ -33,7 +34,7 @@ from moma_cl.progress import quiet
 from moma_cl.properties.table import canonical_property
 from moma_cl.records.records import Module, ModuleKind
 from moma_cl.records.refs import HUB, RefKind
-from moma_cl.workspace.workspace import Workbench, software
+from moma_cl.workspace.workspace import Workspace
 from moma_store.store import Store
 
 NAME = "multitask"
@@ -94,10 +95,10 @@ def multitask_backbone() -> Backbone:
         Hub(Path(folder) / "hub").init()
         with (
             Store.open(Path(folder) / "hub") as store,
-            Workbench(store=store, progress=quiet) as bench,
+            Workspace(store=store, progress=quiet) as workspace,
         ):
             digest = store.ref(RefKind.MODULE.of(NAME))
-            return bench.encoder(ModuleKind.FULL, bench.parameters(digest, ModuleKind.FULL))
+            return workspace.encoder(ModuleKind.FULL, workspace.parameters(digest, ModuleKind.FULL))
 
 
 def train_multitask(hub: Path, tasks: Sequence[UpstreamTask], materials: Materials) -> Module:
@@ -117,12 +118,12 @@ def train_multitask(hub: Path, tasks: Sequence[UpstreamTask], materials: Materia
     Module
         The record.
     """
-    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
-        rows = _joined(tasks, bench.backbone, materials)
-        encoder = bench.encoder(ModuleKind.FULL, bench.parameters(None, ModuleKind.FULL))
+    with Store.open(hub) as store, Workspace(store=store, progress=quiet) as workspace:
+        rows = _joined(tasks, workspace.backbone, materials)
+        encoder = workspace.encoder(ModuleKind.FULL, workspace.parameters(None, ModuleKind.FULL))
         report = _train(encoder, len(tasks), rows.data)
-        vector = bench.round_parameters(encoder, ModuleKind.FULL, SETTINGS.rounded_bits)
-        base = bench.base(ModuleKind.FULL)
+        vector = workspace.round_parameters(encoder, ModuleKind.FULL, SETTINGS.rounded_bits)
+        base = workspace.base(ModuleKind.FULL)
         hub_digest = store.ref(HUB)
     assert hub_digest is not None
     record = _record(hub_digest, tasks, rows, report)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.upstream.rows import Materials, UpstreamRows, upstream_rows
 from benchmarks.upstream.tasks import UpstreamTask
+from moma_cl.core.software import software
 from moma_cl.derivations.derived import PENDING_BLOB
 from moma_cl.graphs.cache import ByteCache
 from moma_cl.graphs.lookup import graphs_of
@@ -27,7 +28,7 @@ from moma_cl.properties.units import canonical_unit
 from moma_cl.recipe import EmbeddingSettings, ModuleSettings
 from moma_cl.records.records import Module, ModuleKind
 from moma_cl.records.refs import HUB, RefKind
-from moma_cl.workspace.workspace import Workbench, software
+from moma_cl.workspace.workspace import Workspace
 from moma_store.store import Store
 
 GRAPHS = Path("build/upstream/graphs")
@@ -56,10 +57,10 @@ def train_upstream(hub: Path, task: UpstreamTask, kind: ModuleKind, materials: M
     Module
         The record, with the held-out error in its ``source``.
     """
-    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
-        rows = upstream_rows(task, bench.backbone.elements, materials)
-        record, arrays = _trained(bench, task, kind, rows)
-        base = bench.base(kind)
+    with Store.open(hub) as store, Workspace(store=store, progress=quiet) as workspace:
+        rows = upstream_rows(task, workspace.backbone.elements, materials)
+        record, arrays = _trained(workspace, task, kind, rows)
+        base = workspace.base(kind)
     with Store.open(hub, write=True, wait=3600.0) as store:
         header = {"kind": "module-arrays", "format": 1}
         record = record.with_blob(store.put_blob(arrays, header, base=base))
@@ -71,16 +72,16 @@ def train_upstream(hub: Path, task: UpstreamTask, kind: ModuleKind, materials: M
 
 
 def _trained(
-    bench: Workbench, task: UpstreamTask, kind: ModuleKind, rows: UpstreamRows
+    workspace: Workspace, task: UpstreamTask, kind: ModuleKind, rows: UpstreamRows
 ) -> tuple[Module, dict[str, NDArray[Any]]]:
     settings = replace(SETTINGS, epochs=task.epochs)
     parts = parts_of(rows)
     training, validation, held_out = (np.flatnonzero(parts == part) for part in range(3))
     normaliser = Normaliser.fit(rows.values[training], task.transform)
-    encoder = bench.encoder(kind, bench.parameters(None, kind))
+    encoder = workspace.encoder(kind, workspace.parameters(None, kind))
     head = Head(encoder.feature_dim, encoder.n_blocks, settings.head_width, seed=settings.seed)
     with ByteCache(GRAPHS) as cache:
-        graphs = graphs_of(rows.crystals, bench.backbone, cache)
+        graphs = graphs_of(rows.crystals, workspace.backbone, cache)
     targets = normaliser.forward(rows.values)
     report = train(
         encoder,
@@ -89,14 +90,14 @@ def _trained(
         settings,
         progress=counting(task.name),
     )
-    vector = bench.round_parameters(encoder, kind, settings.rounded_bits)
+    vector = workspace.round_parameters(encoder, kind, settings.rounded_bits)
 
     def mae(chosen: NDArray[np.int64]) -> float:
         answers = normaliser.inverse(predict_graphs(encoder, head, [graphs[i] for i in chosen]))
         return float(np.abs(answers - rows.values[chosen]).mean())
 
     centre = np.median(rows.values[training])
-    hub_digest = bench.store.ref(HUB)
+    hub_digest = workspace.store.ref(HUB)
     assert hub_digest is not None
     record = Module(
         hub=hub_digest,

@@ -9,11 +9,37 @@ from typing import Annotated
 
 import typer
 
-from moma_cli import data, demo, hubs, keeping, looking, predict, running, tasks, upkeep
+from moma_cli import (
+    add_module,
+    add_rows,
+    archive,
+    automation,
+    demo,
+    init,
+    maintenance,
+    predict,
+    set_recipe,
+    tasks,
+    update,
+    views,
+)
 from moma_cli.failures import report
 from moma_cli.program import Debug, Hub, Json, Quiet, Run, Verbose, app
 
-COMMAND_MODULES = (hubs, tasks, data, predict, looking, upkeep, keeping, demo, running)
+COMMAND_MODULES = (
+    init,
+    demo,
+    add_rows,
+    tasks,
+    predict,
+    views,
+    update,
+    set_recipe,
+    automation,
+    maintenance,
+    archive,
+    add_module,
+)
 """Importing them is what declares the commands."""
 
 
@@ -44,11 +70,11 @@ def root(
 ) -> None:
     """Continual learning for material property prediction.
 
-    A hub holds tasks, each with its data, its module and its predictor. What tasks learn is
-    composed for every other task, and kept current as data arrives.
+    A hub holds tasks, each with its data, its module and its predictor. Every task is composed of
+    the modules of the others, again whenever data or modules are added.
     """
     del version
-    ctx.obj.take(hub=hub, json=json, quiet=quiet, verbose=verbose, debug=debug)
+    ctx.obj.set_options(hub=hub, json=json, quiet=quiet, verbose=verbose, debug=debug)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,26 +91,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Status to exit with: 0 ok, 1 failed, 2 usage, 3 not found, 4 invalid input, 5 busy,
         6 integrity, 7 format version, 130 interrupted.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    # Known before parsing, since parsing may be what fails.
-    run = Run(json="--json" in given, debug="--debug" in given)
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    # Looked up before parsing, since parsing may be what fails.
+    run = Run(json="--json" in words, debug="--debug" in words)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file name may hold what the terminal's encoding has no character for.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        exit_code = _invoke(given, run)
+        exit_code = _invoke(words, run)
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the program's one catch
         return report(error, run)
     return exit_code
 
 
-def _invoke(given: list[str], run: Run) -> int:
+def _invoke(words: list[str], run: Run) -> int:
     # Not `app()`, which turns an interrupt and a closed pipe into statuses of its own.
     program = typer.main.get_command(app)
     try:
-        with program.make_context("moma-cl", given, obj=run) as context:
+        with program.make_context("moma-cl", words, obj=run) as context:
             program.invoke(context)
-    except typer.Exit as done:
-        return done.exit_code
+    except typer.Exit as ended:
+        return ended.exit_code
     return 0

@@ -1,4 +1,4 @@
-"""``demo``: a hub made from nothing but what the package brings along."""
+"""``demo``: a hub made from the data that the package and its dependencies contain."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from moma_cli.output import Answer
+from moma_cli.output import Output
 from moma_cli.program import Run, command
 
 
@@ -18,7 +18,7 @@ def demo(
     folder: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="Where hub and picture go.")
     ] = Path("moma-demo"),
-) -> Answer:
+) -> Output:
     """Watch a hub grow, property after property."""
     from moma_cl.demo.demo import run as run_demo
 
@@ -29,7 +29,7 @@ def demo(
 
     with run.progress() as progress:
         result = run_demo(folder, say=say, progress=progress)
-    return Answer(
+    return Output(
         data=result,
         text=[f"{result.picture} ({result.seconds:.0f} s)"],
     )

@@ -25,7 +25,7 @@ def report(error: BaseException, run: Run) -> int:
     error
         What was raised.
     run
-        What is known of the run.
+        The run, with the options that were parsed.
 
     Returns
     -------
@@ -33,11 +33,11 @@ def report(error: BaseException, run: Run) -> int:
         Status to exit with.
     """
     if isinstance(error, BrokenPipeError):
-        # Whoever reads stdout has had enough, as `head` does. What is still buffered must not
-        # raise again at exit.
+        # The reader of stdout has closed it, as `head` does. What is still buffered must not raise
+        # again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    problem, exit_code = _described(error)
+    problem, exit_code = _problem_of(error)
     if run.debug:
         traceback.print_exception(error)
     if run.json:
@@ -50,7 +50,7 @@ def report(error: BaseException, run: Run) -> int:
     return exit_code
 
 
-def _described(error: BaseException) -> tuple[Problem, int]:
+def _problem_of(error: BaseException) -> tuple[Problem, int]:
     from moma_store.errors import MomaError
 
     if isinstance(error, MomaError):

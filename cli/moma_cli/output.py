@@ -1,4 +1,4 @@
-"""Output: what a command answers, as one JSON envelope or as text, on stdout and nothing else."""
+"""What a command prints: one JSON envelope, or text, on stdout and nothing else."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What a command has to say.
+class Output:
+    """What a command prints, and the status it exits with.
 
     Attributes
     ----------
     data
-        The result, for ``--json``: dataclasses, and whatever JSON has a form for.
+        The result, for ``--json``: dataclasses, and whatever JSON can hold.
     text
-        The same for people and pipes: lines and tables on stdout.
+        The result for people and pipes: lines and tables on stdout.
     notes
-        What helps people on: lines on stderr, which ``--quiet`` leaves out.
+        Hints for people: lines on stderr, which ``--quiet`` leaves out.
     errors
-        What went wrong although there is a result: in the envelope, or on stderr.
+        Problems that left a result all the same: in the envelope, or on stderr.
     exit_code
         Status of the process.
     """
@@ -53,33 +53,33 @@ class Answer:
     exit_code: int = 0
 
 
-def print_answer(command: str, answer: Answer, *, as_json: bool, quiet: bool) -> None:
-    """Print what a command answers.
+def print_output(command: str, output: Output, *, as_json: bool, quiet: bool) -> None:
+    """Print a command's output.
 
     Parameters
     ----------
     command
         Its name, for the envelope.
-    answer
-        What it answers.
+    output
+        The output.
     as_json
-        Whether as an envelope.
+        Whether to print it as an envelope.
     quiet
         Whether to leave the notes out.
     """
     if as_json:
-        print_envelope(command, answer.data, answer.errors, answer.exit_code)
+        print_envelope(command, output.data, output.errors, output.exit_code)
         return
-    for part in answer.text:
+    for part in output.text:
         if isinstance(part, Table):
             print_table(part, sys.stdout)
         else:
             sys.stdout.write(part + "\n")
     # Before what follows on stderr, so that a terminal shows both in order.
     sys.stdout.flush()
-    for problem in answer.errors:
+    for problem in output.errors:
         sys.stderr.write(f"[{problem.code}] {problem.message}\n")
-    for note in () if quiet else answer.notes:
+    for note in () if quiet else output.notes:
         sys.stderr.write(note + "\n")
 
 
@@ -131,7 +131,7 @@ def json_line(value: Any) -> str:
 
 
 def jsonable(value: Any) -> Any:
-    """Turn a result into what JSON has a form for.
+    """Turn a result into values that JSON can hold.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def jsonable(value: Any) -> Any:
     Returns
     -------
     Any
-        The same of dictionaries and lists; numbers that are not finite are none.
+        Dictionaries, lists, text and numbers; numbers that are not finite become none.
     """
     if is_dataclass(value) and not isinstance(value, type):
         return {entry.name: jsonable(getattr(value, entry.name)) for entry in fields(value)}
@@ -203,6 +203,11 @@ def figure(value: float | None, unit: str = "") -> str:
     if value is None:
         return "-"
     return f"{value:.4g} {unit}".rstrip()
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number of things, such as ``1,204 rows``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def printable(text: str) -> str:

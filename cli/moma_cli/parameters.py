@@ -38,7 +38,9 @@ Wait = Annotated[
 Settle = Annotated[
     float,
     typer.Option(
-        metavar="SECONDS", min=0, help="How long a file of the inbox must have kept still."
+        metavar="SECONDS",
+        min=0,
+        help="How long a delivery must be unchanged before it is read.",
     ),
 ]
 NoUpdate = Annotated[
@@ -60,22 +62,7 @@ RecipeFile = Annotated[
 def reading_of(
     input_format: FormatName | None, structure_column: str | None, id_column: str | None
 ) -> Reading:
-    """Put together what the user says of the files.
-
-    Parameters
-    ----------
-    input_format
-        Their format.
-    structure_column
-        Column with the structures.
-    id_column
-        Column with the ids.
-
-    Returns
-    -------
-    Reading
-        The same.
-    """
+    """Turn the options about files into the library's `Reading`."""
     from moma_cl.readers.rows import InputFormat, Reading
 
     return Reading(
@@ -140,11 +127,11 @@ def read_settings(file: Path) -> dict[str, Any]:
 
     try:
         text = file.read_text(encoding="utf-8")
-        given = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+        settings = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except FileNotFoundError as error:
         raise NotFoundError(f"the recipe {file} does not exist") from error
     except ValueError as error:  # what both parsers, and the decoder, raise
         raise InvalidInputError(f"the recipe {file} cannot be parsed: {error}") from error
-    if not isinstance(given, dict):
+    if not isinstance(settings, dict):
         raise InvalidInputError(f"the recipe {file} holds no sections; expected an object")
-    return given
+    return settings

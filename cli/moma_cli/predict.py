@@ -1,4 +1,4 @@
-"""``predict``: answers for structures, one per row of the input and in its order."""
+"""``predict``: predictions for structures, one per row of the input and in its order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moma_cli.answers import (
+from moma_cli.output import Output, Problem, counted
+from moma_cli.parameters import (
+    IdColumn,
+    InputFormatChoice,
+    StructureColumn,
+    TaskName,
+    reading_of,
+)
+from moma_cli.prediction_formats import (
     SUFFIXES,
     WRITERS,
     FormatChoice,
@@ -21,17 +29,8 @@ from moma_cli.answers import (
     require_parquet,
     write_parquet,
 )
-from moma_cli.arriving import counted
-from moma_cli.output import Answer, Problem
-from moma_cli.parameters import (
-    IdColumn,
-    InputFormatChoice,
-    StructureColumn,
-    TaskName,
-    reading_of,
-)
 from moma_cli.program import Run, command
-from moma_cli.resuming import RESUMABLE, begun, published
+from moma_cli.resume import RESUMABLE, published, unfinished_file
 
 if TYPE_CHECKING:
     from moma_cl.commands.predict import Earlier
@@ -39,6 +38,37 @@ if TYPE_CHECKING:
 
 OK = "ok"
 ALL_FAILED = 4
+
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILES",
+        help="JSON lines, CIF and other files, folders, archives, patterns; - for stdin.",
+        show_default=False,
+    ),
+]
+Layout = Annotated[
+    FormatChoice | None,
+    typer.Option("--format", help="By default table, or what the suffix of --output says."),
+]
+Level = Annotated[
+    float | None, typer.Option(help="Coverage of the intervals; by default the recipe's.")
+]
+ChampionAt = Annotated[
+    str | None,
+    typer.Option(metavar="VERSION", help="Let the earlier champion of this digest answer."),
+]
+Explain = Annotated[
+    bool,
+    typer.Option("--explain", help="Tell the nearest known rows, and the modules behind it."),
+]
+OutputFile = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the rows here.")
+]
+ResumedFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Go on with this output file; skip rows that it answers."),
+]
 
 
 class Tally:
@@ -57,7 +87,7 @@ class Tally:
 
     @property
     def problems(self) -> list[Problem]:
-        """Give what was wrong with rows, each with its first example."""
+        """List what was wrong with rows, each with its first example."""
         return [
             Problem(
                 code=status,
@@ -79,54 +109,28 @@ def predict(
     run: Run,
     *,
     name: TaskName,
-    files: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="FILES",
-            help="JSON lines, CIF and other files, folders, archives, patterns; - for stdin.",
-            show_default=False,
-        ),
-    ],
-    layout: Annotated[
-        FormatChoice | None,
-        typer.Option("--format", help="By default table, or what the suffix of --output says."),
-    ] = None,
+    files: Files,
+    layout: Layout = None,
     input_format: InputFormatChoice = None,
     structure_column: StructureColumn = None,
     id_column: IdColumn = None,
-    level: Annotated[
-        float | None, typer.Option(help="Coverage of the intervals; by default the recipe's.")
-    ] = None,
-    at: Annotated[
-        str | None,
-        typer.Option(metavar="VERSION", help="Let the earlier champion of this digest answer."),
-    ] = None,
-    explain: Annotated[
-        bool,
-        typer.Option("--explain", help="Tell the nearest known rows, and the modules behind it."),
-    ] = False,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the rows here.")
-    ] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Go on with this output file, and skip rows that it answers."
-        ),
-    ] = None,
-) -> Answer:
+    level: Level = None,
+    at: ChampionAt = None,
+    explain: Explain = False,
+    output: OutputFile = None,
+    resume: ResumedFile = None,
+) -> Output:
     """Predict for structures; a bad one never stops the rest.
 
     Exits 0 if some row has an answer, 4 if none has.
     """
     target = _target(layout, output, resume, explain=explain)
-    run.hub.task(name)  # a mistyped name is told before torch is imported
+    run.hub.task(name)  # a mistyped name is refused before torch is imported
     tally = Tally()
-    # On a terminal that shows the rows as they come, a bar would be in their way.
-    watched = target.file is not None or run.json or not sys.stdout.isatty()
-    with run.progress(wanted=watched) as progress:
+    # A bar would overwrite rows that appear on the same terminal.
+    with run.progress(shown=target.file is not None or run.json or not sys.stdout.isatty()) as bar:
         ask = partial(
-            run.waiting(progress=progress).iter_predictions,
+            run.waiting(progress=bar).iter_predictions,
             name,
             files,
             level=level,
@@ -134,19 +138,21 @@ def predict(
             explain=explain,
             reading=reading_of(input_format, structure_column, id_column),
         )
-        if target.file is not None:
-            target.write(lambda earlier: tally.count(ask(earlier=earlier)))
-            data: object = {"output": target.file, "rows": dict(tally.by_status)}
-        elif run.json:
-            data = [document(row, explain=explain) for row in tally.count(ask())]
-        else:
-            data = WRITERS[target.layout](tally.count(ask()), sys.stdout, explain=explain)
-    return Answer(
+        data: object = target.write(
+            lambda earlier: tally.count(ask(earlier=earlier)), as_json=run.json
+        )
+    if target.file is not None:
+        data = {"output": target.file, "rows": dict(tally.by_status)}
+    return Output(
         data=data,
         errors=tally.problems,
         notes=_notes(tally, target.file),
         exit_code=tally.exit_code,
     )
+
+
+Ask = Callable[["Earlier | None"], Iterable["PredictedRow"]]
+"""Predicts all rows but those that an earlier run has answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,20 +164,28 @@ class Target:
     resumed: bool
     explain: bool
 
-    def write(self, rows: Callable[[Earlier | None], Iterable[PredictedRow]]) -> None:
-        """Write the rows that a call gives to the file; the call takes what is there already."""
-        if self.file is None:
-            return
+    def write(self, ask: Ask, *, as_json: bool) -> list[dict[str, object]] | None:
+        """Write the rows to the file, else to stdout; or give them, for the JSON envelope."""
+        if self.file is not None:
+            self._write_file(ask, self.file)
+        elif as_json:
+            return [document(row, explain=self.explain) for row in ask(None)]
+        else:
+            WRITERS[self.layout](ask(None), sys.stdout, explain=self.explain)
+        return None
+
+    def _write_file(self, ask: Ask, file: Path) -> None:
         names = fields(explain=self.explain)
-        found = begun(self.file, self.layout, names) if self.resumed else None
-        with published(self.file, keep=self.layout in RESUMABLE) as path:
+        resumed = unfinished_file(file, self.layout, names) if self.resumed else None
+        with published(file, keep=self.layout in RESUMABLE) as path:
             if self.layout == "parquet":
-                write_parquet(rows(None), path, explain=self.explain)
+                write_parquet(ask(None), path, explain=self.explain)
                 return
-            fresh = found is None or found.n_bytes == 0
-            with path.open("w" if found is None else "a", encoding="utf-8", newline="") as stream:
-                left = rows(found.earlier if found else None)
-                WRITERS[self.layout](left, stream, explain=self.explain, header=fresh)
+            header = resumed is None or resumed.n_bytes == 0
+            mode = "w" if resumed is None else "a"
+            with path.open(mode, encoding="utf-8", newline="") as stream:
+                rows = ask(resumed.earlier if resumed else None)
+                WRITERS[self.layout](rows, stream, explain=self.explain, header=header)
 
 
 def _target(
@@ -191,7 +205,7 @@ def _target(
 
 
 def _layout_of(file: Path | None) -> FormatChoice:
-    """Tell the layout by the suffix: a table where there is none, or for people to read."""
+    """Choose the layout by the suffix: a table for none, and for ``.txt``."""
     suffix = file.suffix.lower() if file is not None else ""
     if suffix in {"", ".txt"}:
         return "table"
@@ -206,7 +220,7 @@ def _layout_of(file: Path | None) -> FormatChoice:
 
 def _notes(tally: Tally, output: Path | None) -> list[str]:
     if not tally.by_status:
-        return ["there is no row to answer in what was given"]
+        return ["there is no row to answer in FILES"]
     answered = tally.examples.get(OK)
     if answered is None:
         return []

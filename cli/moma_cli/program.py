@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from moma_cli.output import Answer, print_answer
+from moma_cli.output import Output, print_output
 from moma_cli.progress import Progress, progress_bar
 
 if TYPE_CHECKING:
@@ -24,36 +24,44 @@ DEFAULT_HUB = Path("moma-hub")
 
 PANELS = {
     "Start": ("init", "demo"),
-    "Bring tasks and data": ("add-task", "add-data", "retract", "remove-task"),
-    "Ask": ("predict",),
-    "Look": ("tasks", "modules", "show", "log", "status"),
-    "Keep current": ("update", "plan", "set-recipe", "rollback", "daemon", "schedule"),
-    "Keep house": ("verify", "gc", "migrate", "pin", "unpin", "export", "import", "add-module"),
+    "Add and remove data": ("add-task", "add-data", "retract", "remove-task"),
+    "Predict": ("predict",),
+    "List and inspect": ("tasks", "modules", "show", "log", "status"),
+    "Stay up to date": (
+        "update",
+        "plan",
+        "set-recipe",
+        "rollback",
+        "daemon",
+        "schedule",
+    ),
+    "Maintain the hub": ("verify", "gc", "migrate", "pin", "unpin"),
+    "Exchange modules": ("export", "import", "add-module"),
 }
 """The commands as the help lists them."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """One run of the program, known better and better as its arguments are parsed."""
+    """One run of the program; its options are set while the arguments are parsed."""
 
     json: bool
     debug: bool
     command: str | None = None
-    given_hub: Path | None = None
+    hub_option: Path | None = None
     verbose: bool = False
     quiet: bool = False
 
     @property
     def path(self) -> Path:
         """The hub's folder: the option, else the environment, else a folder here."""
-        return self.given_hub or Path(os.environ.get(HUB_VARIABLE) or DEFAULT_HUB)
+        return self.hub_option or Path(os.environ.get(HUB_VARIABLE) or DEFAULT_HUB)
 
-    def take(
+    def set_options(
         self, *, hub: Path | None, json: bool, quiet: bool, verbose: bool, debug: bool
     ) -> None:
-        """Take options in, from before the command or after it; the later hub counts."""
-        self.given_hub = hub or self.given_hub
+        """Set the options that stand before the command or after it; the later hub counts."""
+        self.hub_option = hub or self.hub_option
         self.json |= json
         self.quiet |= quiet
         self.verbose |= verbose
@@ -61,19 +69,19 @@ class Run:
 
     @property
     def hub(self) -> HubOfRun:
-        """The hub, for a verb that is over at once."""
+        """The hub, for a verb that neither waits nor takes long."""
         return self.waiting()
 
     def waiting(self, wait: float = 0.0, progress: Progress | None = None) -> HubOfRun:
-        """Give the hub, for a verb that waits for another writer, and tells how far it is."""
+        """Give the hub, for a verb that waits for another writer, or that reports its progress."""
         from moma_cl.hub import Hub
         from moma_cl.progress import quiet
 
         return Hub(self.path, wait=wait, progress=progress or quiet)
 
-    def progress(self, *, wanted: bool = True) -> AbstractContextManager[Progress]:
-        """Show how far long steps are, if that is wanted."""
-        return progress_bar(wanted=wanted and not (self.json or self.quiet))
+    def progress(self, *, shown: bool = True) -> AbstractContextManager[Progress]:
+        """Show how far long steps are, unless the output is JSON or the run is quiet."""
+        return progress_bar(shown=shown and not (self.json or self.quiet))
 
 
 Hub = Annotated[
@@ -87,7 +95,7 @@ Hub = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON envelope.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no hints.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say on stderr what is done.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say on stderr what happens.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -129,11 +137,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Command = Callable[..., Answer]
+Command = Callable[..., Output]
 
 
 def command(name: str, *, example: str) -> Callable[[Command], Command]:
-    """Make a function a command with the shared options; what it answers is printed.
+    """Make a function a command with the shared options; its output is printed.
 
     Parameters
     ----------
@@ -156,27 +164,27 @@ def command(name: str, *, example: str) -> Callable[[Command], Command]:
         keyword = [entry.replace(kind=inspect.Parameter.KEYWORD_ONLY) for entry in own]
         parameters = [context, *keyword, *_SHARED.values()]
 
-        def call(ctx: typer.Context, **given: Any) -> None:
+        def call(ctx: typer.Context, **values: Any) -> None:
             run: Run = ctx.obj
             run.command = name
-            run.take(**{option: given.pop(option) for option in _SHARED})
+            run.set_options(**{option: values.pop(option) for option in _SHARED})
             start_logging(verbose=run.verbose)
-            answer = function(run, **given)
-            print_answer(name, answer, as_json=run.json, quiet=run.quiet)
-            raise typer.Exit(answer.exit_code)
+            output = function(run, **values)
+            print_output(name, output, as_json=run.json, quiet=run.quiet)
+            raise typer.Exit(output.exit_code)
 
         # Typer reads a command's parameters from its signature.
         call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         call.__annotations__ = {entry.name: entry.annotation for entry in parameters}
-        described = f"{inspect.getdoc(function)}\n\n\b\nExample:\n  {example}"
-        app.command(name, help=described)(call)
+        help_text = f"{inspect.getdoc(function)}\n\n\b\nExample:\n  {example}"
+        app.command(name, help=help_text)(call)
         return function
 
     return register
 
 
 def start_logging(*, verbose: bool) -> None:
-    """Send what the libraries log to stderr: warnings, or with `verbose` also what is done."""
+    """Send what the libraries log to stderr: warnings, or with `verbose` also what happens."""
     import logging
 
     from moma_cl.records.history_actions import HistoryAction

@@ -10,20 +10,20 @@ Progress = Callable[[str, int, int], None]
 
 
 @contextmanager
-def progress_bar(*, wanted: bool) -> Iterator[Progress]:
+def progress_bar(*, shown: bool) -> Iterator[Progress]:
     """Show how far long steps are.
 
     Parameters
     ----------
-    wanted
-        Whether to show anything; on no terminal, nothing is shown in any case.
+    shown
+        Whether to show anything; where stderr is no terminal, nothing is shown in any case.
 
     Yields
     ------
     Progress
         To be told a label, the steps done and the steps planned.
     """
-    if not (wanted and sys.stderr.isatty()):
+    if not (shown and sys.stderr.isatty()):
         yield lambda label, done, total: None  # noqa: ARG005  named as Progress has them
         return
     from rich.console import Console
@@ -40,13 +40,13 @@ def progress_bar(*, wanted: bool) -> Iterator[Progress]:
         redirect_stdout=sys.stdout.isatty(),
     ) as bars:
         bar = bars.add_task("", total=None)
-        shown = ""
+        current = ""
 
         def show(label: str, done: int, total: int) -> None:
-            nonlocal shown
-            if label != shown:
+            nonlocal current
+            if label != current:
                 bars.reset(bar)
-                shown = label
+                current = label
             bars.update(bar, description=label, completed=done, total=total or None)
 
         yield show

@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from moma_cl.predictors.predictor import LoadedPredictor
-    from moma_cl.workspace.workspace import Workbench
+    from moma_cl.workspace.workspace import Workspace
     from moma_store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -57,14 +56,14 @@ def measure(store: Store, *, progress: Progress, only: Collection[str] | None = 
     due = [derivation for name in names if (derivation := _due(store, name)) is not None]
     if not due:
         return []
-    from moma_cl.workspace.workspace import Workbench
+    from moma_cl.workspace.workspace import Workspace
 
     done = []
-    with Workbench(store=store, progress=progress) as bench:
+    with Workspace(store=store, progress=progress) as workspace:
         for derivation in due:
             start = time.perf_counter()
             try:
-                drift = _measured(bench, derivation)
+                drift = _measured(workspace, derivation)
             except (StorageError, BusyError):
                 raise
             except MomaError as error:  # the pass will say so if it matters to more than this
@@ -121,18 +120,18 @@ def _derivation(state: TaskState, champion: str) -> Derivation:
     )
 
 
-def _measured(bench: Workbench, derivation: Derivation) -> Drift:
+def _measured(workspace: Workspace, derivation: Derivation) -> Drift:
     from moma_cl.predictors.predictor import load_predictor
 
     champion, dataset = derivation.inputs["predictor"], derivation.inputs["dataset"]
-    record = Predictor.from_doc(bench.store.record(champion))
-    unit = Task.from_doc(bench.store.record(record.task)).unit
-    new = _new_rows(bench, record, dataset)
-    predictor = load_predictor(bench, champion) if len(new) else None
+    record = Predictor.from_doc(workspace.store.record(champion))
+    unit = Task.from_doc(workspace.store.record(record.task)).unit
+    new = _new_rows(workspace, record, dataset)
+    predictor = load_predictor(workspace, champion) if len(new) else None
     if predictor is None:
         return _drift(derivation, record, unit, rows=0)
-    rows = bench.rows(dataset)
-    graphs, targets = bench.graphs(rows), rows.targets[new]
+    rows = workspace.rows(dataset)
+    graphs, targets = workspace.graphs(rows), rows.targets[new]
     answers = predictor.answer([graphs[row] for row in new], level=predictor.level).values
     forward = predictor.normaliser.forward
     return _drift(
@@ -141,7 +140,7 @@ def _measured(bench: Workbench, derivation: Derivation) -> Drift:
         unit,
         rows=len(new),
         mae=float(abs(answers - targets).mean()),
-        p_value=chance_of_larger(abs(forward(answers) - forward(targets)), _promised(predictor)),
+        p_value=chance_of_larger(abs(forward(answers) - forward(targets)), predictor.residuals),
     )
 
 
@@ -181,25 +180,18 @@ def chance_of_larger(
     return (1 + int(larger)) / (1 + N_RESAMPLES)
 
 
-def _promised(predictor: LoadedPredictor) -> NDArray[np.float64] | None:
-    """Give the champion's absolute errors on rows it had not seen, normalised."""
-    name = {
-        Calibration.HELD_OUT: "held_out_residuals",
-        Calibration.CROSS_VALIDATION: "cv_residuals",
-    }.get(predictor.record.calibration)
-    return None if name is None else predictor.arrays[name].astype(float)
-
-
-def _new_rows(bench: Workbench, champion: Predictor, now: str) -> NDArray[np.int64]:
+def _new_rows(workspace: Workspace, champion: Predictor, now: str) -> NDArray[np.int64]:
     """Give the rows whose structures neither the champion's dataset nor its modules' had."""
     import numpy as np
 
-    from moma_cl.derivations.leakage import behind, seen_by
+    from moma_cl.derivations.leakage import modules_behind, seen_by
     from moma_cl.structures.fingerprints import known_in
 
-    rows, task = bench.rows(now), Task.from_doc(bench.store.record(champion.task))
-    learned = known_in(rows.fingerprints, np.sort(bench.rows(champion.dataset).fingerprints))
-    return np.flatnonzero(~learned & ~seen_by(bench, behind(bench, champion), task, rows))
+    rows, task = workspace.rows(now), Task.from_doc(workspace.store.record(champion.task))
+    learned = known_in(rows.fingerprints, np.sort(workspace.rows(champion.dataset).fingerprints))
+    return np.flatnonzero(
+        ~learned & ~seen_by(workspace, modules_behind(workspace, champion), task, rows)
+    )
 
 
 def _drift(

@@ -1,4 +1,4 @@
-"""Asking: rows in, answers out, one bad row never stopping the rest."""
+"""Predictions for rows of structures; a bad row never stops the rest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from moma_cl.structures.checks import RowError, check_crystals
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.structures.elements import SYMBOLS
 from moma_cl.structures.vacuum import with_vacuum
-from moma_cl.workspace.workspace import Workbench
+from moma_cl.workspace.workspace import Workspace
 from moma_store.catalogue import Snapshot
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.store import Store
@@ -41,18 +41,18 @@ CHUNK = 256  # structures in memory at a time
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Earlier:
-    """What an interrupted run has answered already.
+    """The rows that an interrupted run has answered already.
 
     Attributes
     ----------
     answered
-        Digests of its rows, as :func:`row_key` gives them.
-    asked
-        What its rows have in common: values of `SHARED` fields; empty where it wrote no row.
+        Keys of its rows, as :func:`row_key` gives them.
+    shared
+        Values of the `SHARED` fields, the same in all its rows; empty where it wrote no row.
     """
 
     answered: frozenset[bytes]
-    asked: Mapping[str, Any]
+    shared: Mapping[str, Any]
 
 
 SHARED = ("task", "predictor", "level")
@@ -60,26 +60,13 @@ SHARED = ("task", "predictor", "level")
 
 
 def row_key(row_id: str, source: str) -> bytes:
-    """Name a row of the input in few bytes.
-
-    Parameters
-    ----------
-    row_id
-        Its id.
-    source
-        Its file and line.
-
-    Returns
-    -------
-    bytes
-        Eight bytes.
-    """
+    """Name a row of the input in eight bytes, by its id and its file and line."""
     return blake2b(f"{len(source)}:{source}{row_id}".encode(), digest_size=8).digest()
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ReadyPredictor:
-    """A predictor out of the store with all that it needs to answer; threads may share it.
+    """A predictor loaded from the store with all that it needs to answer; threads may share it.
 
     Attributes
     ----------
@@ -92,9 +79,9 @@ class ReadyPredictor:
     backbone
         Class of the hub's backbone.
     known_slabs
-        Which rows that it learned from have vacuum, shape ``(n_known,)``.
+        Which of the rows that it learned from have vacuum, shape ``(n_known,)``.
     explainer
-        What is behind its answers, where that was asked for.
+        Explains its answers; none where explanations were not asked for.
     busy
         Held while it computes: the number of threads that torch uses is one for a process.
     """
@@ -110,8 +97,8 @@ class ReadyPredictor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """What all rows of one call share."""
+class _Call:
+    """What all predicted rows of one call share."""
 
     task: str
     unit: str
@@ -124,18 +111,18 @@ class _Asked:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Chunk:
-    """Some rows that were looked at.
+    """Some rows of the input, checked.
 
     Attributes
     ----------
     rows
         The rows.
     errors
-        What is wrong with each of them.
+        What is wrong with each row; none for a good one.
     crystals
-        Structures of the others, in order.
+        Structures of the good rows, in order.
     slabs
-        Which of these have vacuum, shape ``(n_crystals,)``.
+        Which of these structures have vacuum, shape ``(n_crystals,)``.
     """
 
     rows: list[Row]
@@ -145,27 +132,7 @@ class _Chunk:
 
 
 def champion(store: Snapshot, name: str, at: str | None) -> str:
-    """Look up which predictor answers for a task.
-
-    Parameters
-    ----------
-    store
-        A snapshot of the hub.
-    name
-        The task's name.
-    at
-        Digest of an earlier champion, or its beginning; by default the present one answers.
-
-    Returns
-    -------
-    str
-        Digest of the predictor.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such task or predictor.
-    """
+    """Give the digest of the predictor that answers for a task, or of the earlier champion `at`."""
     task_state(store, name)
     if at is not None:
         return choose_champion(champions(store, name), at, name)
@@ -176,40 +143,21 @@ def champion(store: Snapshot, name: str, at: str | None) -> str:
 
 
 def ready_predictor(store: Store, name: str, digest: str, *, explain: bool) -> ReadyPredictor:
-    """Take a predictor out of the store, and check that it answers as when it was made.
+    """Load a predictor, and check that it answers as when it was made.
 
-    Parameters
-    ----------
-    store
-        The hub's store; a snapshot of it is held meanwhile, so that a ``gc`` leaves the files.
-    name
-        The task's name.
-    digest
-        The predictor's record.
-    explain
-        Whether it will be asked what is behind its answers.
-
-    Returns
-    -------
-    ReadyPredictor
-        Ready to answer.
-
-    Raises
-    ------
-    ChangedAnswersError
-        If the software is another and the predictor answers otherwise than when it was made.
+    The caller holds a snapshot of the store meanwhile, so that a ``gc`` leaves the files.
     """
-    with Workbench(store=store, progress=quiet) as bench:
-        predictor = load_predictor(bench, digest)
-        require_golden(bench, predictor, digest)
+    with Workspace(store=store, progress=quiet) as workspace:
+        predictor = load_predictor(workspace, digest)
+        require_golden(workspace, predictor, digest)
         return ReadyPredictor(
             task=name,
             unit=task_state(store, name).task.unit,
             digest=digest,
             predictor=predictor,
-            backbone=bench.backbone,
-            known_slabs=known_slabs(bench, predictor),
-            explainer=Explainer.of(store, bench, predictor) if explain else None,
+            backbone=workspace.backbone,
+            known_slabs=known_slabs(workspace, predictor),
+            explainer=Explainer.of(store, workspace, predictor) if explain else None,
         )
 
 
@@ -225,7 +173,7 @@ def predict(
     """Answer rows one by one in input order; a bad one never stops the rest."""
     if level is not None and not 0.0 < level < 1.0:
         raise InvalidInputError(f"level {level!r} is no coverage; expected a number in (0, 1)")
-    asked = _Asked(
+    call = _Call(
         task=ready.task,
         unit=ready.unit,
         level=level or ready.predictor.level,
@@ -234,43 +182,43 @@ def predict(
         explainer=ready.explainer,
         known_slabs=ready.known_slabs,
     )
-    _check_same(earlier, asked)
-    asked_for = _unanswered(read_rows(sources, reading=reading), earlier)
-    chunks = (_checked(rows, ready.backbone) for rows in _chunks(asked_for, CHUNK))
-    done = 0
+    _check_same(earlier, call)
+    unanswered = _unanswered(read_rows(sources, reading=reading), earlier)
+    chunks = (_checked(rows, ready.backbone) for rows in _chunks(unanswered, CHUNK))
+    n_rows = 0
     with closing(with_graphs(chunks, ready.backbone)) as built:
         for chunk, graphs in built:
             with ready.busy:
-                answers = _answers(ready.predictor, graphs, asked.level)
-            yield from _answered(ready.predictor, answers, chunk, graphs, asked)
-            done += len(chunk.rows)
-            progress("predicting", done, 0)
+                answers = _answers(ready.predictor, graphs, call.level)
+            yield from _answered(ready.predictor, answers, chunk, graphs, call)
+            n_rows += len(chunk.rows)
+            progress("predicting", n_rows, 0)
 
 
-def _check_same(earlier: Earlier | None, asked: _Asked) -> None:
+def _check_same(earlier: Earlier | None, call: _Call) -> None:
     """Refuse to mix answers of two predictors, or of two levels, in one file."""
-    for name, then in earlier.asked.items() if earlier else ():
-        now = getattr(asked, name)
-        if then != now:
+    for name, before in earlier.shared.items() if earlier else ():
+        now = getattr(call, name)
+        if before != now:
             raise InvalidInputError(
-                f"the rows written so far are of {name} {then}, now it would be {now}; ask the "
+                f"the rows written so far are of {name} {before}, now it would be {now}; ask the "
                 "same again (`--at`, `--level`), or write to another file",
                 code="invalid-input.cannot-resume",
             )
 
 
 def _unanswered(rows: Iterable[Row], earlier: Earlier | None) -> Iterator[Row]:
-    known = earlier.answered if earlier else frozenset()
-    return (row for row in rows if not known or row_key(row.id, row.source) not in known)
+    answered = earlier.answered if earlier else frozenset()
+    return (row for row in rows if not answered or row_key(row.id, row.source) not in answered)
 
 
 def _checked(rows: list[Row], backbone: type[Backbone]) -> tuple[_Chunk, list[Crystal]]:
-    """Find out which rows can be answered, and give their structures."""
-    read = [row.crystal for row in rows if row.error is None and row.crystal is not None]
-    found = check_crystals(read, elements=backbone.elements)
-    good = [crystal for crystal, error in zip(read, found, strict=True) if error is None]
-    checked = iter(found)
-    errors = [row.error if row.crystal is None else row.error or next(checked) for row in rows]
+    """Check which rows can be answered, and give the structures of those."""
+    crystals = [row.crystal for row in rows if row.error is None and row.crystal is not None]
+    problems = check_crystals(crystals, elements=backbone.elements)
+    good = [crystal for crystal, error in zip(crystals, problems, strict=True) if error is None]
+    rest = iter(problems)
+    errors = [row.error if row.crystal is None else row.error or next(rest) for row in rows]
     slabs = with_vacuum(PackedCrystals.pack(good))
     return _Chunk(rows=rows, errors=errors, crystals=good, slabs=slabs), good
 
@@ -284,42 +232,42 @@ def _answered(
     answers: Answers | None,
     chunk: _Chunk,
     graphs: list[Data],
-    asked: _Asked,
+    call: _Call,
 ) -> Iterator[PredictedRow]:
     at = 0
     for row, error in zip(chunk.rows, chunk.errors, strict=True):
         if error is not None:
-            yield _row(row, asked, status=error.code, message=error.message)
+            yield _row(row, call, status=error.code, message=error.message)
         elif answers is not None:
             near = answers.near.indices[at, : predictor.domain.neighbours]
-            stray = bool(chunk.slabs[at]) and not asked.known_slabs[near].any()
+            stray = bool(chunk.slabs[at]) and not call.known_slabs[near].any()
             flags = _flags(row, graphs[at], stray=stray)
-            yield _good_row(row, flags, asked, predictor, answers, chunk.crystals[at], at)
+            yield _good_row(row, flags, call, predictor, answers, chunk.crystals[at], at)
             at += 1
 
 
 def _flags(row: Row, graph: Data, *, stray: bool) -> tuple[str, ...]:
-    """Say what is unusual about a row; of a molecule, everybody knows that there is vacuum."""
+    """Name what is unusual about a row; vacuum around a molecule is not unusual."""
     if graph.edge_index.shape[1] == 0:
         return (*row.flags, ISOLATED)
     return (SLAB,) if stray and not row.flags else row.flags
 
 
-def _good_row(  # noqa: PLR0917  the row, what was asked, and where its answer is
+def _good_row(  # noqa: PLR0917  the row, the call, and where its answer is
     row: Row,
     flags: Sequence[str],
-    asked: _Asked,
+    call: _Call,
     predictor: LoadedPredictor,
     answers: Answers,
     crystal: Crystal,
     at: int,
 ) -> PredictedRow:
-    domain, explainer = predictor.domain, asked.explainer
+    domain, explainer = predictor.domain, call.explainer
     strangers = domain.strangers(crystal.atomic_numbers.tolist())
     distance = float(answers.distances[at])
     return _row(
         row,
-        asked,
+        call,
         message="; ".join(REMARKS[flag] for flag in flags),
         value=float(answers.values[at]),
         lower=float(answers.lower[at]),
@@ -332,22 +280,22 @@ def _good_row(  # noqa: PLR0917  the row, what was asked, and where its answer i
 
 
 def _row(
-    row: Row, asked: _Asked, *, status: str = OK, message: str = "", **found: Any
+    row: Row, call: _Call, *, status: str = OK, message: str = "", **values: Any
 ) -> PredictedRow:
-    nothing = dict.fromkeys(("value", "lower", "upper", "applicability", "distance"))
+    missing = dict.fromkeys(("value", "lower", "upper", "applicability", "distance"))
     return PredictedRow(
         id=row.id,
         source=row.source,
         status=status,
         message=message,
-        task=asked.task,
-        unit=asked.unit,
-        per_atom=asked.unit.endswith("/atom"),
-        level=asked.level,
-        calibration=asked.calibration,
-        predictor=asked.predictor,
-        modules=asked.explainer.modules if asked.explainer else {},
-        **{**nothing, **found},
+        task=call.task,
+        unit=call.unit,
+        per_atom=call.unit.endswith("/atom"),
+        level=call.level,
+        calibration=call.calibration,
+        predictor=call.predictor,
+        modules=call.explainer.modules if call.explainer else {},
+        **{**missing, **values},
     )
 
 

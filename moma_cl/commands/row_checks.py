@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from moma_cl.arraytypes import FloatArray
+from moma_cl.core.threads import fixed_threads
 from moma_cl.datasets.folds import FOLD_NAMES
 from moma_cl.datasets.segments import LiveRows
 from moma_cl.learning.normaliser import Normaliser
-from moma_cl.predictors.difficulty import N_NEIGHBOURS, left_out_errors
+from moma_cl.predictors.difficulty import N_NEIGHBOURS, kernel_left_out_errors
 from moma_cl.predictors.domain import Domain, points_of
 from moma_cl.progress import quiet
 from moma_cl.properties.transforms import Transform
@@ -23,7 +24,7 @@ from moma_cl.recipe import Recipe
 from moma_cl.records.records import Composition, Predictor, Task
 from moma_cl.records.refs import RefKind
 from moma_cl.structures.fingerprints import known_in
-from moma_cl.workspace.workspace import Workbench, threads
+from moma_cl.workspace.workspace import Workspace
 from moma_store.store import Store
 
 MIN_ROWS = 30  # fewer say nothing of what is usual
@@ -112,11 +113,11 @@ def check_rows(store: Store, name: str) -> RowChecks | None:
         return None
     record = Predictor.from_doc(store.record(digest))
     recipe = Recipe.from_doc(record.settings)
-    with Workbench(store=store, progress=quiet) as bench, threads(recipe.threads):
-        rows = bench.rows(store.ref(RefKind.DATASET.of(name)) or record.dataset)
+    with Workspace(store=store, progress=quiet) as workspace, fixed_threads(recipe.threads):
+        rows = workspace.rows(store.ref(RefKind.DATASET.of(name)) or record.dataset)
         twins, repeats = _twins(rows), _repeats(rows)
-        learned = bench.rows(_learned(store, name, record))
-        doubts = _doubts(bench, record, recipe, learned) if len(learned.ids) >= MIN_ROWS else []
+        learned = workspace.rows(_learned(store, name, record))
+        doubts = _doubts(workspace, record, recipe, learned) if len(learned.ids) >= MIN_ROWS else []
     return RowChecks(
         n_twins=len(twins),
         twins=tuple(twins[:MAX_NAMED]),
@@ -160,16 +161,17 @@ def _twin(rows: LiveRows, row: np.int64, twin: np.int64) -> Twin:
     )
 
 
-def _doubts(bench: Workbench, record: Predictor, recipe: Recipe, rows: LiveRows) -> list[Doubt]:
-    composition = Composition.from_doc(bench.store.record(record.composition))
-    task = Task.from_doc(bench.store.record(record.task))
-    vector = bench.merged(composition)
-    embedded = bench.embeddings(composition.module, vector, rows, recipe.embedding)
+def _doubts(workspace: Workspace, record: Predictor, recipe: Recipe, rows: LiveRows) -> list[Doubt]:
+    composition = Composition.from_doc(workspace.store.record(record.composition))
+    task = Task.from_doc(workspace.store.record(record.task))
+    vector = workspace.merged(composition)
+    embedded = workspace.embeddings(composition.module, vector, rows, recipe.embedding)
     normaliser = Normaliser.fit(rows.targets, Transform(task.transform))
     targets = normaliser.forward(rows.targets)
-    expected = targets - left_out_errors(embedded.astype(np.float64), targets, rows.fingerprints)
+    features = embedded.astype(np.float64)
+    expected = targets - kernel_left_out_errors(features, targets, rows.fingerprints)
     errors = np.abs(targets - expected)
-    domain = Domain.fit(points_of(embedded, bench.backbone.feature_dim), N_NEIGHBOURS)
+    domain = Domain.fit(points_of(embedded, workspace.backbone.feature_dim), N_NEIGHBOURS)
     deviations = errors / _usual(errors, domain)
     answers = normaliser.inverse(expected)
     order = np.argsort(-deviations, kind="stable")

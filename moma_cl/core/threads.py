@@ -1,19 +1,22 @@
-"""Independent computations at the same time, on the cores that this process may use.
+"""Threads: how many a computation uses, and independent computations at the same time.
 
-In threads: torch lets others run while it computes, and all of them read the same graphs. Each
-computes what it would alone, to the last bit.
+Computations run side by side in threads: torch lets others run while it computes, and all of them
+read the same graphs. Each computes what it would alone, to the last bit.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import TypeVar
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 Result = TypeVar("Result")
 
@@ -31,6 +34,38 @@ def n_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@contextmanager
+def fixed_threads(count: int) -> Iterator[None]:
+    """Compute with a fixed number of threads: sums round differently with another number.
+
+    Parameters
+    ----------
+    count
+        Threads for torch and for linear algebra.
+
+    Yields
+    ------
+    None
+        While the number holds.
+    """
+    # scipy has a BLAS of its own, which would not be limited if it were loaded later
+    import scipy.linalg  # noqa: F401
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        with _thread_pools(len(sys.modules)).limit(limits=count):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@lru_cache(maxsize=1)
+def _thread_pools(n_imported: int) -> ThreadpoolController:  # noqa: ARG001  the key of the cache
+    """Find the libraries that use threads, anew whenever something was imported."""
+    return ThreadpoolController()
 
 
 @contextmanager

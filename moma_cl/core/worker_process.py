@@ -33,7 +33,7 @@ class Worker:
     ----------
     module
         Name of a module of this package; its ``prepare`` gives the `Answer` of the process.
-    arguments
+    *arguments
         Numbers and texts with which ``prepare`` is called.
 
     Raises

@@ -13,7 +13,7 @@ from moma_cl.records.records import Calibration, Grouping
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Roles:
+class Split:
     """What each row is used for.
 
     Attributes
@@ -34,8 +34,8 @@ class Roles:
     held_out: IntArray
 
 
-def roles_of(rows: LiveRows, grouping: Grouping, settings: PredictorSettings) -> Roles:
-    """Decide what each row is used for.
+def split_of(rows: LiveRows, grouping: Grouping, settings: PredictorSettings) -> Split:
+    """Split the rows of a dataset by what each is used for.
 
     Parameters
     ----------
@@ -49,15 +49,15 @@ def roles_of(rows: LiveRows, grouping: Grouping, settings: PredictorSettings) ->
 
     Returns
     -------
-    Roles
-        The roles.
+    Split
+        The split.
     """
     train, validation = rows.in_fold(TRAIN), rows.in_fold(VALIDATION)
     held_out = rows.in_fold(HELD_OUT)
     if settings.has_folds(
         n_train=len(train), n_validation=len(validation), n_held_out=len(held_out)
     ):
-        return Roles(
+        return Split(
             calibration=Calibration.HELD_OUT,
             train=train,
             validation=validation,
@@ -67,7 +67,7 @@ def roles_of(rows: LiveRows, grouping: Grouping, settings: PredictorSettings) ->
     if grouping != Grouping.COLUMN:
         known, held_out = np.arange(len(rows.ids)), np.zeros(0, np.int64)
     few = len(known) < settings.min_rows_interval
-    return Roles(
+    return Split(
         calibration=Calibration.RANGE if few else Calibration.CROSS_VALIDATION,
         train=known,
         validation=np.zeros(0, np.int64),

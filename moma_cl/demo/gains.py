@@ -12,7 +12,7 @@ from moma_cl.records.champions import champions
 from moma_cl.records.records import Composition, Predictor
 from moma_cl.records.refs import RefKind
 from moma_cl.records.tasks import task_names, task_state
-from moma_cl.workspace.workspace import Workbench
+from moma_cl.workspace.workspace import Workspace
 from moma_store.store import Store
 
 BACKBONE = "backbone"
@@ -96,10 +96,10 @@ def standings(hub: Path) -> dict[str, Standing]:
     dict[str, Standing]
         By name of the task.
     """
-    with Store.open(hub) as store, Workbench(store=store, progress=quiet) as bench:
+    with Store.open(hub) as store, Workspace(store=store, progress=quiet) as workspace:
         refs = store.refs(RefKind.FITTED.prefix)
         return {
-            name: _standing(store, bench, name, fitted)
+            name: _standing(store, workspace, name, fitted)
             for name in task_names(store)
             if (fitted := refs.get(RefKind.FITTED.of(name))) is not None
         }
@@ -121,7 +121,7 @@ def three_digits(value: float) -> str:
     return f"{float(f'{value:.3g}'):g}"
 
 
-def _standing(store: Store, bench: Workbench, name: str, fitted: str) -> Standing:
+def _standing(store: Store, workspace: Workspace, name: str, fitted: str) -> Standing:
     state = task_state(store, name)
     composition = Composition.from_doc(
         store.record(store.refs(RefKind.COMPOSITION.prefix)[RefKind.COMPOSITION.of(name)])
@@ -140,7 +140,7 @@ def _standing(store: Store, bench: Workbench, name: str, fitted: str) -> Standin
         rows=state.dataset.n_rows,
         weights=_weights(composition, names),
         excluded={names.get(d, d[:12]): why for d, why in composition.excluded.items()},
-        gain=_gain(store, bench, answered[-1], fitted, state.task.unit),
+        gain=_gain(store, workspace, answered[-1], fitted, state.task.unit),
         error_answering=answering.validation_mae,
     )
 
@@ -153,9 +153,9 @@ def _weights(composition: Composition, names: Mapping[str, str]) -> dict[str, fl
     return {name: weight for name, weight in heaviest_first if weight > 0}
 
 
-def _gain(store: Store, bench: Workbench, first: str, fitted: str, unit: str) -> Gain | None:
+def _gain(store: Store, workspace: Workspace, first: str, fitted: str, unit: str) -> Gain | None:
     after = Predictor.from_doc(store.record(fitted))
-    verdict = compare(bench, first, after, unit)
+    verdict = compare(workspace, first, after, unit)
     if "champion_mae" not in verdict:
         return None
     low, high = verdict["difference_interval_95"]

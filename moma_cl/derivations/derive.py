@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from moma_cl.core.threads import fixed_threads
 from moma_cl.derivations.composition import compose
 from moma_cl.derivations.derived import Derived
 from moma_cl.derivations.estimate import estimate
@@ -9,16 +10,16 @@ from moma_cl.derivations.keys import Derivation, DerivationKind
 from moma_cl.derivations.module import train_module
 from moma_cl.derivations.predictor import fit_predictor
 from moma_cl.recipe import Recipe
-from moma_cl.workspace.workspace import Workbench, threads
+from moma_cl.workspace.workspace import Workspace
 
 
-def derive(bench: Workbench, derivation: Derivation) -> Derived:
+def derive(workspace: Workspace, derivation: Derivation) -> Derived:
     """Compute a derivation.
 
     Parameters
     ----------
-    bench
-        What it reads.
+    workspace
+        Reads the hub.
     derivation
         What to compute.
 
@@ -34,5 +35,5 @@ def derive(bench: Workbench, derivation: Derivation) -> Derived:
         DerivationKind.MODULE: train_module,
         DerivationKind.PREDICTOR: fit_predictor,
     }
-    with threads(recipe.threads):
-        return computations[derivation.kind](bench, derivation, recipe)
+    with fixed_threads(recipe.threads):
+        return computations[derivation.kind](workspace, derivation, recipe)

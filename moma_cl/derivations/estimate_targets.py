@@ -1,12 +1,11 @@
-"""What estimates are judged by: rows, and their targets without outliers."""
+"""The rows that estimates are measured on, and their targets with outliers pulled in."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from moma_cl.arraytypes import FloatArray
-from moma_cl.learning.leave_one_out import winsorised
+from moma_cl.arraytypes import FloatArray, IntArray
+from moma_cl.learning.estimate import winsorised
 from moma_cl.learning.normaliser import Normaliser
 from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import EstimateSettings
@@ -19,8 +18,8 @@ def estimate_targets(targets: FloatArray, task: Task, settings: EstimateSettings
     return winsorised(normalised, settings.winsorise)
 
 
-def sampled_rows(known: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Spread a sample evenly over rows, at most so many of them."""
-    if len(known) <= size:
-        return known
-    return known[np.linspace(0, len(known) - 1, size).round().astype(np.int64)]
+def sampled_rows(rows: IntArray, size: int) -> IntArray:
+    """Spread a sample of at most this size evenly over rows."""
+    if len(rows) <= size:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, size).round().astype(np.int64)]

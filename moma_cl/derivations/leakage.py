@@ -1,23 +1,25 @@
-"""What modules have seen of a task already, and why that must not judge.
+"""Which rows of a task modules were trained on already: those rows must not judge the modules.
 
-A module that was trained on the formation energy of a crystal says more of it than of one that it
-has not seen. That is no reason to do without the module, but one not to judge by that crystal.
+A module that was trained on the formation energy of a crystal predicts it better than that of a
+crystal it has not seen. That is no reason to do without the module, but one not to judge it by that
+crystal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moma_cl.arraytypes import IntArray
 from moma_cl.datasets.segments import LiveRows
-from moma_cl.datasets.split import Roles
+from moma_cl.datasets.split import Split
 from moma_cl.properties.table import same_or_determines
 from moma_cl.records.records import Calibration, Composition, Module, ModuleKind, Predictor, Task
 from moma_cl.structures.fingerprints import known_in
-from moma_cl.workspace.workspace import Workbench
+from moma_cl.workspace.workspace import Workspace
 
 TOLERANT = 2  # version of estimates from which on a module may have seen some rows that judge
 UNSEEN_ONLY = 3  # version of predictors from which on only the others judge
@@ -25,184 +27,147 @@ MOST_SEEN = 0.05  # of the rows that judge: a common crystal must not cost a tas
 MIN_UNSEEN = 30  # rows of each fold that must be left to judge where more were seen
 
 
-def exclusion(
-    bench: Workbench,
-    module_digest: str,
-    task: Task,
-    rows: LiveRows,
-    roles: Roles,
-    *,
-    version: int,
-) -> str | None:
-    """Say why a module must not be a candidate: it has seen answers that the task is judged by.
+@dataclass(frozen=True, slots=True, eq=False)
+class JudgedRows:
+    """The rows of a task, and which of them judge the modules it may use.
 
-    Parameters
+    Attributes
     ----------
-    bench
+    workspace
         Reads the hub.
-    module_digest
-        The module.
     task
         The task.
     rows
-        Its rows.
-    roles
+        Its live rows.
+    split
         What each row is used for.
-    version
-        Of estimates; in the first a single row that judges is too many.
-
-    Returns
-    -------
-    str | None
-        The reason; none where it may be a candidate.
     """
-    module = _module(bench, module_digest)
-    if not same_or_determines(module.property, task.property):
-        return None
-    fingerprints = _fingerprints(bench, module)
-    if len(fingerprints) == 0:
+
+    workspace: Workspace
+    task: Task
+    rows: LiveRows
+    split: Split
+
+    def exclusion(self, module_digest: str, *, version: int) -> str | None:
+        """Say why a module must not be a candidate: it was trained on too many rows that judge.
+
+        Parameters
+        ----------
+        module_digest
+            The module.
+        version
+            Of estimates; in the first a single row that judges is too many.
+
+        Returns
+        -------
+        str | None
+            The reason; none where it may be a candidate.
+        """
+        module = _module(self.workspace, module_digest)
+        if not same_or_determines(module.property, self.task.property):
+            return None
+        related = f"its property {module.property} is or determines {self.task.property}"
+        fingerprints = _fingerprints(self.workspace, module)
+        if len(fingerprints) == 0:
+            return f"{related}, and nobody knows on which structures it was trained"
+        folds = self._judging_folds()
+        seen = known_in(self.rows.fingerprints, fingerprints)
+        n_seen, n_judged = sum(int(seen[fold].sum()) for fold in folds), sum(map(len, folds))
+        if n_seen == 0 or (version >= TOLERANT and self._enough_unseen(seen)):
+            return None
         return (
-            f"its property {module.property} is or determines {task.property}, and nobody knows "
-            "on which structures it was trained"
+            f"{related}, and it was trained on {n_seen} of {n_judged} structures by which this "
+            "task is judged"
         )
-    folds = _judging(roles)
-    seen = known_in(rows.fingerprints, fingerprints)
-    n_seen, n_judged = sum(int(seen[fold].sum()) for fold in folds), sum(map(len, folds))
-    if n_seen == 0 or (version >= TOLERANT and _enough_judge(seen, roles)):
-        return None
-    return (
-        f"its property {module.property} is or determines {task.property}, and it was trained on "
-        f"{n_seen} of {n_judged} structures by which this task is judged"
-    )
 
+    def exclusions_together(self, modules: Sequence[str]) -> dict[str, str]:
+        """Say which candidates must not be used beside better ones.
 
-def exclusions_together(
-    bench: Workbench, modules: Sequence[str], task: Task, rows: LiveRows, roles: Roles
-) -> dict[str, str]:
-    """Say which of some candidates must not stand beside those before them.
+        Each alone may leave enough rows unseen to judge by, and all of them together too few.
 
-    Each alone may leave rows enough to judge by, and all of them none.
+        Parameters
+        ----------
+        modules
+            Candidates that `exclusion` does not exclude, the best first.
 
-    Parameters
-    ----------
-    bench
-        Reads the hub.
-    modules
-        Candidates that `exclusion` does not exclude, the best first.
-    task
-        The task.
-    rows
-        Its rows.
-    roles
-        What each row is used for.
+        Returns
+        -------
+        dict[str, str]
+            The reason, by module; those that are not named leave rows enough together.
+        """
+        excluded = {}
+        before = np.zeros(len(self.rows.fingerprints), np.bool_)
+        for digest in modules:
+            together = before | seen_by(self.workspace, [digest], self.task, self.rows)
+            if np.array_equal(together, before) or self._enough_unseen(together):
+                before = together
+            else:
+                excluded[digest] = (
+                    "beside the candidates that err less it would leave too few structures by "
+                    "which this task is judged and on which none of them was trained"
+                )
+        return excluded
 
-    Returns
-    -------
-    dict[str, str]
-        The reason, by module; those that are not named leave rows enough together.
-    """
-    excluded = {}
-    before = np.zeros(len(rows.fingerprints), np.bool_)
-    for digest in modules:
-        together = before | seen_by(bench, [digest], task, rows)
-        if np.array_equal(together, before) or _enough_judge(together, roles):
-            before = together
-        else:
-            excluded[digest] = (
-                "beside the candidates that err less it would leave too few structures by which "
-                "this task is judged and on which none of them was trained"
-            )
-    return excluded
+    def unseen_by(self, modules: Sequence[str]) -> JudgedRows:
+        """Leave in the folds that decide and calibrate only rows that no module was trained on."""
+        if self.split.calibration != Calibration.HELD_OUT:
+            return self
+        seen = seen_by(self.workspace, modules, self.task, self.rows)
+        folds = self.split.validation, self.split.held_out
+        validation, held_out = (fold[~seen[fold]] for fold in folds)
+        return replace(self, split=replace(self.split, validation=validation, held_out=held_out))
 
+    def unseen_beside(self, multitask: str | None) -> tuple[str | None, JudgedRows]:
+        """Leave in the same folds only rows that a multitask module was not trained on.
 
-def _judging(roles: Roles) -> list[NDArray[np.int64]]:
-    """Give the folds that judge; in a cross-validation every row does in its turn."""
-    if roles.calibration == Calibration.HELD_OUT:
-        return [roles.validation, roles.held_out]
-    return [np.concatenate([roles.train, roles.held_out])]
+        Parameters
+        ----------
+        multitask
+            The module that would be fine-tuned beside the composed encoder.
 
+        Returns
+        -------
+        multitask
+            The module; none where too few rows would be left to judge it, or nobody knows what it
+            was trained on.
+        judged
+            The rows; without a module they are as before.
+        """
+        if multitask is None or not _tells_what_it_saw(
+            self.workspace, _module(self.workspace, multitask)
+        ):
+            return None, self
+        left = self.unseen_by([multitask])
+        before, after = self.split, left.split
+        if len(after.validation) < min(len(before.validation), MIN_UNSEEN):
+            return None, self
+        if len(after.held_out) < min(len(before.held_out), MIN_UNSEEN):
+            return None, self
+        return multitask, left
 
-def _enough_judge(seen: NDArray[np.bool_], roles: Roles) -> bool:
-    folds = _judging(roles)
-    by_folds = roles.calibration == Calibration.HELD_OUT
-    if by_folds and min(int((~seen[fold]).sum()) for fold in folds) >= MIN_UNSEEN:
-        return True
-    return sum(int(seen[fold].sum()) for fold in folds) <= MOST_SEEN * sum(map(len, folds))
+    def _judging_folds(self) -> list[IntArray]:
+        """Give the folds that judge; in a cross-validation every row does in its turn."""
+        split = self.split
+        if split.calibration == Calibration.HELD_OUT:
+            return [split.validation, split.held_out]
+        return [np.concatenate([split.train, split.held_out])]
 
-
-def judged_by_unseen(
-    bench: Workbench, modules: Sequence[str], task: Task, rows: LiveRows, roles: Roles
-) -> Roles:
-    """Leave to the deciding and calibrating folds only what none of some modules has seen.
-
-    Parameters
-    ----------
-    bench
-        Reads the hub.
-    modules
-        Digests.
-    task
-        The task.
-    rows
-        Its rows.
-    roles
-        What each row is used for.
-
-    Returns
-    -------
-    Roles
-        The roles; rows that were seen have none.
-    """
-    if roles.calibration != Calibration.HELD_OUT:
-        return roles
-    seen = seen_by(bench, modules, task, rows)
-    validation, held_out = (fold[~seen[fold]] for fold in (roles.validation, roles.held_out))
-    return replace(roles, validation=validation, held_out=held_out)
-
-
-def unseen_beside(
-    bench: Workbench, multitask: str | None, task: Task, rows: LiveRows, roles: Roles
-) -> tuple[str | None, Roles]:
-    """Leave to the deciding and calibrating folds only what a multitask module has not seen.
-
-    Parameters
-    ----------
-    bench
-        Reads the hub.
-    multitask
-        The module that would be fine-tuned beside the composed encoder.
-    task
-        The task.
-    rows
-        Its rows.
-    roles
-        What each row is used for.
-
-    Returns
-    -------
-    multitask
-        The module; none where too few rows would be left to judge it, or nobody knows what it has
-        seen.
-    roles
-        The roles; rows that it has seen have none.
-    """
-    if multitask is None or not _tells_what_it_saw(bench, _module(bench, multitask)):
-        return None, roles
-    left = judged_by_unseen(bench, [multitask], task, rows, roles)
-    for before, after in ((roles.validation, left.validation), (roles.held_out, left.held_out)):
-        if len(after) < min(len(before), MIN_UNSEEN):
-            return None, roles
-    return multitask, left
+    def _enough_unseen(self, seen: NDArray[np.bool_]) -> bool:
+        folds = self._judging_folds()
+        by_folds = self.split.calibration == Calibration.HELD_OUT
+        if by_folds and min(int((~seen[fold]).sum()) for fold in folds) >= MIN_UNSEEN:
+            return True
+        return sum(int(seen[fold].sum()) for fold in folds) <= MOST_SEEN * sum(map(len, folds))
 
 
 def seen_by(
-    bench: Workbench, modules: Iterable[str], task: Task, rows: LiveRows
+    workspace: Workspace, modules: Iterable[str], task: Task, rows: LiveRows
 ) -> NDArray[np.bool_]:
-    """Find the rows whose property modules were trained on.
+    """Find the rows that modules were trained on.
 
     Parameters
     ----------
-    bench
+    workspace
         Reads the hub.
     modules
         Digests.
@@ -218,18 +183,18 @@ def seen_by(
         task's, shape ``(n_rows,)``.
     """
     seen = np.zeros(len(rows.fingerprints), np.bool_)
-    for module in (_module(bench, digest) for digest in modules):
+    for module in (_module(workspace, digest) for digest in modules):
         if any(same_or_determines(name, task.property) for name in properties_of(module)):
-            seen |= known_in(rows.fingerprints, _fingerprints(bench, module))
+            seen |= known_in(rows.fingerprints, _fingerprints(workspace, module))
     return seen
 
 
-def behind(bench: Workbench, predictor: Predictor) -> list[str]:
+def modules_behind(workspace: Workspace, predictor: Predictor) -> list[str]:
     """List the modules that a predictor was made from.
 
     Parameters
     ----------
-    bench
+    workspace
         Reads the hub.
     predictor
         The predictor.
@@ -239,35 +204,26 @@ def behind(bench: Workbench, predictor: Predictor) -> list[str]:
     list[str]
         Digests: those composed, and one that was fine-tuned beside them.
     """
-    composed = Composition.from_doc(bench.store.record(predictor.composition)).modules
+    composed = Composition.from_doc(workspace.store.record(predictor.composition)).modules
     return [*composed, *filter(None, [predictor.multitask])]
 
 
-def _module(bench: Workbench, digest: str) -> Module:
-    return Module.from_doc(bench.store.record(digest))
-
-
 def properties_of(module: Module) -> tuple[str, ...]:
-    """Name what a module was trained to predict.
-
-    Parameters
-    ----------
-    module
-        The module.
-
-    Returns
-    -------
-    tuple[str, ...]
-        Canonical names of properties: one, or those of a multitask module.
-    """
+    """List the canonical names of properties a module was trained on: several if multitask."""
     if module.module == ModuleKind.MULTITASK:
         return tuple(module.source.get("properties", ()))
     return (module.property,)
 
 
-def _tells_what_it_saw(bench: Workbench, module: Module) -> bool:
-    return len(properties_of(module)) > 0 and len(_fingerprints(bench, module)) > 0
+def _module(workspace: Workspace, digest: str) -> Module:
+    return Module.from_doc(workspace.store.record(digest))
 
 
-def _fingerprints(bench: Workbench, module: Module) -> NDArray[np.uint64]:
-    return bench.store.blob(module.blob, ["fingerprints"]).arrays["fingerprints"].astype(np.uint64)
+def _tells_what_it_saw(workspace: Workspace, module: Module) -> bool:
+    return len(properties_of(module)) > 0 and len(_fingerprints(workspace, module)) > 0
+
+
+def _fingerprints(workspace: Workspace, module: Module) -> NDArray[np.uint64]:
+    return (
+        workspace.store.blob(module.blob, ["fingerprints"]).arrays["fingerprints"].astype(np.uint64)
+    )

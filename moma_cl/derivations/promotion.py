@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from moma_cl.arraytypes import FloatArray
-from moma_cl.derivations.leakage import behind, seen_by
-from moma_cl.learning.normaliser import Normaliser
-from moma_cl.predictors.predictor import load_predictor
-from moma_cl.properties.transforms import Transform
+from moma_cl.arraytypes import FloatArray, IntArray
+from moma_cl.derivations.leakage import modules_behind, seen_by
+from moma_cl.predictors.predictor import load_artifact, load_predictor
 from moma_cl.records.records import Calibration, Predictor, Task
-from moma_cl.workspace.workspace import Workbench
+from moma_cl.workspace.workspace import Workspace
 
 N_RESAMPLES = 1000
 
 
-def compare(bench: Workbench, champion_digest: str, fitted: Predictor, unit: str) -> dict[str, Any]:
+def compare(
+    workspace: Workspace, champion_digest: str, fitted: Predictor, unit: str
+) -> dict[str, Any]:
     """Compare two predictors on the rows that decide.
 
     Both are judged by answers of heads that had not seen the rows: those stored when each was
@@ -28,7 +27,7 @@ def compare(bench: Workbench, champion_digest: str, fitted: Predictor, unit: str
 
     Parameters
     ----------
-    bench
+    workspace
         Reads the hub.
     champion_digest
         The predictor that answers now.
@@ -42,14 +41,14 @@ def compare(bench: Workbench, champion_digest: str, fitted: Predictor, unit: str
     dict[str, Any]
         Whether to promote, why, and the figures, for the history.
     """
-    champion = Predictor.from_doc(bench.store.record(champion_digest))
+    champion = Predictor.from_doc(workspace.store.record(champion_digest))
     if champion.calibration != fitted.calibration:
         return {"promoted": True, "because": "there are now rows for another calibration"}
     if champion.dataset != fitted.dataset and fitted.calibration != Calibration.HELD_OUT:
         return {"promoted": True, "because": "its data is newer"}
-    rows, answers = _decided(bench, fitted)
-    targets = bench.rows(fitted.dataset).targets[rows]
-    before = _champion_answers(bench, champion, champion_digest, fitted, rows)
+    rows, answers = _deciding(workspace, fitted)
+    targets = workspace.rows(fitted.dataset).targets[rows]
+    before = _champion_answers(workspace, champion, champion_digest, fitted, rows)
     fair = ~np.isnan(before)
     if not fair.any():
         return {"promoted": True, "because": "modules behind the champion have seen all such rows"}
@@ -73,41 +72,37 @@ def _verdict(before: FloatArray, after: FloatArray, unit: str) -> dict[str, Any]
     }
 
 
-def _decided(bench: Workbench, predictor: Predictor) -> tuple[NDArray[np.int64], FloatArray]:
+def _deciding(workspace: Workspace, predictor: Predictor) -> tuple[IntArray, FloatArray]:
     """Give the rows that decided about a predictor and its answers, in the task's unit."""
-    arrays = bench.store.blob(predictor.blob).arrays
-    transform = Transform(Task.from_doc(bench.store.record(predictor.task)).transform)
-    normalised = arrays["decided_answers"].astype(np.float64)
-    answers = Normaliser.from_arrays(arrays, transform).inverse(normalised)
-    return arrays["decided_rows"].astype(np.int64), answers
+    artifact = load_artifact(workspace.store, predictor)
+    return artifact.deciding_rows, artifact.normaliser.inverse(artifact.deciding_answers)
 
 
 def _champion_answers(
-    bench: Workbench,
+    workspace: Workspace,
     champion: Predictor,
     digest: str,
     fitted: Predictor,
-    rows: NDArray[np.int64],
+    rows: IntArray,
 ) -> FloatArray:
     """Give the champion's answers to these rows of the new predictor's dataset.
 
     NaN stands for a row that it has seen through a module.
     """
-    then, now = bench.rows(champion.dataset), bench.rows(fitted.dataset)
-    decided, stored = _decided(bench, champion)
-    known = {
+    then, now = workspace.rows(champion.dataset), workspace.rows(fitted.dataset)
+    stored = {
         (then.ids[row], then.fingerprints[row]): answer
-        for row, answer in zip(decided, stored, strict=True)
+        for row, answer in zip(*_deciding(workspace, champion), strict=True)
     }
-    answers = np.array([known.get((now.ids[row], now.fingerprints[row]), np.nan) for row in rows])
-    task = Task.from_doc(bench.store.record(fitted.task))
-    seen = seen_by(bench, behind(bench, champion), task, now)[rows]
+    answers = np.array([stored.get((now.ids[row], now.fingerprints[row]), np.nan) for row in rows])
+    task = Task.from_doc(workspace.store.record(fitted.task))
+    seen = seen_by(workspace, modules_behind(workspace, champion), task, now)[rows]
     new = np.flatnonzero(np.isnan(answers) & ~seen)
     if len(new):
-        graphs = bench.graphs(now)
-        predictor = load_predictor(bench, digest)
-        asked = [graphs[row] for row in rows[new]]
-        answers[new] = predictor.answer(asked, level=predictor.level).values
+        graphs = workspace.graphs(now)
+        predictor = load_predictor(workspace, digest)
+        new_graphs = [graphs[row] for row in rows[new]]
+        answers[new] = predictor.answer(new_graphs, level=predictor.level).values
     return answers
 
 

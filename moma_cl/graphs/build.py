@@ -28,19 +28,9 @@ logger = logging.getLogger(__name__)
 
 
 def built(chunks: Sequence[Sequence[Crystal]], backbone: type[Backbone]) -> Generator[list[bytes]]:
-    """Build graphs chunk by chunk; close the iterator to stop early.
+    """Build graphs of chunks of some hundreds of structures; close the iterator to stop early.
 
-    Parameters
-    ----------
-    chunks
-        Some hundreds of structures each.
-    backbone
-        The backbone's class.
-
-    Yields
-    ------
-    list[bytes]
-        The entry of each graph of a chunk, in the order of the chunks.
+    Each chunk gives the entry of each graph, in order.
     """
     count = _n_workers(chunks, backbone)
     if count < 2:

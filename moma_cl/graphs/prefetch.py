@@ -31,17 +31,7 @@ def with_graphs(
 ) -> Generator[tuple[Chunk, list[Data]]]:
     """Build the graphs of a stream of structures; close the iterator to stop early.
 
-    Parameters
-    ----------
-    chunks
-        Some hundreds of structures each, with whatever shall come with their graphs.
-    backbone
-        The backbone's class.
-
-    Yields
-    ------
-    tuple[Chunk, list[Data]]
-        What came with a chunk, and its graphs, in the order of the chunks.
+    Chunks are some hundreds of structures each, with whatever shall come with their graphs.
     """
     stream = iter(chunks)
     yield from _built_here(islice(stream, _ALONE), backbone)
@@ -84,15 +74,15 @@ def _built_there(
         for chunk, crystals in chunks:
             waiting.append((chunk, build(crystals)))
             if len(waiting) > _AHEAD:
-                yield _taken(waiting, backbone)
+                yield _next_graphs(waiting, backbone)
         while waiting:
-            yield _taken(waiting, backbone)
+            yield _next_graphs(waiting, backbone)
     finally:
         for _, entries in waiting:
             entries.cancel()
 
 
-def _taken(
+def _next_graphs(
     waiting: deque[tuple[Chunk, Future[list[bytes]]]], backbone: type[Backbone]
 ) -> tuple[Chunk, list[Data]]:
     chunk, entries = waiting.popleft()

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from moma_cl.arraytypes import ParameterVector
 from moma_cl.core.pyg import Batch
+from moma_store.errors import BackboneError
 
 MIN_VARIANCE = 1e-6  # keeps the gradient of a deviation finite where all atoms are alike
 
@@ -68,6 +70,43 @@ def _layers(n_features: int, width: int) -> nn.Sequential:
         nn.SiLU(),
         nn.Linear(width, 1),
     )
+
+
+def head_vector(head: Head) -> ParameterVector:
+    """Flatten a head's parameters, in their order.
+
+    Parameters
+    ----------
+    head
+        The head.
+
+    Returns
+    -------
+    ParameterVector
+        Shape ``(n_parameters,)``.
+    """
+    return nn.utils.parameters_to_vector(head.parameters()).detach().numpy().copy()
+
+
+def load_head_vector(head: Head, vector: ParameterVector) -> None:
+    """Fill a head's parameters.
+
+    Parameters
+    ----------
+    head
+        The head.
+    vector
+        What :func:`head_vector` gave, shape ``(n_parameters,)``.
+
+    Raises
+    ------
+    BackboneError
+        If the vector belongs to a head of another shape.
+    """
+    size = sum(parameter.numel() for parameter in head.parameters())
+    if len(vector) != size:
+        raise BackboneError(f"the head has {size:,} parameters, the vector {len(vector):,}")
+    nn.utils.vector_to_parameters(torch.from_numpy(vector.copy()), head.parameters())
 
 
 def mean_and_deviation(features: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -1,18 +1,19 @@
 """The kernel head: ridge regression on embeddings, solved in closed form within seconds.
 
-Its kernel is a Matérn of embeddings, plus a linear one of the modules' opinions where these help.
+Its kernel is a Matérn kernel of embeddings, plus a linear kernel of what the readouts of modules
+predict of their own properties, where that helps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.arraytypes import FloatArray
-from moma_cl.learning.leave_one_out import repeated
+from moma_cl.arraytypes import FloatArray, IntArray
+from moma_cl.learning.leave_one_out import Groups, left_out_errors, repeated_rows
 from moma_cl.learning.standardisation import centre_and_spread
 from moma_cl.recipe import KernelSettings
 
@@ -33,9 +34,9 @@ class KernelHead:
         Coefficients, a column per regression, shape ``(n_support, n_fits)``.
     length
         Length scale of the kernel, in standardised embedding units.
-    opinions
-        Opinions of the support, times their weight in the kernel, shape
-        ``(n_support, n_modules)``; no columns where they are not heard.
+    readouts
+        Readout features of the support, times their weight in the kernel, shape
+        ``(n_support, n_modules)``; no columns where the kernel has no linear part.
     """
 
     centre: FloatArray
@@ -43,22 +44,22 @@ class KernelHead:
     support: FloatArray
     duals: FloatArray
     length: float
-    opinions: FloatArray
+    readouts: FloatArray
 
     @property
-    def hears(self) -> bool:
-        """Whether it takes opinions into account."""
-        return bool(self.opinions.shape[1])
+    def uses_readouts(self) -> bool:
+        """Whether its kernel has a linear part, of readout features."""
+        return bool(self.readouts.shape[1])
 
-    def predict(self, embeddings: FloatArray, opinions: FloatArray | None = None) -> FloatArray:
+    def predict(self, embeddings: FloatArray, readouts: FloatArray | None = None) -> FloatArray:
         """Predict with every regression.
 
         Parameters
         ----------
         embeddings
             One row each, shape ``(n_rows, n_features)``.
-        opinions
-            One row each, shape ``(n_rows, n_modules)``; needed where it hears any.
+        readouts
+            Readout features, shape ``(n_rows, n_modules)``; needed where it uses them.
 
         Returns
         -------
@@ -66,70 +67,19 @@ class KernelHead:
             Normalised predictions, shape ``(n_rows, n_fits)``, dimensionless.
         """
         rows = (embeddings - self.centre) / self.spread
-        kernel = matern(distances(rows, self.support), self.length)
-        if self.hears and opinions is not None:
-            kernel += opinions @ self.opinions.T
+        kernel = matern(squared_distances(rows, self.support), self.length)
+        if self.uses_readouts and readouts is not None:
+            kernel += readouts @ self.readouts.T
         return kernel @ self.duals
-
-    def to_arrays(self, prefix: str) -> dict[str, NDArray[np.generic]]:
-        """Give the arrays under which the head is stored.
-
-        Parameters
-        ----------
-        prefix
-            Put before every name.
-
-        Returns
-        -------
-        dict[str, NDArray[np.generic]]
-            Float32 support, everything else in float64.
-        """
-        return {
-            f"{prefix}centre": self.centre,
-            f"{prefix}spread": self.spread,
-            f"{prefix}support": self.support.astype(np.float32),
-            f"{prefix}duals": self.duals,
-            f"{prefix}length": np.array([self.length]),
-            **({f"{prefix}opinions": self.opinions} if self.hears else {}),
-        }
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]], prefix: str) -> KernelHead:
-        """Read what :meth:`to_arrays` gave.
-
-        Parameters
-        ----------
-        arrays
-            Arrays of a blob.
-        prefix
-            What stands before every name.
-
-        Returns
-        -------
-        KernelHead
-            The head.
-        """
-        found = {
-            name: arrays[prefix + name].astype(np.float64)
-            for name in ("centre", "spread", "support", "duals", "length")
-        }
-        return cls(
-            centre=found["centre"],
-            spread=found["spread"],
-            support=found["support"],
-            duals=found["duals"],
-            length=float(found["length"][0]),
-            opinions=arrays.get(f"{prefix}opinions", np.zeros((0, 0))).astype(np.float64),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelChoice:
-    """Length scale, ridge and weight of opinions, as leave-one-out errors chose them."""
+    """Length scale, ridge and weight of readouts, as leave-one-out errors chose them."""
 
     length_scale: float  # of the median distance
     ridge: float
-    opinions: float  # of their linear kernel, against the Matérn's 1
+    readout_weight: float  # of the linear kernel, against the Matérn's 1
 
 
 def fit_kernel_head(
@@ -137,10 +87,10 @@ def fit_kernel_head(
     targets: FloatArray,
     settings: KernelSettings,
     *,
-    groups: NDArray[np.integer] | None = None,
+    groups: Groups | None = None,
     choice: KernelChoice | None = None,
     subsets: list[NDArray[np.bool_]] | None = None,
-    opinions: FloatArray | None = None,
+    readouts: FloatArray | None = None,
 ) -> tuple[KernelHead, KernelChoice]:
     """Fit one regression, or one for each of several subsets of the rows.
 
@@ -156,11 +106,11 @@ def fit_kernel_head(
         Rows of one number are the same structure and are left out together, shape ``(n_rows,)``;
         by default each is its own.
     choice
-        Length scale, ridge and weight of opinions; by default chosen by leave-one-out error.
+        Length scale, ridge and weight of readouts; by default chosen by leave-one-out error.
     subsets
         Rows that each regression sees, shape ``(n_rows,)`` each; by default one sees all.
-    opinions
-        The modules', standardised, shape ``(n_rows, n_modules)``; by default there are none.
+    readouts
+        Readout features of modules, shape ``(n_rows, n_modules)``; by default there are none.
 
     Returns
     -------
@@ -168,34 +118,78 @@ def fit_kernel_head(
         The head, and the choice made.
     """
     kept = _sample(len(targets), settings.max_rows)
-    rows, goal = embeddings[kept], targets[kept]
-    centre, spread = centre_and_spread(rows)
-    # rounded as it is stored, so that a reloaded head answers with the same bits
-    standard = ((rows - centre) / spread).astype(np.float32).astype(np.float64)
-    squared = distances(standard, standard)
-    heard = np.zeros((len(kept), 0)) if opinions is None else opinions[kept]
+    linear = np.zeros((len(kept), 0)) if readouts is None else readouts[kept]
+    support = _Support.of(embeddings[kept], linear, targets[kept])
     if choice is None:
-        known = np.arange(len(targets)) if groups is None else groups
-        choice = _choose(squared, heard, goal, known[kept], settings)
-    length = choice.length_scale * _median_distance(squared)
-    heard = heard if choice.opinions > 0 else heard[:, :0]
-    kernel = matern(squared, length) + choice.opinions * (heard @ heard.T)
-    masks = subsets if subsets is not None else [np.ones(len(targets), dtype=bool)]
-    duals = np.zeros((len(kept), len(masks)))
-    for column, mask in enumerate(masks):
-        seen = np.flatnonzero(mask[kept])
-        if len(seen) == 0:  # nothing but the mean is known
-            continue
-        duals[seen, column] = _solve(kernel[np.ix_(seen, seen)], goal[seen], choice.ridge)
-    head = KernelHead(
-        centre=centre,
-        spread=spread,
-        support=standard,
-        duals=duals,
-        length=length,
-        opinions=choice.opinions * heard,
-    )
-    return head, choice
+        choice = support.choose(kept if groups is None else groups[kept], settings)
+    masks = [np.ones(len(kept), dtype=bool)] if subsets is None else [m[kept] for m in subsets]
+    return support.head(choice, masks), choice
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Support:
+    """The rows a kernel is built on, standardised, with their squared distances and targets."""
+
+    centre: FloatArray
+    spread: FloatArray
+    rows: FloatArray
+    squared: FloatArray
+    readouts: FloatArray
+    targets: FloatArray
+
+    @classmethod
+    def of(cls, embeddings: FloatArray, readouts: FloatArray, targets: FloatArray) -> Self:
+        centre, spread = centre_and_spread(embeddings)
+        # rounded as it is stored, so that a reloaded head answers with the same bits
+        rows = ((embeddings - centre) / spread).astype(np.float32).astype(np.float64)
+        return cls(
+            centre=centre,
+            spread=spread,
+            rows=rows,
+            squared=squared_distances(rows, rows),
+            readouts=readouts,
+            targets=targets,
+        )
+
+    def choose(self, groups: Groups, settings: KernelSettings) -> KernelChoice:
+        """Choose on a sample, by leave-one-out error."""
+        median = _median_distance(self.squared)
+        kept = _sample(len(self.targets), SELECTION_ROWS)
+        squared, targets = self.squared[np.ix_(kept, kept)], self.targets[kept]
+        linear = self.readouts[kept] @ self.readouts[kept].T
+        repeated = repeated_rows(groups[kept])
+        best, bar = KernelChoice(length_scale=1.0, ridge=1e-2, readout_weight=0.0), np.inf
+        for weight in (0.0, *(settings.opinions if self.readouts.shape[1] else ())):
+            for scale in settings.length_scales:
+                kernel = matern(squared, scale * median) + weight * linear
+                errors = _errors_by_ridge(kernel, targets, settings.ridges, repeated)
+                ridge = min(errors, key=lambda one: errors[one])
+                if errors[ridge] < bar:
+                    bar = errors[ridge]
+                    best = KernelChoice(length_scale=scale, ridge=ridge, readout_weight=weight)
+            if weight == 0:  # readouts cost every answer an embedding by each module
+                bar *= 1.0 - settings.opinions_worth
+        return best
+
+    def head(self, choice: KernelChoice, masks: list[NDArray[np.bool_]]) -> KernelHead:
+        """Solve the regression of each mask with the kernel that was chosen."""
+        length = choice.length_scale * _median_distance(self.squared)
+        readouts = self.readouts if choice.readout_weight > 0 else self.readouts[:, :0]
+        kernel = matern(self.squared, length) + choice.readout_weight * (readouts @ readouts.T)
+        duals = np.zeros((len(self.rows), len(masks)))
+        for column, mask in enumerate(masks):
+            seen = np.flatnonzero(mask)
+            if len(seen) > 0:  # otherwise it predicts the mean
+                system = kernel[np.ix_(seen, seen)]
+                duals[seen, column] = _solve(system, self.targets[seen], choice.ridge)
+        return KernelHead(
+            centre=self.centre,
+            spread=self.spread,
+            support=self.rows,
+            duals=duals,
+            length=length,
+            readouts=choice.readout_weight * readouts,
+        )
 
 
 def matern(squared_distances: FloatArray, length: float) -> FloatArray:
@@ -224,7 +218,7 @@ def matern(squared_distances: FloatArray, length: float) -> FloatArray:
     return np.asarray(kernel)
 
 
-def distances(first: FloatArray, second: FloatArray) -> FloatArray:
+def squared_distances(first: FloatArray, second: FloatArray) -> FloatArray:
     """Squared Euclidean distances between two sets of rows.
 
     Parameters
@@ -250,52 +244,25 @@ def _squares(rows: FloatArray) -> FloatArray:
     return np.asarray(np.einsum("ij,ij->i", rows, rows))
 
 
-def _choose(
-    squared: FloatArray,
-    opinions: FloatArray,
-    targets: FloatArray,
-    groups: NDArray[np.integer],
-    settings: KernelSettings,
-) -> KernelChoice:
-    median = _median_distance(squared)
-    kept = _sample(len(targets), SELECTION_ROWS)
-    squared, targets = squared[np.ix_(kept, kept)], targets[kept]
-    linear = opinions[kept] @ opinions[kept].T
-    together = repeated(groups[kept])
-    best, bar = KernelChoice(length_scale=1.0, ridge=1e-2, opinions=0.0), np.inf
-    for weight in (0.0, *(settings.opinions if opinions.shape[1] else ())):
-        for length_scale in settings.length_scales:
-            kernel = matern(squared, length_scale * median) + weight * linear
-            errors = _left_out_errors(kernel, targets, settings.ridges, together)
-            ridge = min(errors, key=lambda one: errors[one])
-            if errors[ridge] < bar:
-                bar = errors[ridge]
-                best = KernelChoice(length_scale=length_scale, ridge=ridge, opinions=weight)
-        if weight == 0:  # opinions cost every answer an embedding by each module
-            bar *= 1.0 - settings.opinions_worth
-    return best
-
-
-def _left_out_errors(
+def _errors_by_ridge(
     kernel: FloatArray,
     targets: FloatArray,
     ridges: tuple[float, ...],
-    together: list[NDArray[np.int64]],
+    repeated: list[IntArray],
 ) -> dict[float, float]:
-    """Mean absolute leave-one-out error with each ridge; rows of a group are left out together."""
+    """Mean absolute leave-one-out error with each ridge."""
     values, vectors = np.linalg.eigh(kernel)
     projected = vectors.T @ targets
     errors = {}
     for ridge in ridges:
         inverse = 1.0 / (np.maximum(values, 0.0) + ridge)
-        # leave-one-out residuals of kernel ridge: those of the rows G of a group, left out
-        # together, are ((K + ridge)^-1_GG)^-1 alpha_G
-        duals = vectors @ (inverse * projected)
-        residual = duals / (vectors**2 @ inverse)
-        for rows in together:
-            block = (vectors[rows] * inverse) @ vectors[rows].T
-            residual[rows] = np.linalg.lstsq(block, duals[rows])[0]
-        errors[ridge] = float(np.abs(residual).mean())
+
+        def block(rows: IntArray, inverse: FloatArray = inverse) -> FloatArray:
+            return np.asarray((vectors[rows] * inverse) @ vectors[rows].T)
+
+        duals, diagonal = vectors @ (inverse * projected), vectors**2 @ inverse
+        left_out = left_out_errors(duals, diagonal, block, repeated)
+        errors[ridge] = float(np.abs(left_out).mean())
     return errors
 
 
@@ -312,7 +279,7 @@ def _median_distance(squared: FloatArray) -> float:
     return median if median > 0 else 1.0
 
 
-def _sample(n_rows: int, n_kept: int) -> NDArray[np.int64]:
+def _sample(n_rows: int, n_kept: int) -> IntArray:
     """Spread a fixed number of rows evenly; all of them where there are fewer."""
     if n_rows <= n_kept:
         return np.arange(n_rows)

@@ -1,218 +1,58 @@
-"""Estimates: leave-one-out prediction of a task's rows from their neighbours in an embedding.
-
-The better a module's embedding space predicts each row of a task from the other rows, the more
-useful the module is to the task (MoMa, arXiv 2502.15483, section 2.2).
-"""
+"""Leave-one-out errors in closed form; rows of the same structure are left out together."""
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.arraytypes import FloatArray
-from moma_cl.recipe import EstimateSettings
+from moma_cl.arraytypes import FloatArray, IntArray
 
 Groups = NDArray[np.integer]
 
-RIDGES = 10.0 ** np.arange(-6.0, 4.0)
-MORE = 4  # strands and entries beyond the k that are needed, since some may tie
-# Similarities held at once: they fit into a cache, unless that would be too few rows for BLAS.
-BLOCK_ENTRIES = 250_000
-BLOCK_ROWS = 128
 
-
-def leave_one_out(
-    embeddings: FloatArray, targets: FloatArray, groups: Groups, settings: EstimateSettings
+def left_out_errors(
+    solution: FloatArray,
+    diagonal: FloatArray,
+    block: Callable[[IntArray], FloatArray],
+    repeated: Iterable[IntArray],
 ) -> FloatArray:
-    """Predict each row from the others with the estimator of the recipe.
+    """Find the error for each row of a linear fit to the rows of all other groups.
+
+    Both linear and kernel ridge regression have a matrix ``M`` for which the errors of the rows
+    ``G`` of one group, left out together, are ``(M_GG)⁻¹ (M y)_G``. For linear ridge regression
+    ``M`` is the identity less the hat matrix, for kernel ridge regression the inverse of the
+    regularised kernel.
 
     Parameters
     ----------
-    embeddings
-        One row each, shape ``(n_rows, n_features)``.
-    targets
-        Normalised targets, shape ``(n_rows,)``, dimensionless.
-    groups
-        Rows of one number are the same structure and do not predict each other, shape
-        ``(n_rows,)``.
-    settings
-        The estimator and its numbers.
+    solution
+        ``M y``, shape ``(n_rows,)``.
+    diagonal
+        Diagonal of ``M``, shape ``(n_rows,)``.
+    block
+        Gives ``M_GG`` for row indices ``G``.
+    repeated
+        Groups of more than one row, as :func:`repeated_rows` lists them.
 
     Returns
     -------
     FloatArray
-        Leave-one-out predictions, shape ``(n_rows,)``, dimensionless.
-    """
-    if settings.estimator == "knn":
-        return knn_leave_one_out(embeddings, targets, groups, settings)
-    return ridge_leave_one_out(embeddings, targets, groups)
-
-
-def knn_leave_one_out(
-    embeddings: FloatArray, targets: FloatArray, groups: Groups, settings: EstimateSettings
-) -> FloatArray:
-    """Predict each row as the weighted mean of its nearest other rows.
-
-    Similarity is the cosine; weights are ``exp(s / temperature)``, normalised over the k nearest.
-    Near-duplicates of a row are not its neighbours; equal similarities are ordered by row.
-
-    Parameters
-    ----------
-    embeddings
-        One row each, shape ``(n_rows, n_features)``.
-    targets
-        Normalised targets, shape ``(n_rows,)``, dimensionless.
-    groups
-        Rows of one number are the same structure, shape ``(n_rows,)``.
-    settings
-        ``k`` shrinks where there are fewer than ``k + 1`` rows.
-
-    Returns
-    -------
-    FloatArray
-        Predictions, shape ``(n_rows,)``; NaN for a row without any neighbour.
+        Target less prediction, shape ``(n_rows,)``, in the unit of ``y``.
 
     References
     ----------
-    arXiv 2502.15483, equation 2.
+    Hastie, Tibshirani, Friedman, *The Elements of Statistical Learning*, equation 7.64, for groups
+    of one row.
     """
-    n_rows = len(embeddings)
-    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    unit = embeddings / np.where(norms > 0, norms, 1.0)
-    k = min(settings.k, n_rows - 1)
-    predictions = np.full(n_rows, np.nan)
-    if k < 1:
-        return predictions
-    together = repeated(groups)
-    group_of = np.full(n_rows, -1)
-    for number, alike in enumerate(together):
-        group_of[alike] = number
-    # as many strands as the strands that are looked through have entries
-    n_strands = max(k, math.isqrt(n_rows * (k + MORE)))
-    width = -(-n_rows // n_strands) * n_strands
-    block = max(BLOCK_ROWS, BLOCK_ENTRIES // width)
-    buffer = np.empty((min(block, n_rows), width))
-    for start in range(0, n_rows, block):
-        rows = np.arange(start, min(start + block, n_rows))
-        similarity = buffer[: len(rows)]
-        np.matmul(unit[start : start + block], unit.T, out=similarity[:, :n_rows])
-        similarity[:, n_rows:] = -np.inf
-        similarity[rows - start, rows] = -np.inf
-        for row in np.flatnonzero(group_of[rows] >= 0):
-            similarity[row, together[group_of[start + row]]] = -np.inf
-        nearest, near = _largest(similarity, k, n_strands, below=1.0 - settings.duplicate_distance)
-        weights = _softmax(near / settings.temperature)
-        predictions[rows] = (weights * targets[nearest % n_rows]).sum(axis=1)
-    return predictions
+    errors = solution / diagonal
+    for rows in repeated:
+        errors[rows] = np.linalg.lstsq(block(rows), solution[rows])[0]
+    return np.asarray(errors)
 
 
-def _largest(
-    similarity: FloatArray, k: int, n_strands: int, *, below: float
-) -> tuple[NDArray[np.int64], FloatArray]:
-    """Find the k largest entries of each row up to a bound, equal ones in the order of columns.
-
-    Columns are divided into strands, every n-th of them in one: none of the k largest entries is in
-    a strand whose own largest is not among the k largest of those. What is above the bound is
-    overwritten.
-    """
-    n_rows, width = similarity.shape
-    strands = similarity.reshape(n_rows, width // n_strands, n_strands)
-    largest = strands.max(axis=1)
-    row, strand = np.nonzero(largest > below)
-    if len(row):
-        entries = strands[row, :, strand]
-        entries[entries > below] = -np.inf
-        strands[row, :, strand] = entries
-        largest[row, strand] = entries.max(axis=1)
-    n_kept = min(n_strands, k + MORE)
-    kept = np.argpartition(largest, n_strands - n_kept, axis=1)[:, n_strands - n_kept :]
-    columns = (kept[:, :, None] + np.arange(0, width, n_strands)).reshape(n_rows, -1)
-    entries = similarity.ravel().take(columns + width * np.arange(n_rows)[:, None])
-    n_chosen = min(columns.shape[1], k + MORE)
-    chosen = np.argpartition(entries, -n_chosen, axis=1)[:, -n_chosen:]
-    near, nearest = _ordered(_along(entries, chosen), _along(columns, chosen))
-    last = near[:, k - 1]
-    # where entries that equal the last one may have been left out
-    tied = (near[:, -1] == last) & (n_chosen < width)
-    tied |= (largest >= last[:, None]).sum(axis=1) > n_kept
-    near, nearest = near[:, :k], nearest[:, :k]
-    for index in np.flatnonzero(tied):
-        found = np.flatnonzero(similarity[index] >= last[index])
-        first = np.argsort(-similarity[index, found], kind="stable")[:k]
-        nearest[index], near[index] = found[first], similarity[index, found[first]]
-    return nearest, near
-
-
-def _ordered(
-    entries: FloatArray, columns: NDArray[np.int64]
-) -> tuple[FloatArray, NDArray[np.int64]]:
-    """Sort each row, the largest first, equal entries in the order of columns."""
-    order = np.lexsort((columns, -entries), axis=1)
-    return _along(entries, order), _along(columns, order)
-
-
-def _along(values: NDArray[Any], indices: NDArray[np.int64]) -> NDArray[Any]:
-    """Take entries row by row."""
-    shift = values.shape[1] * np.arange(len(values))[:, None]
-    taken: NDArray[Any] = values.ravel().take(indices + shift)
-    return taken
-
-
-def ridge_leave_one_out(embeddings: FloatArray, targets: FloatArray, groups: Groups) -> FloatArray:
-    """Predict each row by the ridge regression on all others, in closed form.
-
-    With the hat matrix ``H`` and the residuals ``r = y - Hy``, those of the rows ``G`` of one
-    group, left out together, are ``(I - H_GG)⁻¹ r_G``. Features are standardised, the intercept is
-    not penalised, and the ridge is the one of a grid with the smallest error.
-
-    Parameters
-    ----------
-    embeddings
-        One row each, shape ``(n_rows, n_features)``.
-    targets
-        Normalised targets, shape ``(n_rows,)``, dimensionless.
-    groups
-        Rows of one number are the same structure, shape ``(n_rows,)``.
-
-    Returns
-    -------
-    FloatArray
-        Predictions, shape ``(n_rows,)``; NaN if there are fewer than three groups.
-
-    References
-    ----------
-    Hastie, Tibshirani, Friedman, *The Elements of Statistical Learning*, equation 7.64.
-    """
-    n_rows = len(embeddings)
-    if len(np.unique(groups)) < 3:
-        return np.full(n_rows, np.nan)
-    features = embeddings - embeddings.mean(axis=0)
-    spread = features.std(axis=0)
-    varies = spread > 1e-6 * max(1.0, float(np.abs(embeddings).max()))
-    features = features[:, varies] / spread[varies]
-    vectors, squares = _left_spectrum(features / np.sqrt(max(1, features.shape[1])))
-    residual_target = targets - targets.mean()
-    projected, squared = vectors.T @ residual_target, vectors**2
-    together = repeated(groups)
-    best, best_error = np.full(n_rows, np.nan), np.inf
-    for ridge in RIDGES * n_rows * 1e-3:
-        shrink = squares / (squares + ridge)
-        residual = residual_target - vectors @ (shrink * projected)
-        leverage = squared @ shrink + 1.0 / n_rows
-        left_out = residual / np.maximum(1.0 - leverage, 1e-9)
-        for rows in together:
-            hat = (vectors[rows] * shrink) @ vectors[rows].T + 1.0 / n_rows
-            left_out[rows] = np.linalg.lstsq(np.eye(len(rows)) - hat, residual[rows])[0]
-        error = float(np.mean(left_out**2))
-        if error < best_error:
-            best, best_error = targets - left_out, error
-    return best
-
-
-def repeated(groups: Groups) -> list[NDArray[np.int64]]:
+def repeated_rows(groups: Groups) -> list[IntArray]:
     """List the rows of every group that has more than one.
 
     Parameters
@@ -222,7 +62,7 @@ def repeated(groups: Groups) -> list[NDArray[np.int64]]:
 
     Returns
     -------
-    list[NDArray[np.int64]]
+    list[IntArray]
         Row indices, group by group.
     """
     order = np.argsort(groups, kind="stable")
@@ -230,40 +70,3 @@ def repeated(groups: Groups) -> list[NDArray[np.int64]]:
     bounds = np.concatenate([[0], changes, [len(order)]])
     several = np.flatnonzero(np.diff(bounds) > 1)
     return [order[bounds[i] : bounds[i + 1]] for i in several]
-
-
-def _left_spectrum(features: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Left singular vectors and squared singular values, through the smaller Gram matrix."""
-    n_rows, n_features = features.shape
-    if n_rows <= n_features:
-        squares, vectors = np.linalg.eigh(features @ features.T)
-        return vectors, np.maximum(squares, 0.0)
-    squares, right = np.linalg.eigh(features.T @ features)
-    keep = squares > 1e-12 * max(float(squares[-1]) if n_features else 0.0, 1e-300)
-    return features @ (right[:, keep] / np.sqrt(squares[keep])), squares[keep]
-
-
-def _softmax(logits: FloatArray) -> FloatArray:
-    with np.errstate(invalid="ignore"):
-        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    total = shifted.sum(axis=1, keepdims=True)
-    return np.asarray(shifted / total)
-
-
-def winsorised(targets: FloatArray, share: float) -> FloatArray:
-    """Pull the targets beyond two quantiles in to them.
-
-    Parameters
-    ----------
-    targets
-        Targets, shape ``(n_rows,)``, any unit.
-    share
-        Share of the rows beyond each quantile.
-
-    Returns
-    -------
-    FloatArray
-        Targets, shape ``(n_rows,)``, same unit.
-    """
-    low, high = np.quantile(targets, [share, 1.0 - share])
-    return np.clip(targets, low, high)

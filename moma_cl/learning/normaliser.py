@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moma_cl.arraytypes import FloatArray
 from moma_cl.properties.transforms import Transform
@@ -85,34 +83,3 @@ class Normaliser:
             Same shape, in the task's unit.
         """
         return np.asarray(self.transform.inverse(normalised * self.deviation + self.mean))
-
-    def to_array(self) -> FloatArray:
-        """Give the two numbers as they are stored.
-
-        Returns
-        -------
-        FloatArray
-            Mean and deviation, shape ``(2,)``.
-        """
-        return np.array([self.mean, self.deviation])
-
-    @classmethod
-    def from_arrays(
-        cls, arrays: Mapping[str, NDArray[np.generic]], transform: Transform
-    ) -> Normaliser:
-        """Read a predictor's normaliser.
-
-        Parameters
-        ----------
-        arrays
-            Arrays of its blob, ``normaliser`` among them.
-        transform
-            The task's transform.
-
-        Returns
-        -------
-        Normaliser
-            The normaliser.
-        """
-        mean, deviation = arrays["normaliser"].astype(np.float64).tolist()
-        return cls(transform=transform, mean=mean, deviation=deviation)

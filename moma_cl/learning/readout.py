@@ -46,8 +46,8 @@ class Readout:
     spread: FloatArray
     layers: tuple[tuple[FloatArray, FloatArray], ...]
 
-    def of(self, embeddings: NDArray[np.float32]) -> FloatArray:
-        """Give a module's opinion of structures.
+    def predict(self, embeddings: NDArray[np.float32]) -> FloatArray:
+        """Predict the module's own property.
 
         Parameters
         ----------
@@ -59,12 +59,12 @@ class Readout:
         FloatArray
             Normalised as the targets of the module's task, shape ``(n_rows,)``, dimensionless.
         """
-        found = (embeddings.astype(np.float64) - self.centre) / self.spread
+        values = (embeddings.astype(np.float64) - self.centre) / self.spread
         for number, (weight, bias) in enumerate(self.layers):
             if number > 0:
-                found = found / (1.0 + np.exp(-np.clip(found, -50.0, 50.0)))
-            found = found @ weight.T + bias
-        return np.asarray(found[:, 0])
+                values = values / (1.0 + np.exp(-np.clip(values, -50.0, 50.0)))
+            values = values @ weight.T + bias
+        return np.asarray(values[:, 0])
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """Give the arrays under which it is stored; the layers of networks in half precision.
@@ -98,12 +98,12 @@ class Readout:
         Returns
         -------
         Self | None
-            The readout; none where the module brought none.
+            The readout; none where the module has none.
         """
         if "readout" in arrays:
             linear = arrays["readout"].astype(np.float64)
-            nothing, one = np.zeros(len(linear) - 1), np.ones(len(linear) - 1)
-            return cls(centre=nothing, spread=one, layers=((linear[None, :-1], linear[-1:]),))
+            zeros, ones = np.zeros(len(linear) - 1), np.ones(len(linear) - 1)
+            return cls(centre=zeros, spread=ones, layers=((linear[None, :-1], linear[-1:]),))
         if "readout_scale" not in arrays:
             return None
         centre, spread = arrays["readout_scale"].astype(np.float64)
@@ -140,12 +140,16 @@ def fit_readout(
     linear = _linear(embeddings, targets)
     if not networks or not 0 < n_train < len(targets):
         return linear
-    known, deciding = slice(0, n_train), slice(n_train, None)
-    tried = (_linear(embeddings[known], targets[known]), _network(embeddings, targets, n_train))
+    training, validation = slice(0, n_train), slice(n_train, None)
+    candidates = (
+        _linear(embeddings[training], targets[training]),
+        _network(embeddings, targets, n_train),
+    )
     errors = [
-        np.abs(readout.of(embeddings[deciding]) - targets[deciding]).mean() for readout in tried
+        np.abs(readout.predict(embeddings[validation]) - targets[validation]).mean()
+        for readout in candidates
     ]
-    return tried[1] if errors[1] < errors[0] else linear
+    return candidates[1] if errors[1] < errors[0] else linear
 
 
 def _linear(embeddings: NDArray[np.float32], targets: FloatArray) -> Readout:

@@ -34,7 +34,7 @@ class TrainingError(MomaError):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class TrainingSet:
-    """What there is to learn.
+    """Graphs and targets of all rows, and which of them train and validate.
 
     Attributes
     ----------
@@ -115,30 +115,7 @@ def train(
             f"cannot train on {len(data.train)} rows and stop on {len(data.validation)}: "
             "both folds need at least one row"
         )
-    model = nn.ModuleList([encoder, head])
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    start = [parameter.detach().clone() for parameter in trained]
-    steps_per_epoch = math.ceil(len(data.train) / settings.batch_size)
-    epochs = max(1, min(settings.epochs, settings.max_steps // steps_per_epoch))
-    total = epochs * steps_per_epoch
-    run = _Run(encoder, head, data, settings, total_steps=total, progress=progress)
-    best, best_epoch, kept = math.inf, 0, start
-    epoch = 0
-    for epoch in range(1, epochs + 1):
-        run.epoch(np.random.default_rng([settings.seed, epoch]))
-        with _holding(trained, run.average):
-            error = run.validation_error()
-        if error < best:
-            best, best_epoch, kept = error, epoch, [average.clone() for average in run.average]
-        if epoch - best_epoch >= settings.patience:
-            break
-    if all(torch.equal(old, new) for old, new in zip(start, kept, strict=True)):
-        raise TrainingError(
-            f"no parameter moved in {epoch} epochs; best validation error {best!r}. "
-            "Check the targets and the learning rate of the recipe"
-        )
-    _assign(trained, kept)
-    return TrainingReport(validation_mae=best, best_epoch=best_epoch, epochs=epoch)
+    return _Training(encoder, head, data, settings, progress=progress).run()
 
 
 @without_denormals()
@@ -169,7 +146,7 @@ def predict_graphs(encoder: Backbone, head: Head, graphs: Sequence[Data]) -> NDA
     return answers
 
 
-class _Run:
+class _Training:
     """Optimiser, schedule and moving average of one training."""
 
     def __init__(
@@ -179,11 +156,13 @@ class _Run:
         data: TrainingSet,
         settings: TrainingSettings,
         *,
-        total_steps: int,
         progress: Progress | None,
     ) -> None:
         self.encoder, self.head, self.data, self.settings = encoder, head, data, settings
         self.targets = torch.from_numpy(data.targets).float()
+        steps_per_epoch = math.ceil(len(data.train) / settings.batch_size)
+        self.epochs = max(1, min(settings.epochs, settings.max_steps // steps_per_epoch))
+        self.total_steps = self.epochs * steps_per_epoch
         encoder_parameters = [p for p in encoder.parameters() if p.requires_grad]
         head_parameters = list(head.parameters())
         self.trained: list[Tensor] = [*encoder_parameters, *head_parameters]
@@ -196,11 +175,32 @@ class _Run:
             weight_decay=settings.weight_decay,
             fused=True,
         )
-        warmup = max(1, round(settings.warmup * total_steps))
+        warmup = max(1, round(settings.warmup * self.total_steps))
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: _learning_rate(step, warmup, total_steps)
+            self.optimizer, lambda step: _learning_rate(step, warmup, self.total_steps)
         )
-        self.step, self.total_steps, self.progress = 0, total_steps, progress
+        self.step, self.progress = 0, progress
+
+    def run(self) -> TrainingReport:
+        """Train until the last epoch, or until validation errors no longer fall."""
+        start = [parameter.detach().clone() for parameter in self.trained]
+        best, best_epoch, kept = math.inf, 0, start
+        epoch = 0
+        for epoch in range(1, self.epochs + 1):
+            self.epoch(np.random.default_rng([self.settings.seed, epoch]))
+            with _holding(self.trained, self.average):
+                error = self.validation_error()
+            if error < best:
+                best, best_epoch, kept = error, epoch, [one.clone() for one in self.average]
+            if epoch - best_epoch >= self.settings.patience:
+                break
+        if all(torch.equal(old, new) for old, new in zip(start, kept, strict=True)):
+            raise TrainingError(
+                f"no parameter moved in {epoch} epochs; best validation error {best!r}. "
+                "Check the targets and the learning rate of the recipe"
+            )
+        _assign(self.trained, kept)
+        return TrainingReport(validation_mae=best, best_epoch=best_epoch, epochs=epoch)
 
     def epoch(self, generator: np.random.Generator) -> None:
         """Visit every training row once."""

@@ -108,10 +108,10 @@ def _interior_point(gram: FloatArray) -> FloatArray:
         [clarabel.ZeroConeT(1), clarabel.NonnegativeConeT(n_modules)],
         settings,
     )
-    found = np.asarray(solver.solve().x, dtype=np.float64)
-    if not np.all(np.isfinite(found)) or found.max(initial=0.0) <= 0.0:
+    values = np.asarray(solver.solve().x, dtype=np.float64)
+    if not np.all(np.isfinite(values)) or values.max(initial=0.0) <= 0.0:
         return np.full(n_modules, 1.0 / n_modules)
-    return _on_simplex(np.where(found > 1e-7, found, 0.0))
+    return _on_simplex(np.where(values > 1e-7, values, 0.0))
 
 
 def _exchange(gram: FloatArray, values: FloatArray) -> FloatArray:

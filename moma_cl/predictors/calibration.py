@@ -1,4 +1,4 @@
-"""Calibration: what a predictor stores so that its answers come with intervals and a domain."""
+"""Calibration: what a predictor learns so that its answers have intervals and a domain."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.arraytypes import Arrays, FloatArray
-from moma_cl.datasets.split import Roles
-from moma_cl.predictors.difficulty import N_NEIGHBOURS, Difficulty, left_out_errors
-from moma_cl.predictors.domain import MEASURES, Domain, points_of
+from moma_cl.arraytypes import FloatArray, IntArray
+from moma_cl.datasets.split import Split
+from moma_cl.predictors.difficulty import N_NEIGHBOURS, Difficulty, kernel_left_out_errors
+from moma_cl.predictors.domain import MEASURES, Domain, Neighbours, points_of
 from moma_cl.predictors.intervals import conformal_quantile
 from moma_cl.recipe import PredictorSettings
 
@@ -20,7 +20,7 @@ DECIDING_LEVELS = (0.7, 0.8, 0.9)  # several: a quantile of few rows says little
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Answered:
-    """A task's rows, and what the head that answers says of those it had not seen.
+    """A task's rows, and predictions of those that were not fitted.
 
     Attributes
     ----------
@@ -34,10 +34,10 @@ class Answered:
         Fingerprint of each structure, shape ``(n_rows,)``.
     elements
         Atomic numbers that occur in the rows learned from, ascending.
-    roles
+    split
         What each row is used for.
     validation, held_out
-        Normalised answers for the rows of these roles; of a cross-validation, ``validation`` is
+        Normalised answers for the rows of these folds; of a cross-validation, ``validation`` is
         not looked at.
     """
 
@@ -46,33 +46,75 @@ class Answered:
     targets: FloatArray
     fingerprints: NDArray[np.uint64]
     elements: tuple[int, ...]
-    roles: Roles
+    split: Split
     validation: FloatArray
     held_out: FloatArray
 
     @property
-    def learned(self) -> NDArray[np.int64]:
-        """Rows that the answering head has learned from or was chosen by, ascending."""
-        return learned_rows(self.roles)
+    def learned(self) -> IntArray:
+        """The known rows, ascending."""
+        return learned_rows(self.split)
 
 
-def learned_rows(roles: Roles) -> NDArray[np.int64]:
-    """List the rows that a predictor knows: those fitted and those that decided.
+def learned_rows(split: Split) -> IntArray:
+    """List the known rows of a predictor: those that were fitted and those that decided.
 
     Parameters
     ----------
-    roles
+    split
         What each row of its dataset is used for.
 
     Returns
     -------
-    NDArray[np.int64]
+    IntArray
         Row indices, ascending; the points of its domain are in this order.
     """
-    return np.sort(np.concatenate([roles.train, roles.validation]))
+    return np.sort(np.concatenate([split.train, split.validation]))
 
 
-def calibrate(answered: Answered, settings: PredictorSettings) -> Arrays:
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Calibrated:
+    """The domain, and how wide intervals must be.
+
+    Attributes
+    ----------
+    domain
+        Where the known rows are.
+    residuals
+        Absolute errors on held-out rows, ascending, shape ``(n_held_out,)``, normalised.
+    difficulty
+        Estimates the difficulty of structures; none where all intervals are of one width.
+    residual_difficulty
+        Difficulty of the same held-out rows, shape ``(n_held_out,)``; none without a difficulty.
+    """
+
+    domain: Domain
+    residuals: FloatArray
+    difficulty: Difficulty | None = None
+    residual_difficulty: FloatArray | None = None
+
+    def half_widths(self, near: Neighbours, level: float) -> FloatArray | float:
+        """Give half the width of intervals of normalised targets.
+
+        Parameters
+        ----------
+        near
+            The known rows nearest to each structure.
+        level
+            Coverage, between 0 and 1.
+
+        Returns
+        -------
+        FloatArray | float
+            One for all structures, or shape ``(n_rows,)``.
+        """
+        if self.difficulty is None or self.residual_difficulty is None:
+            return conformal_quantile(self.residuals, level)
+        scores = self.residuals / self.residual_difficulty
+        return conformal_quantile(scores, level) * self.difficulty.of(near)
+
+
+def calibrate(answered: Answered, settings: PredictorSettings) -> Calibrated:
     """Learn the domain, and on held-out rows how wide intervals must be.
 
     Parameters
@@ -84,10 +126,10 @@ def calibrate(answered: Answered, settings: PredictorSettings) -> Arrays:
 
     Returns
     -------
-    Arrays
-        Arrays of the predictor's blob.
+    Calibrated
+        Domain and residuals.
     """
-    roles, version = answered.roles, min(settings.version, max(MEASURES))
+    split, version = answered.split, min(settings.version, max(MEASURES))
     points = points_of(answered.embeddings, answered.feature_dim, version=version)
     domain = Domain.fit(
         points[answered.learned],
@@ -95,23 +137,27 @@ def calibrate(answered: Answered, settings: PredictorSettings) -> Arrays:
         elements=answered.elements,
         version=version,
     )
-    residuals = np.abs(answered.held_out - answered.targets[roles.held_out])
+    residuals = np.abs(answered.held_out - answered.targets[split.held_out])
     order = np.argsort(residuals, kind="stable")
-    arrays: Arrays = {**domain.to_arrays(), "held_out_residuals": residuals[order]}
     difficulty = _difficulty(answered, domain) if version > 1 else None
     if difficulty is None:
-        return arrays
-    near = domain.nearest(points[roles.held_out], max(N_NEIGHBOURS, domain.neighbours))
-    return {**arrays, **difficulty.to_arrays(), "held_out_difficulty": difficulty.of(near)[order]}
+        return Calibrated(domain=domain, residuals=residuals[order])
+    near = domain.nearest(points[split.held_out], max(N_NEIGHBOURS, domain.neighbours))
+    return Calibrated(
+        domain=domain,
+        residuals=residuals[order],
+        difficulty=difficulty,
+        residual_difficulty=difficulty.of(near)[order],
+    )
 
 
 def _difficulty(answered: Answered, domain: Domain) -> Difficulty | None:
     """Fit a difficulty if validation rows say that dividing by it makes intervals shorter."""
-    deciding = answered.roles.validation
-    if len(deciding) < MIN_DECIDING_ROWS or len(answered.roles.held_out) == 0:
+    deciding = answered.split.validation
+    if len(deciding) < MIN_DECIDING_ROWS or len(answered.split.held_out) == 0:
         return None
     learned = answered.learned
-    errors = left_out_errors(
+    errors = kernel_left_out_errors(
         answered.embeddings[learned], answered.targets[learned], answered.fingerprints[learned]
     )
     difficulty = Difficulty.fit(np.abs(errors), domain)

@@ -1,7 +1,7 @@
-"""Difficulty: how large the error for a structure is likely to be, before anybody knows it.
+"""Difficulty: an estimate of how large the error for a structure is likely to be.
 
-Two things make a structure difficult: that nothing like it is known, and that what is like it was
-badly predicted itself. Dividing errors by such an estimate before their quantile is taken makes
+A structure is difficult if it is far from all known rows, and if the known rows nearest to it were
+badly predicted themselves. Dividing errors by such an estimate before their quantile is taken makes
 conformal intervals wide where errors are large, and leaves their coverage as it was.
 
 References
@@ -12,16 +12,13 @@ prediction* (AIA 2008); Lei et al., arXiv 1604.04173, section 5.2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moma_cl.arraytypes import FloatArray
-from moma_cl.learning.kernel_head import distances as squared_distances
-from moma_cl.learning.kernel_head import matern
-from moma_cl.learning.leave_one_out import repeated
+from moma_cl.learning.kernel_head import matern, squared_distances
+from moma_cl.learning.leave_one_out import Groups, left_out_errors, repeated_rows
 from moma_cl.learning.standardisation import centre_and_spread
 from moma_cl.predictors.domain import Domain, Neighbours
 
@@ -57,14 +54,14 @@ class Difficulty:
 
     @classmethod
     def fit(cls, errors: FloatArray, domain: Domain) -> Difficulty:
-        """Learn what is usual among known rows.
+        """Measure mean error and mean distance among the known rows.
 
         Parameters
         ----------
         errors
             Absolute leave-one-out errors, shape ``(n_known,)``, normalised targets.
         domain
-            Where the known rows lie.
+            Has the known rows as points.
 
         Returns
         -------
@@ -103,61 +100,20 @@ class Difficulty:
         return np.asarray(CONSTANT + self._errors_near(near) + distance / self.mean_distance)
 
     def _errors_near(self, near: Neighbours) -> FloatArray:
-        # a row that is all but known counts for more than the others, but not alone
+        # the error of a row that is almost the structure itself counts most, but not alone
         distances, indices = near.distances[:, :N_NEIGHBOURS], near.indices[:, :N_NEIGHBOURS]
         weights = 1.0 / np.maximum(distances, NEAREST * self.mean_distance)
         mean = (weights * self.errors[indices]).sum(axis=1) / weights.sum(axis=1)
         return np.asarray(mean / self.mean_error)
 
-    def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Give the arrays under which the estimate is stored.
 
-        Returns
-        -------
-        dict[str, NDArray[np.generic]]
-            Arrays by name.
-        """
-        scale = [self.mean_error, self.mean_distance, float(self.neighbours)]
-        return {
-            "difficulty_errors": self.errors.astype(np.float32),
-            "difficulty_scale": np.array(scale),
-        }
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Difficulty | None:
-        """Read what :meth:`to_arrays` gave.
-
-        Parameters
-        ----------
-        arrays
-            Arrays of a blob.
-
-        Returns
-        -------
-        Difficulty | None
-            The estimate; none where all intervals are of one width.
-        """
-        if "difficulty_scale" not in arrays:
-            return None
-        mean_error, mean_distance, neighbours = (
-            arrays["difficulty_scale"].astype(np.float64).tolist()
-        )
-        return cls(
-            errors=arrays["difficulty_errors"].astype(np.float64),
-            mean_error=mean_error,
-            mean_distance=mean_distance,
-            neighbours=int(neighbours),
-        )
-
-
-def left_out_errors(
-    embeddings: FloatArray, targets: FloatArray, groups: NDArray[np.integer]
+def kernel_left_out_errors(
+    embeddings: FloatArray, targets: FloatArray, groups: Groups
 ) -> FloatArray:
-    """Say how well each row is predicted from the others, by kernel ridge in closed form.
+    """Measure how well kernel ridge regression predicts each row from rows of other structures.
 
-    One kernel for all tasks and one ridge: this asks which rows are hard to predict, not how well
-    they can be. The errors of the rows ``G`` of one group, left out together, are
-    ``((K + ridge)⁻¹_GG)⁻¹ α_G``.
+    One kernel and one ridge serve all tasks: this asks which rows are hard to predict, not how well
+    they can be.
 
     Parameters
     ----------
@@ -177,13 +133,11 @@ def left_out_errors(
     n_blocks = -(-len(targets) // BLOCK_ROWS)
     for first in range(n_blocks):  # every n-th row, so that blocks are alike
         rows = np.arange(first, len(targets), n_blocks)
-        errors[rows] = _left_out_errors(embeddings[rows], targets[rows], groups[rows])
+        errors[rows] = _block_errors(embeddings[rows], targets[rows], groups[rows])
     return errors
 
 
-def _left_out_errors(
-    embeddings: FloatArray, targets: FloatArray, groups: NDArray[np.integer]
-) -> FloatArray:
+def _block_errors(embeddings: FloatArray, targets: FloatArray, groups: Groups) -> FloatArray:
     centre, spread = centre_and_spread(embeddings)
     standard = (embeddings - centre) / spread
     squared = squared_distances(standard, standard)
@@ -191,7 +145,9 @@ def _left_out_errors(
     kernel = matern(squared, LENGTH_SCALE * median)
     inverse = np.linalg.inv(kernel + RIDGE * np.eye(len(kernel)))
     duals = inverse @ (targets - targets.mean())
-    errors = duals / np.diag(inverse)
-    for rows in repeated(groups):
-        errors[rows] = np.linalg.lstsq(inverse[np.ix_(rows, rows)], duals[rows])[0]
-    return np.asarray(errors)
+    return left_out_errors(
+        duals,
+        np.diag(inverse),
+        lambda rows: np.asarray(inverse[np.ix_(rows, rows)]),
+        repeated_rows(groups),
+    )

@@ -1,8 +1,11 @@
-"""The domain of a predictor: how far a structure lies from those it has learned from."""
+"""The domain of a predictor: how far a structure lies from those it has learned from.
+
+The rows that a predictor has learned from are called its known rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -17,7 +20,7 @@ BLOCK_ENTRIES = 4_000_000  # distances held at once, so that memory is linear in
 
 
 class Applicability(StrEnum):
-    """Whether a structure is like those a predictor knows."""
+    """Whether a structure is like those a predictor has learned from."""
 
     INSIDE = "inside"
     EDGE = "edge"
@@ -43,8 +46,8 @@ class Measure:
     outside: float | None
 
 
-# 2: on the extremes of a block over the atoms, summed over features, strangers stand out. Of
-# perovskites, 95 % are at the edge or outside of what is known of layered crystals; by 1, 37 %.
+# 2: the extremes of a block over the atoms, summed over features, tell unlike structures best. Of
+# perovskites, 95 % are at the edge or outside of a domain of layered crystals; by 1, 37 %.
 MEASURES = {
     1: Measure(metric="euclidean", inside=0.95, outside=None),
     2: Measure(metric="cityblock", inside=0.85, outside=0.975),
@@ -70,7 +73,7 @@ class Neighbours:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Domain:
-    """The known structures as points in the embedding of the composed encoder.
+    """The known rows as points in the embedding of the composed encoder.
 
     Attributes
     ----------
@@ -78,8 +81,8 @@ class Domain:
         Of the algorithm: what the points are and how they are compared.
     centre, spread
         Standardisation of the points, shape ``(n_features,)``.
-    known
-        Standardised points of the rows learned from, shape ``(n_known, n_features)``.
+    points
+        Standardised points of the known rows, shape ``(n_known, n_features)``.
     reach
         The mean distance to its neighbours within which a structure is inside.
     limit
@@ -87,13 +90,13 @@ class Domain:
     neighbours
         How many neighbours the distance is averaged over.
     elements
-        Atomic numbers that occur in known structures, ascending; none where nobody noted them.
+        Atomic numbers that occur in known rows, ascending; none where they are not stored.
     """
 
     version: int
     centre: FloatArray
     spread: FloatArray
-    known: FloatArray
+    points: FloatArray
     reach: float
     limit: float
     neighbours: int
@@ -108,13 +111,12 @@ class Domain:
         elements: tuple[int, ...] = (),
         version: int = 2,
     ) -> Domain:
-        """Learn how far known structures lie from each other.
+        """Measure how far known rows lie from each other.
 
         Parameters
         ----------
         points
-            What :func:`points_of` gives for the rows learned from, shape
-            ``(n_known, n_features)``.
+            What :func:`points_of` gives for the known rows, shape ``(n_known, n_features)``.
         neighbours
             How many neighbours to average over; fewer where there are fewer rows.
         elements
@@ -129,18 +131,18 @@ class Domain:
         """
         centre, spread = centre_and_spread(points)
         # rounded as it is stored, so that a reloaded domain answers with the same bits
-        known = ((points - centre) / spread).astype(np.float32).astype(np.float64)
+        standard = ((points - centre) / spread).astype(np.float32).astype(np.float64)
         domain = cls(
             version=version,
             centre=centre,
             spread=spread,
-            known=known,
+            points=standard,
             reach=1.0,
             limit=OUTSIDE_FACTOR,
-            neighbours=max(1, min(neighbours, len(known) - 1)),
+            neighbours=max(1, min(neighbours, len(points) - 1)),
             elements=elements,
         )
-        return domain._with_reach() if len(known) > 1 else domain
+        return domain._with_reach() if len(points) > 1 else domain
 
     def _with_reach(self) -> Domain:
         measure = MEASURES[self.version]
@@ -151,21 +153,6 @@ class Domain:
             limit = max(1.0, float(np.quantile(own, measure.outside)) / reach)
         return replace(self, reach=reach, limit=limit)
 
-    def distances(self, points: FloatArray) -> FloatArray:
-        """Measure how far structures lie outside.
-
-        Parameters
-        ----------
-        points
-            One row each, shape ``(n_rows, n_features)``.
-
-        Returns
-        -------
-        FloatArray
-            Mean distance to the nearest known rows over the reach, shape ``(n_rows,)``.
-        """
-        return np.asarray(self.nearest(points, self.neighbours).distances.mean(axis=1))
-
     def nearest(self, points: FloatArray, count: int) -> Neighbours:
         """Find the known rows nearest to structures.
 
@@ -174,7 +161,7 @@ class Domain:
         points
             One row each, shape ``(n_rows, n_features)``.
         count
-            How many to find; fewer where fewer are known.
+            How many to find; fewer where there are fewer known rows.
 
         Returns
         -------
@@ -189,36 +176,37 @@ class Domain:
         Parameters
         ----------
         count
-            How many to find; fewer where fewer are known.
+            How many to find; fewer where there are fewer known rows.
 
         Returns
         -------
         Neighbours
             The nearest first.
         """
-        return self._nearest(self.known, count, own=np.arange(len(self.known)))
+        return self._nearest(self.points, count, own=np.arange(len(self.points)))
 
     def _nearest(self, rows: FloatArray, count: int, *, own: IntArray | None) -> Neighbours:
         from scipy.spatial.distance import cdist
 
-        n_known = len(self.known)
+        n_known = len(self.points)
         count = max(1, min(count, n_known - (own is not None)))
         distances = np.zeros((len(rows), count))
         indices = np.zeros((len(rows), count), dtype=np.int64)
         size = max(1, BLOCK_ENTRIES // n_known)
         for start in range(0, len(rows), size):
             block = slice(start, start + size)
-            found = cdist(rows[block], self.known, MEASURES[self.version].metric)
+            all_distances = cdist(rows[block], self.points, MEASURES[self.version].metric)
             if own is not None:
-                found[np.arange(len(found)), own[block]] = np.inf
-            nearest = np.argpartition(found, count - 1, axis=1)[:, :count]
-            order = np.argsort(np.take_along_axis(found, nearest, axis=1), axis=1, kind="stable")
+                all_distances[np.arange(len(all_distances)), own[block]] = np.inf
+            nearest = np.argpartition(all_distances, count - 1, axis=1)[:, :count]
+            near = np.take_along_axis(all_distances, nearest, axis=1)
+            order = np.argsort(near, axis=1, kind="stable")
             indices[block] = np.take_along_axis(nearest, order, axis=1)
-            distances[block] = np.take_along_axis(found, indices[block], axis=1)
+            distances[block] = np.take_along_axis(all_distances, indices[block], axis=1)
         return Neighbours(distances=distances / self.reach, indices=indices)
 
     def strangers(self, atomic_numbers: Iterable[int]) -> tuple[int, ...]:
-        """Find the elements of a structure that no known structure has.
+        """List the elements of a structure that occur in no known row.
 
         Parameters
         ----------
@@ -228,7 +216,7 @@ class Domain:
         Returns
         -------
         tuple[int, ...]
-            Atomic numbers, ascending; none where nobody noted the known ones.
+            Atomic numbers, ascending; none where those of known rows are not stored.
         """
         return tuple(sorted(set(atomic_numbers).difference(self.elements))) if self.elements else ()
 
@@ -238,10 +226,10 @@ class Domain:
         Parameters
         ----------
         distance
-            As :meth:`distances` gives it.
+            Mean distance to the nearest known rows, in units of the reach.
         strangers
-            Whether the structure has elements that no known structure has, or is none of a kind
-            that any has: a molecule.
+            Whether the structure has elements that occur in no known row, or is of a kind that no
+            known row is: a molecule.
 
         Returns
         -------
@@ -251,55 +239,6 @@ class Domain:
         if strangers or distance > self.limit:
             return Applicability.OUTSIDE
         return Applicability.INSIDE if distance <= 1.0 else Applicability.EDGE
-
-    def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Give the arrays under which the domain is stored.
-
-        Returns
-        -------
-        dict[str, NDArray[np.generic]]
-            Arrays by name.
-        """
-        arrays: dict[str, NDArray[np.generic]] = {
-            "domain_centre": self.centre,
-            "domain_spread": self.spread,
-            "domain_known": self.known.astype(np.float32),
-            "domain_reach": np.array([self.reach, float(self.neighbours)]),
-        }
-        if self.version > 1:  # the first version's blobs stay as they were
-            arrays["domain_limit"] = np.array([self.limit, float(self.version)])
-            arrays["domain_elements"] = np.array(self.elements, dtype=np.uint8)
-        return arrays
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Domain:
-        """Read what :meth:`to_arrays` gave.
-
-        Parameters
-        ----------
-        arrays
-            Arrays of a blob.
-
-        Returns
-        -------
-        Domain
-            The domain.
-        """
-        reach, neighbours = arrays["domain_reach"].astype(np.float64).tolist()
-        limit, version, elements = OUTSIDE_FACTOR, 1.0, ()
-        if "domain_limit" in arrays:
-            limit, version = arrays["domain_limit"].astype(np.float64).tolist()
-            elements = tuple(arrays["domain_elements"].astype(np.int64).tolist())
-        return cls(
-            version=int(version),
-            centre=arrays["domain_centre"].astype(np.float64),
-            spread=arrays["domain_spread"].astype(np.float64),
-            known=arrays["domain_known"].astype(np.float64),
-            reach=reach,
-            limit=limit,
-            neighbours=int(neighbours),
-            elements=elements,
-        )
 
 
 def points_of(

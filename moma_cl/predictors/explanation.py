@@ -1,4 +1,4 @@
-"""Explanations: which known rows an answer resembles, and which modules made the predictor."""
+"""Explanations: the known rows nearest to an answer, and the modules behind the predictor."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from moma_cl.arraytypes import IntArray
 from moma_cl.datasets.segments import LiveRows
-from moma_cl.datasets.split import roles_of
+from moma_cl.datasets.split import split_of
 from moma_cl.predictors.predictor import LoadedPredictor
 from moma_cl.records.records import Composition, Task
 from moma_cl.records.ref_history import Past
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from moma_cl.predictors.domain import Neighbours
-    from moma_cl.workspace.workspace import Workbench
+    from moma_cl.workspace.workspace import Workspace
     from moma_store.store import Store
 
 _DIGITS = 12  # of a digest that stands for a module without a name
@@ -39,7 +40,7 @@ class KnownRow:
     value
         Its target, in the task's unit.
     distance
-        From the structure that was asked about, in units of the domain's reach.
+        From the structure, in units of the domain's reach.
     similarity
         One where they are the same, one half at the domain's reach.
     """
@@ -52,7 +53,7 @@ class KnownRow:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Explainer:
-    """What is behind the answers of one predictor.
+    """The known rows and the modules behind the answers of one predictor.
 
     Attributes
     ----------
@@ -61,7 +62,7 @@ class Explainer:
     values
         Their targets, shape ``(n_known,)``, in the task's unit.
     count
-        How many neighbours are told.
+        How many neighbours are listed.
     modules
         Weights of the modules that were merged, by name, heaviest first, the backbone's last.
     """
@@ -72,14 +73,14 @@ class Explainer:
     modules: Mapping[str, float]
 
     @classmethod
-    def of(cls, store: Store, bench: Workbench, predictor: LoadedPredictor) -> Self:
-        """Look up what is behind a predictor.
+    def of(cls, store: Store, workspace: Workspace, predictor: LoadedPredictor) -> Self:
+        """Look up the known rows and modules of a predictor.
 
         Parameters
         ----------
         store
             The hub's store.
-        bench
+        workspace
             Reads it.
         predictor
             The predictor.
@@ -90,7 +91,7 @@ class Explainer:
             The explainer.
         """
         record = predictor.record
-        rows, learned = _known(bench, predictor)
+        rows, learned = _known(workspace, predictor)
         return cls(
             ids=tuple(rows.ids[row] for row in learned),
             values=rows.targets[learned],
@@ -99,7 +100,7 @@ class Explainer:
         )
 
     def neighbours(self, near: Neighbours, place: int) -> tuple[KnownRow, ...]:
-        """Tell the nearest known rows of one answer.
+        """List the nearest known rows of one answer.
 
         Parameters
         ----------
@@ -125,12 +126,12 @@ class Explainer:
         )
 
 
-def known_slabs(bench: Workbench, predictor: LoadedPredictor) -> NDArray[np.bool_]:
+def known_slabs(workspace: Workspace, predictor: LoadedPredictor) -> NDArray[np.bool_]:
     """Find the known rows whose cell has vacuum.
 
     Parameters
     ----------
-    bench
+    workspace
         Reads the hub.
     predictor
         The predictor.
@@ -140,20 +141,20 @@ def known_slabs(bench: Workbench, predictor: LoadedPredictor) -> NDArray[np.bool
     NDArray[np.bool_]
         Shape ``(n_known,)``, in the order of the domain's points.
     """
-    rows, learned = _known(bench, predictor)
-    return with_vacuum(PackedCrystals.pack(bench.crystals(rows, learned.tolist())))
+    rows, learned = _known(workspace, predictor)
+    return with_vacuum(PackedCrystals.pack(workspace.crystals(rows, learned.tolist())))
 
 
-def _known(bench: Workbench, predictor: LoadedPredictor) -> tuple[LiveRows, NDArray[np.int64]]:
+def _known(workspace: Workspace, predictor: LoadedPredictor) -> tuple[LiveRows, IntArray]:
     """Read a predictor's rows; which of them it knows, in the order of its domain's points.
 
     Rows of the deciding fold that a module had seen did not decide, and it does not know them.
     """
     record = predictor.record
-    rows = bench.rows(record.dataset)
-    grouping = Task.from_doc(bench.store.record(record.task)).grouping
-    training = roles_of(rows, grouping, predictor.recipe.predictor).train
-    return rows, np.union1d(training, predictor.arrays["decided_rows"].astype(np.int64))
+    rows = workspace.rows(record.dataset)
+    grouping = Task.from_doc(workspace.store.record(record.task)).grouping
+    training = split_of(rows, grouping, predictor.recipe.predictor).train
+    return rows, np.union1d(training, predictor.artifact.deciding_rows)
 
 
 def _modules(store: Store, composition: Composition) -> Mapping[str, float]:

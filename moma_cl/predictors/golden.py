@@ -1,32 +1,31 @@
 """Golden predictions: a few answers kept with a predictor, which new software must give too.
 
-A release of torch may round otherwise, one of moma-cl may have a fault. Neither changes a digest.
-So a stored predictor brings the answers it gave when it was made, and where the software is no
-longer that of then, they are asked for again before anything else is.
+A release of torch may round differently, one of moma-cl may have a fault. Neither changes a digest.
+So a few answers are stored with each predictor when it is made. Where the software has changed
+since, the predictor answers for the same structures again before any others, and the answers are
+compared.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from moma_cl.arraytypes import Arrays, FloatArray
+from moma_cl.arraytypes import FloatArray
+from moma_cl.core.software import software
+from moma_cl.predictors.artifact import GoldenAnswers, PredictorArtifact
 from moma_cl.predictors.predictor import LoadedPredictor, assembled
 from moma_cl.records.records import Predictor
 from moma_cl.structures.crystals import PackedCrystals
-from moma_cl.workspace.workspace import Workbench, software
+from moma_cl.workspace.workspace import Workspace
 from moma_store.errors import MomaError
 
 logger = logging.getLogger(__name__)
 
-
-PREFIX = "golden_"
 N_STRUCTURES = 4
-TOLERANCE = 1e-5  # of the largest answer of its kind; what batches and cells make a difference of
+TOLERANCE = 1e-5  # of the largest answer of its kind; other batches and cells round by less
 USELESS = 1e-2  # beyond it the errors and intervals that were measured are those of another model
 
 
@@ -63,39 +62,38 @@ class GoldenCheck:
         return ", ".join(f"{name} {then} then, {now} now" for name, then, now in self.changed)
 
 
-def golden_arrays(
-    bench: Workbench, record: Predictor, arrays: Mapping[str, NDArray[np.generic]]
-) -> Arrays:
+def golden_answers(
+    workspace: Workspace, record: Predictor, artifact: PredictorArtifact
+) -> GoldenAnswers:
     """Answer for a few rows of a predictor's dataset.
 
     Parameters
     ----------
-    bench
+    workspace
         Reads the hub.
     record
         The predictor, which needs no blob yet.
-    arrays
-        All other arrays of its blob.
+    artifact
+        What the blob will hold, but for golden answers.
 
     Returns
     -------
-    Arrays
-        The structures, and values, ends of intervals and distances.
+    GoldenAnswers
+        The structures and the answers.
     """
-    rows = bench.rows(record.dataset)
+    rows = workspace.rows(record.dataset)
     chosen = np.unique(np.linspace(0, len(rows.ids) - 1, N_STRUCTURES).round().astype(np.int64))
-    crystals = PackedCrystals.pack(bench.crystals(rows, chosen))
-    predictor = assembled(bench, record, dict(arrays))
-    stored = {PREFIX + name: array for name, array in crystals.to_arrays().items()}
-    return {**stored, f"{PREFIX}answers": _answers(bench, predictor, crystals)}
+    crystals = PackedCrystals.pack(workspace.crystals(rows, chosen))
+    answers = _answers(workspace, assembled(workspace, record, artifact), crystals)
+    return GoldenAnswers(crystals=crystals, answers=answers)
 
 
-def golden_check(bench: Workbench, predictor: LoadedPredictor) -> GoldenCheck:
-    """Ask for the golden answers again, if the software is another.
+def golden_check(workspace: Workspace, predictor: LoadedPredictor) -> GoldenCheck:
+    """Answer for the golden structures again, if the software has changed.
 
     Parameters
     ----------
-    bench
+    workspace
         Reads the hub.
     predictor
         The predictor.
@@ -111,21 +109,19 @@ def golden_check(bench: Workbench, predictor: LoadedPredictor) -> GoldenCheck:
         for name, version in present.items()
         if made_by.get(name) != version
     )
-    then = predictor.arrays.get(f"{PREFIX}answers")
-    if then is None or not changed:
-        return GoldenCheck(deviation=None if then is None else 0.0, changed=changed)
-    names = ("lattices", "atomic_numbers", "frac_coords", "offsets")
-    crystals = PackedCrystals.from_arrays({n: predictor.arrays[PREFIX + n] for n in names})
-    now = _answers(bench, predictor, crystals)
-    return GoldenCheck(deviation=_deviation(then.astype(np.float64), now), changed=changed)
+    golden = predictor.artifact.golden
+    if golden is None or not changed:
+        return GoldenCheck(deviation=None if golden is None else 0.0, changed=changed)
+    now = _answers(workspace, predictor, golden.crystals)
+    return GoldenCheck(deviation=_deviation(golden.answers, now), changed=changed)
 
 
-def require_golden(bench: Workbench, predictor: LoadedPredictor, digest: str) -> None:
+def require_golden(workspace: Workspace, predictor: LoadedPredictor, digest: str) -> None:
     """Warn if a predictor's answers have changed with the software, refuse them if by much.
 
     Parameters
     ----------
-    bench
+    workspace
         Reads the hub.
     predictor
         The predictor.
@@ -137,7 +133,7 @@ def require_golden(bench: Workbench, predictor: LoadedPredictor, digest: str) ->
     ChangedAnswersError
         If they have changed by more than one per cent.
     """
-    check = golden_check(bench, predictor)
+    check = golden_check(workspace, predictor)
     if check.holds:
         return
     message = (
@@ -150,8 +146,10 @@ def require_golden(bench: Workbench, predictor: LoadedPredictor, digest: str) ->
     logger.warning("%sits errors and intervals were measured then", message)
 
 
-def _answers(bench: Workbench, predictor: LoadedPredictor, crystals: PackedCrystals) -> FloatArray:
-    graphs = bench.backbone.to_graphs(list(crystals))
+def _answers(
+    workspace: Workspace, predictor: LoadedPredictor, crystals: PackedCrystals
+) -> FloatArray:
+    graphs = workspace.backbone.to_graphs(list(crystals))
     given = predictor.answer(graphs, level=predictor.level)
     return np.stack([given.values, given.lower, given.upper, given.distances])
 

@@ -8,34 +8,26 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from moma_cl.arraytypes import Arrays, FloatArray, ParameterVector
+from moma_cl.arraytypes import FloatArray, ParameterVector
 from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.parameters import load_vector
 from moma_cl.core.pyg import Data
-from moma_cl.core.threads import side_by_side
+from moma_cl.core.threads import fixed_threads, side_by_side
 from moma_cl.learning.embedding import Embeddings, embed
-from moma_cl.learning.head import Head
-from moma_cl.learning.kernel_head import KernelHead
+from moma_cl.learning.head import Head, load_head_vector
 from moma_cl.learning.normaliser import Normaliser
 from moma_cl.learning.training import predict_graphs
-from moma_cl.predictors.difficulty import N_NEIGHBOURS, Difficulty
+from moma_cl.predictors.artifact import EncoderSlot, LearnerParts, PredictorArtifact
+from moma_cl.predictors.difficulty import N_NEIGHBOURS
 from moma_cl.predictors.domain import Domain, Neighbours, points_of
-from moma_cl.predictors.intervals import conformal_quantile, cross_validation_interval
-from moma_cl.predictors.opinions import Hearing, Panel, Prior
+from moma_cl.predictors.intervals import cross_validation_interval
+from moma_cl.predictors.module_readouts import ModuleReadouts, ReadoutBaseline, ReadoutScale
 from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import Recipe
-from moma_cl.records.records import Calibration, Composition, Method, ModuleKind, Predictor, Task
-from moma_cl.workspace.workspace import Workbench, threads
-from moma_store.errors import BackboneError
-
-BESIDE = "backbone_"
-"""Begins the names of what was fine-tuned beside the composed encoder, from anything else."""
-ADAPTERS = "adapters_"
-"""Begins the names of adapters and their head; after `BESIDE`, of adapters of the backbone."""
+from moma_cl.records.records import Calibration, Composition, ModuleKind, Predictor, Task
+from moma_cl.workspace.workspace import Readable, Workspace
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -62,105 +54,106 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class LoadedPanel:
-    """The modules whose opinions a predictor hears, ready to speak."""
+class LoadedReadouts:
+    """The modules whose readouts a predictor uses, with their encoders."""
 
-    panel: Panel
-    hearing: Hearing
+    readouts: ModuleReadouts
+    scale: ReadoutScale
     encoders: list[Backbone]
 
     def features(self, embedded: Sequence[Embeddings]) -> FloatArray:
-        """Hear the modules on structures.
-
-        Parameters
-        ----------
-        embedded
-            The structures by each of the encoders, shape ``(n_structures, n_features)``.
-
-        Returns
-        -------
-        FloatArray
-            Features, shape ``(n_structures, n_modules)``, dimensionless.
-        """
-        return self.hearing.features(self.panel.of_embeddings(embedded))
+        """Give readout features, shape ``(n_structures, n_modules)``, from embeddings by module."""
+        values = self.readouts.of_embeddings(embedded)
+        return self.scale.features(values, self.readouts.weights)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Tuned:
+class LoadedEncoder:
     """A fine-tuned encoder with its head, ready to answer.
 
     Attributes
     ----------
     encoder, head
         Both of them.
-    prior
-        What opinions alone say, where it learned the rest.
+    baseline
+        The regression on readouts whose residuals it learned; none where it learned the targets.
     """
 
     encoder: Backbone
     head: Head
-    prior: Prior | None
+    baseline: ReadoutBaseline | None
 
-    def answer(self, rest: FloatArray, opinions: FloatArray | None) -> FloatArray:
-        """Add what opinions say to what it learned.
+    def predict(self, outputs: FloatArray, features: FloatArray | None) -> FloatArray:
+        """Add the baseline to what encoder and head predict.
 
         Parameters
         ----------
-        rest
-            What encoder and head make of structures, shape ``(n_structures,)``, dimensionless.
-        opinions
-            Features, shape ``(n_structures, n_modules)``, where any are heard.
+        outputs
+            Of encoder and head, shape ``(n_structures,)``, dimensionless.
+        features
+            Readout features, shape ``(n_structures, n_modules)``, where readouts are used.
 
         Returns
         -------
         FloatArray
             Normalised predictions, shape ``(n_structures,)``, dimensionless.
         """
-        if self.prior is None or opinions is None:
-            return rest
-        return rest * self.prior.spread + self.prior.said(opinions)
+        if self.baseline is None or features is None:
+            return outputs
+        return outputs * self.baseline.spread + self.baseline.predict(features)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LoadedPredictor:
-    """Encoders and heads of one predictor.
+    """A predictor with its encoders and heads, ready to answer.
 
     Attributes
     ----------
     record
         The predictor's record.
-    normaliser
-        Between the task's unit and what is learned.
+    artifact
+        What its blob holds.
+    recipe
+        The settings it was fitted with.
     composed
         The composed encoder, for kernel head and domain.
     finetuned
-        What answers together; nothing where the kernel head answers alone.
-    panel
-        The modules whose opinions it hears, where it hears any.
-    domain
-        The structures it knows.
-    kernel
-        The kernel head, where the predictor has one.
-    arrays
-        All arrays of its blob.
-    recipe
-        The settings it was fitted with.
+        The fine-tuned encoders; none where the kernel head answers alone.
+    readouts
+        The modules whose readouts it uses, where it uses any.
     """
 
     record: Predictor
-    normaliser: Normaliser
-    composed: Backbone
-    domain: Domain
-    kernel: KernelHead | None
-    finetuned: list[Tuned]
-    panel: LoadedPanel | None
-    arrays: Arrays
+    artifact: PredictorArtifact
     recipe: Recipe
+    composed: Backbone
+    finetuned: list[LoadedEncoder]
+    readouts: LoadedReadouts | None
 
     @property
     def level(self) -> float:
         """Coverage that its recipe asks of intervals."""
         return self.recipe.predictor.interval_level
+
+    @property
+    def normaliser(self) -> Normaliser:
+        """Between the task's unit and normalised targets."""
+        return self.artifact.normaliser
+
+    @property
+    def domain(self) -> Domain:
+        """Where its known rows are."""
+        return self.artifact.calibrated.domain
+
+    @property
+    def residuals(self) -> FloatArray | None:
+        """Absolute errors on unseen rows, normalised; none where intervals are the label range."""
+        cross_validation = self.artifact.cross_validation
+        if self.record.calibration == Calibration.HELD_OUT:
+            return self.artifact.calibrated.residuals
+        if self.record.calibration == Calibration.CROSS_VALIDATION and cross_validation is not None:
+            return cross_validation.residuals
+        return None
 
     def answer(self, graphs: Sequence[Data], *, level: float) -> Answers:
         """Predict.
@@ -177,18 +170,18 @@ class LoadedPredictor:
         Answers
             Values, intervals and distances, in order.
         """
-        with threads(self.recipe.threads):
+        with fixed_threads(self.recipe.threads):
             return self._answer(graphs, level)
 
     def _answer(self, graphs: Sequence[Data], level: float) -> Answers:
-        embedded, heard, rests = self._encoded(graphs)
-        features = embedded.astype(np.float64)
-        opinions = self.panel.features(heard) if self.panel else None
-        by_kernel = self.kernel.predict(features, opinions) if self.kernel is not None else None
+        embedded, by_module, outputs = self._encoded(graphs)
+        features = self.readouts.features(by_module) if self.readouts else None
+        kernel = self.artifact.learners.kernel
+        by_kernel = kernel.predict(embedded.astype(np.float64), features) if kernel else None
         heads = [] if by_kernel is None else [by_kernel[:, 0]]
         if self.finetuned:
-            tuned = zip(self.finetuned, rests, strict=True)
-            heads.append(np.mean([one.answer(rest, opinions) for one, rest in tuned], axis=0))
+            pairs = zip(self.finetuned, outputs, strict=True)
+            heads.append(np.mean([one.predict(output, features) for one, output in pairs], axis=0))
         normalised = np.mean(heads, axis=0)
         version = self.domain.version
         points = points_of(embedded, self.composed.feature_dim, version=version)
@@ -205,14 +198,14 @@ class LoadedPredictor:
     def _encoded(
         self, graphs: Sequence[Data]
     ) -> tuple[Embeddings, list[Embeddings], list[FloatArray]]:
-        """Embed by the composed encoder and by those that are heard; answer by the fine-tuned."""
-        encoders = [self.composed, *(self.panel.encoders if self.panel else ())]
+        """Embed by the composed encoder and by modules; predict by the fine-tuned encoders."""
+        encoders = [self.composed, *(self.readouts.encoders if self.readouts else ())]
         calls: list[Callable[[], NDArray[Any]]] = [
             *(partial(embed, encoder, graphs, self.recipe.embedding) for encoder in encoders),
             *(partial(predict_graphs, one.encoder, one.head, graphs) for one in self.finetuned),
         ]
-        found = side_by_side(calls)
-        return found[0], found[1 : len(encoders)], found[len(encoders) :]
+        results = side_by_side(calls)
+        return results[0], results[1 : len(encoders)], results[len(encoders) :]
 
     def _interval(
         self,
@@ -221,38 +214,29 @@ class LoadedPredictor:
         near: Neighbours,
         level: float,
     ) -> tuple[FloatArray, FloatArray]:
-        low_label, high_label = self.arrays["label_range"].astype(np.float64).tolist()
-        ends = np.full(len(normalised), low_label), np.full(len(normalised), high_label)
+        cross_validation = self.artifact.cross_validation
         if self.record.calibration == Calibration.HELD_OUT:
-            width = self._widths(near, level)
+            width = self.artifact.calibrated.half_widths(near, level)
             lower, upper = normalised - width, normalised + width
-        elif self.record.calibration == Calibration.CROSS_VALIDATION and by_kernel is not None:
-            lower, upper = cross_validation_interval(
-                by_kernel[:, 1:],
-                self.arrays["cv_residuals"].astype(np.float64),
-                self.arrays["cv_groups"].astype(np.int64),
-                level,
-            )
+        elif (
+            self.record.calibration == Calibration.CROSS_VALIDATION
+            and by_kernel is not None
+            and cross_validation is not None
+        ):
+            residuals, groups = cross_validation.residuals, cross_validation.groups
+            lower, upper = cross_validation_interval(by_kernel[:, 1:], residuals, groups, level)
         else:
-            return ends
+            low, high = self.artifact.label_range
+            return np.full(len(normalised), low), np.full(len(normalised), high)
         return self.normaliser.inverse(lower), self.normaliser.inverse(upper)
 
-    def _widths(self, near: Neighbours, level: float) -> FloatArray | float:
-        """Half the width of intervals, of normalised targets."""
-        residuals = self.arrays["held_out_residuals"].astype(np.float64)
-        difficulty = Difficulty.from_arrays(self.arrays)
-        if difficulty is None:
-            return conformal_quantile(residuals, level)
-        scores = residuals / self.arrays["held_out_difficulty"].astype(np.float64)
-        return conformal_quantile(scores, level) * difficulty.of(near)
 
-
-def load_predictor(bench: Workbench, digest: str) -> LoadedPredictor:
+def load_predictor(workspace: Workspace, digest: str) -> LoadedPredictor:
     """Take a predictor out of the store.
 
     Parameters
     ----------
-    bench
+    workspace
         Reads the hub.
     digest
         The predictor's record.
@@ -262,21 +246,42 @@ def load_predictor(bench: Workbench, digest: str) -> LoadedPredictor:
     LoadedPredictor
         Ready to answer.
     """
-    record = Predictor.from_doc(bench.store.record(digest))
-    return assembled(bench, record, dict(bench.store.blob(record.blob).arrays))
+    record = Predictor.from_doc(workspace.store.record(digest))
+    return assembled(workspace, record, load_artifact(workspace.store, record))
 
 
-def assembled(bench: Workbench, record: Predictor, arrays: Arrays) -> LoadedPredictor:
+def load_artifact(store: Readable, record: Predictor) -> PredictorArtifact:
+    """Read a predictor's blob.
+
+    Parameters
+    ----------
+    store
+        The hub's store.
+    record
+        The predictor's record.
+
+    Returns
+    -------
+    PredictorArtifact
+        What the blob holds.
+    """
+    transform = Transform(Task.from_doc(store.record(record.task)).transform)
+    return PredictorArtifact.from_arrays(store.blob(record.blob).arrays, transform)
+
+
+def assembled(
+    workspace: Workspace, record: Predictor, artifact: PredictorArtifact
+) -> LoadedPredictor:
     """Put a predictor together.
 
     Parameters
     ----------
-    bench
+    workspace
         Reads the hub.
     record
-        The predictor's record.
-    arrays
-        Arrays of its blob.
+        The predictor's record, which needs no blob yet.
+    artifact
+        What the blob holds or will hold.
 
     Returns
     -------
@@ -284,83 +289,44 @@ def assembled(bench: Workbench, record: Predictor, arrays: Arrays) -> LoadedPred
         Ready to answer.
     """
     recipe = Recipe.from_doc(record.settings)
-    task = Task.from_doc(bench.store.record(record.task))
-    composition = Composition.from_doc(bench.store.record(record.composition))
-    kind = composition.module
-    vector = bench.merged(composition)
-    panel: LoadedPanel | None = None
-    if "opinion_centre" in arrays:
-        called = Panel.of(bench, composition)
-        hearing = Hearing.from_arrays(arrays, called.weights)
-        panel = LoadedPanel(panel=called, hearing=hearing, encoders=called.encoders(bench))
-    has_kernel = record.method in {Method.KERNEL, Method.MEAN}
+    composition = Composition.from_doc(workspace.store.record(record.composition))
+    vector = workspace.merged(composition)
+    loaded: LoadedReadouts | None = None
+    if artifact.readout_scale is not None:
+        readouts = ModuleReadouts.of(workspace, composition)
+        encoders = readouts.encoders(workspace)
+        loaded = LoadedReadouts(readouts=readouts, scale=artifact.readout_scale, encoders=encoders)
     return LoadedPredictor(
         record=record,
-        normaliser=Normaliser.from_arrays(arrays, Transform(task.transform)),
-        composed=bench.encoder(kind, vector),
-        domain=Domain.from_arrays(arrays),
-        kernel=KernelHead.from_arrays(arrays, "kernel_") if has_kernel else None,
-        finetuned=list(_finetuned(bench, kind, recipe, vector, arrays)),
-        panel=panel,
-        arrays=arrays,
+        artifact=artifact,
         recipe=recipe,
+        composed=workspace.encoder(composition.module, vector),
+        finetuned=list(
+            _finetuned(workspace, composition.module, recipe, vector, artifact.learners)
+        ),
+        readouts=loaded,
     )
 
 
 def _finetuned(
-    bench: Workbench, kind: ModuleKind, recipe: Recipe, composed: ParameterVector, arrays: Arrays
-) -> Iterator[Tuned]:
-    """Load what was fine-tuned; what a kernel head answers by has none of these arrays."""
-    prior = Prior.from_arrays(arrays)
-    for start in ("", BESIDE, ADAPTERS, f"{BESIDE}{ADAPTERS}"):
-        if f"{start}parameters" not in arrays:
+    workspace: Workspace,
+    kind: ModuleKind,
+    recipe: Recipe,
+    composed: ParameterVector,
+    learners: LearnerParts,
+) -> Iterator[LoadedEncoder]:
+    for slot in EncoderSlot:  # always in one order, in which their predictions are summed
+        stored = learners.finetuned.get(slot)
+        if stored is None:
             continue
-        parameters = np.asarray(arrays[f"{start}parameters"], dtype=np.float32)
-        if start.endswith(ADAPTERS):
-            beside = start.startswith(BESIDE)
-            frozen = bench.parameters(None, kind) if beside else composed
-            encoder = bench.adaptable(frozen)
-            load_vector(encoder, parameters, bench.manifest(ModuleKind.ADAPTER))
+        if slot.has_adapters:
+            frozen = workspace.parameters(None, kind) if slot.is_beside else composed
+            encoder = workspace.adaptable(frozen)
+            load_vector(encoder, stored.parameters, workspace.manifest(ModuleKind.ADAPTER))
         else:
-            encoder = bench.encoder(kind, parameters)
+            encoder = workspace.encoder(kind, stored.parameters)
         head = Head(encoder.feature_dim, encoder.n_blocks, recipe.finetune.head_width, seed=0)
-        load_head_vector(head, np.asarray(arrays[f"{start}head"], dtype=np.float32))
-        # beside another start, one learned the targets themselves
-        yield Tuned(encoder=encoder, head=head, prior=None if start.startswith(BESIDE) else prior)
-
-
-def head_vector(head: Head) -> NDArray[np.float32]:
-    """Flatten a head's parameters in their order.
-
-    Parameters
-    ----------
-    head
-        The head.
-
-    Returns
-    -------
-    NDArray[np.float32]
-        Shape ``(n_parameters,)``.
-    """
-    return nn.utils.parameters_to_vector(head.parameters()).detach().numpy().copy()
-
-
-def load_head_vector(head: Head, vector: NDArray[np.float32]) -> None:
-    """Fill a head's parameters.
-
-    Parameters
-    ----------
-    head
-        The head.
-    vector
-        What :func:`head_vector` gave, shape ``(n_parameters,)``.
-
-    Raises
-    ------
-    BackboneError
-        If the vector belongs to a head of another shape.
-    """
-    size = sum(parameter.numel() for parameter in head.parameters())
-    if len(vector) != size:
-        raise BackboneError(f"the head has {size:,} parameters, the vector {len(vector):,}")
-    nn.utils.vector_to_parameters(torch.from_numpy(vector.copy()), head.parameters())
+        load_head_vector(head, stored.head)
+        # beside the composition, an encoder learned the targets themselves
+        baseline = None if slot.is_beside else learners.baseline
+        yield LoadedEncoder(encoder=encoder, head=head, baseline=baseline)

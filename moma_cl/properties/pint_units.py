@@ -59,19 +59,8 @@ def _parsed(unit: str) -> Any:
         return None
 
 
-def known_name(unit: str) -> str | None:
-    """Find the name of a unit.
-
-    Parameters
-    ----------
-    unit
-        A unit as people write it.
-
-    Returns
-    -------
-    str | None
-        Its short name, which is read the same again, or none if it is not known.
-    """
+def short_name(unit: str) -> str | None:
+    """Find the short name of a unit, which is read the same again; none if pint lacks it."""
     parsed = _parsed(unit)
     if parsed is None:
         return None
@@ -81,41 +70,21 @@ def known_name(unit: str) -> str | None:
 
 
 def convert(values: Values, from_unit: str, to_unit: str) -> Values:
-    """Convert a number or an array.
-
-    Parameters
-    ----------
-    values
-        Numbers in ``from_unit``.
-    from_unit
-        The unit they are in.
-    to_unit
-        The unit wanted.
-
-    Returns
-    -------
-    Values
-        The same quantities in ``to_unit``.
-
-    Raises
-    ------
-    InvalidInputError
-        The two are of different dimensions.
-    """
+    """Convert a number or an array as `moma_cl.properties.units.convert` does."""
     import pint
 
-    source, wanted = _parsed(from_unit), _parsed(to_unit)
+    source, target = _parsed(from_unit), _parsed(to_unit)
     try:
-        if source is None or wanted is None:
+        if source is None or target is None:
             raise InvalidInputError(
                 f"{from_unit} cannot be converted to {to_unit}",
                 code="invalid-input.inconvertible-unit",
             )
-        converted: Values = _registry().Quantity(values, source).to(wanted).magnitude
+        converted: Values = _registry().Quantity(values, source).to(target).magnitude
     except pint.PintError as error:
         raise InvalidInputError(
             f"{from_unit} cannot be converted to {to_unit}: the one is a unit of "
-            f"{source.dimensionality}, the other of {wanted.dimensionality}",
+            f"{source.dimensionality}, the other of {target.dimensionality}",
             code="invalid-input.inconvertible-unit",
         ) from error
     return converted

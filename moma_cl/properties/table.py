@@ -13,7 +13,7 @@ from moma_store.errors import InvalidInputError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Property:
-    """What is known of a property before any data.
+    """A property as the table has it, before any data.
 
     Attributes
     ----------
@@ -132,85 +132,38 @@ _BY_ALIAS: Mapping[str, str] = MappingProxyType(
 
 
 def canonical_property(name: str) -> str:
-    """Find the name under which a property stands in the table.
-
-    Parameters
-    ----------
-    name
-        A name of the property, an alias among them.
-
-    Returns
-    -------
-    str
-        The canonical name; an unknown name comes back as it is, in lower case.
-    """
+    """Find the name in the table of a property; an unknown name comes back in lower case."""
     lowered = name.strip().lower()
     return _BY_ALIAS.get(lowered, lowered)
 
 
 def known_property(name: str) -> Property | None:
-    """Look a property up.
-
-    Parameters
-    ----------
-    name
-        A name of the property, an alias among them.
-
-    Returns
-    -------
-    Property | None
-        Its entry, or ``None`` when it is not in the table.
-    """
+    """Look a property up by any of its names; none when it is not in the table."""
     return PROPERTIES.get(canonical_property(name))
 
 
 def unit_of_task(unit: str | None, property_name: str) -> str:
-    """Decide the unit of a new task.
+    """Decide the unit of a new task: the one asked for, or that of the property.
 
-    Parameters
-    ----------
-    unit
-        The unit that was asked for, if any.
-    property_name
-        What is measured.
-
-    Returns
-    -------
-    str
-        That unit by its name, or the canonical unit of the property.
-
-    Raises
-    ------
-    InvalidInputError
-        The unit is not known, or none was asked for and the property is not known either.
+    A unit that is not known, or a property without one, is refused.
     """
     if unit is not None:
         return canonical_unit(unit)
-    known = known_property(property_name)
-    if known is None:
+    listed = known_property(property_name)
+    if listed is None:
         raise InvalidInputError(
             f"{property_name!r} is no property whose unit is known: name it with --unit (1 for a "
             "number)",
             code="invalid-input.missing-unit",
         )
-    return known.unit
+    return listed.unit
 
 
 def same_or_determines(module_property: str, task_property: str) -> bool:
     """Whether a module of one property would give away the answers of a task.
 
-    Parameters
-    ----------
-    module_property
-        Property the module was trained on.
-    task_property
-        Property of the task.
-
-    Returns
-    -------
-    bool
-        True when the two are the same property under any name, or when the first is among those
-        that determine the second.
+    True when the two are the same property under any name, or when the module's is among those that
+    determine the task's.
     """
     ours, theirs = canonical_property(module_property), canonical_property(task_property)
     determining = PROPERTIES[theirs].determined_by if theirs in PROPERTIES else ()

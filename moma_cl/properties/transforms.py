@@ -19,34 +19,11 @@ class Transform(StrEnum):
     LOG = "log"
 
     def defined_at(self, target: float) -> bool:
-        """Whether a target has a transformed value.
-
-        Parameters
-        ----------
-        target
-            Target in the unit of the task.
-
-        Returns
-        -------
-        bool
-            True for every finite number without a transform, for the positive ones with a
-            logarithm.
-        """
+        """Whether a target in the task's unit is finite, and positive if it has a logarithm."""
         return math.isfinite(target) and (self is Transform.NONE or target > 0)
 
     def forward(self, targets: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Transform targets.
-
-        Parameters
-        ----------
-        targets
-            Targets in the unit of the task, any shape.
-
-        Returns
-        -------
-        NDArray[np.float64]
-            What is learned, same shape.
-        """
+        """Transform targets in the unit of the task, any shape, into what is learned."""
         import numpy as np
 
         if self is Transform.NONE:
@@ -55,18 +32,9 @@ class Transform(StrEnum):
         return values
 
     def inverse(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Undo the transform.
+        """Undo the transform of what a predictor gives, any shape.
 
-        Parameters
-        ----------
-        values
-            What a predictor gives, any shape.
-
-        Returns
-        -------
-        NDArray[np.float64]
-            Targets in the unit of the task, same shape; what exceeds the largest float is
-            infinite.
+        What exceeds the largest float is infinite.
         """
         import numpy as np
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
+from moma_cl.core.suggestions import did_you_mean
 from moma_store.errors import InvalidInputError
 
 if TYPE_CHECKING:  # listing tasks reads this table and shall not wait for numpy
@@ -162,22 +162,9 @@ _ALIASES: Mapping[str, str] = MappingProxyType(
 
 
 def canonical_unit(unit: str) -> str:
-    """Find the name under which a unit stands in the table, or else its short name by pint.
+    """Find the name of a unit that people write as ``GPa``, ``eV/A^3``, ``cm^-1`` or ``1``.
 
-    Parameters
-    ----------
-    unit
-        A unit as people write it: ``GPa``, ``eV/A^3``, ``cm^-1``, ``1``.
-
-    Returns
-    -------
-    str
-        Its name, such as ``eV/Å³``.
-
-    Raises
-    ------
-    InvalidInputError
-        The unit is not known.
+    It is the name in the table, or else its short name by pint. An unknown unit is refused.
     """
     name = _in_table(unit)
     if name in _UNITS:
@@ -185,27 +172,16 @@ def canonical_unit(unit: str) -> str:
     from moma_cl.properties import pint_units
 
     for spelled in (name, _in_table(_BARE_POWER.sub(r"^\g<0>", name))):
-        known = spelled if spelled in _UNITS else pint_units.known_name(spelled)
-        if known is not None:
-            return _in_table(known)
-    near = _near(name)
-    hint = f"; did you mean {', '.join(near)}?" if near else ""
-    raise InvalidInputError(f"unit {unit!r} is not known{hint}", code="invalid-input.unknown-unit")
+        short_name = spelled if spelled in _UNITS else pint_units.short_name(spelled)
+        if short_name is not None:
+            return _in_table(short_name)
+    raise InvalidInputError(
+        f"unit {unit!r} is not known{_near(name)}", code="invalid-input.unknown-unit"
+    )
 
 
 def resembles_unit(text: str) -> bool:
-    """Say whether a text is a unit, or may be one that is misspelt.
-
-    Parameters
-    ----------
-    text
-        What stands in the brackets of a header.
-
-    Returns
-    -------
-    bool
-        Whether it is known, or near something that is.
-    """
+    """Say whether a text in the brackets of a header is a unit, or may be one that is misspelt."""
     try:
         canonical_unit(text)
     except InvalidInputError:
@@ -213,8 +189,8 @@ def resembles_unit(text: str) -> bool:
     return True
 
 
-def _near(name: str) -> list[str]:
-    return get_close_matches(name, _UNITS, n=3, cutoff=0.5)
+def _near(name: str) -> str:
+    return did_you_mean(name, _UNITS, most=3, cutoff=0.5)
 
 
 def _in_table(unit: str) -> str:
@@ -235,7 +211,7 @@ def convert(values: Values, from_unit: str, to_unit: str) -> Values:
     from_unit
         The unit they are in.
     to_unit
-        The unit wanted.
+        The unit to convert them to.
 
     Returns
     -------
@@ -247,18 +223,18 @@ def convert(values: Values, from_unit: str, to_unit: str) -> Values:
     InvalidInputError
         A unit is unknown, or the two are of different dimensions.
     """
-    source, wanted = canonical_unit(from_unit), canonical_unit(to_unit)
-    if source == wanted:
+    source, target = canonical_unit(from_unit), canonical_unit(to_unit)
+    if source == target:
         return values
-    if source not in _UNITS or wanted not in _UNITS:
+    if source not in _UNITS or target not in _UNITS:
         from moma_cl.properties import pint_units
 
-        return pint_units.convert(values, source, wanted)
-    (dimension, size), (wanted_dimension, wanted_size) = _UNITS[source], _UNITS[wanted]
-    if dimension != wanted_dimension:
+        return pint_units.convert(values, source, target)
+    (dimension, size), (target_dimension, target_size) = _UNITS[source], _UNITS[target]
+    if dimension != target_dimension:
         raise InvalidInputError(
             f"{from_unit} cannot be converted to {to_unit}: the one is a unit of {dimension}, "
-            f"the other of {wanted_dimension}",
+            f"the other of {target_dimension}",
             code="invalid-input.inconvertible-unit",
         )
-    return values * (size / wanted_size)
+    return values * (size / target_size)

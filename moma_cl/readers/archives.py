@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, Self, cast
 
-from moma_cl.readers.byte_sources import MAX_RATIO, Inflated, Place, missing
+from moma_cl.readers.byte_sources import MAX_RATIO, ByteStream, Inflated, Place, missing
 from moma_store.errors import InvalidInputError, MomaError
 
 _FLOOR = 8 << 20  # bytes that may come out before the ratio counts
@@ -162,38 +162,16 @@ class MemberPlace(Place):
         return self.bundle.place(path)
 
 
-class _Contents(io.RawIOBase):
-    """Bytes of a member, whose readers raise almost anything where an archive is malformed.
+class _Contents(ByteStream):
+    """Bytes of a member, whose readers raise almost anything where an archive is malformed."""
 
-    Parameters
-    ----------
-    stream
-        What the archive gives.
-    """
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-
-    def readable(self) -> bool:
-        """Say that it can be read."""
-        return True
-
-    def readinto(self, buffer: object) -> int:
-        """Read some bytes."""
-        view = memoryview(cast("bytearray", buffer)).cast("B")
+    def some(self, size: int) -> bytes:
         try:
-            data = self._stream.read(len(view))
+            return self._source.read(size)
         except MemoryError:
             raise
         except Exception as error:
             raise OSError(str(error)) from error
-        view[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        """Close the member."""
-        self._stream.close()
-        super().close()
 
 
 def _check_name(label: str, name: str) -> None:

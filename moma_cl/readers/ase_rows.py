@@ -21,7 +21,7 @@ _DATABASE_BATCH = 100
 
 def xyz_frames(file: InputFile) -> Iterator[RawRow]:
     """Read the frames of an XYZ file; a file of one frame gives it its name."""
-    limit = file.limits.text_bytes
+    limit, stem = file.limits.text_bytes, file.place.stem
     with file.place.stream() as stream:
         all_frames = frames(_text_lines(stream, limit), limit)
         first, second = next(all_frames, None), next(all_frames, None)
@@ -33,7 +33,6 @@ def xyz_frames(file: InputFile) -> Iterator[RawRow]:
             )
         for frame in chain(filter(None, (first, second)), all_frames):
             file.number += 1
-            stem = file.place.stem
             name = stem if second is None else f"{stem}:{file.number}"
             try:
                 structure, values = read_frame(frame)

@@ -138,65 +138,70 @@ class StreamPlace(Place):
         return FilePlace.of(Path("stdin")).beside(name)
 
 
-class Inflated(io.RawIOBase):
-    """Decompressed bytes of a gzip stream, until they outgrow it beyond reason.
+class ByteStream(io.RawIOBase):
+    """A stream of bytes made from another; a subclass says what ``some`` bytes are.
 
     Parameters
     ----------
-    packed
-        The compressed stream.
+    source
+        The other stream, which is closed with this one.
     """
 
-    def __init__(self, packed: BinaryIO) -> None:
-        self._packed = _Counted(packed)
-        self._stream = gzip.GzipFile(fileobj=self._packed, mode="rb")
-        self._given = 0
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+
+    def some(self, size: int) -> bytes:
+        """Read some bytes, none at the end."""
+        raise NotImplementedError
 
     def readable(self) -> bool:
         """Say that it can be read."""
         return True
 
     def readinto(self, buffer: object) -> int:
-        """Read some bytes."""
+        """Read some bytes into a buffer."""
         view = memoryview(cast("bytearray", buffer)).cast("B")
-        if len(view) > _READ_AT_ONCE:
-            raise OSError(f"{len(view):,} bytes wanted at once")
-        data = self._stream.read1(len(view))
+        data = self.some(len(view))
         view[: len(data)] = data
-        self._given += len(data)
-        if self._given > max(_FLOOR, MAX_RATIO * self._packed.n_bytes):
-            raise OSError(f"it unpacks to more than {MAX_RATIO} times its size")
         return len(data)
 
     def close(self) -> None:
-        """Close the stream and what it reads from."""
-        if not self.closed:
-            self._stream.close()
-            self._packed.close()
+        """Close both streams."""
+        self._source.close()
         super().close()
 
 
-class _Counted(io.RawIOBase):
+class Inflated(ByteStream):
+    """Decompressed bytes of a gzip stream, until they outgrow it beyond reason."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        super().__init__(source)
+        self._packed = _Counted(source)
+        self._stream = gzip.GzipFile(fileobj=cast("BinaryIO", self._packed), mode="rb")
+        self._n_bytes = 0
+
+    def some(self, size: int) -> bytes:
+        """Decompress some bytes."""
+        if size > _READ_AT_ONCE:
+            raise OSError(f"{size:,} bytes asked for at once")
+        data = self._stream.read1(size)
+        self._n_bytes += len(data)
+        if self._n_bytes > max(_FLOOR, MAX_RATIO * self._packed.n_bytes):
+            raise OSError(f"it unpacks to more than {MAX_RATIO} times its size")
+        return data
+
+
+class _Counted:
     """A stream that counts what was read from it."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self.n_bytes = 0
 
-    def readable(self) -> bool:
-        """Say that it can be read."""
-        return True
-
     def read(self, size: int = -1) -> bytes:
-        """Read some bytes."""
         data = self._stream.read(size)
         self.n_bytes += len(data)
         return data
-
-    def close(self) -> None:
-        """Close the stream."""
-        self._stream.close()
-        super().close()
 
 
 def unreadable(label: object, reason: object) -> InvalidInputError:

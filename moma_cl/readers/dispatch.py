@@ -204,8 +204,9 @@ class Reader:
             yield from self._bundle(place)
             return
         file = InputFile(place=place, limits=self._limits, reading=self._reading)
+        label, stem = place.label, place.stem
         for raw_row in _complete(file, self._raw_rows(file, file_format)):
-            yield self._row(raw_row, place.label, place.stem)
+            yield self._row(raw_row, label, stem)
 
     def _raw_rows(self, file: InputFile, file_format: InputFormat) -> Iterator[RawRow]:
         """Divide a file into its rows."""

@@ -1,4 +1,8 @@
-"""Reading large JSON documents piece by piece, so that their size does not matter."""
+"""Reading large JSON documents piece by piece, so that their size does not matter.
+
+A parser of events such as ijson is not faster, ends at the first NaN, drops repeated keys, and
+fills the memory over brackets that are nested deeply.
+"""
 
 from __future__ import annotations
 
@@ -99,9 +103,9 @@ class JsonStream:
         self._take("}")
 
     def _take(self, character: str) -> None:
-        found = self.peek()
-        if found != character:
-            raise not_json(f"expected {character!r}, found {found or 'the end'!r}")
+        following = self.peek()
+        if following != character:
+            raise not_json(f"expected {character!r}, found {following or 'the end'!r}")
         self._at += 1
 
     def _more(self, size: int) -> None:
@@ -111,10 +115,10 @@ class JsonStream:
         self._at = 0
 
     def _object(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
-        made = dict(pairs)
-        if len(made) < len(pairs):
+        members = dict(pairs)
+        if len(members) < len(pairs):
             self._repeated.append(_first_twice(pairs))
-        return made
+        return members
 
     def _problem(self, length: int) -> InvalidInputError | None:
         if length > self._limit:
@@ -147,10 +151,10 @@ def _first_twice(pairs: list[tuple[str, object]]) -> str:
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """Make an object, refusing what JSON leaves open."""
-    made = dict(pairs)
-    if len(made) < len(pairs):
+    members = dict(pairs)
+    if len(members) < len(pairs):
         raise repeated_key(_first_twice(pairs))
-    return made
+    return members
 
 
 _STRICT = json.JSONDecoder(object_pairs_hook=_unique)

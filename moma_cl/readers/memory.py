@@ -61,23 +61,7 @@ Sources: TypeAlias = Sequence[Path] | MemoryRows
 
 
 def sources_of(data: Data) -> Sources:
-    """Tell whether data are paths or rows from memory.
-
-    Parameters
-    ----------
-    data
-        Paths or rows.
-
-    Returns
-    -------
-    Sources
-        The same.
-
-    Raises
-    ------
-    InvalidInputError
-        If paths and rows are mixed.
-    """
+    """Tell paths from rows in memory; a mixture of both is refused."""
     if isinstance(data, (str, Path)):
         return [Path(data)] if _is_path(data) else MemoryRows((data,))
     if isinstance(data, MemoryRows):

@@ -186,16 +186,16 @@ class InputFile:
     number: int = 0
 
 
-def row_id(given: object, default: str) -> str:
+def row_id(given_id: object, default: str) -> str:
     """Take the id that a row gives, or else the default; what is no printable name is refused."""
-    if given is None or given == "":
+    if given_id is None or given_id == "":
         return default
-    if isinstance(given, bool) or not isinstance(given, (str, int, float)):
+    if isinstance(given_id, bool) or not isinstance(given_id, (str, int, float)):
         raise InvalidInputError(
-            f"the id is of type {type(given).__name__}; expected a string",
+            f"the id is of type {type(given_id).__name__}; expected a string",
             code="invalid-input.bad-id",
         )
-    name = str(given)
+    name = str(given_id)
     if len(name) > _MAX_ID or not name.isprintable():
         raise InvalidInputError(
             f"the id {name[:32]!r} has unprintable characters or is longer than {_MAX_ID}",

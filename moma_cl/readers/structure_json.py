@@ -67,7 +67,7 @@ def structure_from_document(document: Mapping[str, object]) -> Crystal | Molecul
 def _placed(
     numbers: IntArray,
     cell: FloatArray | None,
-    periodic: NDArray[np.bool_],
+    periodic: NDArray[np.bool_] | None,
     fractional: object,
     cartesian: object,
 ) -> Crystal | Molecule:
@@ -84,7 +84,7 @@ def _placed(
             code="invalid-input.no-lattice",
         )
     frac_coords = _numeric(fractional, "frac_coords", shape=shape)
-    if not periodic.all():
+    if periodic is not None:
         return structure_of(numbers, frac_coords @ cell, cell, periodic)
     return Crystal(lattice=cell, atomic_numbers=numbers, frac_coords=frac_coords)
 
@@ -143,15 +143,17 @@ def _numeric(value: object, name: str, *, shape: tuple[int, ...]) -> FloatArray:
     return array
 
 
-def _lattice(document: Mapping[str, object]) -> tuple[FloatArray | None, NDArray[np.bool_]]:
-    """Read the lattice vectors, and in which of their directions the structure is periodic."""
+def _lattice(document: Mapping[str, object]) -> tuple[FloatArray | None, NDArray[np.bool_] | None]:
+    """Read the lattice vectors, and along which of them the structure is periodic if not all."""
     lattice, pbc = document.get("lattice"), document.get("pbc")
     matrix = lattice
     if isinstance(lattice, Mapping):
         matrix, pbc = lattice.get("matrix"), lattice.get("pbc", pbc)
-    periodic = np.ones(3) if pbc is None else _numeric(pbc, "pbc", shape=(3,))
     cell = None if matrix is None else _numeric(matrix, "lattice", shape=(3, 3))
-    return cell, periodic != 0
+    if pbc is None or pbc == [True, True, True]:
+        return cell, None
+    periodic = _numeric(pbc, "pbc", shape=(3,)) != 0
+    return cell, None if periodic.all() else periodic
 
 
 def _numbers(species: Sequence[object]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain
@@ -55,6 +56,12 @@ def _header(
             code=record.error.code,
         )
     names = record.cells
+    repeated = [name for name, count in Counter(names).items() if count > 1 and name]
+    if repeated:
+        raise InvalidInputError(
+            f"{place.label} has more than one column {repeated[0][:40]!r}: rename one of them",
+            code="invalid-input.repeated-column",
+        )
     if reading.structure_column in names:
         return names, str(reading.structure_column)
     if reading.structure_column is None:
@@ -129,6 +136,7 @@ def listed(file: InputFile) -> Iterator[RawRow]:
     A first record without a number names the columns.
     """
     columns: list[str] | None = None
+    stem = file.place.stem
     with file.place.stream() as stream:
         for record in records(stream, file.limits.text_bytes):
             file.number = record.line
@@ -140,7 +148,7 @@ def listed(file: InputFile) -> Iterator[RawRow]:
             yield RawRow(
                 line=str(record.line),
                 given_id=name,
-                structure=partial(_beside, file.place, name or f"{file.place.stem}:{record.line}"),
+                structure=partial(_beside, file.place, name or f"{stem}:{record.line}"),
                 values=dict(zip(columns, map(cell_value, record.cells[1:]), strict=False)),
                 error=record.error,
             )

@@ -137,7 +137,7 @@ def records(stream: BinaryIO, limit: int, *, tabs: bool = False) -> Iterator[Rec
     lines = _Lines(stream, limit)
     delimiter = "\t" if tabs else ""
     while (line := lines.take()) is not None:
-        delimiter = delimiter or _delimiter(line)
+        delimiter = delimiter or max(",;\t", key=line.count)
         if line.strip("\r\n"):
             record = _record(lines, line, delimiter, limit)
             if record.error is not None or any(record.cells):
@@ -147,30 +147,27 @@ def records(stream: BinaryIO, limit: int, *, tabs: bool = False) -> Iterator[Rec
 def _record(lines: _Lines, line: str, delimiter: str, limit: int) -> Record:
     """Read one record; after an error, go on where the next one may begin."""
     unfinished = _Unfinished(lines.number, delimiter)
-    taken: list[str] = []
+    lines_read: list[str] = []
     while True:
         try:
             _check_text(line, limit - unfinished.size)
             cells = unfinished.finished(line)
         except InvalidInputError as error:
             # A quote that was never closed is noticed where the next one opens: begin there.
-            lines.give_back([line] if taken else [])
+            lines.give_back([line] if lines_read else [])
             return Record(line=unfinished.line, error=error)
         if cells is not None:
             return Record(line=unfinished.line, cells=cells)
-        taken.append(line)
+        lines_read.append(line)
         following = lines.take()
         if following is None:
-            lines.give_back(taken[1:])
-            return Record(line=unfinished.line, error=_unclosed())
+            lines.give_back(lines_read[1:])
+            unclosed = InvalidInputError(
+                "a quote is opened but never closed: double the quotes inside cells",
+                code="invalid-input.malformed-table",
+            )
+            return Record(line=unfinished.line, error=unclosed)
         line = following
-
-
-def _unclosed() -> InvalidInputError:
-    return InvalidInputError(
-        "a quote is opened but never closed: double the quotes inside cells",
-        code="invalid-input.malformed-table",
-    )
 
 
 def _check_text(line: str, limit: int) -> None:
@@ -180,11 +177,6 @@ def _check_text(line: str, limit: int) -> None:
         raise InvalidInputError(
             "the record is too long, or a quote is never closed", code="invalid-input.too-long"
         )
-
-
-def _delimiter(header: str) -> str:
-    """Tell from the first line what separates cells."""
-    return max(",;\t", key=header.count)
 
 
 class _Lines:

@@ -57,27 +57,11 @@ class StructureParser:
             worker.close()
 
     def parse(self, text: str, text_format: TextFormat) -> Crystal:
-        """Parse one structure.
+        """Parse the text of a CIF or POSCAR file, in the cell of the file.
 
-        Parameters
-        ----------
-        text
-            The text of a CIF or POSCAR file.
-        text_format
-            Which of the two it is.
-
-        Returns
-        -------
-        Crystal
-            The structure, in the cell of the file.
-
-        Raises
-        ------
-        InvalidInputError
-            The text is not a fully ordered structure, or parsing it takes more than the limits
-            allow; the code says which.
-        StorageError
-            The process could not be started.
+        A text that is no fully ordered structure, or takes more than the limits allow, is
+        refused; the code of the error says why. A `StorageError` says that the process did not
+        start.
         """
         reply = self._reply({"format": text_format.value, "text": text})
         return Crystal(

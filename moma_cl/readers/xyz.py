@@ -92,17 +92,17 @@ def _fill(frame: Frame, lines: Iterator[str], count: int, limit: int) -> int:
         frame.error = _malformed("the end of the file", f"{count:,} atoms")
         return 0
     frame.comment, size = comment, len(comment)
-    for taken in range(count):
+    for n_atoms in range(count):
         line = next(lines, None)
         if line is None or not line.strip():
-            frame.error = _malformed(f"{taken:,} atoms", f"{count:,}")
-            return taken + 1 + (line is not None)
+            frame.error = _malformed(f"{n_atoms:,} atoms", f"{count:,}")
+            return n_atoms + 1 + (line is not None)
         size += len(line)
         if size > limit:
             frame.error = InvalidInputError(
                 f"the frame has more than {limit:,} characters", code="invalid-input.too-long"
             )
-            return taken + 2
+            return n_atoms + 2
         frame.atoms.append(line)
     return count + 1
 
@@ -129,7 +129,8 @@ def read_frame(frame: Frame) -> tuple[Crystal | Molecule, dict[str, object]]:
     if lattice is None:
         return structure_of(numbers, positions, np.zeros((3, 3))), values
     cell = _floats(str(lattice).split(), (9,), "the lattice").reshape(3, 3)
-    return structure_of(numbers, positions, cell, _periodic(pbc)), values
+    periodic = None if pbc in {"T", "T T T"} else _periodic(pbc)
+    return structure_of(numbers, positions, cell, periodic), values
 
 
 def _malformed(problem: str, expected: str) -> InvalidInputError:

@@ -27,7 +27,7 @@ from moma_store.errors import BusyError, MomaError, StorageError
 if TYPE_CHECKING:
     from moma_cl.derivations.derived import Derived
     from moma_cl.reconciling.executors import Executor
-    from moma_cl.workspace.workspace import Workbench
+    from moma_cl.workspace.workspace import Workspace
     from moma_store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Composer:
     max_seconds: float | None = None
     executor: Executor | None = None
     done: list[Done] = field(default_factory=list)
-    _bench: Workbench | None = None
+    _workspace: Workspace | None = None
     _pass_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     _allowance: Allowance = field(init=False)
     _failures: Failures = field(init=False)
@@ -82,11 +82,11 @@ class Composer:
 
     def run(self, *, only: Collection[str] | None = None) -> list[Done]:
         """Make one pass over all tasks, or some; give what was done and what was left undone."""
-        return self._with_bench(lambda: self._walk(only))
+        return self._with_workspace(lambda: self._walk(only))
 
     def first_answer(self, task: str) -> list[Done]:
         """Make a task's first predictor, and leave the rest for the next pass."""
-        return self._with_bench(lambda: run_stage(first_answer, self.store, self, task, set()))
+        return self._with_workspace(lambda: run_stage(first_answer, self.store, self, task, set()))
 
     def retry(self, tasks: Collection[str] | None) -> None:
         """Forget the failures of some tasks, or of all, so that this pass tries again."""
@@ -103,13 +103,13 @@ class Composer:
             idle = {k for k, f in failures if k not in self._missing and f.task not in failed}
             self._failures.forget(self.store, idle, HistoryAction.FORGET_FAILURES)
 
-    def _with_bench(self, work: Callable[[], None]) -> list[Done]:
+    def _with_workspace(self, work: Callable[[], None]) -> list[Done]:
         try:
             work()
         finally:
-            if self._bench is not None:
-                self._bench.close()
-                self._bench = None
+            if self._workspace is not None:
+                self._workspace.close()
+                self._workspace = None
         self.done.extend(self._not_done.values())
         self._not_done.clear()
         return self.done
@@ -133,7 +133,7 @@ class Composer:
         logger.info("%s, because %s", derivation, why, extra={"action": HistoryAction.DERIVE})
         start = time.perf_counter()
         with self._tried(derivation.key, derivation.task, str(derivation)):
-            derived = derive(self._workbench(), derivation)
+            derived = derive(self._opened_workspace(), derivation)
             return self._store(derivation, derived, why, time.perf_counter() - start)
 
     def _may_start(self, derivation: Derivation) -> bool:
@@ -297,14 +297,14 @@ class Composer:
         from moma_cl.derivations.promotion import compare
 
         unit = task_state(self.store, task).task.unit
-        return {**figures, **compare(self._workbench(), champion, fitted, unit)}
+        return {**figures, **compare(self._opened_workspace(), champion, fitted, unit)}
 
-    def _workbench(self) -> Workbench:
-        if self._bench is None:
-            from moma_cl.workspace.workspace import Workbench
+    def _opened_workspace(self) -> Workspace:
+        if self._workspace is None:
+            from moma_cl.workspace.workspace import Workspace
 
-            self._bench = Workbench(store=self.store, progress=self.progress)
-        return self._bench
+            self._workspace = Workspace(store=self.store, progress=self.progress)
+        return self._workspace
 
     def _note(
         self, task: str, action: PassAction, kind: str, text: str, seconds: float = 0.0

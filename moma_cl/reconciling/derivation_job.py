@@ -23,7 +23,7 @@ from moma_store.records import BlobLink, JsonObject
 
 if TYPE_CHECKING:
     from moma_cl.derivations.derived import Derived
-    from moma_cl.workspace.workspace import Workbench
+    from moma_cl.workspace.workspace import Workspace
     from moma_store.bases import AnyArray
     from moma_store.blob_reader import Blob
     from moma_store.store import Store
@@ -66,7 +66,7 @@ class DerivationJob:
 
 def job_of(store: Store, derivation: Derivation, *, pass_id: str) -> DerivationJob:
     """Make a job of a derivation: collect the records that it reads, and those that they name."""
-    from moma_cl.workspace.workspace import software
+    from moma_cl.core.software import software
 
     records: dict[str, JsonObject] = {}
     ahead = [digest for digests in derivation.reads.values() for digest in digests]
@@ -133,29 +133,29 @@ class JobStore:
 
 
 @dataclass(slots=True)
-class _WorkerBench:
-    """The workbench of this worker's process: graphs are loaded once in a pass, not each time."""
+class _WorkerWorkspace:
+    """The workspace of this worker's process: graphs are loaded once in a pass, not each time."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     _pass_id: str | None = None
     _store: JobStore | None = None
-    _bench: Workbench | None = None
+    _workspace: Workspace | None = None
 
-    def of(self, job: DerivationJob) -> Workbench:
-        from moma_cl.workspace.workspace import Workbench
+    def of(self, job: DerivationJob) -> Workspace:
+        from moma_cl.workspace.workspace import Workspace
 
-        if self._bench is None or self._store is None or self._pass_id != job.pass_id:
-            if self._bench is not None:
-                self._bench.close()
+        if self._workspace is None or self._store is None or self._pass_id != job.pass_id:
+            if self._workspace is not None:
+                self._workspace.close()
             self._store = _job_store(job)
-            self._bench = Workbench(store=self._store, progress=quiet)
+            self._workspace = Workspace(store=self._store, progress=quiet)
             self._pass_id = job.pass_id
         self._store.records.update(job.records)
-        return self._bench
+        return self._workspace
 
 
 # One per process, since LMDB allows one opening of the caches per process.
-_WORKER = _WorkerBench()
+_WORKER = _WorkerWorkspace()
 
 
 def compute(job: DerivationJob) -> tuple[Derived, float]:
@@ -169,9 +169,9 @@ def compute(job: DerivationJob) -> tuple[Derived, float]:
     _check_worker(job)
     # More threads than the recipe's would round differently; other cores have their own workers.
     with _WORKER.lock, one_by_one():
-        bench = _WORKER.of(job)
+        workspace = _WORKER.of(job)
         start = time.perf_counter()
-        derived = derive(bench, job.derivation)
+        derived = derive(workspace, job.derivation)
         return derived, time.perf_counter() - start
 
 
@@ -179,7 +179,7 @@ def _check_worker(job: DerivationJob) -> None:
     """Refuse a job whose blobs this process cannot read, or whose results would differ here."""
     import platform
 
-    from moma_cl.workspace.workspace import software
+    from moma_cl.core.software import software
 
     if not Path(job.objects).is_dir():
         raise ExecutorError(

@@ -59,18 +59,7 @@ class RowError:
 
     @classmethod
     def of(cls, error: InvalidInputError) -> RowError:
-        """Turn an error into the status of one row.
-
-        Parameters
-        ----------
-        error
-            The error; ``invalid-input.`` in front of its code is dropped.
-
-        Returns
-        -------
-        RowError
-            The same reason.
-        """
+        """Turn an error into the status of one row, without ``invalid-input.`` in its code."""
         return cls(code=error.code.removeprefix("invalid-input."), message=error.message)
 
 
@@ -114,13 +103,7 @@ class Quarantine:
         return dict(Counter(refusal.code for refusal in self.refusals).most_common())
 
     def to_json(self) -> dict[str, object]:
-        """Give the report as a JSON document.
-
-        Returns
-        -------
-        dict[str, object]
-            ``refused``, the number of rows; ``counts`` by reason; ``rows`` with every refusal.
-        """
+        """Give the report as a JSON document: number, counts by reason, and every refusal."""
         return {
             "refused": len(self.refusals),
             "counts": self.counts,
@@ -131,14 +114,7 @@ class Quarantine:
         }
 
     def summary(self) -> list[str]:
-        """Describe the report for people.
-
-        Returns
-        -------
-        list[str]
-            Nothing when no row was refused; else the total, then a line with an example for each
-            reason.
-        """
+        """Describe the report for people: the total, then an example for each reason."""
         if not self.refusals:
             return []
         examples: dict[str, Refusal] = {}
@@ -155,21 +131,10 @@ class Quarantine:
 def check_crystal(
     crystal: Crystal, *, elements: frozenset[int] | None = None, max_atoms: int = MAX_ATOMS
 ) -> RowError | None:
-    """Look for what makes a structure unusable, the cheapest checks first.
+    """Look for the first thing that makes a structure unusable, the cheapest checks first.
 
-    Parameters
-    ----------
-    crystal
-        The structure.
-    elements
-        Atomic numbers the backbone knows; any element when ``None``.
-    max_atoms
-        Largest number of atoms in a cell.
-
-    Returns
-    -------
-    RowError | None
-        The first thing that is wrong, or ``None``.
+    It must have elements that the backbone was made for (any element when ``None``), and no more
+    than a number of atoms in its cell.
     """
     if crystal.n_atoms == 0:
         return RowError(code="no-atoms", message="the structure has no atoms")
@@ -191,20 +156,7 @@ def check_crystal(
 def check_crystals(
     crystals: Sequence[Crystal], *, elements: frozenset[int] | None = None
 ) -> list[RowError | None]:
-    """Check many structures, several times faster than one after the other.
-
-    Parameters
-    ----------
-    crystals
-        The structures.
-    elements
-        Atomic numbers the backbone knows; any element when ``None``.
-
-    Returns
-    -------
-    list[RowError | None]
-        What `check_crystal` says of each.
-    """
+    """Check many structures as `check_crystal` does, several times faster than one by one."""
     packed = PackedCrystals.pack(crystals)
     passed = _plain_cells(packed, np.array(sorted(_ELEMENTS if elements is None else elements)))
     for stack in by_size(packed):
@@ -220,7 +172,7 @@ def check_crystals(
 # What is not finite compares as not good.
 
 
-def _plain_cells(crystals: PackedCrystals, known: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _plain_cells(crystals: PackedCrystals, supported: NDArray[np.int64]) -> NDArray[np.bool_]:
     lattices, n_atoms = crystals.lattices, np.diff(crystals.offsets)
     with np.errstate(all="ignore"):
         volumes = np.abs(np.linalg.det(lattices))
@@ -230,7 +182,7 @@ def _plain_cells(crystals: PackedCrystals, known: NDArray[np.int64]) -> NDArray[
         # in a cell thicker than twice the distance, the nearest image is found by rounding
         good &= heights_of_many(lattices).min(axis=1) > _PLAINLY * 2 * MIN_DISTANCE
         plain = np.abs(crystals.frac_coords).max(axis=1) * _PLAINLY < MAX_FRACTIONAL
-    plain &= np.isin(crystals.atomic_numbers, known)
+    plain &= np.isin(crystals.atomic_numbers, supported)
     good[np.repeat(np.arange(len(crystals)), n_atoms)[~plain]] = False
     return np.asarray(good)
 
@@ -248,13 +200,13 @@ def _check_cell(crystal: Crystal) -> RowError | None:
     """Check the size of the cell and the range of the coordinates."""
     length = float(np.abs(crystal.lattice).max())
     if length > MAX_LENGTH or crystal.volume > MAX_VOLUME:
-        found = (
+        problem = (
             f"lattice vectors reach {length:.4g} Å; the limit is {MAX_LENGTH:g} Å"
             if length > MAX_LENGTH
             else f"the cell has {crystal.volume:.4g} Å³; the limit is {MAX_VOLUME:g} Å³"
         )
         return RowError(
-            code="cell-too-large", message=f"{found}: check the unit, or leave less vacuum"
+            code="cell-too-large", message=f"{problem}: check the unit, or leave less vacuum"
         )
     room = crystal.volume / crystal.n_atoms
     if room < MIN_VOLUME_PER_ATOM:
@@ -332,24 +284,9 @@ def _closest_pair(
 
 
 def checked_target(value: object, transform: Transform) -> float:
-    """Read the target of one row.
+    """Read the target of one row, in the unit of the file.
 
-    Parameters
-    ----------
-    value
-        What the target column holds; ``None`` when the row lacks it.
-    transform
-        What will be done to the target.
-
-    Returns
-    -------
-    float
-        The target in the unit of the file.
-
-    Raises
-    ------
-    InvalidInputError
-        There is no value, or none that can be learned; the code says which.
+    A value that is missing, no finite number, or outside of the transform's domain is refused.
     """
     if value is None or value == "":
         raise InvalidInputError(
@@ -377,20 +314,7 @@ def checked_target(value: object, transform: Transform) -> float:
 
 
 def check_not_constant(targets: NDArray[np.float64], name: str) -> None:
-    """Check that there is something to learn.
-
-    Parameters
-    ----------
-    targets
-        Targets of all rows, shape ``(n_rows,)``.
-    name
-        Name of the target, for the message.
-
-    Raises
-    ------
-    InvalidInputError
-        All targets are equal.
-    """
+    """Refuse targets of all rows, shape ``(n_rows,)``, if they are equal."""
     if len(targets) > 1 and np.ptp(targets) == 0:
         raise InvalidInputError(
             f"the target {name!r} is {targets[0]:g} in all {len(targets):,} rows: there is "

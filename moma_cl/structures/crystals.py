@@ -65,18 +65,7 @@ class PackedCrystals:
 
     @classmethod
     def pack(cls, crystals: Iterable[Crystal]) -> PackedCrystals:
-        """Pack crystals in their order.
-
-        Parameters
-        ----------
-        crystals
-            The structures to pack.
-
-        Returns
-        -------
-        PackedCrystals
-            The same structures end to end.
-        """
+        """Pack crystals in their order."""
         listed = list(crystals)
         counts = [crystal.n_atoms for crystal in listed]
         return cls(
@@ -92,18 +81,7 @@ class PackedCrystals:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> PackedCrystals:
-        """Take the four arrays out of a blob.
-
-        Parameters
-        ----------
-        arrays
-            A mapping that holds at least the four arrays under their attribute names.
-
-        Returns
-        -------
-        PackedCrystals
-            A view of them.
-        """
+        """Take the four arrays out of a blob that holds them under their attribute names."""
         return cls(
             lattices=arrays["lattices"].astype(np.float64, copy=False),
             atomic_numbers=arrays["atomic_numbers"].astype(np.int64),
@@ -112,13 +90,7 @@ class PackedCrystals:
         )
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Give the four arrays as they are stored, atomic numbers in one byte each.
-
-        Returns
-        -------
-        dict[str, NDArray[np.generic]]
-            The arrays by attribute name.
-        """
+        """Give the four arrays as they are stored, atomic numbers in one byte each."""
         return {
             "lattices": self.lattices,
             "atomic_numbers": self.atomic_numbers.astype(np.uint8),
@@ -164,17 +136,9 @@ class SameSize:
 
 
 def by_size(crystals: PackedCrystals) -> Iterator[SameSize]:
-    """Stack crystals with others of their size.
+    """Stack crystals with others of their size, the smallest first.
 
-    Parameters
-    ----------
-    crystals
-        The structures.
-
-    Yields
-    ------
-    SameSize
-        Some hundreds at most of one size, the smallest first; every structure is in one.
+    A stack holds some hundreds at most; every structure is in one.
     """
     sizes = np.diff(crystals.offsets)
     order = np.argsort(sizes, kind="stable")

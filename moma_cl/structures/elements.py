@@ -30,22 +30,9 @@ _SPECIES = re.compile(r"(?P<symbol>[A-Z][a-z]*)(?:\d*(?:\.\d+)?[+-])?(?:,.*)?")
 
 @lru_cache(maxsize=4096)
 def atomic_number(species: str) -> int:
-    """Find the element that a species string stands for.
+    """Find the element of a species string: a symbol with or without an oxidation state.
 
-    Parameters
-    ----------
-    species
-        An element symbol, which may carry an oxidation state: ``Fe``, ``Fe3+``, ``O2-``.
-
-    Returns
-    -------
-    int
-        The atomic number.
-
-    Raises
-    ------
-    InvalidInputError
-        The species is an isotope, a dummy or unknown; the code says which.
+    An isotope, a dummy and what is no element are refused; the code of the error says which.
     """
     match = _SPECIES.fullmatch(species.strip()[:64])
     symbol = match["symbol"] if match else ""
@@ -70,18 +57,7 @@ def atomic_number(species: str) -> int:
 
 
 def named(atomic_numbers: Iterable[int]) -> str:
-    """List elements for a message.
-
-    Parameters
-    ----------
-    atomic_numbers
-        Atomic numbers, in any order.
-
-    Returns
-    -------
-    str
-        Symbols by atomic number, such as ``"O, Fe"``.
-    """
+    """List elements for a message: symbols by atomic number, such as ``"O, Fe"``."""
     return ", ".join(
         SYMBOLS[number] if 0 < number < len(SYMBOLS) else f"element {number}"
         for number in sorted(set(atomic_numbers))

@@ -29,18 +29,10 @@ _PERIODIC = np.ones(3, dtype=np.int64)
 
 
 def reduced_formula(atomic_numbers: ArrayLike) -> str:
-    """Write a composition as a key, the same for every cell of a crystal.
+    """Write a composition, atomic numbers of shape ``(n_atoms,)``, as a key.
 
-    Parameters
-    ----------
-    atomic_numbers
-        Atomic number of each site, shape ``(n_atoms,)``.
-
-    Returns
-    -------
-    str
-        Symbols by atomic number, each with its count divided by the greatest common divisor, such
-        as ``O2Ti1``; a key, not the formula that a chemist would write.
+    It is the same for every cell of a crystal: symbols by atomic number, each with its count
+    divided by the greatest common divisor, such as ``O2Ti1``; no formula that chemists write.
     """
     counts = Counter(np.asarray(atomic_numbers).tolist())
     divisor = gcd(*counts.values())
@@ -61,15 +53,7 @@ def fingerprint(crystal: Crystal) -> int:
     enantiomers and many stacking variants do. Two formulas share their 32 bits with a probability
     of 2e-10, and then their geometries would have to agree as well.
 
-    Parameters
-    ----------
-    crystal
-        A structure that `check_crystal` accepts.
-
-    Returns
-    -------
-    int
-        A number below 2⁶⁴.
+    The structure is one that `check_crystal` accepts.
     """
     formula = reduced_formula(crystal.atomic_numbers).encode()
     bits = int.from_bytes(blake2b(formula, digest_size=4).digest(), "big")
@@ -95,13 +79,13 @@ def known_in(fingerprints: NDArray[np.uint64], reference: NDArray[np.uint64]) ->
         shape ``(n,)``.
     """
     shift = np.uint64(_GEOMETRY_BITS)
-    found = np.isin(fingerprints, reference)
+    occurs = np.isin(fingerprints, reference)
     same_formula = np.isin(fingerprints >> shift, np.unique(reference >> shift))
-    candidates = np.flatnonzero(~found & same_formula)
+    candidates = np.flatnonzero(~occurs & same_formula)
     if len(candidates):
         nearby = _nearby(fingerprints[candidates])
-        found[candidates] = np.isin(nearby, reference).any(axis=1)
-    return found
+        occurs[candidates] = np.isin(nearby, reference).any(axis=1)
+    return occurs
 
 
 def _nearby(fingerprints: NDArray[np.uint64]) -> NDArray[np.uint64]:

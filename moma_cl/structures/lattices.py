@@ -38,15 +38,7 @@ def heights(lattice: FloatArray) -> FloatArray:
 def heights_of_many(lattices: FloatArray) -> FloatArray:
     """Distances between opposite faces of many cells, up to rounding those of `heights`.
 
-    Parameters
-    ----------
-    lattices
-        Lattice vectors as rows, shape ``(n_structures, 3, 3)``, Å; linearly independent.
-
-    Returns
-    -------
-    FloatArray
-        Height of each cell along each lattice vector, shape ``(n_structures, 3)``, Å.
+    Lattice vectors have shape ``(n_structures, 3, 3)``, Å; heights ``(n_structures, 3)``, Å.
     """
     faces = np.cross(lattices[:, [1, 2, 0]], lattices[:, [2, 0, 1]])
     volumes = np.abs(np.einsum("ij,ij->i", lattices[:, 0], faces[:, 0]))

@@ -35,7 +35,10 @@ class Molecule:
 
 
 def structure_of(
-    atomic_numbers: IntArray, positions: FloatArray, cell: FloatArray, periodic: ArrayLike = True
+    atomic_numbers: IntArray,
+    positions: FloatArray,
+    cell: FloatArray,
+    periodic: ArrayLike | None = None,
 ) -> Crystal | Molecule:
     """Tell a crystal, which has three lattice vectors, from a molecule, chain or layer.
 
@@ -48,15 +51,16 @@ def structure_of(
     cell
         Lattice vectors as rows, zero where there is none, shape ``(3, 3)``, Å.
     periodic
-        Whether the structure is periodic along each vector, shape ``(3,)`` or a scalar; a vector
-        along which it is not counts as none.
+        Whether the structure is periodic along each vector, shape ``(3,)``; a vector along which
+        it is not counts as none. By default it is periodic along all.
 
     Returns
     -------
     Crystal | Molecule
         A crystal if there are three vectors; they must not lie in a plane.
     """
-    cell = np.where(np.broadcast_to(periodic, 3)[:, None], cell, 0.0)
+    if periodic is not None:
+        cell = np.where(np.asarray(periodic)[:, None], cell, 0.0)
     if not cell.any(axis=1).all():
         return Molecule(atomic_numbers=atomic_numbers, positions=positions, cell=cell)
     return Crystal(

@@ -16,15 +16,8 @@ bulk crystals have some 3 Å between the planes of atoms."""
 def with_vacuum(crystals: PackedCrystals) -> NDArray[np.bool_]:
     """Find the structures whose cell has an empty slice between two of its faces.
 
-    Parameters
-    ----------
-    crystals
-        Structures that `moma_cl.structures.checks.check_crystal` accepts.
-
-    Returns
-    -------
-    NDArray[np.bool_]
-        Shape ``(n_structures,)``.
+    They must be structures that `moma_cl.structures.checks.check_crystal` accepts. The answer has
+    shape ``(n_structures,)``.
     """
     gaps = np.zeros((len(crystals), 3))
     for stack in by_size(crystals):

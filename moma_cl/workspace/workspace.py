@@ -1,13 +1,10 @@
-"""What derivations work with: rows, graphs, parameter vectors and embeddings of one hub."""
+"""The workspace: rows, graphs, parameter vectors and embeddings of one hub, read once and kept."""
 
 from __future__ import annotations
 
 import hashlib
-import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -15,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from moma_cl.arraytypes import ParameterVector
 from moma_cl.backbones.base import Backbone
@@ -41,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class Readable(Protocol):
-    """What of a hub is read: its store, or what of it a job carries."""
+    """A store that can be read: the hub's, or the part of it that a job carries."""
 
     @property
     def cache_dir(self) -> Path:
@@ -61,15 +57,15 @@ class Readable(Protocol):
 
 
 @dataclass(slots=True, kw_only=True)
-class Workbench:
-    """Everything a derivation reads, loaded once and kept while the pass lasts.
+class Workspace:
+    """What derivations read of a hub, loaded once and kept while the pass lasts.
 
     Attributes
     ----------
     store
-        The hub's store, or what of it a job carried here.
+        The hub's store, or the part of it that a job carries.
     progress
-        Told how far long steps are.
+        Called with the progress of long steps.
     """
 
     store: Readable
@@ -126,14 +122,14 @@ class Workbench:
             for row in kept
         ]
 
-    def crystals(self, rows: LiveRows, wanted: Iterable[int]) -> list[Crystal]:
+    def crystals(self, rows: LiveRows, indices: Iterable[int]) -> list[Crystal]:
         """Give the structures of some live rows."""
         places = [
             (digest, int(row))
             for digest, kept in zip(rows.segments, rows.kept, strict=True)
             for row in kept
         ]
-        chosen = [places[index] for index in wanted]
+        chosen = [places[index] for index in indices]
         return [self._segment_rows(digest).crystals[row] for digest, row in chosen]
 
     def _segment(self, digest: str) -> SegmentRows | frozenset[str]:
@@ -167,14 +163,14 @@ class Workbench:
     def parameters(self, module_digest: str | None, kind: ModuleKind) -> ParameterVector:
         """Read a module's parameters; the backbone's, or the initial adapter, for none."""
         link = self.base(kind) if module_digest is None else self._parameters_link(module_digest)
-        found = self.store.blob(link, ["parameters"]).arrays["parameters"]
-        return np.asarray(found, dtype=np.float32)
+        vector = self.store.blob(link, ["parameters"]).arrays["parameters"]
+        return np.asarray(vector, dtype=np.float32)
 
     def _parameters_link(self, module_digest: str) -> BlobLink:
         return Module.from_doc(self.store.record(module_digest)).blob
 
     def readout(self, module_digest: str) -> Readout | None:
-        """Read how a module tells its own property from its embeddings, where it says so."""
+        """Read a module's readout, where it has one."""
         return Readout.from_arrays(self.store.blob(self._parameters_link(module_digest)).arrays)
 
     def merged(self, composition: Composition) -> ParameterVector:
@@ -211,7 +207,7 @@ class Workbench:
         return vector
 
     def manifest(self, kind: ModuleKind) -> ParameterManifest:
-        """Say what a parameter vector of this kind is made of."""
+        """Read which parameters a vector of this kind holds."""
         full = kind == ModuleKind.FULL
         return ParameterManifest.from_json(self.hub.manifest if full else self.hub.adapter_manifest)
 
@@ -264,49 +260,3 @@ class Workbench:
     ) -> bytes:
         parts = f"{settings}:{self.backbone.graph_version}:{segment}:{torch.get_num_threads()}"
         return hashlib.sha256(encoder_digest + parts.encode()).digest()
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Compute with a fixed number of threads: sums round differently with another.
-
-    Parameters
-    ----------
-    count
-        Threads for torch and for linear algebra.
-
-    Yields
-    ------
-    None
-        While the number holds.
-    """
-    # scipy brings its own BLAS; what is loaded later would not be limited, and round otherwise
-    import scipy.linalg  # noqa: F401
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        with _libraries(len(sys.modules)).limit(limits=count):
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@lru_cache(maxsize=1)
-def _libraries(n_modules: int) -> ThreadpoolController:  # noqa: ARG001  it tells old from new
-    """Find the libraries that use threads, anew whenever something was imported."""
-    return ThreadpoolController()
-
-
-def software() -> Mapping[str, str]:
-    """Say which software makes a result, for its record.
-
-    Returns
-    -------
-    Mapping[str, str]
-        Version by package.
-    """
-    from importlib.metadata import version
-
-    packages = ("moma-cl", "torch", "torch-geometric", "numpy", "scipy", "clarabel")
-    return {package: version(package) for package in packages}

@@ -16,7 +16,7 @@ import pytest
 
 from moma_cl.properties.transforms import Transform
 from moma_cl.records.records import ModuleKind
-from moma_cli import app, output, program, tasks
+from moma_cli import add_rows, app, output, program
 from moma_store.store import Store
 from tests.helpers.processes import run_python
 
@@ -74,10 +74,10 @@ def test_the_hub_is_the_option_then_the_environment_then_a_folder_here(tmp_path,
     monkeypatch.setenv("MOMA_CL_HUB", "/elsewhere")
     assert run.path == Path("/elsewhere")
     off = {"json": False, "quiet": False, "verbose": False, "debug": False}
-    run.take(hub=tmp_path / "before", **off)
-    run.take(hub=None, **off)
+    run.set_options(hub=tmp_path / "before", **off)
+    run.set_options(hub=None, **off)
     assert run.path == tmp_path / "before"
-    run.take(hub=tmp_path / "after", **off)
+    run.set_options(hub=tmp_path / "after", **off)
     assert run.path == tmp_path / "after"
 
 
@@ -142,9 +142,9 @@ def test_a_progress_bar_leaves_stdout_alone(hub, inputs):
             while part := os.read(terminal, 1 << 16):
                 shown += part
         os.close(terminal)
-        told, _ = process.communicate()
+        out, _ = process.communicate()
     assert process.returncode == 0
-    assert len([json.loads(line) for line in told.splitlines()]) == 4
+    assert len([json.loads(line) for line in out.splitlines()]) == 4
     assert b"predicting" in shown
 
 
@@ -183,8 +183,8 @@ def test_control_characters_do_not_reach_the_terminal(capsys):
 
 
 def test_choices_are_those_of_the_library():
-    assert get_args(tasks.TransformChoice) == tuple(Transform)
-    assert get_args(tasks.ModuleChoice) == ModuleKind.of_tasks()
+    assert get_args(add_rows.TransformChoice) == tuple(Transform)
+    assert get_args(add_rows.ModuleChoice) == ModuleKind.of_tasks()
 
 
 def test_every_command_has_help_with_an_example_and_a_place_in_the_list(capsys):

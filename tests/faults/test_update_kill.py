@@ -40,7 +40,7 @@ def work(hub, last, begun):
             event()
             return result
         return call
-    def note(bench, derivation):
+    def note(workspace, derivation):
         os.write(begun, derivation.key.encode() + b"\\n")
     derive.derive = watched(derive.derive, note)
     Composer._store = watched(Composer._store)

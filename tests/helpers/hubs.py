@@ -13,7 +13,7 @@ from tests.helpers.rows import made_up_rows, write_rows
 
 if TYPE_CHECKING:
     from moma_cl.commands.add_rows import RowsAdded
-    from moma_cl.workspace.workspace import Workbench
+    from moma_cl.workspace.workspace import Workspace
 
 Rows = int | Path | list[dict[str, object]]
 
@@ -67,12 +67,12 @@ def _file(hub: Path, rows: Rows) -> Path:
 
 
 @contextmanager
-def workbench(hub: Path, *, write: bool = False) -> "Iterator[tuple[Store, Workbench]]":
-    """Open a hub's store and a workbench on it."""
-    from moma_cl.workspace.workspace import Workbench  # loads torch
+def open_workspace(hub: Path, *, write: bool = False) -> "Iterator[tuple[Store, Workspace]]":
+    """Open a hub's store and a workspace on it."""
+    from moma_cl.workspace.workspace import Workspace  # loads torch
 
-    with Store.open(hub, write=write) as store, Workbench(store=store, progress=quiet) as bench:
-        yield store, bench
+    with Store.open(hub, write=write) as store, Workspace(store=store, progress=quiet) as workspace:
+        yield store, workspace
 
 
 def refs(hub: Path, prefix: str = "") -> dict[str, str]:

@@ -131,7 +131,7 @@ def test_a_predictor_is_loaded_once_until_another_answers(empty_hub, made_up, mo
     monkeypatch.setattr(
         predict,
         "load_predictor",
-        lambda bench, digest: loaded.append(digest) or load(bench, digest),
+        lambda workspace, digest: loaded.append(digest) or load(workspace, digest),
     )
     hub = empty_hub
     hub.add_task("gap", made_up(40), target="gap", unit="1", compose=False)

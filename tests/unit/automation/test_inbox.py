@@ -17,7 +17,7 @@ from moma_cl.records.records import Dataset, Segment
 from moma_store.errors import StorageError
 from moma_store.store import Store
 from tests.helpers import hubs
-from tests.helpers.hubs import workbench
+from tests.helpers.hubs import open_workspace
 from tests.helpers.rows import json_lines
 
 
@@ -59,9 +59,9 @@ def take_in(hub):
 
 def stored(hub, task="energy") -> list[str]:
     """Ids of all rows of all segments, dead or alive."""
-    with workbench(hub) as (store, bench):
+    with open_workspace(hub) as (store, workspace):
         segments = Dataset.from_doc(store.record(store.ref(f"datasets/{task}"))).segments
-        contents = [bench._segment(digest) for digest in segments]
+        contents = [workspace._segment(digest) for digest in segments]
     return [i for content in contents if isinstance(content, SegmentRows) for i in content.ids]
 
 
@@ -253,8 +253,8 @@ def test_a_delivery_that_was_taken_in_does_not_bring_retracted_rows_back(hub, de
     Hub(hub).retract("energy", ["row-30"])
     deliver(made_up(3, first=30), name="again.jsonl")
     assert told(take_in(hub), "taken-in") == ["energy/again.jsonl: its content was taken in before"]
-    with workbench(hub) as (store, bench):
-        assert "row-30" not in bench.rows(store.ref("datasets/energy")).ids
+    with open_workspace(hub) as (store, workspace):
+        assert "row-30" not in workspace.rows(store.ref("datasets/energy")).ids
 
 
 def test_rows_stored_with_other_content_are_refused_and_named(hub, deliver, made_up):
@@ -276,8 +276,8 @@ def test_nothing_but_such_rows_is_a_refused_delivery(hub, deliver, made_up):
 def test_rows_in_replace_replace(hub, deliver, made_up):
     deliver([{**made_up(1)[0], "energy": 7.0}], folder="energy/replace")
     assert told(take_in(hub), "taken-in") == ["energy/replace/night.jsonl: rows: 1 added"]
-    with workbench(hub) as (store, bench):
-        rows = bench.rows(store.ref("datasets/energy"))
+    with open_workspace(hub) as (store, workspace):
+        rows = workspace.rows(store.ref("datasets/energy"))
     assert dict(zip(rows.ids, rows.targets, strict=True))["row-0"] == 7.0
     assert (hub / "inbox" / "energy" / "done" / "night.jsonl").exists()
 

@@ -216,8 +216,8 @@ def test_rows_that_were_answered_are_skipped_and_other_questions_refused(
     first = list(Hub(hub).iter_predictions("task", path))
     keys = frozenset(row_key(row.id, row.source) for row in first[:3])
     shared = {name: getattr(first[0], name) for name in SHARED}
-    left = Hub(hub).iter_predictions("task", path, earlier=Earlier(answered=keys, asked=shared))
+    left = Hub(hub).iter_predictions("task", path, earlier=Earlier(answered=keys, shared=shared))
     assert [row.id for row in left] == ["row-3", "row-4"]
-    other = Earlier(answered=keys, asked={**shared, "level": 0.8})
+    other = Earlier(answered=keys, shared={**shared, "level": 0.8})
     with pytest.raises(InvalidInputError, match=r"level 0\.8, now it would be 0\.9"):
         next(Hub(hub).iter_predictions("task", path, earlier=other))

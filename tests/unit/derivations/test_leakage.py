@@ -1,18 +1,16 @@
 """What a module has seen of a task does not judge it."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from moma_cl.datasets.split import roles_of
+from moma_cl.datasets.split import split_of
 from moma_cl.derivations import leakage
 from moma_cl.hub import Hub
 from moma_cl.recipe import PredictorSettings
 from moma_cl.records.records import Composition, Module, ModuleKind, Predictor, Task
 from moma_cl.structures.fingerprints import known_in
 from tests.helpers import hubs
-from tests.helpers.hubs import record, workbench
+from tests.helpers.hubs import open_workspace, record
 
 FOLDS = ("train", "train", "validation", "held-out")
 
@@ -33,33 +31,29 @@ def test_a_module_may_have_seen_many_rows_where_enough_others_judge(
     hub, monkeypatch, least, version, named
 ):
     monkeypatch.setattr(leakage, "MIN_UNSEEN", least)
-    with workbench(hub) as (store, bench):
-        task, rows, roles = _task(store, bench)
-        digest = store.ref("modules/a")
-        reason = leakage.exclusion(bench, digest, task, rows, roles, version=version)
+    with open_workspace(hub) as (store, workspace):
+        judged = _judged_rows(store, workspace)
+        reason = judged.exclusion(store.ref("modules/a"), version=version)
     assert (reason is not None) == named
 
 
 def test_only_rows_that_no_module_has_seen_judge(hub):
-    with workbench(hub) as (store, bench):
-        task, rows, roles = _task(store, bench)
+    with open_workspace(hub) as (store, workspace):
+        judged = _judged_rows(store, workspace)
         digest = store.ref("modules/a")
         fingerprints = store.blob(Module.from_doc(store.record(digest)).blob).arrays["fingerprints"]
-        fitted = Predictor.from_doc(store.record(store.ref("fitted/b")))
-        found = Composition.from_doc(store.record(fitted.composition))
-        alone = replace(found, modules=(), weights=(), backbone_weight=1.0)
-        composed = replace(found, modules=(digest,), weights=(1.0,), backbone_weight=0.0)
-        left = leakage.judged_by_unseen(bench, composed.modules, task, rows, roles)
-        untouched = leakage.judged_by_unseen(bench, alone.modules, task, rows, roles)
-    known = known_in(rows.fingerprints, fingerprints)
+        left = judged.unseen_by([digest]).split
+        untouched = judged.unseen_by([]).split
+    split = judged.split
+    seen = known_in(judged.rows.fingerprints, fingerprints)
     for before, after, same in (
-        (roles.validation, left.validation, untouched.validation),
-        (roles.held_out, left.held_out, untouched.held_out),
+        (split.validation, left.validation, untouched.validation),
+        (split.held_out, left.held_out, untouched.held_out),
     ):
-        assert after.tolist() == before[~known[before]].tolist()
+        assert after.tolist() == before[~seen[before]].tolist()
         assert 0 < len(after) < len(before)
         assert np.array_equal(same, before)
-    assert np.array_equal(left.train, roles.train)
+    assert np.array_equal(left.train, split.train)
 
 
 def test_modules_that_leave_too_little_together_do_not_stand_side_by_side(
@@ -67,18 +61,15 @@ def test_modules_that_leave_too_little_together_do_not_stand_side_by_side(
 ):
     add_task("c", made_up(120, first=120), target="gap")
     monkeypatch.setattr(leakage, "MIN_UNSEEN", 20)
-    with workbench(hub) as (store, bench):
-        task, rows, roles = _task(store, bench)
+    with open_workspace(hub) as (store, workspace):
+        judged = _judged_rows(store, workspace)
         a, c = store.ref("modules/a"), store.ref("modules/c")
-        assert all(
-            leakage.exclusion(bench, digest, task, rows, roles, version=2) is None
-            for digest in (a, c)
-        )
-        found = {
-            order: list(leakage.exclusions_together(bench, order, task, rows, roles))
+        assert all(judged.exclusion(digest, version=2) is None for digest in (a, c))
+        excluded = {
+            order: list(judged.exclusions_together(order))
             for order in ((a,), (a, c), (c, a), (a, a))
         }
-    assert found == {(a,): [], (a, c): [c], (c, a): [a], (a, a): []}
+    assert excluded == {(a,): [], (a, c): [c], (c, a): [a], (a, a): []}
     done = Hub(hub).update()
     assert [one.text for one in done if one.action == "failed"] == []
     composition = Composition.from_doc(record(hub, "compositions/b"))
@@ -86,7 +77,8 @@ def test_modules_that_leave_too_little_together_do_not_stand_side_by_side(
     assert len({a, c} & composition.excluded.keys()) == 1
 
 
-def _task(store, bench):
+def _judged_rows(store, workspace):
     fitted = Predictor.from_doc(store.record(store.ref("fitted/b")))
-    rows, task = bench.rows(fitted.dataset), Task.from_doc(store.record(fitted.task))
-    return task, rows, roles_of(rows, task.grouping, PredictorSettings())
+    rows, task = workspace.rows(fitted.dataset), Task.from_doc(store.record(fitted.task))
+    split = split_of(rows, task.grouping, PredictorSettings())
+    return leakage.JudgedRows(workspace, task, rows, split)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from moma_cl.datasets.segments import TRAIN, VALIDATION
-from moma_cl.derivations import leakage
+from moma_cl.derivations import finetuned_learners, leakage
 from moma_cl.derivations import predictor as fitted_predictor
+from moma_cl.derivations.finetuning_starts import FROM_BACKBONE, FROM_MULTITASK
 from moma_cl.hub import Hub
 from moma_cl.predictors.predictor import load_predictor
 from moma_cl.recipe import PredictorSettings
@@ -15,7 +16,7 @@ from moma_cl.records.records import Composition, Drift, Module, ModuleKind, Pred
 from moma_store.records import record_link
 from moma_store.store import Store
 from tests.helpers import hubs
-from tests.helpers.hubs import record, workbench
+from tests.helpers.hubs import open_workspace, record
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def hub(hub):
 
 def _add_multitask(hub, n_seen):
     """Declare the module of energies to be one of several properties, with other parameters."""
-    with workbench(hub, write=True) as (store, bench):
+    with open_workspace(hub, write=True) as (store, workspace):
         record = Module.from_doc(store.record(store.ref("modules/energy")))
         arrays = dict(store.blob(record.blob).arrays)
         prints = arrays["fingerprints"][:n_seen]
@@ -38,7 +39,7 @@ def _add_multitask(hub, n_seen):
             record,
             module=ModuleKind.MULTITASK,
             property="several",
-            blob=store.put_blob(kept, header, base=bench.base(ModuleKind.FULL)),
+            blob=store.put_blob(kept, header, base=workspace.base(ModuleKind.FULL)),
             source={"properties": ["gap", "hardness"]},
         )
         with store.transaction("module", {"module": "multitask"}) as transaction:
@@ -55,27 +56,27 @@ def _add(hub, rows, target, recipe=None, module=ModuleKind.NONE):
 
 def test_it_is_fine_tuned_in_place_of_the_backbone_and_composed_by_nobody(hub, monkeypatch):
     starts = []
-    tuned = fitted_predictor._finetuned_answers
+    trained = finetuned_learners._trained_learner
 
-    def noted(material, start):
+    def noted(data, start):
         starts.append(start)
-        targets = material.targets[material.roles.validation]
-        answers = tuned(material, start)
-        return replace(answers, validation=targets + (0.0 if len(starts) == 2 else 5.0))
+        targets = data.targets[data.split.validation]
+        learner = trained(data, start)
+        return replace(learner, validation=targets + (0.0 if len(starts) == 2 else 5.0))
 
-    monkeypatch.setattr(fitted_predictor, "_finetuned_answers", noted)
+    monkeypatch.setattr(finetuned_learners, "_trained_learner", noted)
     fitted = _add(hub, 200, "modulus")
-    with workbench(hub) as (store, bench):
+    with open_workspace(hub) as (store, workspace):
         multitask = store.ref("modules/multitask")
         composition = store.record(fitted.composition)
-        predictor = load_predictor(bench, store.ref("fitted/modulus"))
-        rows = bench.rows(fitted.dataset)
-        answers = predictor.answer(bench.graphs(rows), level=0.9)
+        predictor = load_predictor(workspace, store.ref("fitted/modulus"))
+        rows = workspace.rows(fitted.dataset)
+        answers = predictor.answer(workspace.graphs(rows), level=0.9)
         arrays = store.blob(fitted.blob).arrays
     assert fitted.multitask == multitask
     assert record_link(multitask) not in composition["modules"]
-    assert fitted_predictor.FROM_MULTITASK in fitted.held_out_maes
-    assert fitted_predictor.FROM_BACKBONE not in fitted.held_out_maes
+    assert FROM_MULTITASK in fitted.held_out_maes
+    assert FROM_BACKBONE not in fitted.held_out_maes
     assert {name for name in arrays if name.endswith("parameters")} == {"parameters"}
     residuals = np.abs(
         predictor.normaliser.forward(answers.values) - predictor.normaliser.forward(rows.targets)
@@ -90,7 +91,7 @@ def test_an_older_recipe_and_adapters_start_from_the_backbone(hub, short_recipe,
     module = ModuleKind.ADAPTER if stands == "adapter" else ModuleKind.NONE
     fitted = _add(hub, 200, "modulus", recipe=recipe, module=module)
     assert fitted.multitask is None
-    assert fitted_predictor.FROM_BACKBONE in fitted.held_out_maes or stands == "adapter"
+    assert FROM_BACKBONE in fitted.held_out_maes or stands == "adapter"
 
 
 @pytest.mark.parametrize(("least", "used"), [(5, True), (50, False)])
@@ -99,20 +100,20 @@ def test_what_it_has_seen_of_the_property_does_not_judge(hub, monkeypatch, least
     judged = []
     monkeypatch.setattr(
         fitted_predictor,
-        "_fit_on_folds",
-        lambda material, *arguments, _fit=fitted_predictor._fit_on_folds, **named: (
-            judged.append(material) or _fit(material, *arguments, **named)
+        "join_learners",
+        lambda data, *, finetune, _join=fitted_predictor.join_learners: (
+            judged.append(data) or _join(data, finetune=finetune)
         ),
     )
     fitted = _add(hub, 200, "gap")
-    with workbench(hub) as (store, bench):
+    with open_workspace(hub) as (store, workspace):
         digest = store.ref("modules/multitask")
         prints = store.blob(Module.from_doc(store.record(digest)).blob).arrays["fingerprints"]
-        rows = bench.rows(fitted.dataset)
+        rows = workspace.rows(fitted.dataset)
         composition = Composition.from_doc(store.record(fitted.composition))
-    material = judged[-1]
+    data = judged[-1]
     known = set(prints.tolist())
-    judges = np.concatenate([material.roles.validation, material.roles.held_out])
+    judges = np.concatenate([data.split.validation, data.split.held_out])
     assert not composition.modules or digest not in composition.modules
     assert (fitted.multitask == digest) == used
     assert known.isdisjoint(rows.fingerprints[judges].tolist()) == used
@@ -133,9 +134,9 @@ def test_neighbours_are_named_right_where_seen_rows_did_not_decide(
     monkeypatch.setattr(leakage, "MIN_UNSEEN", 5)
     rows = write_rows(made_up(200))
     fitted = _add(hub, rows, "gap")
-    with workbench(hub) as (store, bench):
+    with open_workspace(hub) as (store, workspace):
         arrays = store.blob(fitted.blob).arrays
-        live = bench.rows(fitted.dataset)
+        live = workspace.rows(fitted.dataset)
     decided = set(arrays["decided_rows"].tolist())
     assert fitted.multitask is not None
     assert decided < set(np.flatnonzero(live.folds == VALIDATION).tolist())
@@ -170,11 +171,11 @@ def test_new_rows_that_it_has_seen_are_no_test_for_drift(hub, add_data, made_up,
     assert champion.multitask is not None
     taken = add_data("gap", 100)
     assert any(one.kind == "drift" for one in taken.done)
-    with workbench(hub) as (store, bench):
+    with open_workspace(hub) as (store, workspace):
         found = Drift.from_doc(store.record(store.ref("drift/gap")))
         module = Module.from_doc(store.record(champion.multitask))
         prints = set(store.blob(module.blob).arrays["fingerprints"].tolist())
-        rows = bench.rows(store.ref("datasets/gap"))
+        rows = workspace.rows(store.ref("datasets/gap"))
     new = [rows.fingerprints[row] for row, name in enumerate(rows.ids) if int(name[4:]) < 100]
     assert found.rows == sum(int(one) not in prints for one in new) < len(new)
 

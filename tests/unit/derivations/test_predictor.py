@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 
 from moma_cl.core import threads
-from moma_cl.derivations import predictor as fitted_predictor
+from moma_cl.derivations import finetuned_learners, finetuning_starts, join_learners
+from moma_cl.derivations.learner import FittedLearner
 from moma_cl.learning.training import TrainingError
+from moma_cl.predictors.artifact import EncoderSlot, LearnerParts
 from moma_cl.predictors.predictor import load_predictor
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import ModuleKind, Predictor
 from tests.helpers import hubs
-from tests.helpers.hubs import record, workbench
+from tests.helpers.hubs import open_workspace, record
 
 
 @pytest.mark.parametrize("n_cores", [2, 4])
@@ -61,7 +63,7 @@ def test_a_training_that_fails_ends_the_others(add_task, monkeypatch):
             ended.set()
             raise
 
-    monkeypatch.setattr(fitted_predictor, "train", never_ending)
+    monkeypatch.setattr(finetuned_learners, "train", never_ending)
     taken = add_task("energy", 200, unit="eV/atom", module=ModuleKind.NONE)
     assert ended.wait(10.0)
     assert any("the loss became nan" in str(done) for done in taken.done)
@@ -85,39 +87,39 @@ def test_of_the_starts_and_their_means_the_best_on_validation_answers(
     hub, add_task, monkeypatch, errors, stored
 ):
     add_task("energy", 200, unit="eV/atom")
-    tuned = fitted_predictor._finetuned_answers
+    trained = finetuned_learners._trained_learner
     found = []
 
-    def noted(material, start):
-        answers = tuned(material, start)
-        targets = material.targets[material.roles.validation]
-        answers = replace(answers, validation=targets + errors[len(found)])
-        found.append((material, answers))
-        return answers
+    def noted(data, start):
+        learner = trained(data, start)
+        targets = data.targets[data.split.validation]
+        learner = replace(learner, validation=targets + errors[len(found)])
+        found.append((data, learner))
+        return learner
 
-    monkeypatch.setattr(fitted_predictor, "_finetuned_answers", noted)
+    monkeypatch.setattr(finetuned_learners, "_trained_learner", noted)
     add_task("modulus", 200, unit="GPa", module=ModuleKind.NONE)
-    with workbench(hub) as (store, bench):
+    with open_workspace(hub) as (store, workspace):
         digest = store.ref("fitted/modulus")
         fitted = Predictor.from_doc(store.record(digest))
         assert store.record(fitted.composition)["modules"]
         arrays = store.blob(fitted.blob).arrays
-        predictor = load_predictor(bench, digest)
-        material = found[0][0]
-        graphs = bench.graphs(bench.rows(fitted.dataset))
-        held_out = material.roles.held_out
+        predictor = load_predictor(workspace, digest)
+        data = found[0][0]
+        graphs = workspace.graphs(workspace.rows(fitted.dataset))
+        held_out = data.split.held_out
         answers = predictor.answer([graphs[row] for row in held_out], level=0.9)
     tried = [
         np.mean([one.validation for _, one in chosen], axis=0)
         for size in (1, 2, 3, 4)
         for chosen in combinations(found, size)
     ]
-    least = min(fitted_predictor._mae(material, one, material.roles.validation) for one in tried)
+    least = min(data.mae(one, data.split.validation) for one in tried)
     assert np.isclose(fitted.validation_maes["finetuned"], least, rtol=1e-9, atol=1e-12)
     assert {name for name in arrays if name.endswith("parameters")} == {
         f"{start}parameters" for start in stored
     }
-    residuals = np.abs(predictor.normaliser.forward(answers.values) - material.targets[held_out])
+    residuals = np.abs(predictor.normaliser.forward(answers.values) - data.targets[held_out])
     assert np.allclose(np.sort(residuals), arrays["held_out_residuals"], rtol=1e-4, atol=1e-5)
 
 
@@ -128,22 +130,23 @@ def test_less_than_a_standard_error_does_not_speak_against_the_mean_of_all(bette
     noise = 0.2 * generator.normal(size=(4, len(rows)))
     errors = 1.0 + noise - noise.mean(axis=1, keepdims=True)
     errors[2] -= better_by
-    material = SimpleNamespace(
+    data = SimpleNamespace(
         recipe=Recipe(),
-        roles=SimpleNamespace(validation=rows),
-        dataset="",
-        bench=SimpleNamespace(rows=lambda _: SimpleNamespace(targets=np.zeros(len(rows)))),
-        normaliser=SimpleNamespace(inverse=lambda values: values),
+        split=SimpleNamespace(validation=rows),
+        errors=lambda normalised, rows: np.abs(normalised),
     )
     names = (
-        fitted_predictor.FROM_COMPOSITION,
-        fitted_predictor.FROM_BACKBONE,
-        fitted_predictor.ADAPTED_COMPOSITION,
-        fitted_predictor.ADAPTED_BACKBONE,
+        finetuning_starts.FROM_COMPOSITION,
+        finetuning_starts.FROM_BACKBONE,
+        finetuning_starts.ADAPTED_COMPOSITION,
+        finetuning_starts.ADAPTED_BACKBONE,
     )
+    stored = dict.fromkeys(EncoderSlot)
     starts = {
-        name: fitted_predictor._Answers(validation=error, held_out=np.zeros(0), arrays={})
+        name: FittedLearner(
+            validation=error, held_out=np.zeros(0), parts=LearnerParts(finetuned=stored)
+        )
         for name, error in zip(names, errors, strict=True)
     }
-    chosen = fitted_predictor._together(material, starts).validation
+    chosen = join_learners._join_starts(data, starts).validation
     assert np.allclose(chosen, errors[2] if alone else errors.mean(axis=0))

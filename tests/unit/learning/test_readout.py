@@ -24,7 +24,7 @@ def bent(embeddings):
 def test_a_linear_readout_tells_the_property_of_unseen_rows(embeddings):
     targets = embeddings[:, :3].astype(np.float64) @ [1.0, -2.0, 0.5] + 0.7
     readout = fit_readout(embeddings[:250], targets[:250], 200, networks=False)
-    assert np.abs(readout.of(embeddings[250:]) - targets[250:]).max() < 1e-3
+    assert np.abs(readout.predict(embeddings[250:]) - targets[250:]).max() < 1e-3
     (stored,) = readout.to_arrays().values()
     assert stored.shape == (41,)
 
@@ -32,8 +32,8 @@ def test_a_linear_readout_tells_the_property_of_unseen_rows(embeddings):
 def test_a_linear_readout_of_noise_says_little(generator):
     embeddings = generator.normal(size=(100, 400)).astype(np.float32)
     readout = fit_readout(embeddings[:80], generator.normal(size=80), 70, networks=False)
-    # interpolating the noise would give opinions as large as the noise
-    assert readout.of(embeddings[80:]).std() < 0.5
+    # interpolating the noise would give predictions as large as the noise
+    assert readout.predict(embeddings[80:]).std() < 0.5
 
 
 def test_a_network_stays_where_it_errs_less(embeddings):
@@ -43,7 +43,7 @@ def test_a_network_stays_where_it_errs_less(embeddings):
         for networks in (False, True)
     )
     assert len(network.layers) == 3
-    errors = [np.abs(one.of(few[350:]) - bent(few)[350:]).mean() for one in (linear, network)]
+    errors = [np.abs(one.predict(few[350:]) - bent(few)[350:]).mean() for one in (linear, network)]
     assert errors[1] < 0.5 * errors[0]
 
 
@@ -51,7 +51,7 @@ def test_a_linear_readout_stays_where_it_errs_less(embeddings):
     targets = embeddings[:, :20].astype(np.float64).sum(axis=1)
     readout = fit_readout(embeddings, targets, 350, networks=True)
     assert len(readout.layers) == 1
-    assert np.abs(readout.of(embeddings) - targets).max() < 1e-2
+    assert np.abs(readout.predict(embeddings) - targets).max() < 1e-2
 
 
 @pytest.mark.parametrize("networks", [False, True])
@@ -59,10 +59,10 @@ def test_a_stored_readout_says_the_same(embeddings, networks):
     readout = fit_readout(embeddings, bent(embeddings), 350, networks=networks)
     again = Readout.from_arrays(readout.to_arrays())
     assert again is not None
-    np.testing.assert_allclose(again.of(embeddings), readout.of(embeddings), atol=2e-5)
+    np.testing.assert_allclose(again.predict(embeddings), readout.predict(embeddings), atol=2e-5)
     third = Readout.from_arrays(again.to_arrays())
     assert third is not None
-    np.testing.assert_allclose(third.of(embeddings), again.of(embeddings), atol=2e-5)
+    np.testing.assert_allclose(third.predict(embeddings), again.predict(embeddings), atol=2e-5)
 
 
 def test_the_same_rows_give_the_same_bits(embeddings):
@@ -74,8 +74,8 @@ def test_the_same_rows_give_the_same_bits(embeddings):
 
 def test_what_a_network_says_does_not_depend_on_who_asks_beside(embeddings):
     readout = fit_readout(embeddings, bent(embeddings), 350, networks=True)
-    alone = np.concatenate([readout.of(embeddings[row : row + 1]) for row in range(20)])
-    np.testing.assert_allclose(alone, readout.of(embeddings)[:20], rtol=1e-12)
+    alone = np.concatenate([readout.predict(embeddings[row : row + 1]) for row in range(20)])
+    np.testing.assert_allclose(alone, readout.predict(embeddings)[:20], rtol=1e-12)
 
 
 def test_a_module_without_a_readout_says_nothing():

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from moma_cl.datasets.split import Roles
+from moma_cl.datasets.split import Split
 from moma_cl.predictors.calibration import Answered, calibrate
-from moma_cl.predictors.difficulty import N_NEIGHBOURS, Difficulty, left_out_errors
+from moma_cl.predictors.difficulty import N_NEIGHBOURS, Difficulty, kernel_left_out_errors
 from moma_cl.predictors.domain import Domain, points_of
 from moma_cl.predictors.intervals import conformal_quantile
 from moma_cl.recipe import PredictorSettings
@@ -24,7 +24,7 @@ def answered(seed=0, noise=None, n_rows=400):
     smooth = embeddings[:, 0]
     targets = smooth + noise(embeddings) * generator.normal(size=n_rows)
     rows = np.arange(n_rows)
-    roles = Roles(
+    split = Split(
         calibration=Calibration.HELD_OUT,
         train=rows[: n_rows // 2],
         validation=rows[n_rows // 2 : 3 * n_rows // 4],
@@ -36,9 +36,9 @@ def answered(seed=0, noise=None, n_rows=400):
         targets=targets,
         fingerprints=rows.astype(np.uint64),
         elements=(8, 12),
-        roles=roles,
-        validation=smooth[roles.validation],
-        held_out=smooth[roles.held_out],
+        split=split,
+        validation=smooth[split.validation],
+        held_out=smooth[split.held_out],
     )
 
 
@@ -47,14 +47,14 @@ def test_left_out_errors_are_those_of_fitting_again_without_the_row():
     embeddings, targets = generator.normal(size=(30, 3)), generator.normal(size=30)
     groups = np.arange(30)
     groups[[4, 9, 17]] = 4
-    errors = left_out_errors(embeddings, targets, groups)
-    from moma_cl.learning.kernel_head import distances, matern
+    errors = kernel_left_out_errors(embeddings, targets, groups)
+    from moma_cl.learning.kernel_head import matern, squared_distances
     from moma_cl.learning.standardisation import centre_and_spread
     from moma_cl.predictors.difficulty import LENGTH_SCALE, RIDGE
 
     centre, spread = centre_and_spread(embeddings)
     rows = (embeddings - centre) / spread
-    squared = distances(rows, rows)
+    squared = squared_distances(rows, rows)
     kernel = matern(squared, LENGTH_SCALE * np.sqrt(np.median(squared)))
     goal = targets - targets.mean()
     for row in (0, 4, 9):
@@ -75,20 +75,9 @@ def test_difficulty_is_larger_far_away_and_among_badly_predicted_rows():
     assert far > 2 * calm
 
 
-def test_a_stored_difficulty_answers_with_the_same_bits():
-    points = np.random.default_rng(0).normal(size=(60, 3))
-    domain = Domain.fit(points, 5)
-    difficulty = Difficulty.fit(np.abs(points[:, 0]), domain)
-    again = Difficulty.from_arrays(difficulty.to_arrays())
-    near = domain.nearest(points + 0.1, N_NEIGHBOURS)
-    assert np.array_equal(difficulty.of(near), again.of(near))
-    assert Difficulty.from_arrays({}) is None
-
-
 def test_intervals_follow_the_noise_where_validation_rows_show_some():
-    arrays = calibrate(answered(), PredictorSettings())
-    scale = arrays["held_out_difficulty"]
-    residuals = arrays["held_out_residuals"]
+    calibrated = calibrate(answered(), PredictorSettings())
+    scale, residuals = calibrated.residual_difficulty, calibrated.residuals
     assert np.all(np.diff(residuals) >= 0)
     varying = conformal_quantile(residuals / scale, 0.9) * scale.mean()
     assert varying < conformal_quantile(residuals, 0.9)
@@ -98,16 +87,16 @@ def test_widths_are_constant_where_nothing_is_gained_and_where_few_rows_decide()
     far_is_easier = answered(noise=lambda rows: np.exp(-np.abs(rows[:, 8:]).sum(axis=1) / 3))
     few = answered(n_rows=100)
     for rows in (far_is_easier, few):
-        arrays = calibrate(rows, PredictorSettings())
-        assert "held_out_difficulty" not in arrays
-        assert "difficulty_scale" not in arrays
+        calibrated = calibrate(rows, PredictorSettings())
+        assert calibrated.residual_difficulty is None
+        assert calibrated.difficulty is None
 
 
-def test_the_first_version_of_the_algorithm_stores_what_it_did():
+def test_the_first_version_of_the_algorithm_has_no_difficulty_and_compares_moments():
     rows = answered()
-    arrays = calibrate(rows, PredictorSettings(version=1))
-    expected = {"domain_centre", "domain_spread", "domain_known", "domain_reach"}
-    assert set(arrays) == expected | {"held_out_residuals"}
+    calibrated = calibrate(rows, PredictorSettings(version=1))
+    assert calibrated.difficulty is None
+    assert calibrated.domain.version == 1
     points = points_of(rows.embeddings, FEATURE_DIM, version=1)
     assert np.array_equal(points, rows.embeddings[:, : 2 * FEATURE_DIM])
 
@@ -115,9 +104,9 @@ def test_the_first_version_of_the_algorithm_stores_what_it_did():
 def test_varying_intervals_cover_new_rows_as_promised():
     covered = []
     for seed in range(20):
-        arrays = calibrate(answered(seed, n_rows=600), PredictorSettings())
-        residuals = arrays["held_out_residuals"]
-        scale = arrays.get("held_out_difficulty", np.ones(len(residuals)))
+        calibrated = calibrate(answered(seed, n_rows=600), PredictorSettings())
+        residuals, scale = calibrated.residuals, calibrated.residual_difficulty
+        scale = np.ones(len(residuals)) if scale is None else scale
         order = np.random.default_rng(seed).permutation(len(residuals))
         first, second = order[::2], order[1::2]
         width = conformal_quantile(residuals[first] / scale[first], 0.9) * scale[second]

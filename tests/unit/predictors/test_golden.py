@@ -12,7 +12,7 @@ from moma_cl.predictors.predictor import LoadedPredictor, load_predictor
 from moma_cl.recipe import PredictorSettings, Recipe
 from moma_cl.records.records import ModuleKind
 from tests.helpers import hubs
-from tests.helpers.hubs import workbench
+from tests.helpers.hubs import open_workspace
 
 
 def with_task(hub):
@@ -50,8 +50,8 @@ def shifted(monkeypatch):
 
 
 def check(hub):
-    with workbench(hub) as (store, bench):
-        return golden_check(bench, load_predictor(bench, store.ref("predictors/task")))
+    with open_workspace(hub) as (store, workspace):
+        return golden_check(workspace, load_predictor(workspace, store.ref("predictors/task")))
 
 
 def test_the_same_answers_are_given_again_by_other_software(hub, other_software):

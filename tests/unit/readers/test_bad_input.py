@@ -47,6 +47,12 @@ SHOWN = {
         "test_slabs_chains_and_molecules_have_vacuum_and_bulk_crystals_have_none",
         "test_a_molecule_is_put_into_a_box",
     ],
+    "periodicity stated as false": [
+        "test_vacuum_is_along_directions_that_are_stated_not_to_be_periodic",
+    ],
+    "two columns of one name": [
+        "test_two_columns_of_one_name_are_refused",
+    ],
     "zero or near-zero volume, overlapping atoms, NaN coordinates": [
         "test_bad_structures_are_refused_with_their_reason",
         "test_the_largest_cells_are_checked_within_two_seconds",

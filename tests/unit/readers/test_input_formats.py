@@ -400,6 +400,13 @@ def test_databases_of_ase_are_read(tmp_path, reader):
     assert (water.id, water.flags) == ("rows:251", (BOXED,))
 
 
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("path,gap,gap,,\na.cif,1,2,,\n")
+    (row,) = read_rows([tmp_path / "a.csv"])
+    assert row.error.code == "repeated-column"
+    assert "'gap'" in row.error.message
+
+
 def test_vacuum_is_along_directions_that_are_stated_not_to_be_periodic(tmp_path, reader):
     from ase import Atoms
     from ase.db import connect

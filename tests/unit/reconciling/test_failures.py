@@ -32,11 +32,11 @@ def broken(monkeypatch):
     def breaking(chosen, error=None):
         tried = []
 
-        def derive(bench, derivation):
+        def derive(workspace, derivation):
             if chosen(derivation):
                 tried.append(derivation.key)
                 raise error or ZeroDivisionError("on purpose")
-            return original(bench, derivation)
+            return original(workspace, derivation)
 
         monkeypatch.setattr(deriving, "derive", derive)
         return tried

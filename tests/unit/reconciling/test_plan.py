@@ -61,7 +61,7 @@ def test_a_graph_of_nothing_is_a_graph(hub):
 
 
 def test_quotes_and_newlines_in_what_went_wrong_do_not_break_the_graph(hub, monkeypatch):
-    def breaking(bench, derivation):
+    def breaking(workspace, derivation):
         raise ValueError('a "quote",\na new line and a back\\slash')
 
     monkeypatch.setattr("moma_cl.derivations.derive.derive", breaking)

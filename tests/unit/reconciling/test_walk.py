@@ -16,7 +16,7 @@ from moma_cl.reconciling.composer import Composer
 from moma_cl.reconciling.task_derivations import training_point
 from moma_cl.records.champions import champions
 from moma_cl.records.records import Composition, Dataset, Estimate, ModuleKind
-from moma_cl.workspace.workspace import Workbench
+from moma_cl.workspace.workspace import Workspace
 from moma_store.errors import (
     AlreadyExistsError,
     InvalidInputError,
@@ -26,7 +26,7 @@ from moma_store.errors import (
 from moma_store.records import BlobLink
 from moma_store.store import Store
 from tests.helpers import hubs
-from tests.helpers.hubs import memo_results, record, refs, workbench
+from tests.helpers.hubs import memo_results, open_workspace, record, refs
 
 TARGETS = ("energy", "modulus", "gap")
 
@@ -360,7 +360,7 @@ def test_progress_labels_say_what_is_going_on(add):
 @pytest.mark.parametrize("kind", [ModuleKind.FULL, ModuleKind.ADAPTER])
 def test_one_module_at_weight_one_is_that_module_bit_for_bit(hub, add, kind):
     add("energy", module=kind)
-    with workbench(hub) as (store, bench):
+    with open_workspace(hub) as (store, workspace):
         module = store.ref("modules/energy")
         composition = Composition(
             dataset=store.ref("datasets/energy"),
@@ -374,18 +374,18 @@ def test_one_module_at_weight_one_is_that_module_bit_for_bit(hub, add, kind):
             n_candidates=1,
             excluded={},
         )
-        merged, own = bench.merged(composition), bench.parameters(module, kind)
+        merged, own = workspace.merged(composition), workspace.parameters(module, kind)
         assert merged.tobytes() == own.tobytes()
-        encoder = bench.encoder(kind, merged)
-        assert to_vector(encoder, bench.manifest(kind)).tobytes() == own.tobytes()
-        assert merged.tobytes() != bench.parameters(None, kind).tobytes()
+        encoder = workspace.encoder(kind, merged)
+        assert to_vector(encoder, workspace.manifest(kind)).tobytes() == own.tobytes()
+        assert merged.tobytes() != workspace.parameters(None, kind).tobytes()
 
 
 def test_appended_rows_join_the_fold_of_their_formula(hub, add, add_data, made_up):
     add("energy", n_rows=108, compose=False)
     add_data("energy", made_up(108, first=108), compose=False)
-    with workbench(hub) as (store, bench):
-        rows = bench.rows(store.ref("datasets/energy"))
+    with open_workspace(hub) as (store, workspace):
+        rows = workspace.rows(store.ref("datasets/energy"))
     folds: dict[str, set[int]] = {}
     for formula, fold in zip(rows.formulas, rows.folds.tolist(), strict=True):
         folds.setdefault(formula, set()).add(fold)
@@ -400,9 +400,9 @@ def test_the_champion_is_judged_by_answers_it_gave_before_it_had_seen_the_rows(
     first = record(hub, "predictors/energy")
     # rows of the training fold only: the rows that decide stay as they are
     add_data("energy", made_up(160, first=160), compose=False)
-    with workbench(hub) as (store, bench):
-        then = bench.rows(first["dataset"]["$record"])
-        now = bench.rows(store.ref("datasets/energy"))
+    with open_workspace(hub) as (store, workspace):
+        then = workspace.rows(first["dataset"]["$record"])
+        now = workspace.rows(store.ref("datasets/energy"))
     assert set(then.ids) < set(now.ids)
     done = Hub(hub).update()
     (compared,) = [e.text for e in done if e.action in {"promoted", "kept-beside"}]
@@ -451,14 +451,14 @@ def test_a_full_disk_ends_the_pass(hub, add, monkeypatch):
 def test_a_module_whose_embeddings_are_not_finite_is_excluded_and_reported(hub, add, monkeypatch):
     add("energy")
     module = refs(hub)["modules/energy"]
-    original = Workbench.embeddings
+    original = Workspace.embeddings
 
     def poisoned(self, kind, vector, rows, settings):
         found = original(self, kind, vector, rows, settings)
         own = self.parameters(module, kind)
         return found * float("nan") if np.array_equal(vector, own) else found
 
-    monkeypatch.setattr(Workbench, "embeddings", poisoned)
+    monkeypatch.setattr(Workspace, "embeddings", poisoned)
     add("gap", module=ModuleKind.NONE)
     composition = record(hub, "compositions/gap")
     assert "not finite" in composition["excluded"][module]

@@ -8,8 +8,8 @@ import pytest
 
 from moma_cl.commands.predict import row_key
 from moma_cl.commands.predictions import PredictedRow
-from moma_cli.answers import EXPLAINED, FIELDS, WRITERS, fields
-from moma_cli.resuming import begun, published, unfinished
+from moma_cli.prediction_formats import EXPLAINED, FIELDS, WRITERS, fields
+from moma_cli.resume import published, unfinished_file, unfinished_path
 from moma_store.errors import InvalidInputError
 
 
@@ -49,37 +49,37 @@ def file(tmp_path, layout):
     return tmp_path / f"out.{layout}"
 
 
-def test_what_was_answered_is_known_again(file, layout):
-    write(unfinished(file), layout, [row(1), row(2, row_id='a "quoted",\nid')])
-    found = begun(file, layout, FIELDS)
-    assert found.earlier.answered == {
+def test_rows_that_were_answered_are_read_again(file, layout):
+    write(unfinished_path(file), layout, [row(1), row(2, row_id='a "quoted",\nid')])
+    resumed = unfinished_file(file, layout, FIELDS)
+    assert resumed.earlier.answered == {
         row_key("row-1", "rows.jsonl:1"),
         row_key('a "quoted",\nid', "rows.jsonl:2"),
     }
-    assert found.earlier.asked == {"task": "energy", "predictor": "a" * 64, "level": 0.9}
-    assert found.n_bytes == unfinished(file).stat().st_size
+    assert resumed.earlier.shared == {"task": "energy", "predictor": "a" * 64, "level": 0.9}
+    assert resumed.n_bytes == unfinished_path(file).stat().st_size
 
 
 def test_a_file_torn_anywhere_goes_on_from_its_last_whole_row(file, layout):
-    path = unfinished(file)
+    path = unfinished_path(file)
     write(path, layout, [row(1), row(2, row_id="two\nlines")])
     whole = path.read_bytes()
     for size in range(len(whole) + 1):
         path.write_bytes(whole[:size])
-        found = begun(file, layout, FIELDS)
+        resumed = unfinished_file(file, layout, FIELDS)
         kept = path.read_bytes()
         assert whole.startswith(kept)
-        left = [row(1), row(2, row_id="two\nlines")][len(found.earlier.answered) :]
-        write(path, layout, left, header=found.n_bytes == 0)
+        left = [row(1), row(2, row_id="two\nlines")][len(resumed.earlier.answered) :]
+        write(path, layout, left, header=resumed.n_bytes == 0)
         assert path.read_bytes() == whole
 
 
 def test_a_finished_file_can_go_on_and_stays_until_it_is_whole_again(file, layout):
     write(file, layout, [row(1)])
     before = file.read_bytes()
-    assert len(begun(file, layout, FIELDS).earlier.answered) == 1
+    assert len(unfinished_file(file, layout, FIELDS).earlier.answered) == 1
     assert file.read_bytes() == before
-    assert begun(file.with_name(f"other.{layout}"), layout, FIELDS) is None
+    assert unfinished_file(file.with_name(f"other.{layout}"), layout, FIELDS) is None
 
 
 @pytest.mark.parametrize(
@@ -90,20 +90,20 @@ def test_a_finished_file_can_go_on_and_stays_until_it_is_whole_again(file, layou
     ],
 )
 def test_a_file_of_another_run_is_refused(file, layout, rows, names, reason):
-    write(unfinished(file), layout, rows)
+    write(unfinished_path(file), layout, rows)
     with pytest.raises(InvalidInputError, match=reason) as refused:
-        begun(file, layout, names)
+        unfinished_file(file, layout, names)
     assert refused.value.code == "invalid-input.cannot-resume"
 
 
 def test_what_is_no_row_is_refused(tmp_path):
     (tmp_path / "out.jsonl").write_text("[1]\n")
     with pytest.raises(InvalidInputError, match="line 1 is not a row"):
-        begun(tmp_path / "out.jsonl", "jsonl", FIELDS)
+        unfinished_file(tmp_path / "out.jsonl", "jsonl", FIELDS)
     (tmp_path / "out.jsonl").write_text("{\n{}\n")
     (tmp_path / "out.jsonl.unfinished").unlink()
     with pytest.raises(InvalidInputError, match="line 1 is not JSON"):
-        begun(tmp_path / "out.jsonl", "jsonl", FIELDS)
+        unfinished_file(tmp_path / "out.jsonl", "jsonl", FIELDS)
 
 
 def interrupted(file, text):
@@ -117,10 +117,10 @@ def test_an_interrupted_run_leaves_its_rows_behind_and_no_empty_file(tmp_path):
     for text, left in (("", False), ("row\n", True)):
         with pytest.raises(KeyboardInterrupt):
             interrupted(file, text)
-        assert unfinished(file).exists() is left
+        assert unfinished_path(file).exists() is left
     with published(file, keep=True) as path:
         path.write_text("row\n")
-    assert [found.name for found in tmp_path.iterdir()] == ["out.jsonl"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
 
 
 def test_json_and_csv_say_the_same():
@@ -140,7 +140,7 @@ def test_json_and_csv_say_the_same():
 
 def test_parquet_holds_numbers_as_numbers(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
-    from moma_cli.answers import write_parquet
+    from moma_cli.prediction_formats import write_parquet
 
     write_parquet([row(1), row(2)], tmp_path / "out.parquet", explain=True)
     table = parquet.read_table(tmp_path / "out.parquet")

@@ -1,4 +1,4 @@
-"""How answers of ``predict`` are written: as a table, JSON lines, CSV or Parquet, row by row."""
+"""How ``predict`` writes its rows: as a table, JSON lines, CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -42,55 +42,19 @@ _GROUP_ROWS = 10_000  # of a Parquet file, held in memory
 
 
 def fields(*, explain: bool) -> tuple[str, ...]:
-    """List the fields of a row, in their order.
-
-    Parameters
-    ----------
-    explain
-        Whether it is explained.
-
-    Returns
-    -------
-    tuple[str, ...]
-        Their names.
-    """
+    """List the names of a row's fields in their order; explained rows have two more."""
     return FIELDS + EXPLAINED if explain else FIELDS
 
 
 def document(row: PredictedRow, *, explain: bool) -> dict[str, object]:
-    """Write a row as a JSON object.
-
-    Parameters
-    ----------
-    row
-        The row.
-    explain
-        Whether it is explained.
-
-    Returns
-    -------
-    dict[str, object]
-        Its fields.
-    """
+    """Give the fields of a row by name, for a JSON object."""
     return {name: getattr(row, name) for name in fields(explain=explain)}
 
 
 def write_jsonl(
     rows: Iterable[PredictedRow], stream: TextIO, *, explain: bool, header: bool = True
 ) -> None:
-    """Write a line per row as soon as it is known.
-
-    Parameters
-    ----------
-    rows
-        The rows.
-    stream
-        Where to.
-    explain
-        Whether they are explained.
-    header
-        Not looked at: every line names its fields.
-    """
+    """Write a line per row as soon as it is predicted; every line names its fields."""
     del header
     for row in rows:
         stream.write(json_line(document(row, explain=explain)))
@@ -100,19 +64,7 @@ def write_jsonl(
 def write_csv(
     rows: Iterable[PredictedRow], stream: TextIO, *, explain: bool, header: bool = True
 ) -> None:
-    """Write a record per row as soon as it is known.
-
-    Parameters
-    ----------
-    rows
-        The rows.
-    stream
-        Where to.
-    explain
-        Whether they are explained.
-    header
-        Whether to begin with the names of the fields.
-    """
+    """Write a line per row as soon as it is predicted, after a header with the fields' names."""
     import csv
 
     writer = csv.DictWriter(stream, fields(explain=explain), lineterminator="\n")
@@ -126,23 +78,11 @@ def write_csv(
 def write_table(
     rows: Iterable[PredictedRow], stream: TextIO, *, explain: bool, header: bool = True
 ) -> None:
-    """Write tables for people, a thousand rows each; under an explained one, what is behind it.
-
-    Parameters
-    ----------
-    rows
-        The rows.
-    stream
-        Where to.
-    explain
-        Whether they are explained.
-    header
-        Not looked at: every table has one.
-    """
+    """Write tables for people, a thousand rows each; an explanation stands below its table."""
     del header
     iterator = iter(rows)
     while block := list(islice(iterator, _TABLE_ROWS)):
-        print_table(_answers_table(block), stream)
+        print_table(_predictions_table(block), stream)
         if explain:
             stream.write("\nnearest known rows\n")
             print_table(_neighbours_table(block), stream)
@@ -151,22 +91,7 @@ def write_table(
 
 
 def write_parquet(rows: Iterable[PredictedRow], file: Path, *, explain: bool) -> None:
-    """Write a Parquet file, ten thousand rows at a time.
-
-    Parameters
-    ----------
-    rows
-        The rows.
-    file
-        Where to.
-    explain
-        Whether they are explained.
-
-    Raises
-    ------
-    InvalidInputError
-        If pyarrow is not installed.
-    """
+    """Write a Parquet file, ten thousand rows at a time."""
     pa, pq = _pyarrow()
     kinds = {name: pa.float64() for name in _NUMBERS} | {"per_atom": pa.bool_()}
     columns = fields(explain=explain)
@@ -178,13 +103,7 @@ def write_parquet(rows: Iterable[PredictedRow], file: Path, *, explain: bool) ->
 
 
 def require_parquet() -> None:
-    """Say what to install before anything is computed.
-
-    Raises
-    ------
-    InvalidInputError
-        If pyarrow is not installed.
-    """
+    """Raise the error that says what to install, before anything is computed."""
     _pyarrow()
 
 
@@ -197,21 +116,21 @@ def _pyarrow() -> tuple[Any, Any]:
         return import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError as error:
         raise InvalidInputError(
-            "Parquet needs the package pyarrow; `pip install 'moma-cl[parquet]'` brings it",
+            "Parquet needs the package pyarrow; `pip install 'moma-cl[parquet]'` installs it",
             code="invalid-input.missing-extra",
         ) from error
 
 
 def _flat(row: PredictedRow, *, explain: bool) -> dict[str, Any]:
     """Write a row as numbers and text: lists of symbols with spaces, explanations as JSON."""
-    found = jsonable(document(row, explain=explain))
-    found["unseen_elements"] = " ".join(found["unseen_elements"])
+    cells: dict[str, Any] = jsonable(document(row, explain=explain))
+    cells["unseen_elements"] = " ".join(cells["unseen_elements"])
     for name in EXPLAINED if explain else ():
-        found[name] = json_line(found[name]).rstrip()
-    return dict(found)
+        cells[name] = json_line(cells[name]).rstrip()
+    return cells
 
 
-def _answers_table(rows: list[PredictedRow]) -> Table:
+def _predictions_table(rows: list[PredictedRow]) -> Table:
     return Table(
         columns=("id", "value", "lower", "upper", "unit", "applicability", "status"),
         numeric=frozenset({"value", "lower", "upper"}),
@@ -238,9 +157,9 @@ def _neighbours_table(rows: list[PredictedRow]) -> Table:
         columns=("id", "known row", "value", "similarity"),
         numeric=frozenset({"value", "similarity"}),
         rows=[
-            (row.id, known.id, figure(known.value), f"{known.similarity:.2f}")
+            (row.id, neighbour.id, figure(neighbour.value), f"{neighbour.similarity:.2f}")
             for row in rows
-            for known in row.neighbours
+            for neighbour in row.neighbours
         ],
     )
 

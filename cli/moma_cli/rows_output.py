@@ -1,13 +1,13 @@
-"""How rows that came in, and the pass that followed, are told to people."""
+"""What commands print of added rows, and of the pass that followed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moma_cl.reconciling.pass_actions import FIRST_PREDICTOR, Done, PassAction
-from moma_cli.output import Answer, Problem, figure, jsonable
+from moma_cli.output import Output, Problem, counted, figure, jsonable
 from moma_cli.program import Run
 
 if TYPE_CHECKING:
@@ -20,36 +20,46 @@ _REFS_MOVED = frozenset(
     {PassAction.COMPOSED, PassAction.PROMOTED, PassAction.KEPT_BESIDE, PassAction.MODULE}
 )
 _NAMED_WEIGHTS = 5
+_OUTCOMES = {
+    PassAction.KEPT_BESIDE: "fitted anew, not promoted",
+    PassAction.MEASURED: "new rows",
+}
+_FAILURES = {PassAction.FAILED: "task-failed", PassAction.WAITING: "task-waiting"}
+_NOTICES = {
+    PassAction.REFUSED: "inbox.refused",
+    PassAction.UNCLAIMED: "inbox.unclaimed",
+    PassAction.DRIFT: "drift",
+}
 
 
-def rows_answer(run: Run, added: RowsAdded, report: Path | None, summary: str) -> Answer:
-    """Tell what rows that came in have changed.
+def rows_output(run: Run, added: RowsAdded, report: Path | None, summary: str) -> Output:
+    """Print what added rows have changed; the command failed if the task's update failed.
 
     Parameters
     ----------
     run
         The run.
     added
-        What the hub says of them.
+        What the hub did with the rows.
     report
-        Where every refused row is written.
+        File for every refused row, if there is one.
     summary
-        What happened to the rows, in one line.
+        The first line: what happened to the rows.
 
     Returns
     -------
-    Answer
-        The answer; failed if the task could not be brought up to date.
+    Output
+        The command's output.
     """
     write_report(report, added.refusals, added.checks)
     listed = run.hub.task(added.task)
     failures = failed(added.done)
-    return Answer(
+    return Output(
         data={"rows": added, "task": listed},
-        text=[summary, *_standing(listed, added.done), *_elsewhere(added)],
+        text=[summary, *_state_lines(listed, added.done), *_other_tasks(added)],
         notes=[
             *flagged(added.flagged),
-            *_checked(added.checks, listed.unit),
+            *_check_lines(added.checks, listed.unit),
             f"next: moma-cl predict {added.task} FILES",
         ],
         errors=[*refused(added.refusals), *failures, *noticed(added.done)],
@@ -57,52 +67,37 @@ def rows_answer(run: Run, added: RowsAdded, report: Path | None, summary: str) -
     )
 
 
-def dry_run_answer(added: RowsAdded, report: Path | None) -> Answer:
-    """Tell what rows would be added."""
+def dry_run_output(added: RowsAdded, report: Path | None) -> Output:
+    """Print which rows would be added."""
     write_report(report, added.refusals)
-    folds = split(added.folds, added.grouping)
     would = f"{added.task}: would add {counted(added.added, 'row')}"
     total = "" if added.added == added.rows else f" to have {added.rows:,}"
-    return Answer(
+    return Output(
         data=added,
-        text=[f"{would}{total} ({folds})"],
+        text=[f"{would}{total} {folds_text(added)}"],
         notes=flagged(added.flagged),
         errors=refused(added.refusals),
     )
 
 
-def split(folds: Mapping[str, int], grouping: str) -> str:
-    """Say how rows are divided, in half a line."""
-    counts = ", ".join(f"{count} {fold}" for fold, count in folds.items())
-    return f"{counts}; by {grouping}"
+def folds_text(added: RowsAdded) -> str:
+    """Say how many rows each fold has, and what decides it."""
+    counts = ", ".join(f"{count} {fold}" for fold, count in added.folds.items())
+    return f"({counts}; by {added.grouping})"
 
 
 def failed(done: Iterable[Done]) -> list[Problem]:
-    """Give the tasks that a pass could not bring up to date, or that wait for another try."""
-    codes = {PassAction.FAILED: "task-failed", PassAction.WAITING: "task-waiting"}
-    return [
-        Problem(code=codes[entry.action], message=f"{entry.task}: {entry.text}")
-        for entry in done
-        if entry.action in codes
-    ]
+    """List the tasks whose update failed, or that wait for another try."""
+    return _problems(done, _FAILURES)
 
 
 def noticed(done: Iterable[Done]) -> list[Problem]:
-    """Give what somebody should read although the pass went well: the inbox, and drift."""
-    codes = {
-        PassAction.REFUSED: "inbox.refused",
-        PassAction.UNCLAIMED: "inbox.unclaimed",
-        PassAction.DRIFT: "drift",
-    }
-    return [
-        Problem(code=codes[entry.action], message=f"{entry.task}: {entry.text}".removeprefix(": "))
-        for entry in done
-        if entry.action in codes
-    ]
+    """List what somebody should read although the pass went well: the inbox, and drift."""
+    return _problems(done, _NOTICES)
 
 
 def refused(refusals: Sequence[Refusal]) -> list[Problem]:
-    """Give the reasons for which rows were refused, each with its first example."""
+    """List the reasons for which rows were refused, each with its first example."""
     by_code: dict[str, list[Refusal]] = {}
     for refusal in refusals:
         by_code.setdefault(refusal.code, []).append(refusal)
@@ -128,7 +123,7 @@ def flagged(flags: Sequence[Refusal]) -> list[str]:
 def write_report(
     file: Path | None, refusals: tuple[Refusal, ...], checks: RowChecks | None = None
 ) -> None:
-    """Write every refused row, and what the others say about each other, if there is a file."""
+    """Write every refused row, and the checks of the other rows, into the file if there is one."""
     if file is None:
         return
     import json
@@ -137,11 +132,6 @@ def write_report(
 
     document = {**Quarantine(refusals=refusals).to_json(), "checks": jsonable(checks)}
     file.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def counted(number: int, noun: str) -> str:
-    """Write a number of things."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def composed_of(task: TaskListed) -> str:
@@ -155,32 +145,17 @@ def composed_of(task: TaskListed) -> str:
     return ", ".join(shown[:_NAMED_WEIGHTS]) + (f" and {more} more" if more > 0 else "")
 
 
-def _standing(task: TaskListed, done: Sequence[Done]) -> list[str]:
-    """Say how a task's predictor was made, and what it is worth."""
-    lines = []
-    first = next((place for place, entry in enumerate(done) if entry.task == task.name), None)
-    promoted = next(
-        (
-            place
-            for place, entry in enumerate(done)
-            if (entry.task, entry.action) == (task.name, PassAction.PROMOTED)
-        ),
-        None,
-    )
-    if first is not None and promoted is not None:
-        seconds = sum(entry.seconds for entry in done[first : promoted + 1])
-        which = "first answer" if done[promoted].text == FIRST_PREDICTOR else "better predictor"
-        lines.append(f"{which}: after {seconds:.1f} s of computing")
-    lines.extend(
-        f"fitted anew, not promoted: {entry.text}"
+def _problems(done: Iterable[Done], codes: dict[PassAction, str]) -> list[Problem]:
+    return [
+        Problem(code=codes[entry.action], message=f"{entry.task}: {entry.text}".removeprefix(": "))
         for entry in done
-        if (entry.task, entry.action) == (task.name, PassAction.KEPT_BESIDE)
-    )
-    lines.extend(
-        f"new rows: {entry.text}"
-        for entry in done
-        if (entry.task, entry.action) == (task.name, PassAction.MEASURED)
-    )
+        if entry.action in codes
+    ]
+
+
+def _state_lines(task: TaskListed, done: Sequence[Done]) -> list[str]:
+    """Say how a task's predictor was made, and how large its errors are."""
+    lines = _predictor_lines(task, done)
     lines.append(f"composition: {composed_of(task)}")
     if task.method is not None:
         lines.append(
@@ -193,8 +168,23 @@ def _standing(task: TaskListed, done: Sequence[Done]) -> list[str]:
     return lines
 
 
-def _checked(checks: RowChecks | None, unit: str) -> list[str]:
-    """Say which rows somebody may want to look at, of each kind with an example."""
+def _predictor_lines(task: TaskListed, done: Sequence[Done]) -> list[str]:
+    """Say how long the first promoted predictor took, and what else the pass did with the task."""
+    steps = [(place, entry) for place, entry in enumerate(done) if entry.task == task.name]
+    lines = []
+    for place, entry in steps:
+        if entry.action == PassAction.PROMOTED:
+            seconds = sum(step.seconds for step in done[steps[0][0] : place + 1])
+            which = "first answer" if entry.text == FIRST_PREDICTOR else "better predictor"
+            lines.append(f"{which}: after {seconds:.1f} s of computing")
+            break
+    for action, label in _OUTCOMES.items():
+        lines += [f"{label}: {entry.text}" for _, entry in steps if entry.action == action]
+    return lines
+
+
+def _check_lines(checks: RowChecks | None, unit: str) -> list[str]:
+    """Say which rows somebody may want to look at, with an example of each kind."""
     lines = []
     if checks is not None and checks.twins:
         twin = checks.twins[0]
@@ -218,7 +208,8 @@ def _checked(checks: RowChecks | None, unit: str) -> list[str]:
     return lines
 
 
-def _elsewhere(added: RowsAdded) -> list[str]:
+def _other_tasks(added: RowsAdded) -> list[str]:
+    """Say what the pass changed for other tasks."""
     return [
         f"also: {entry.task} {entry.action}, {entry.text}"
         for entry in added.done

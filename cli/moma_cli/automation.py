@@ -1,4 +1,4 @@
-"""``status``, ``daemon`` and ``schedule``: a hub that is kept current with nobody watching."""
+"""``status``, ``daemon`` and ``schedule``: passes that nobody has to start."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moma_cli.output import Answer, Problem, Table, figure
+from moma_cli.output import Output, Problem, Table, figure
 from moma_cli.parameters import Settle
 from moma_cli.program import Run, command
 
@@ -30,19 +30,23 @@ _WAIT = "60"  # s; the daemon's passes let a writer finish
 
 
 @command("status", example="moma-cl status --json")
-def status(run: Run) -> Answer:
-    """Say how the hub fares: tasks, inbox, last pass, daemon."""
-    found = run.hub.status()
+def status(run: Run) -> Output:
+    """Show the state of the hub: tasks, inbox, last pass, daemon."""
+    hub_status = run.hub.status()
     table = Table(
         columns=("task", "rows", "champion", "version", "error", "unit", "next pass", "new rows"),
         numeric=frozenset({"rows", "version", "error"}),
-        rows=[_task_cells(task) for task in found.tasks],
+        rows=[_task_cells(task) for task in hub_status.tasks],
     )
-    return Answer(
-        data=found,
-        text=[_daemon_line(found), _pass_line(found), *([table] if found.tasks else [])],
-        notes=_inbox_lines(found.inbox),
-        errors=_problems(found),
+    return Output(
+        data=hub_status,
+        text=[
+            _daemon_line(hub_status),
+            _pass_line(hub_status),
+            *([table] if hub_status.tasks else []),
+        ],
+        notes=_inbox_lines(hub_status.inbox),
+        errors=_problems(hub_status),
     )
 
 
@@ -50,12 +54,12 @@ def status(run: Run) -> Answer:
 def daemon(
     run: Run,
     interval: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.1, help="Time between two looks.")
+        float, typer.Option(metavar="SECONDS", min=0.1, help="Time between two checks.")
     ] = 10.0,
     settle: Settle = 2.0,
     options: UpdateOptions = None,
-) -> Answer:
-    """Keep the hub current: make a pass whenever catalogue or inbox change.
+) -> Output:
+    """Make a pass whenever catalogue or inbox change.
 
     Runs until it is told to stop (SIGTERM, Ctrl-C). Exits 5 if the hub has a daemon already.
     """
@@ -70,7 +74,7 @@ def daemon(
         log.setLevel(logging.INFO)
     one_pass = [*_program(run), "update", "--quiet", "--settle", f"{settle:g}", "--wait", _WAIT]
     Daemon(hub=run.path.absolute(), command=[*one_pass, *(options or ())], interval=interval).run()
-    return Answer()
+    return Output()
 
 
 @command("schedule", example="moma-cl schedule --systemd --at 02:30")
@@ -94,8 +98,8 @@ def schedule(
         typer.Option("--output", metavar="FOLDER", help="With --systemd: write the units here."),
     ] = None,
     options: UpdateOptions = None,
-) -> Answer:
-    """Print what makes passes by itself: a crontab line, or systemd units.
+) -> Output:
+    """Print a crontab line, or systemd units, that start passes.
 
     By default every night at 02:30.
     """
@@ -106,16 +110,16 @@ def schedule(
         raise typer.BadParameter("goes with --systemd only", param_hint="--daemon, --output")
     Store.open(run.path).close()
     when = _when(at, every)
-    given = options or []
-    update = [*_program(run), "update", *given]
+    extra = options or []
+    update = [*_program(run), "update", *extra]
     if not systemd:
         line = schedules.crontab_line(update, when)
-        return Answer(data={"crontab": line}, text=[line], notes=["add it with crontab -e"])
+        return Output(data={"crontab": line}, text=[line], notes=["add it with crontab -e"])
     hub = run.path.absolute()
     if daemon:
-        watching = [*_program(run), "daemon", *(["--", *given] if given else [])]
-        return _units_answer([schedules.daemon_unit(hub, watching)], output)
-    return _units_answer(schedules.timer_units(hub, update, when), output)
+        daemon_command = [*_program(run), "daemon", *(["--", *extra] if extra else [])]
+        return _units_output([schedules.daemon_unit(hub, daemon_command)], output)
+    return _units_output(schedules.timer_units(hub, update, when), output)
 
 
 def _program(run: Run) -> list[str]:
@@ -131,27 +135,27 @@ def _when(at: str | None, every: int | None) -> When:
     return schedules.daily(at or "02:30") if every is None else schedules.every(every)
 
 
-def _units_answer(units: list[Unit], output: Path | None) -> Answer:
+def _units_output(units: list[Unit], output: Path | None) -> Output:
     enabled = units[-1].name
     notes = [f"then: systemctl --user daemon-reload && systemctl --user enable --now {enabled}"]
     if output is None:
         place = "~/.config/systemd/user"
         text = [f"# {place}/{unit.name}\n{unit.text}" for unit in units]
-        return Answer(data={"units": units}, text=text, notes=notes)
+        return Output(data={"units": units}, text=text, notes=notes)
     output.mkdir(parents=True, exist_ok=True)
     files = [output / unit.name for unit in units]
     for file, unit in zip(files, units, strict=True):
         file.write_text(unit.text, encoding="utf-8")
-    return Answer(data={"units": units, "files": files}, text=list(map(str, files)), notes=notes)
+    return Output(data={"units": units, "files": files}, text=list(map(str, files)), notes=notes)
 
 
-def _daemon_line(found: HubStatus) -> str:
+def _daemon_line(status: HubStatus) -> str:
     from moma_cl.automation.daemon import DaemonState
 
-    beat = found.daemon.heartbeat
+    beat = status.daemon.heartbeat
     if beat is None:
         return "daemon: none"
-    if not found.daemon.running:
+    if not status.daemon.running:
         clean = beat.state == DaemonState.STOPPED
         return f"daemon: none; the last one {'stopped' if clean else 'was lost'} at {beat.beat}"
     return (
@@ -161,13 +165,13 @@ def _daemon_line(found: HubStatus) -> str:
     )
 
 
-def _pass_line(found: HubStatus) -> str:
-    last = found.last_pass
+def _pass_line(status: HubStatus) -> str:
+    last = status.last_pass
     if last is None:
         return "last pass: none"
-    done = ", ".join(f"{count} {action}" for action, count in last.actions.items())
-    told = f": {done}" if done else ""
-    return f"last pass: {last.at}, {last.seconds:.1f} s, {last.outcome}{told}"
+    counts = ", ".join(f"{count} {action}" for action, count in last.actions.items())
+    actions = f": {counts}" if counts else ""
+    return f"last pass: {last.at}, {last.seconds:.1f} s, {last.outcome}{actions}"
 
 
 def _task_cells(task: TaskStatus) -> tuple[str, ...]:
@@ -192,26 +196,24 @@ def _task_cells(task: TaskStatus) -> tuple[str, ...]:
 def _inbox_lines(inbox: InboxStatus) -> list[str]:
     lines = [f"inbox: {name} waits for the next pass" for name in inbox.waiting]
     lines += [f"inbox: {name} is left alone: {why}" for name, why in inbox.unfinished.items()]
-    lines += [
-        f"inbox: {task} has {count:,} in done/, taken in" for task, count in inbox.done.items()
-    ]
+    lines += [f"inbox: {task} has {count:,} in done/, added" for task, count in inbox.done.items()]
     return lines
 
 
-def _problems(found: HubStatus) -> list[Problem]:
+def _problems(status: HubStatus) -> list[Problem]:
     failing = [
         Problem(code="task-failing", message=f"{task.name}: {why}")
-        for task in found.tasks
+        for task in status.tasks
         for why in task.problems
     ]
     unclaimed = [
-        Problem(code="inbox.unclaimed", message=why) for why in found.inbox.unclaimed.values()
+        Problem(code="inbox.unclaimed", message=why) for why in status.inbox.unclaimed.values()
     ]
     refused = [
         Problem(
             code="inbox.refused",
             message=f"{task}: {', '.join(files)}; the reasons are beside in inbox/{task}/refused/",
         )
-        for task, files in found.inbox.refused.items()
+        for task, files in status.inbox.refused.items()
     ]
     return [*failing, *unclaimed, *refused]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moma_cli.output import Answer
+from moma_cli.output import Output
 from moma_cli.parameters import RecipeFile, read_recipe
 from moma_cli.program import Run, command
+
+if TYPE_CHECKING:
+    from moma_cl.commands.init import HubMade
 
 
 @command("init", example="moma-cl init lab-hub --backbone chgnet")
@@ -31,16 +34,14 @@ def init(
         typer.Option(help="Hubs of equal salt have equal folds.", show_default=False),
     ] = None,
     recipe: RecipeFile = None,
-    starter: Annotated[
-        bool, typer.Option(help="Put the modules in that come with moma-cl.")
-    ] = True,
-) -> Answer:
+    starter: Annotated[bool, typer.Option(help="Add the modules that come with moma-cl.")] = True,
+) -> Output:
     """Make a hub and bind it to a backbone."""
     from moma_cl.hub import Hub
     from moma_cl.recipe import Recipe
 
-    if path is not None and run.given_hub not in {None, path}:
-        raise typer.BadParameter(f"{path} and --hub {run.given_hub} differ", param_hint="HUB")
+    if path is not None and run.hub_option not in {None, path}:
+        raise typer.BadParameter(f"{path} and --hub {run.hub_option} differ", param_hint="HUB")
     pinned = Recipe()
     if recipe is not None:
         pinned = read_recipe(recipe, pinned.to_doc())
@@ -51,12 +52,16 @@ def init(
         recipe=pinned,
         starter=starter,
     )
+    return _output(made)
+
+
+def _output(made: HubMade) -> Output:
     threads = "1 thread" if made.threads == 1 else f"{made.threads} threads"
-    described = (
+    summary = (
         f"hub {made.path}: backbone {made.backbone} {made.backbone_version}, "
         f"{made.parameters:,} parameters, {threads}, {made.modules} modules to start from"
     )
-    next_one = f"moma-cl --hub {shlex.quote(str(made.path))} add-task NAME DATA"
-    return Answer(
-        data=made, text=[described], notes=[f"next: {next_one} --target COLUMN --unit UNIT"]
+    add_task = f"moma-cl --hub {shlex.quote(str(made.path))} add-task NAME DATA"
+    return Output(
+        data=made, text=[summary], notes=[f"next: {add_task} --target COLUMN --unit UNIT"]
     )

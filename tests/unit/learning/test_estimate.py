@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from moma_cl.learning import leave_one_out
-from moma_cl.learning.leave_one_out import knn_leave_one_out, ridge_leave_one_out, winsorised
+from moma_cl.learning import estimate
+from moma_cl.learning.estimate import knn_leave_one_out, ridge_leave_one_out, winsorised
 from moma_cl.recipe import EstimateSettings
 
 SETTINGS = EstimateSettings()
@@ -33,7 +33,7 @@ def test_knn_is_the_paper_s_formula(monkeypatch):
     embeddings, targets = generator.normal(size=(60, 8)), generator.normal(size=60)
     expected = plain_knn(embeddings, targets, 5, 0.2)
     assert np.allclose(knn_leave_one_out(embeddings, targets, alone(targets), SETTINGS), expected)
-    monkeypatch.setattr(leave_one_out, "BLOCK_ENTRIES", 7 * 60)
+    monkeypatch.setattr(estimate, "BLOCK_ENTRIES", 7 * 60)
     assert np.allclose(knn_leave_one_out(embeddings, targets, alone(targets), SETTINGS), expected)
 
 
@@ -74,7 +74,7 @@ def test_closed_form_ridge_is_what_leaving_each_row_out_gives(n_rows, n_features
     generator = np.random.default_rng(1)
     embeddings = generator.normal(size=(n_rows, n_features)) * generator.uniform(1, 9, n_features)
     targets = embeddings[:, 0] + 0.1 * generator.normal(size=n_rows)
-    monkeypatch.setattr(leave_one_out, "RIDGES", np.array([1.0]))
+    monkeypatch.setattr(estimate, "RIDGES", np.array([1.0]))
     features = (embeddings - embeddings.mean(0)) / embeddings.std(0) / np.sqrt(n_features)
     penalty = 1.0 * n_rows * 1e-3 * np.diag([0.0, *np.ones(n_features)])  # not the intercept
     design = np.column_stack([np.ones(n_rows), features])
@@ -118,7 +118,7 @@ def test_rows_of_one_structure_are_left_out_together(monkeypatch):
     generator = np.random.default_rng(4)
     embeddings, targets = generator.normal(size=(24, 5)), generator.normal(size=24)
     groups = np.arange(24) // 3
-    monkeypatch.setattr(leave_one_out, "RIDGES", np.array([1.0]))
+    monkeypatch.setattr(estimate, "RIDGES", np.array([1.0]))
     features = (embeddings - embeddings.mean(0)) / embeddings.std(0) / np.sqrt(5)
     design = np.column_stack([np.ones(24), features])
     penalty = 1.0 * 24 * 1e-3 * np.diag([0.0, *np.ones(5)])
@@ -137,5 +137,5 @@ def test_noise_that_stands_twice_is_still_noise(estimator):
     targets = np.repeat(generator.normal(size=60), 2)
     groups = np.repeat(np.arange(60), 2)
     settings = EstimateSettings(estimator=estimator)
-    answers = leave_one_out.leave_one_out(embeddings, targets, groups, settings)
+    answers = estimate.leave_one_out_predictions(embeddings, targets, groups, settings)
     assert np.abs(answers - targets).mean() > 0.5

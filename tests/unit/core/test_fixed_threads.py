@@ -1,13 +1,13 @@
-"""What derivations work with."""
+"""A fixed number of threads for every library."""
 
 import os
 
 from tests.helpers.processes import run_python
 
 LIMITED = """
-from moma_cl.workspace.workspace import threads
+from moma_cl.core.threads import fixed_threads
 from threadpoolctl import threadpool_info
-with threads(1):
+with fixed_threads(1):
     import scipy.linalg  # as the first derivation of a process would
     print(sorted({library["num_threads"] for library in threadpool_info()}))
 """

@@ -1,11 +1,11 @@
-"""What people are told of rows that came, and of the pass that followed."""
+"""What is printed of added rows, and of the pass that followed."""
 
 from types import SimpleNamespace
 
 import pytest
 
 from moma_cl.reconciling.pass_actions import FIRST_PREDICTOR, Done
-from moma_cli import arriving
+from moma_cli import rows_output
 
 TASK = SimpleNamespace(
     name="gap", composition=(), backbone_weight=None, method=None, module=None, unit="eV"
@@ -17,23 +17,23 @@ def done(action, text, seconds=2.0, task="gap"):
 
 
 @pytest.mark.parametrize(
-    ("action", "text", "told"),
+    ("action", "text", "line"),
     [
         ("promoted", FIRST_PREDICTOR, "first answer: after 3.0 s of computing"),
         ("promoted", "mean error 1 against 2 eV", "better predictor: after 3.0 s of computing"),
         ("kept-beside", "mean error 2 against 1 eV", "fitted anew, not promoted: mean error 2 "),
     ],
 )
-def test_what_became_of_the_predictor_is_said(action, text, told):
-    lines = arriving._standing(TASK, [done("composed", "", 1.0), done(action, text)])
-    assert [line for line in lines if line.startswith(told)]
-    assert len([line for line in lines if "computing" in line or "promoted" in line]) == 1
-    other = arriving._standing(TASK, [done(action, text, task="another")])
+def test_what_became_of_the_predictor_is_said(action, text, line):
+    lines = rows_output._state_lines(TASK, [done("composed", "", 1.0), done(action, text)])
+    assert [text for text in lines if text.startswith(line)]
+    assert len([text for text in lines if "computing" in text or "promoted" in text]) == 1
+    other = rows_output._state_lines(TASK, [done(action, text, task="another")])
     assert other == ["composition: -"]
 
 
-def test_a_structure_that_comes_twice_is_told():
+def test_a_repeated_structure_is_named():
     twin = SimpleNamespace(id="b:2", fold="train", twin="a:2", twin_fold="train")
     checks = SimpleNamespace(n_twins=0, twins=(), n_repeats=1, repeats=(twin,), doubts=())
-    (line,) = arriving._checked(checks, "eV")
+    (line,) = rows_output._check_lines(checks, "eV")
     assert line.startswith("1 row with the structure of an earlier row, first b:2 (of a:2)")

@@ -1,7 +1,8 @@
-"""Output files that appear when they are whole, and go on where an interrupted run stopped.
+"""Output files that appear when they are complete, and that an interrupted run can resume.
 
-Rows go to ``FILE.unfinished``, which takes the name ``FILE`` at the end. An interrupted run leaves
-it behind; ``--resume`` reads what it answered, cuts a torn last line off and goes on.
+Rows are written to ``FILE.unfinished``, which is renamed to ``FILE`` at the end. An interrupted run
+leaves it behind; ``--resume`` reads which rows it answers, cuts off an incomplete last line and
+writes the rest.
 """
 
 from __future__ import annotations
@@ -28,43 +29,43 @@ Rows = Iterator[tuple[dict[str, Any], int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
-    """An output file that was begun.
+class UnfinishedFile:
+    """An output file that an interrupted run has left.
 
     Attributes
     ----------
     earlier
-        What it answers.
+        The rows that it answers.
     n_bytes
-        Up to the end of its last whole row.
+        Its length up to the end of the last complete row.
     """
 
     earlier: Earlier
     n_bytes: int
 
 
-def unfinished(file: Path) -> Path:
-    """Name the file that rows go to first."""
+def unfinished_path(file: Path) -> Path:
+    """Name the file that rows are written to before it is complete."""
     return file.with_name(f"{file.name}.unfinished")
 
 
 @contextmanager
 def published(file: Path, *, keep: bool) -> Iterator[Path]:
-    """Let a file appear under its name only when it is whole.
+    """Give a path to write to, which gets the name `file` once it is complete.
 
     Parameters
     ----------
     file
-        Its name.
+        The name of the complete file.
     keep
-        Whether to leave behind what an interrupted run has written.
+        Whether rows that an interrupted run has written are kept.
 
     Yields
     ------
     Path
-        Where to write.
+        The path to write to.
     """
-    path = unfinished(file)
+    path = unfinished_path(file)
     try:
         yield path
         path.replace(file)
@@ -74,8 +75,8 @@ def published(file: Path, *, keep: bool) -> Iterator[Path]:
         raise
 
 
-def begun(file: Path, layout: str, names: tuple[str, ...]) -> Begun | None:
-    """Read what an interrupted run has answered.
+def unfinished_file(file: Path, layout: str, names: tuple[str, ...]) -> UnfinishedFile | None:
+    """Read which rows an interrupted run has answered, and cut off an incomplete last one.
 
     Parameters
     ----------
@@ -88,15 +89,15 @@ def begun(file: Path, layout: str, names: tuple[str, ...]) -> Begun | None:
 
     Returns
     -------
-    Begun | None
-        What it answers; none where there is no such file.
+    UnfinishedFile | None
+        The rows; none where there is no such file.
 
     Raises
     ------
     InvalidInputError
-        If its rows are of another kind, or not all of one predictor.
+        If its rows have other fields, or are not all of one predictor.
     """
-    path = unfinished(file)
+    path = unfinished_path(file)
     if not path.exists():
         if not file.exists():
             return None
@@ -104,26 +105,28 @@ def begun(file: Path, layout: str, names: tuple[str, ...]) -> Begun | None:
     from moma_cl.commands.predict import SHARED, Earlier, row_key
 
     answered: set[bytes] = set()
-    asked: dict[str, Any] = {}
+    shared: dict[str, Any] = {}
     n_bytes = 0
     with path.open("rb") as stream:
-        found = _json_rows(stream, path) if layout == "jsonl" else _csv_rows(stream)
-        for row, end in found:
+        rows = _json_rows(stream, path) if layout == "jsonl" else _csv_rows(stream)
+        for row, end in rows:
             if tuple(row) != names:
                 raise _refusal(path, "its rows have other fields, for other options")
-            shared = {name: row[name] for name in SHARED}
-            if asked and shared != asked:
+            shared_here = {name: row[name] for name in SHARED}
+            if shared and shared_here != shared:
                 raise _refusal(path, "its rows are not all of one predictor and level")
-            asked = shared
+            shared = shared_here
             answered.add(row_key(row["id"], row["source"]))
             n_bytes = end
     with path.open("r+b") as stream:
         stream.truncate(n_bytes)
-    return Begun(earlier=Earlier(answered=frozenset(answered), asked=asked), n_bytes=n_bytes)
+    return UnfinishedFile(
+        earlier=Earlier(answered=frozenset(answered), shared=shared), n_bytes=n_bytes
+    )
 
 
 def _json_rows(lines: Iterable[bytes], path: Path) -> Rows:
-    for number, (line, end) in enumerate(_whole_lines(lines), start=1):
+    for number, (line, end) in enumerate(_complete_lines(lines), start=1):
         try:
             row = json.loads(line)
         except ValueError as error:
@@ -138,7 +141,7 @@ def _csv_rows(lines: Iterable[bytes]) -> Rows:
 
     def text() -> Iterator[str]:
         nonlocal end
-        for line, place in _whole_lines(lines):
+        for line, place in _complete_lines(lines):
             end = place
             yield line
 
@@ -146,12 +149,12 @@ def _csv_rows(lines: Iterable[bytes]) -> Rows:
     names = next(reader, None)
     for values in reader:
         if names is None or len(values) != len(names):
-            return  # torn inside a quoted field: the reader has come to the end of the file
+            return  # cut off inside a quoted field, which the reader took to the end of the file
         row: dict[str, Any] = dict(zip(names, values, strict=True))
         yield {**row, "level": float(row["level"])} if "level" in row else row, end
 
 
-def _whole_lines(lines: Iterable[bytes]) -> Iterator[tuple[str, int]]:
+def _complete_lines(lines: Iterable[bytes]) -> Iterator[tuple[str, int]]:
     end = 0
     for line in lines:
         end += len(line)

@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from moma_cli.arriving import composed_of
-from moma_cli.output import Answer, Table, figure, jsonable, outline
+from moma_cli.output import Output, Table, figure, jsonable, outline
 from moma_cli.program import Run, command
+from moma_cli.rows_output import composed_of
 
 _SHOWN_DIGITS = 12  # of a digest, which is far beyond what one hub needs
 
 
 @command("tasks", example="moma-cl tasks --json")
-def tasks(run: Run) -> Answer:
+def tasks(run: Run) -> Output:
     """List the tasks with their errors and compositions."""
     listed = run.hub.tasks()
     table = Table(
@@ -35,15 +35,16 @@ def tasks(run: Run) -> Answer:
         ],
     )
     if not listed:
-        return Answer(data=listed, notes=["the hub has no tasks; `moma-cl add-task` adds one"])
-    return Answer(data=listed, text=[table])
+        return Output(data=listed, notes=["the hub has no tasks; `moma-cl add-task` adds one"])
+    return Output(data=listed, text=[table])
 
 
 @command("modules", example="moma-cl modules")
-def modules(run: Run) -> Answer:
+def modules(run: Run) -> Output:
     """List the modules and which tasks compose them."""
     listed = run.hub.modules()
-    # Ten thousand live until the program ends: to look for cycles in them would take a tenth of it.
+    # Ten thousand modules live until the program ends; collecting cycles among them would take a
+    # tenth of its time.
     gc.freeze()
     table = Table(
         columns=("module", "version", "kind", "rows", "validation", "unit", "bytes", "used by"),
@@ -63,8 +64,8 @@ def modules(run: Run) -> Answer:
         ],
     )
     if not listed:
-        return Answer(data=listed, notes=["the hub has no modules yet; tasks train them"])
-    return Answer(data=listed, text=[table])
+        return Output(data=listed, notes=["the hub has no modules yet; tasks train them"])
+    return Output(data=listed, text=[table])
 
 
 @command("show", example="moma-cl show bulk_modulus")
@@ -78,13 +79,13 @@ def show(
             show_default=False,
         ),
     ],
-) -> Answer:
+) -> Output:
     """Show a task, a module or any record in full."""
     shown = run.hub.show(name)
     heading = f"{shown.kind} {shown.name} {shown.digest}"
     around = {"refs": shown.refs, "used by": shown.used_by}
     body = outline({**jsonable(shown.document), **around}, depth=1)
-    return Answer(data=shown, text=[heading, *body])
+    return Output(data=shown, text=[heading, *body])
 
 
 @command("log", example="moma-cl log bulk_modulus -n 5")
@@ -96,7 +97,7 @@ def log(
     limit: Annotated[
         int, typer.Option("--number", "-n", min=1, help="How many entries, the newest first.")
     ] = 20,
-) -> Answer:
+) -> Output:
     """Say what happened, newest first."""
     entries = run.hub.log(limit=limit, task=name)
     table = Table(
@@ -113,7 +114,7 @@ def log(
             for entry in entries
         ],
     )
-    return Answer(data=entries, text=[table])
+    return Output(data=entries, text=[table])
 
 
 def _detail(detail: dict[str, object]) -> str:

@@ -1,0 +1,159 @@
+"""``update`` and ``plan``: one pass, and what it would compute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from moma_cl.reconciling.pass_actions import Done, PassAction
+from moma_cli.output import Output, Table, counted
+from moma_cli.parameters import Settle, Wait
+from moma_cli.program import Run, command
+from moma_cli.rows_output import failed, noticed
+
+if TYPE_CHECKING:
+    from moma_cl.reconciling.plan import Step
+
+_SHOWN = 3  # postponed derivations that are named
+
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--tasks", metavar="NAMES", help="Only these, separated by commas."),
+]
+MaxSeconds = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS", min=0, help="Start nothing that is likely to end later than that."
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Of the Dask scheduler; by default one is started."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes of a Dask cluster started here; one per core."),
+]
+
+
+class ExecutorChoice(StrEnum):
+    """Where derivations are computed, as the command line has it."""
+
+    IN_PROCESS = "in-process"
+    DASK = "dask"
+
+
+@command("update", example="moma-cl update --wait 60")
+def update(
+    run: Run,
+    *,
+    only: Only = None,
+    max_seconds: MaxSeconds = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Also try again what failed before.")
+    ] = False,
+    executor: Annotated[
+        ExecutorChoice, typer.Option(help="Compute here one by one, or on a Dask cluster.")
+    ] = ExecutorChoice.IN_PROCESS,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
+    settle: Settle = 2.0,
+    wait: Wait = 0.0,
+) -> Output:
+    """Add what the inbox holds, compute what is stale, and exit.
+
+    Silent on success, for cron. Exits 1 if a task failed, 5 if another process is writing.
+    """
+    from moma_cl.reconciling.executors import ExecutorKind, ExecutorSettings
+
+    settings = ExecutorSettings(
+        kind=ExecutorKind(executor.value), scheduler=scheduler, workers=workers
+    )
+    with run.progress() as progress:
+        done = run.waiting(wait, progress).update(
+            tasks=_names(only),
+            max_seconds=max_seconds,
+            retry=retry,
+            executor=settings,
+            settle=settle,
+        )
+    return _pass_output(done, verbose=run.verbose)
+
+
+@command("plan", example="moma-cl plan --tasks bulk_modulus")
+def plan(
+    run: Run,
+    only: Only = None,
+    *,
+    dot: Annotated[bool, typer.Option("--dot", help="Draw it, in Graphviz's language.")] = False,
+) -> Output:
+    """Say what an update would compute, and why.
+
+    A step is expected to cost what earlier steps of its kind took.
+    """
+    if dot:
+        graph = run.hub.plan_graph(tasks=_names(only))
+        return Output(data=graph, text=[graph])
+    steps = run.hub.plan(tasks=_names(only))
+    return Output(data=steps, text=[plan_table(steps)] if steps else [], notes=_cost_notes(steps))
+
+
+def _pass_output(done: Sequence[Done], *, verbose: bool) -> Output:
+    failures = failed(done)
+    notes = [f"{entry.task}: {entry.action} {entry.kind}, {entry.text}" for entry in done]
+    return Output(
+        data=done,
+        notes=(notes or ["nothing is stale"]) if verbose else _postponed(done),
+        errors=[*failures, *noticed(done)],
+        exit_code=int(bool(failures)),
+    )
+
+
+def _postponed(done: Sequence[Done]) -> list[str]:
+    """Name the derivations that there was no time for."""
+    names = [f"{d.task}: {d.kind}" for d in done if d.action == PassAction.POSTPONED]
+    if not names:
+        return []
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return [f"no time for {counted(len(names), 'derivation')}: {', '.join(names[:_SHOWN])}{more}"]
+
+
+def _cost_notes(steps: Sequence[Step]) -> list[str]:
+    """Say what a plan costs, or that there is nothing to do."""
+    from moma_cl.reconciling.reasons import StepStatus
+
+    skipped = {StepStatus.NOT_WORTH_IT, StepStatus.SET_ASIDE}
+    stale = [step for step in steps if step.status not in skipped]
+    if not stale:
+        return ["nothing is stale"]
+    costs = [step.seconds for step in stale if step.seconds is not None]
+    if not costs:
+        return []
+    unknown = len(stale) - len(costs)
+    more = f", and {counted(unknown, 'step')} of unknown cost" if unknown else ""
+    return [f"about {sum(costs):.0f} s for what can be foreseen{more}"]
+
+
+def plan_table(steps: Sequence[Step]) -> Table:
+    """Lay out the steps of a plan."""
+    return Table(
+        columns=("task", "step", "status", "cost", "why"),
+        numeric=frozenset({"cost"}),
+        rows=[
+            (
+                step.task,
+                f"{step.kind}: {step.subject}" if step.subject else step.kind,
+                step.status,
+                "-" if step.seconds is None else f"{step.seconds:.1f} s",
+                step.why,
+            )
+            for step in steps
+        ],
+    )
+
+
+def _names(options: list[str] | None) -> list[str] | None:
+    return [name for text in options for name in text.split(",") if name] if options else None

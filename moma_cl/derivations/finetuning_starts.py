@@ -1,0 +1,95 @@
+"""What the fine-tuned learners of a predictor start from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from moma_cl.backbones.base import Backbone
+from moma_cl.derivations.fitting_data import FittingData
+from moma_cl.learning.head import Head
+from moma_cl.predictors.artifact import EncoderSlot
+from moma_cl.predictors.module_readouts import ReadoutBaseline
+from moma_cl.records.records import ModuleKind
+
+# names of starts, in a predictor's errors
+FROM_COMPOSITION = "finetuned from composition"
+FROM_BACKBONE = "finetuned from backbone"
+FROM_MULTITASK = "finetuned from multitask"  # in its place, where the hub has such a module
+ADAPTED_COMPOSITION = "adapted composition"
+ADAPTED_BACKBONE = "adapted backbone"
+WITH_ADAPTERS = 4  # version of predictors from which on adapters are trained as well
+
+
+@dataclass(slots=True, kw_only=True)
+class Start:
+    """An encoder and a fresh head, which fine-tuning trains in place.
+
+    Attributes
+    ----------
+    name
+        Name of the start.
+    encoder, head
+        What is trained.
+    slot
+        Where the encoder is stored.
+    baseline
+        The regression on readouts whose residuals are learned; none: the targets themselves.
+    """
+
+    name: str
+    encoder: Backbone
+    head: Head
+    slot: EncoderSlot
+    baseline: ReadoutBaseline | None
+
+
+def finetuning_starts(data: FittingData, baseline: ReadoutBaseline | None) -> Iterator[Start]:
+    """Make the starts of a predictor's fine-tuned learners.
+
+    They are the composition and, beside it, a multitask module or the backbone, then adapters of
+    the composition and of the backbone. Gradients can make more of a start than its frozen features
+    promise, or less: the weights tell which modules are of use to a task, not whether any is a
+    better start than the backbone. Adapters change less of the encoder.
+
+    Parameters
+    ----------
+    data
+        What the learners are fitted on.
+    baseline
+        The regression on readouts, where they are used.
+
+    Yields
+    ------
+    Start
+        A start.
+    """
+    workspace, composition = data.workspace, data.composition
+    version, kind = data.recipe.predictor.version, composition.module
+    composed = bool(composition.modules)
+    if composed:
+        encoder = workspace.encoder(kind, data.composed)
+        yield _start(data, FROM_COMPOSITION, encoder, EncoderSlot.FIRST, baseline)
+    if version > 1 or not composed:
+        name = FROM_MULTITASK if data.multitask else FROM_BACKBONE
+        encoder = workspace.encoder(kind, workspace.parameters(data.multitask, kind))
+        yield _start(data, name, encoder, EncoderSlot.FIRST)
+    if version < WITH_ADAPTERS or kind != ModuleKind.FULL:
+        return
+    if composed:
+        encoder = workspace.adaptable(data.composed)
+        yield _start(data, ADAPTED_COMPOSITION, encoder, EncoderSlot.ADAPTERS, baseline)
+    encoder = workspace.adaptable(workspace.parameters(None, kind))
+    yield _start(data, ADAPTED_BACKBONE, encoder, EncoderSlot.BACKBONE_ADAPTERS)
+
+
+def _start(
+    data: FittingData,
+    name: str,
+    encoder: Backbone,
+    slot: EncoderSlot,
+    baseline: ReadoutBaseline | None = None,
+) -> Start:
+    settings = data.recipe.finetune
+    head = Head(encoder.feature_dim, encoder.n_blocks, settings.head_width, seed=settings.seed)
+    return Start(name=name, encoder=encoder, head=head, slot=slot, baseline=baseline)
