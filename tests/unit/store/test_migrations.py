@@ -1,7 +1,7 @@
 """Formats: hubs of every format stay readable, by themselves or through a copy.
 
 ``tests/data/hub-format-N.zip`` is a hub as the first release with format N wrote it. Made by
-running this file: ``python tests/unit/test_store_migrations.py``, once for each format.
+running this file: ``python tests/unit/store/test_migrations.py``, once for each format.
 """
 
 from __future__ import annotations
