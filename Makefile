@@ -6,14 +6,14 @@ STAMP := $(VENV)/.installed
 PATHS := moma_cl store cli tests benchmarks
 DEMO ?= moma-demo
 
-.PHONY: install format lint type test test-all demo bench modules paper build ci clean
+.PHONY: install format lint type test test-all docs demo bench modules paper build ci clean
 
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,docs]"
 	touch $(STAMP)
 
 format: $(STAMP)
@@ -36,6 +36,10 @@ test: $(STAMP)
 test-all: $(STAMP)
 	$(BIN)/pytest -m ""
 
+# The site, in docs/_build/html; its tutorials are run. A warning is an error.
+docs: $(STAMP)
+	$(BIN)/python -m sphinx -W --keep-going -q -j 2 -E docs docs/_build/html
+
 demo: $(STAMP)
 	$(BIN)/moma-cl demo $(DEMO)
 
@@ -56,7 +60,7 @@ paper: $(STAMP)
 build: $(STAMP)
 	$(BIN)/python -m build
 
-ci: lint type test
+ci: lint type test docs
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -45,7 +45,7 @@ html_context = {"default_mode": "auto"}
 os.environ["SITE_PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 os.environ["JUPYTER_PATH"] = str(HERE)
 os.environ["TUTORIALS"] = str(HERE / "tutorials")
-os.environ.update(OMP_NUM_THREADS="1", COLUMNS="110", NO_COLOR="1")
+os.environ.update(OMP_NUM_THREADS="1", NO_COLOR="1")
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = False
