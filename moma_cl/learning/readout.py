@@ -125,7 +125,8 @@ def fit_readout(
     targets
         Normalised targets of the module's task, shape ``(n_rows,)``, dimensionless.
     n_train
-        Number of rows of the training; the others decide between the two kinds.
+        Number of rows of the training; the others decide between the two kinds, and without any
+        the readout is linear.
 
     Returns
     -------
