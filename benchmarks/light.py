@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from moma_cl.hub import Hub
-from moma_cl.recipe import KernelSettings, ModuleSettings, Recipe, TrainingSettings
+from moma_cl.recipe import KernelSettings, Recipe, TrainingSettings
 
 N_TASKS = 20
 N_ROWS = 40
@@ -128,7 +128,7 @@ def _hub(folder: Path) -> Path:
     recipe = Recipe(
         threads=1,
         finetune=training,
-        module=ModuleSettings(epochs=1),
+        module=TrainingSettings(epochs=1),
         kernel=KernelSettings(ridges=(1e-2,)),
     )
     hub = folder / "hub"

@@ -32,7 +32,7 @@ import numpy as np
 from moma_cl.datasets.segments import SegmentRows
 from moma_cl.hub import Hub
 from moma_cl.progress import quiet
-from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings
+from moma_cl.recipe import Recipe, TrainingSettings
 from moma_cl.reconciling.pass_actions import PassAction
 from moma_cl.records.records import Dataset, ModuleKind
 from moma_cl.records.refs import RefKind
@@ -145,7 +145,7 @@ class Year:
         """Go through all nights."""
         training = TrainingSettings(epochs=1, batch_size=64)
         recipe = Recipe(
-            threads=1, finetune=training, module=ModuleSettings(epochs=1, batch_size=64)
+            threads=1, finetune=training, module=TrainingSettings(epochs=1, batch_size=64)
         )
         self._child(lambda: Hub(self.hub).init(backbone="cgcnn", recipe=recipe))
         for night in nights:

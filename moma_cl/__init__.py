@@ -6,8 +6,7 @@ when they are first used, so that ``import moma_cl`` costs next to nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as type checkers read it; importing `typing` takes longer than all the rest
 if TYPE_CHECKING:
     from moma_cl import errors
     from moma_cl.commands.predictions import PredictedRow, Predictions

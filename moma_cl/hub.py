@@ -1,4 +1,4 @@
-"""A hub: the one object that a program makes, and that the command line calls.
+"""A hub: the object through which programs and the command line use a hub's folder.
 
 Nothing heavy is imported before a verb needs it.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
-from moma_cl.commands.hub_upkeep import HubUpkeep
+from moma_cl.commands.hub_maintenance import HubMaintenance
 from moma_cl.progress import Progress, quiet
 
 if TYPE_CHECKING:
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from moma_cl.recipe import Recipe
     from moma_cl.records.task_spec import TaskSpec
 
-_KEPT_PREDICTORS = 8  # loaded ones that a hub keeps, the latest used
+_KEPT_PREDICTORS = 8  # loaded predictors that a hub keeps: those used last
 
 
-class Hub(HubUpkeep):
-    """A folder with tasks, modules and predictors, and every verb that it can be asked.
+class Hub(HubMaintenance):
+    """A folder with tasks, modules and predictors, and every verb that works on them.
 
     Each method opens the hub, does one thing and closes it again, so that other programs and other
     threads may use the hub too; threads may share one object. Only loaded predictors are kept.
@@ -39,9 +39,29 @@ class Hub(HubUpkeep):
     path
         The hub's folder. It may be made later, by :meth:`init`.
     wait
-        How long a verb that writes waits for another program that is writing, s.
+        How long a verb that writes waits for another program that is writing, s; then it raises
+        `BusyError`.
     progress
         Called with a label, the steps done and the steps planned (zero where nobody knows).
+
+    Notes
+    -----
+    These parameters mean the same in every method that has them:
+
+    name
+        The task's name: letters, digits, ``_``, ``-`` and ``.``. Where there is no such task,
+        `NotFoundError` is raised.
+    data, structures
+        Paths of files and folders; or, from memory, a pandas table, rows as dictionaries, pymatgen
+        structures, ASE atoms or texts of CIF files. Targets are a column of the rows, or stand in
+        the ``properties`` (pymatgen) or ``info`` (ASE) of the structures. `InvalidInputError` is
+        raised if the data cannot be used.
+    reading
+        What the files do not say themselves: format, columns of structures and ids.
+    compose
+        Whether a whole pass follows; a first predictor is made in any case.
+    dry_run
+        Whether to change nothing, and only check and say what would be done.
 
     Examples
     --------
@@ -71,7 +91,7 @@ class Hub(HubUpkeep):
         progress: Progress = quiet,
         **options: Any,
     ) -> Self:
-        """Make a hub and give it; parameters are those of the class and of :meth:`init`."""
+        """Make a hub; parameters are those of the class and of :meth:`init`."""
         hub = cls(path, wait=wait, progress=progress)
         hub.init(backbone=backbone, recipe=recipe, **options)
         return hub
@@ -98,7 +118,7 @@ class Hub(HubUpkeep):
         recipe
             Settings that new tasks start with.
         starter
-            Whether the hub gets the modules that come with moma-cl.
+            Whether the modules that come with moma-cl are added.
 
         Returns
         -------
@@ -145,41 +165,12 @@ class Hub(HubUpkeep):
     ) -> RowsAdded:
         """Add a task: its rows are stored, it answers at once, then it is composed and fitted.
 
-        Parameters
-        ----------
-        name
-            The task's name: letters, digits, ``_``, ``-`` and ``.``.
-        data
-            Structures and targets: paths of files and folders, or, from memory, a pandas table,
-            rows as dictionaries, or structures whose ``properties`` (pymatgen) or ``info`` (ASE)
-            hold the target.
-        spec
-            What the task predicts. Instead of it, the attributes of `TaskSpec` may be given one by
-            one: ``target="k_vrh", unit="GPa", transform="log10"``.
-        recipe
-            Settings of this task; by default the hub's.
-        reading
-            What the files do not say themselves: format, columns of structures and ids.
-        compose
-            Whether a whole pass follows; a first predictor is made in any case.
-        dry_run
-            Whether only to go through everything that could refuse the task.
-        **columns
-            Attributes of `TaskSpec`.
+        `spec` says what the task predicts. Instead of it, the attributes of `TaskSpec` may be given
+        one by one: ``target="k_vrh", unit="GPa", transform="log10"``. `recipe` holds the settings
+        of this task, by default those of the hub. Other parameters are explained by the class.
 
-        Returns
-        -------
-        RowsAdded
-            Rows added and refused, and what the pass did.
-
-        Raises
-        ------
-        AlreadyExistsError
-            If there is a task or module of this name.
-        InvalidInputError
-            If name, specification or data cannot be used.
-        BusyError
-            If another program is writing.
+        Gives the rows added and refused, and what the pass did. Raises `AlreadyExistsError` if
+        there is a task or module of this name.
         """
         from moma_cl.commands.add_rows import add_task
         from moma_cl.readers.memory import sources_of
@@ -208,38 +199,11 @@ class Hub(HubUpkeep):
         compose: bool = True,
         dry_run: bool = False,
     ) -> RowsAdded:
-        """Add rows to a task, or correct earlier ones.
+        """Add rows to a task, or correct earlier ones; gives the same as :meth:`add_task`.
 
-        Parameters
-        ----------
-        name
-            The task's name.
-        data
-            As for :meth:`add_task`.
-        unit
-            Unit of targets that name none; by default the task's.
-        replace
-            Whether a row whose id is stored with other content replaces it; refused otherwise.
-        reading
-            As for :meth:`add_task`.
-        compose
-            As for :meth:`add_task`.
-        dry_run
-            As for :meth:`add_task`.
-
-        Returns
-        -------
-        RowsAdded
-            Rows added and refused, and what the pass did.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such task.
-        InvalidInputError
-            If the data cannot be used.
-        BusyError
-            If another program is writing.
+        Targets that name no unit are in `unit`, by default the task's. A row whose id is stored
+        with other content replaces the stored row if `replace` is true, and is refused otherwise.
+        Other parameters are explained by the class.
         """
         from dataclasses import replace as changed
 
@@ -261,28 +225,10 @@ class Hub(HubUpkeep):
         )
 
     def retract(self, name: str, ids: Collection[str], *, compose: bool = True) -> RowsAdded:
-        """Take rows of a task away, by their ids.
+        """Retract rows of a task by their ids: nothing is learned from them any more.
 
-        Parameters
-        ----------
-        name
-            The task's name.
-        ids
-            Ids of the rows.
-        compose
-            Whether a whole pass follows.
-
-        Returns
-        -------
-        RowsAdded
-            The rows that are left, and what the pass did.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such task, or it has no row of an id.
-        InvalidInputError
-            If no row would be left.
+        Gives the rows that are left, and what the pass did. Raises `NotFoundError` if the task has
+        no row of an id, and `InvalidInputError` if no row would be left.
         """
         from moma_cl.commands.add_rows import retract
 
@@ -291,18 +237,7 @@ class Hub(HubUpkeep):
         )
 
     def remove_task(self, name: str) -> None:
-        """Remove a task and its module; their records stay until :meth:`gc`.
-
-        Parameters
-        ----------
-        name
-            The task's name.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such task.
-        """
+        """Remove a task and its module; their records stay until :meth:`gc`."""
         from moma_cl.commands.tasks import remove_task
 
         remove_task(self.path, name, wait=self._wait)
@@ -326,16 +261,15 @@ class Hub(HubUpkeep):
         name
             The task's name.
         structures
-            pymatgen structures, ASE atoms, texts of CIF files, rows as dictionaries, a pandas
-            table, or paths; targets and other columns are ignored.
+            As explained by the class; targets and other columns are ignored.
         level
             Coverage of the intervals, between 0 and 1; by default the recipe's.
         at
             Digest of an earlier champion, or its beginning; by default the present one answers.
         explain
-            Whether to tell the nearest known rows and the modules behind the predictor.
+            Whether the rows hold the nearest known rows and the modules behind the predictor.
         reading
-            What the files do not say themselves.
+            As explained by the class.
 
         Returns
         -------
@@ -371,7 +305,7 @@ class Hub(HubUpkeep):
     ) -> Iterator[PredictedRow]:
         """Predict as :meth:`predict` does, row by row, for more structures than fit in memory.
 
-        `earlier` names rows that need no answer, since an interrupted run gave it.
+        `earlier` names rows that an interrupted run has answered; they are skipped.
         """
         from moma_cl.commands.predict import predict
         from moma_cl.readers.memory import sources_of
@@ -386,15 +320,16 @@ class Hub(HubUpkeep):
         )
 
     def _ready(self, name: str, at: str | None, *, explain: bool) -> ReadyPredictor:
-        """Give the predictor that answers now, loaded once for as long as it does."""
+        """Give the predictor that answers now; it is loaded once, and kept."""
         from moma_cl.commands.predict import champion, ready_predictor
         from moma_store.store import Store
 
         with self._lock, Store.open(self.path) as store, store.snapshot() as view:
-            key = name, champion(view, name, at), explain
+            digest = champion(view, name, at)
+            key = name, digest, explain
             ready = self._predictors.get(key)
             if ready is None:
-                ready = ready_predictor(store, name, key[1], explain=explain)
+                ready = ready_predictor(store, name, digest, explain=explain)
                 self._predictors[key] = ready
             self._predictors.move_to_end(key)
             while len(self._predictors) > _KEPT_PREDICTORS:

@@ -5,18 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 Progress = Callable[[str, int, int], None]
-"""Called with a label, the steps done and the steps planned; zero planned where nobody knows."""
+"""Called with a label, the steps done and the steps planned; zero planned where unknown."""
 
 
-def quiet(label: str, done: int, total: int) -> None:
-    """Tell nobody.
-
-    Parameters
-    ----------
-    label
-        What is going on.
-    done
-        Steps done.
-    total
-        Steps planned.
-    """
+def quiet(label: str, steps_done: int, steps_planned: int) -> None:
+    """Report to nobody."""

@@ -1,8 +1,8 @@
 """Recipes: every number that decides a derived result, pinned per task.
 
-A recipe is a record. A task keeps the one it was added with, so a new release changes nothing
-until its recipe is set anew. Each section carries the version of the algorithm it configures; the
-keys of derivations are made of the sections they depend on, never of the whole.
+A recipe is a record. A task keeps the recipe it was added with, so a new release changes nothing
+until the recipe is set anew. Each section holds the version of the algorithm it configures. The key
+of a derivation is made of the sections it depends on, never of the whole recipe.
 """
 
 from __future__ import annotations
@@ -18,18 +18,15 @@ from moma_store.errors import InvalidInputError
 class EmbeddingSettings:
     """How structures become embeddings."""
 
-    version: int = 2  # 1: batches by nodes, whose memory grows with the edges
-    max_nodes: int = 1024  # in one batch, version 1; part of the recipe: sums round by order
-    max_edges: int = 8192  # in one batch, version 2
+    version: int = 1
+    max_edges: int = 8192  # in one batch; part of the recipe, since sums round by their order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EstimateSettings:
     """How useful a module is: leave-one-out prediction in its embedding space."""
 
-    # 1: no candidate has seen a single row by which the task is judged; 2: of very many modules,
-    # those with the smallest errors on the sample are candidates
-    version: int = 3
+    version: int = 1
     estimator: str = "ridge"  # "knn" (the paper's) or "ridge" (closed form)
     readout: str = "moments"  # "mean" of the last block (the paper's) or "moments" of all blocks
     k: int = 5  # neighbours, kNN
@@ -52,11 +49,11 @@ class WeightsSettings:
 class KernelSettings:
     """The kernel head: ridge regression in closed form on embeddings."""
 
-    version: int = 2  # 1: no opinions
+    version: int = 1
     length_scales: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # of the median distance
     ridges: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     opinions: tuple[float, ...] = (0.1, 1.0)  # weights of the modules' opinions to try
-    opinions_worth: float = 0.02  # share of the leave-one-out error that they must take off
+    opinions_worth: float = 0.02  # share of the leave-one-out error that they must save
     max_rows: int = 4000  # rows the kernel is built on; beyond it a fixed sample
     cv_folds: int = 10  # grouped cross-validation of small tasks
 
@@ -83,54 +80,27 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModuleSettings(TrainingSettings):
-    """Training of a task's module."""
-
-    version: int = 2  # 1: linear readouts only
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PredictorSettings:
     """What a task's predictor is made of."""
 
-    # 1: intervals of one width for all rows; 2: of several fine-tuned encoders, one only;
-    # 3: none of them with adapters; 4: always the backbone beside the composed encoder
-    version: int = 5
+    version: int = 1
     min_rows_training: int = 150  # fewer: kernel head only, grouped cross-validation
     min_rows_interval: int = 10  # fewer: the interval is the range of the labels
     interval_level: float = 0.9
-    neighbours: int = 5  # for the distance to what is known
+    adapters: bool = True  # trained beside the whole encoders, and joined with them
+    neighbours: int = 5  # for the distance to the nearest known rows
 
     def has_folds(self, *, n_train: int, n_validation: int, n_held_out: int) -> bool:
-        """Say whether there are rows enough for gradients, choices and calibration.
+        """Say whether each fold has enough rows; otherwise the task is cross-validated.
 
-        Parameters
-        ----------
-        n_train
-            Rows that are fitted.
-        n_validation
-            Rows that decide.
-        n_held_out
-            Rows that calibrate.
-
-        Returns
-        -------
-        bool
-            Whether each fold has what it needs; cross-validation does without.
+        Gradients need `n_train` rows, choices `n_validation` and calibration `n_held_out`.
         """
         enough = n_train + n_validation + n_held_out >= self.min_rows_training
         return enough and min(n_train, n_validation) > 0 and n_held_out >= self.min_rows_interval
 
 
-_LATEST = {
-    "embedding": 2,
-    "estimate": 3,
-    "weights": 1,
-    "kernel": 2,
-    "finetune": 1,
-    "module": 2,
-    "predictor": 5,
-}
+_VERSIONED = ("embedding", "estimate", "weights", "kernel", "finetune", "module", "predictor")
+"""Sections that say which version of their algorithm they are for; so far each has one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +112,7 @@ class Recipe:
     weights: WeightsSettings = field(default_factory=WeightsSettings)
     kernel: KernelSettings = field(default_factory=KernelSettings)
     finetune: TrainingSettings = field(default_factory=TrainingSettings)
-    module: ModuleSettings = field(default_factory=ModuleSettings)
+    module: TrainingSettings = field(default_factory=TrainingSettings)
     predictor: PredictorSettings = field(default_factory=PredictorSettings)
     worth_it: float = 0.02  # share by which the objective must fall for a new predictor
     retrain_factor: float = 1.5  # growth of a task at which its module is trained again
@@ -151,40 +121,21 @@ class Recipe:
     threads: int = 1
 
     def to_doc(self) -> dict[str, Any]:
-        """Write as a record.
-
-        Returns
-        -------
-        dict[str, Any]
-            JSON document of kind ``recipe``.
-        """
+        """Write as a JSON document of kind ``recipe``, a record."""
         return {"kind": "recipe", "format": 1, **_listed(asdict(self))}
 
     @classmethod
     def from_doc(cls, doc: Mapping[str, Any]) -> Recipe:
-        """Read a record, or a document with some of its settings; the rest take their defaults.
+        """Read a record, or a document with some settings; the others get their defaults.
 
-        Parameters
-        ----------
-        doc
-            Sections with their settings.
-
-        Returns
-        -------
-        Recipe
-            The recipe.
-
-        Raises
-        ------
-        InvalidInputError
-            If a setting is unknown or has the wrong type.
+        Raises `InvalidInputError` if a setting is unknown or has the wrong type.
         """
-        given = {name: value for name, value in doc.items() if name not in {"kind", "format"}}
-        return cls(**{name: _read(cls, name, value, prefix="") for name, value in given.items()})
+        settings = {name: value for name, value in doc.items() if name not in {"kind", "format"}}
+        return cls(**{name: _read(cls, name, v, prefix="") for name, v in settings.items()})
 
     def __post_init__(self) -> None:
-        for name, latest in _LATEST.items():
-            _check(f"{name}.version", getattr(self, name).version, set(range(1, latest + 1)))
+        for name in _VERSIONED:
+            _check(f"{name}.version", getattr(self, name).version, {1})
         _check("estimate.estimator", self.estimate.estimator, {"knn", "ridge"})
         _check("estimate.readout", self.estimate.readout, {"mean", "moments"})
         _check_at_least("threads", self.threads, 1)
@@ -201,22 +152,11 @@ class Recipe:
 
 
 def section(document: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Take the settings that a derivation depends on out of a recipe's record, for its key.
+    """Select from a recipe's record the sections that a derivation depends on, for its key.
 
-    The record, not the recipe, so that a setting that a later release brings, with the default
-    that leaves everything as it was, changes no key.
-
-    Parameters
-    ----------
-    document
-        The record.
-    *names
-        Sections, or single settings.
-
-    Returns
-    -------
-    dict[str, Any]
-        Those settings, and the number of threads, on which the rounding of sums depends.
+    Single settings may be named, too; the number of threads is always included, since the rounding
+    of sums depends on it. The record is used and not the recipe, so that a setting that a later
+    release introduces changes no key as long as it has its default.
     """
     return {name: document[name] for name in (*names, "threads") if name in document}
 
@@ -228,10 +168,10 @@ def _listed(value: Any) -> Any:
 
 
 def _read(cls: type, name: str, value: Any, *, prefix: str) -> Any:
-    known = {entry.name: entry for entry in fields(cls)}
-    if name not in known:
+    names = {entry.name for entry in fields(cls)}
+    if name not in names:
         raise InvalidInputError(
-            f"recipe setting {prefix + name!r} is unknown; known here: {', '.join(sorted(known))}"
+            f"recipe setting {prefix + name!r} is unknown; known here: {', '.join(sorted(names))}"
         )
     default = getattr(cls(), name)
     if hasattr(default, "__dataclass_fields__"):

@@ -29,11 +29,10 @@ from moma_cl.derivations.finetuning_starts import (
     ADAPTED_COMPOSITION,
     FROM_BACKBONE,
     FROM_COMPOSITION,
-    WITH_ADAPTERS,
 )
 from moma_cl.hub import Hub
 from moma_cl.predictors.predictor import load_artifact
-from moma_cl.recipe import ModuleSettings, PredictorSettings, Recipe
+from moma_cl.recipe import PredictorSettings, Recipe, TrainingSettings
 from moma_cl.records.records import Composition, Method, ModuleKind, Predictor
 from moma_cl.records.refs import RefKind
 from moma_store.store import Store
@@ -42,7 +41,7 @@ BUILD = Path("build/paper")
 FITS = BUILD / "fits"
 ANSWERING = "what answers"
 # without modules the whole backbone is then all that is fine-tuned, as in the paper
-ONE_START = replace(Recipe(), predictor=PredictorSettings(version=WITH_ADAPTERS - 1))
+ONE_START = replace(Recipe(), predictor=PredictorSettings(adapters=False))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +176,7 @@ def _fit(task: PaperTask, split: int, hub: Path, variant: Variant) -> list[Resul
 
 def _make(hub: Path, variant: Variant) -> None:
     # the task's own module is composed by nobody: one epoch of it is enough
-    recipe = replace(variant.recipe, module=ModuleSettings(max_steps=1))
+    recipe = replace(variant.recipe, module=TrainingSettings(max_steps=1))
     backbone = multitask_backbone() if variant.multitask else CHGNetBackbone.pretrained()
     with patch.object(CHGNetBackbone, "pretrained", lambda: backbone):
         Hub(hub).init(backbone=variant.backbone, starter=variant.starter, recipe=recipe)

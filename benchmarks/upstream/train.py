@@ -25,7 +25,7 @@ from moma_cl.learning.training import TrainingSet, predict_graphs, train
 from moma_cl.progress import quiet
 from moma_cl.properties.table import canonical_property
 from moma_cl.properties.units import canonical_unit
-from moma_cl.recipe import EmbeddingSettings, ModuleSettings
+from moma_cl.recipe import EmbeddingSettings, TrainingSettings
 from moma_cl.records.records import Module, ModuleKind
 from moma_cl.records.refs import HUB, RefKind
 from moma_cl.workspace.workspace import Workspace
@@ -33,7 +33,7 @@ from moma_store.store import Store
 
 GRAPHS = Path("build/upstream/graphs")
 HELD_OUT_PARTS = 20  # one of them stops the training, one is held out
-SETTINGS = ModuleSettings(
+SETTINGS = TrainingSettings(
     batch_size=32, encoder_learning_rate=5e-4, patience=100, max_steps=1_000_000
 )
 

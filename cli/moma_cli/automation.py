@@ -61,7 +61,7 @@ def daemon(
 ) -> Output:
     """Make a pass whenever catalogue or inbox change.
 
-    Runs until it is told to stop (SIGTERM, Ctrl-C). Exits 5 if the hub has a daemon already.
+    Runs until SIGTERM or Ctrl-C. Exits 5 if the hub has a daemon already.
     """
     import logging
 

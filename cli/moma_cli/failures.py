@@ -18,20 +18,7 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def report(error: BaseException, run: Run) -> int:
-    """Tell the user about an error.
-
-    Parameters
-    ----------
-    error
-        What was raised.
-    run
-        The run, with the options that were parsed.
-
-    Returns
-    -------
-    int
-        Status to exit with.
-    """
+    """Print an error, as an envelope where the output is JSON, and give the status to exit with."""
     if isinstance(error, BrokenPipeError):
         # The reader of stdout has closed it, as `head` does. What is still buffered must not raise
         # again at exit.

@@ -47,7 +47,7 @@ def verify(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="With --repair: the catalogue's folder, where a damaged hub.toml cannot tell it.",
+            help="With --repair: the catalogue's folder, if a damaged hub.toml does not name it.",
         ),
     ] = None,
     wait: Wait = 0.0,

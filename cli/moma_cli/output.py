@@ -54,19 +54,7 @@ class Output:
 
 
 def print_output(command: str, output: Output, *, as_json: bool, quiet: bool) -> None:
-    """Print a command's output.
-
-    Parameters
-    ----------
-    command
-        Its name, for the envelope.
-    output
-        The output.
-    as_json
-        Whether to print it as an envelope.
-    quiet
-        Whether to leave the notes out.
-    """
+    """Print a command's output, as an envelope, or without its notes if it should be quiet."""
     if as_json:
         print_envelope(command, output.data, output.errors, output.exit_code)
         return
@@ -113,35 +101,16 @@ def print_envelope(
 
 
 def json_line(value: Any) -> str:
-    """Write a value as one line of JSON, in ASCII, which survives every locale.
-
-    Parameters
-    ----------
-    value
-        What `jsonable` takes.
-
-    Returns
-    -------
-    str
-        The line with its end.
-    """
+    """Write a value as one line of JSON, in ASCII, which survives every locale."""
     import json
 
     return json.dumps(jsonable(value), allow_nan=False) + "\n"
 
 
 def jsonable(value: Any) -> Any:
-    """Turn a result into values that JSON can hold.
+    """Turn dataclasses, mappings, sequences, paths, enums and numbers into what JSON can hold.
 
-    Parameters
-    ----------
-    value
-        Dataclasses, mappings, sequences, paths, enums, numbers.
-
-    Returns
-    -------
-    Any
-        Dictionaries, lists, text and numbers; numbers that are not finite become none.
+    Numbers that are not finite become none.
     """
     if is_dataclass(value) and not isinstance(value, type):
         return {entry.name: jsonable(getattr(value, entry.name)) for entry in fields(value)}
@@ -159,12 +128,7 @@ def jsonable(value: Any) -> Any:
 def print_table(table: Table, stream: TextIO) -> None:
     """Print a table: laid out by rich on a terminal, else as aligned text.
 
-    Parameters
-    ----------
-    table
-        The table; control characters in its cells do not reach the terminal.
-    stream
-        Where to.
+    Control characters in its cells do not reach the terminal.
     """
     rows = [
         row if "".join(row).isprintable() else [printable(cell) for cell in row]
@@ -186,20 +150,7 @@ def print_table(table: Table, stream: TextIO) -> None:
 
 
 def figure(value: float | None, unit: str = "") -> str:
-    """Write a number for people.
-
-    Parameters
-    ----------
-    value
-        The number; a dash stands for none.
-    unit
-        Its unit.
-
-    Returns
-    -------
-    str
-        Four significant digits.
-    """
+    """Write a number with four significant digits and its unit; a dash for none."""
     if value is None:
         return "-"
     return f"{value:.4g} {unit}".rstrip()
@@ -211,36 +162,12 @@ def counted(number: int, noun: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Replace control characters, which could drive a terminal.
-
-    Parameters
-    ----------
-    text
-        What came from a file.
-
-    Returns
-    -------
-    str
-        The same in one line.
-    """
+    """Replace control characters, which could drive a terminal."""
     return "".join(character if character.isprintable() else "�" for character in text)
 
 
 def outline(document: Mapping[str, Any], *, depth: int = 0) -> Iterable[str]:
-    """Lay a JSON document out as indented lines.
-
-    Parameters
-    ----------
-    document
-        The document.
-    depth
-        How far the lines are indented.
-
-    Yields
-    ------
-    str
-        The lines.
-    """
+    """Lay a JSON document out as indented lines, indented by `depth` steps."""
     indent = "  " * depth
     for name, value in document.items():
         if isinstance(value, Mapping) and value:

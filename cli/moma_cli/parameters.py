@@ -25,7 +25,7 @@ Sources = Annotated[
 FormatName = Literal["jsonl", "json", "csv", "tsv", "cif", "poscar", "xyz", "ase-db", "archive"]
 InputFormatChoice = Annotated[
     FormatName | None,
-    typer.Option("--input-format", help="Of the files; by default their names tell."),
+    typer.Option("--input-format", help="Of the files; by default as their names say."),
 ]
 StructureColumn = Annotated[
     str | None,
@@ -73,26 +73,10 @@ def reading_of(
 
 
 def read_recipe(file: Path, base: Mapping[str, Any]) -> Recipe:
-    """Read a recipe file.
+    """Read a recipe file, whose settings are laid over those of `base`.
 
-    Parameters
-    ----------
-    file
-        TOML, or JSON by its suffix; sections with settings.
-    base
-        Document with the settings that the file leaves out.
-
-    Returns
-    -------
-    Recipe
-        The recipe.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such file.
-    InvalidInputError
-        If it is neither TOML nor JSON, or a setting is unknown.
+    Raises `NotFoundError` if there is no such file, `InvalidInputError` if it is neither TOML nor
+    JSON, or a setting is unknown.
     """
     from moma_cl.commands.set_recipe import overlaid
     from moma_cl.recipe import Recipe
@@ -101,25 +85,7 @@ def read_recipe(file: Path, base: Mapping[str, Any]) -> Recipe:
 
 
 def read_settings(file: Path) -> dict[str, Any]:
-    """Read the settings in a recipe file as they are.
-
-    Parameters
-    ----------
-    file
-        TOML, or JSON by its suffix; sections with settings.
-
-    Returns
-    -------
-    dict[str, Any]
-        Its content.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such file.
-    InvalidInputError
-        If it is neither TOML nor JSON, or holds no sections.
-    """
+    """Read a recipe file, JSON by its suffix or else TOML, without checking its settings."""
     import json
     import tomllib
 

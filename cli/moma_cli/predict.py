@@ -60,7 +60,7 @@ ChampionAt = Annotated[
 ]
 Explain = Annotated[
     bool,
-    typer.Option("--explain", help="Tell the nearest known rows, and the modules behind it."),
+    typer.Option("--explain", help="Add the nearest known rows, and the modules of the predictor."),
 ]
 OutputFile = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the rows here.")

@@ -11,20 +11,12 @@ Progress = Callable[[str, int, int], None]
 
 @contextmanager
 def progress_bar(*, shown: bool) -> Iterator[Progress]:
-    """Show how far long steps are.
+    """Show how far long steps are, if `shown`, and if stderr is a terminal.
 
-    Parameters
-    ----------
-    shown
-        Whether to show anything; where stderr is no terminal, nothing is shown in any case.
-
-    Yields
-    ------
-    Progress
-        To be told a label, the steps done and the steps planned.
+    Gives the function to be called with a label, the steps done and the steps planned.
     """
     if not (shown and sys.stderr.isatty()):
-        yield lambda label, done, total: None  # noqa: ARG005  named as Progress has them
+        yield lambda *_: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -42,11 +34,11 @@ def progress_bar(*, shown: bool) -> Iterator[Progress]:
         bar = bars.add_task("", total=None)
         current = ""
 
-        def show(label: str, done: int, total: int) -> None:
+        def show(label: str, steps_done: int, steps_planned: int) -> None:
             nonlocal current
             if label != current:
                 bars.reset(bar)
                 current = label
-            bars.update(bar, description=label, completed=done, total=total or None)
+            bars.update(bar, description=label, completed=steps_done, total=steps_planned or None)
 
         yield show

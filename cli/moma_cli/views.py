@@ -92,7 +92,7 @@ def show(
 def log(
     run: Run,
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Only what was done to this task.")
+        str | None, typer.Argument(metavar="NAME", help="Only entries of this task.")
     ] = None,
     limit: Annotated[
         int, typer.Option("--number", "-n", min=1, help="How many entries, the newest first.")

@@ -12,6 +12,7 @@ References
 Pitman, Suppl. J. R. Stat. Soc. 4, 119 (1937), for the test; Vovk, Gammerman and Shafer,
 *Algorithmic Learning in a Random World* (2005), chapter 7, for testing by a predictor's errors
 whether rows are exchangeable.
+
 """
 
 from __future__ import annotations

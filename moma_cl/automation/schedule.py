@@ -5,6 +5,7 @@ Whatever characters its path has: both have their own rules of quoting, on top o
 References
 ----------
 crontab(5) for ``%``; systemd.syntax(7), "Quoting", and systemd.service(5), "Command lines".
+
 """
 
 from __future__ import annotations

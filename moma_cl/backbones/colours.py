@@ -7,6 +7,7 @@ members that refer to it. Rounds end when the number of colours stays the same.
 References
 ----------
 Grohe et al., *Dimension Reduction via Colour Refinement*, arXiv 1307.5697, section 2.
+
 """
 
 from __future__ import annotations

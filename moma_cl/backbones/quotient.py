@@ -36,6 +36,7 @@ and never exactness.
 References
 ----------
 Grohe et al., *Dimension Reduction via Colour Refinement*, arXiv 1307.5697, section 2.
+
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Adopting a module that was trained elsewhere from the hub's own backbone.
+"""``add-module``: a module that was trained elsewhere from the hub's own backbone.
 
 Nothing heavy is imported before it is needed.
 """
@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moma_cl.records.history_actions import HistoryAction
+from moma_cl.records.hub import hub_digest, hub_of
 from moma_cl.records.records import HubRecord, Module, ModuleKind
-from moma_cl.records.refs import HUB, RefKind
+from moma_cl.records.refs import RefKind
 from moma_cl.records.tasks import check_task_name, task_names
 from moma_store.errors import (
     AlreadyExistsError,
@@ -35,7 +36,7 @@ _TRAINED_ELSEWHERE = "elsewhere"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """Parameters trained elsewhere, and what is known of them.
+    """Parameters trained elsewhere, and what their maker declares of them.
 
     Attributes
     ----------
@@ -72,7 +73,7 @@ class Weights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleAdded:
-    """A module that came in."""
+    """A module that was added."""
 
     name: str
     digest: str
@@ -82,53 +83,24 @@ class ModuleAdded:
 
 
 def add_module(path: Path, name: str, weights: Weights, *, wait: float = 0.0) -> ModuleAdded:
-    """Take in a module that was trained elsewhere from the hub's own backbone.
-
-    Parameters
-    ----------
-    path
-        The hub.
-    name
-        Name of the module; no task or module may have it.
-    weights
-        The parameters, and what is known of them.
-    wait
-        How long to wait for another writer, s.
-
-    Returns
-    -------
-    ModuleAdded
-        The module.
-
-    Raises
-    ------
-    AlreadyExistsError
-        If the name is taken.
-    BackboneError
-        If names or shapes of the tensors are not exactly the backbone's.
-    InvalidInputError
-        If the file, a name, or a structure that it was trained on cannot be used.
-    """
+    """Add a module that was trained elsewhere from the hub's own backbone."""
     from moma_cl.properties.table import canonical_property
     from moma_cl.properties.units import canonical_unit
 
     check_task_name(name)
-    unit, known_as = canonical_unit(weights.unit), canonical_property(weights.property)
+    unit, property_name = canonical_unit(weights.unit), canonical_property(weights.property)
     seen = _fingerprints(weights.trained_on)
     with Store.open(path, write=True, wait=wait) as store:
         if name in task_names(store) or store.ref(RefKind.MODULE.of(name)) is not None:
             raise AlreadyExistsError(
                 f"hub {path} has a task or module {name!r}; choose another name"
             )
-        hub_digest = store.ref(HUB)
-        if hub_digest is None:
-            raise NotFoundError("the hub has no backbone; run `moma-cl init` again")
-        hub = HubRecord.from_doc(store.record(hub_digest))
+        hub = hub_of(store)
         kind, vector = _vector_for(hub, weights.file)
         record = Module(
-            hub=hub_digest,
+            hub=hub_digest(store),
             module=kind,
-            property=known_as,
+            property=property_name,
             dataset=None,
             blob=_put(store, hub, kind, vector, seen),
             n_train=weights.n_train or len(seen),
@@ -140,7 +112,11 @@ def add_module(path: Path, name: str, weights: Weights, *, wait: float = 0.0) ->
             made_by={},
             source=_source(weights),
         )
-        detail = {"module": name, "property": known_as, "validation_mae": weights.validation_mae}
+        detail = {
+            "module": name,
+            "property": property_name,
+            "validation_mae": weights.validation_mae,
+        }
         with store.transaction(HistoryAction.ADD_MODULE, detail) as transaction:
             digest = transaction.put_record(record.to_doc())
             transaction.move_ref(RefKind.MODULE.of(name), digest, expected=None)
@@ -155,18 +131,18 @@ def add_module(path: Path, name: str, weights: Weights, *, wait: float = 0.0) ->
 
 def _source(weights: Weights) -> dict[str, Any]:
     """Say where weights come from, as the module's record keeps it."""
-    said = {"from": weights.source, "licence": weights.licence}
+    labels = {"from": weights.source, "licence": weights.licence}
     return {
         "trained": _TRAINED_ELSEWHERE,
         "name": weights.file.name,
         "sha256": hashlib.sha256(weights.file.read_bytes()).hexdigest(),
         "trained_on": [path.name for path in weights.trained_on],
-        **{key: text for key, text in said.items() if text},
+        **{key: text for key, text in labels.items() if text},
     }
 
 
 def _fingerprints(sources: Sequence[Path]) -> NDArray[np.uint64]:
-    """Recognise the structures of some files; all of them, or the leak rule would be deceived."""
+    """Fingerprint the structures of some files; one that is missing could leak answers unseen."""
     import numpy as np
 
     if not sources:
@@ -175,7 +151,7 @@ def _fingerprints(sources: Sequence[Path]) -> NDArray[np.uint64]:
     from moma_cl.structures.checks import check_crystal
     from moma_cl.structures.fingerprints import fingerprint
 
-    found: list[int] = []
+    fingerprints: list[int] = []
     for row in read_rows(sources, strict=True):
         problem = row.error
         if row.crystal is not None and problem is None:
@@ -186,10 +162,10 @@ def _fingerprints(sources: Sequence[Path]) -> NDArray[np.uint64]:
                 f"what the module was trained on cannot be declared: {row.source}: {why};"
                 " every structure must be readable"
             )
-        found.append(fingerprint(row.crystal))
-    if not found:
+        fingerprints.append(fingerprint(row.crystal))
+    if not fingerprints:
         raise InvalidInputError(f"{sources[0]} holds no structures that a module was trained on")
-    return np.unique(np.array(found, dtype=np.uint64))
+    return np.unique(np.array(fingerprints, dtype=np.uint64))
 
 
 def _put(
@@ -252,9 +228,9 @@ def _check_tensors(
         reason = f"{wrong} ({len(lacking)} missing, {len(foreign)} unknown)"
     else:
         for name, shape in expected.items():
-            found = tensors[name]
-            if found.shape != shape or found.dtype.name != "float32":
-                reason = f"{name!r} is {found.dtype} {found.shape}, expected float32 {shape}"
+            tensor = tensors[name]
+            if tensor.shape != shape or tensor.dtype.name != "float32":
+                reason = f"{name!r} is {tensor.dtype} {tensor.shape}, expected float32 {shape}"
                 break
     if reason is not None:
         raise BackboneError(

@@ -1,4 +1,4 @@
-"""``add-task``, ``add-data`` and ``retract``: the rows that a task is learned from change.
+"""``add-task``, ``add-data`` and ``retract``: changes of the rows that a task is learned from.
 
 Nothing heavy is imported before a verb needs it.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowsAdded:
-    """Rows that were added to a task, or taken away, and what followed.
+    """Rows that were added to a task or retracted, and the pass that followed.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class RowsAdded:
     added
         Rows of the new segment.
     repeated
-        Rows that were there already, or came twice.
+        Rows that are stored already, or that were repeated.
     left_out
         Rows without a value in the fold column.
     grouping
@@ -55,9 +55,9 @@ class RowsAdded:
     flagged
         Rows that were added, but whose target the property cannot have.
     done
-        What the pass did; nothing where it was only a dry run.
+        What the pass did; empty for a dry run.
     checks
-        What the rows say about each other; none where no row came, or nothing answers yet.
+        Checks of the rows against each other; none where no row was added, or no predictor exists.
     """
 
     task: str
@@ -93,9 +93,9 @@ def add_task(
     check_task_name(name)
     with Store.open(path, write=not dry_run, wait=wait) as store:
         _check_name_free(store, name)
-        from moma_cl.datasets import added_rows  # after what can fail without it
+        from moma_cl.datasets import added_rows  # heavy; the checks above need it not
 
-        origins = _origins(sources)  # before their rows: what was read
+        origins = _origins(sources)  # before the rows are read: files may change meanwhile
         intake = _read(store, sources, spec, reading, appended=False, progress=progress)
         task = spec.task(name, added_rows.grouping_of(intake))
         pinned = recipe.to_doc() if recipe else _default_recipe(store)
@@ -127,10 +127,10 @@ def add_data(
         if reading is not None and reading.unit is not None:
             from moma_cl.properties.units import convert
 
-            convert(1.0, reading.unit, state.task.unit)  # refused before anything is read
-        from moma_cl.datasets import added_rows  # after what can fail without it
+            convert(1.0, reading.unit, state.task.unit)  # refuse a wrong unit before reading
+        from moma_cl.datasets import added_rows  # heavy; the checks above need it not
 
-        origins = _origins(sources)  # before their rows: what was read
+        origins = _origins(sources)  # before the rows are read: files may change meanwhile
         spec = TaskSpec.of(state.task)
         intake = _read(store, sources, spec, reading, appended=True, progress=progress)
         intake = added_rows.new_rows(store, state, intake, replace=replace)
@@ -153,10 +153,10 @@ def retract(
     wait: float = 0.0,
     progress: Progress = quiet,
 ) -> RowsAdded:
-    """Take rows of a task away, as one more segment."""
+    """Retract rows of a task, as one more segment."""
     with Store.open(path, write=True, wait=wait) as store:
         state = task_state(store, name)
-        from moma_cl.datasets import added_rows  # after what can fail without it
+        from moma_cl.datasets import added_rows  # heavy; the checks above need it not
 
         added_rows.append_retraction(store, state, frozenset(ids))
         done = _compose(store, name, compose=compose, progress=progress)
@@ -243,15 +243,13 @@ def _added(  # noqa: PLR0917  what was added, and what followed
 
 def _check_name_free(store: Store, name: str) -> None:
     if store.ref(RefKind.TASK.of(name)) is not None:
-        answered = store.ref(RefKind.PREDICTOR.of(name)) is not None
-        more = (
-            f"`moma-cl add-data {name}` adds rows to it; `moma-cl update` goes on with what was "
-            "interrupted"
-        )
-        begun = "its rows are in but nothing answers yet: `moma-cl update` goes on with it"
-        raise AlreadyExistsError(
-            f"task {name!r} exists in hub {store.path}; {more if answered else begun}"
-        )
+        hint = "its rows are stored but nothing answers yet: `moma-cl update` goes on with it"
+        if store.ref(RefKind.PREDICTOR.of(name)) is not None:
+            hint = (
+                f"`moma-cl add-data {name}` adds rows to it; `moma-cl update` goes on with what "
+                "was interrupted"
+            )
+        raise AlreadyExistsError(f"task {name!r} exists in hub {store.path}; {hint}")
     if store.ref(RefKind.MODULE.of(name)) is not None:
         raise AlreadyExistsError(
             f"a module {name!r} was added to hub {store.path}; choose another name for the task"

@@ -1,4 +1,4 @@
-"""Moving about: a hub, or modules of it, out into one archive and in from one.
+"""``export`` and ``import``: a hub, or modules of it, in one archive.
 
 Nothing heavy is imported before a verb needs it.
 """
@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moma_cl.commands.maintenance import live_results
+from moma_cl.records.hub import hub_of
 from moma_cl.records.records import ModuleKind
-from moma_cl.records.refs import HUB, RefKind
+from moma_cl.records.refs import RefKind
 from moma_store import archives
 from moma_store.errors import BackboneError, NotFoundError
 from moma_store.store import Store
@@ -21,31 +22,7 @@ if TYPE_CHECKING:
 
 
 def export(path: Path, target: Path, *, modules: Sequence[str] | None = None) -> archives.Exported:
-    """Write a hub, or chosen modules with what they depend on, into one archive.
-
-    Parameters
-    ----------
-    path
-        The hub.
-    target
-        The archive; nothing may be there.
-    modules
-        Names of modules; the whole hub if None.
-
-    Returns
-    -------
-    archives.Exported
-        What the archive holds.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such module.
-    AlreadyExistsError
-        If there is a file already.
-    IntegrityError
-        If something that belongs into the archive is damaged.
-    """
+    """Write a hub, or chosen modules with what they depend on, into one archive."""
     with Store.open(path) as store:
         if modules is None:
             with store.snapshot() as view:
@@ -54,8 +31,8 @@ def export(path: Path, target: Path, *, modules: Sequence[str] | None = None) ->
         present = store.refs(RefKind.MODULE.prefix)
         for name in modules:
             if RefKind.MODULE.of(name) not in present:
-                known = ", ".join(RefKind.MODULE.name_in(ref) for ref in present) or "none"
-                raise NotFoundError(f"there is no module {name!r}; the hub has {known}")
+                names = ", ".join(RefKind.MODULE.name_in(ref) for ref in present) or "none"
+                raise NotFoundError(f"there is no module {name!r}; the hub has {names}")
         chosen = {RefKind.MODULE.of(name): present[RefKind.MODULE.of(name)] for name in modules}
         return archives.export(store, target, refs=chosen)
 
@@ -63,35 +40,7 @@ def export(path: Path, target: Path, *, modules: Sequence[str] | None = None) ->
 def import_archive(
     path: Path, archive: Path, *, catalogue: Path | None = None, wait: float = 0.0
 ) -> Imported:
-    """Take the modules of an archive into a hub, or make the hub that was exported.
-
-    Parameters
-    ----------
-    path
-        The hub; for a whole hub, an empty folder or none.
-    archive
-        What `export` wrote.
-    catalogue
-        Folder for the catalogue of a hub that is made.
-    wait
-        How long to wait for another writer, s.
-
-    Returns
-    -------
-    Imported
-        What was new.
-
-    Raises
-    ------
-    BackboneError
-        If the archive is from a hub with another backbone.
-    AlreadyExistsError
-        If a name is taken.
-    InvalidInputError
-        If the archive is not what `export` writes.
-    IntegrityError
-        If it is damaged.
-    """
+    """Add the modules of an archive to a hub, or make the hub that was exported."""
     from moma_store.importing import take_in
 
     with archives.Archive(archive) as opened:
@@ -107,11 +56,8 @@ def import_archive(
 
 
 def _check_adapters(store: Store, archive: archives.Archive) -> None:
-    """Refuse adapters that did not start from the hub's own: their average means nothing."""
-    here = store.ref(HUB)
-    if here is None:
-        raise NotFoundError("the hub has no backbone; run `moma-cl init` again")
-    adapter = store.record(here)["adapter"]["$blob"]
+    """Refuse adapters that were not trained from the hub's own: their average means nothing."""
+    adapter = hub_of(store).adapter.digest
     docs = list(archive.lines("records.jsonl"))
     foreign = [doc for doc in docs if doc.get("kind") == "hub" and _adapter_of(doc) != adapter]
     if foreign and any(doc.get("module") == ModuleKind.ADAPTER.value for doc in docs):

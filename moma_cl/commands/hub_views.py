@@ -93,7 +93,7 @@ class HubViews:
         return log(self.path, limit=limit, task=task)
 
     def status(self) -> HubStatus:
-        """Say how the hub fares: tasks, inbox, last pass, daemon."""
+        """Show the state of the hub: tasks, inbox, last pass, daemon."""
         from moma_cl.automation.status import status
 
         return status(self.path)

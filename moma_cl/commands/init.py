@@ -1,4 +1,4 @@
-"""``init``: a hub is made, and its backbone becomes its first blob."""
+"""``init``: making a hub, whose first blob is its backbone."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def init(
     recipe: Recipe | None,
     starter: bool,
 ) -> HubMade:
-    """Make a hub; one whose making was cut short is finished."""
+    """Make a hub, or finish one whose making was cut short."""
     if is_hub(path):
         raise AlreadyExistsError(f"there is a hub at {path}; `moma-cl tasks --hub {path}` lists it")
     from moma_cl.backbones.parameters import manifest_of, to_vector

@@ -1,4 +1,4 @@
-"""What ``predict`` answers: one row for each row of the input, and all of them as a table."""
+"""The results of ``predict``: one row for each row of the input, and all of them as a table."""
 
 from __future__ import annotations
 
@@ -35,8 +35,7 @@ class PredictedRow:
     status
         ``ok``, or the code of what is wrong with the row.
     message
-        What is wrong, and what to do; or what is unusual about a row that is ``ok``. Empty where
-        nothing is.
+        What is wrong, and what to do; or what is unusual about a row that is ``ok``; else empty.
     task
         The task's name.
     value, lower, upper
@@ -52,7 +51,7 @@ class PredictedRow:
     distance
         How far outside; up to 1 is inside.
     unseen_elements
-        Symbols of the elements that no row has which the predictor learned from.
+        Symbols of the elements that no row had from which the predictor learned.
     calibration
         Where the interval comes from; ``range`` promises no coverage.
     predictor

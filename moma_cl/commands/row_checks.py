@@ -1,8 +1,8 @@
 """Checks of a task's rows against each other: twins, and targets that stand out.
 
-Neither refuses a row. A structure that comes twice may be one material under two names, and in two
-folds it makes errors look smaller than they are; a target far from what its neighbours let expect
-may be a slip, or the discovery.
+Neither refuses a row. A repeated structure may be one material under two names, and in two folds it
+makes errors look smaller than they are. A target far from what its neighbours predict may be a
+mistake, or a discovery.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from moma_cl.structures.fingerprints import known_in
 from moma_cl.workspace.workspace import Workspace
 from moma_store.store import Store
 
-MIN_ROWS = 30  # fewer say nothing of what is usual
+MIN_ROWS = 30  # fewer do not tell which errors are usual
 DOUBTFUL = 8.0  # robust deviations of the neighbours' errors: about one row in a hundred
 MAX_NAMED = 100  # of each kind; all are counted
 MAD = 1.4826  # median absolute deviation to standard deviation, of a normal distribution
@@ -45,7 +45,7 @@ class Twin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
-    """A row whose target its neighbours do not let expect.
+    """A row whose target is far from what its neighbours predict.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowChecks:
-    """What the rows of a task say about each other.
+    """The rows of a task that somebody may want to look at.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class RowChecks:
     twins
         The first of them.
     n_repeats
-        Rows with a twin that was there before, in whatever fold.
+        Rows with an earlier twin, in whatever fold.
     repeats
         The first of them.
     n_doubts
@@ -94,20 +94,7 @@ class RowChecks:
 
 
 def check_rows(store: Store, name: str) -> RowChecks | None:
-    """Check the rows of a task that has a predictor.
-
-    Parameters
-    ----------
-    store
-        The hub's store.
-    name
-        The task's name.
-
-    Returns
-    -------
-    RowChecks | None
-        What was found; none without a predictor.
-    """
+    """Check the rows of a task against each other; none where the task has no predictor."""
     digest = store.ref(RefKind.PREDICTOR.of(name))
     if digest is None:
         return None
@@ -129,24 +116,24 @@ def check_rows(store: Store, name: str) -> RowChecks | None:
 
 
 def _learned(store: Store, name: str, champion: Predictor) -> str:
-    """Name the rows that were embedded last, be it for a predictor that was not promoted."""
+    """Give the digest of the rows that were embedded last, also for a predictor not promoted."""
     fitted = store.ref(RefKind.FITTED.of(name))
     return champion.dataset if fitted is None else Predictor.from_doc(store.record(fitted)).dataset
 
 
 def _twins(rows: LiveRows) -> list[Twin]:
-    """Find for each row that judges a row of an earlier fold with the same structure."""
-    found = []
+    """List the rows that judge and whose structure is that of a row in an earlier fold."""
+    twins = []
     for fold in range(1, len(FOLD_NAMES)):
         own, earlier = rows.in_fold(fold), np.flatnonzero(rows.folds < fold)
         for row in own[known_in(rows.fingerprints[own], rows.fingerprints[earlier])]:
             same = known_in(rows.fingerprints[earlier], rows.fingerprints[row : row + 1])
-            found.append(_twin(rows, row, earlier[int(np.argmax(same))]))
-    return found
+            twins.append(_twin(rows, row, earlier[int(np.argmax(same))]))
+    return twins
 
 
 def _repeats(rows: LiveRows) -> list[Twin]:
-    """Find for each row the first row that came before it with the same structure."""
+    """List the rows whose structure is that of an earlier row."""
     _, first, same = np.unique(rows.fingerprints, return_index=True, return_inverse=True)
     before = first[same]
     return [_twin(rows, row, before[row]) for row in np.flatnonzero(before < np.arange(len(same)))]
@@ -171,7 +158,8 @@ def _doubts(workspace: Workspace, record: Predictor, recipe: Recipe, rows: LiveR
     features = embedded.astype(np.float64)
     expected = targets - kernel_left_out_errors(features, targets, rows.fingerprints)
     errors = np.abs(targets - expected)
-    domain = Domain.fit(points_of(embedded, workspace.backbone.feature_dim), N_NEIGHBOURS)
+    points = points_of(embedded, workspace.backbone.feature_dim)
+    domain = Domain.fit(points, N_NEIGHBOURS, elements=())
     deviations = errors / _usual(errors, domain)
     answers = normaliser.inverse(expected)
     order = np.argsort(-deviations, kind="stable")

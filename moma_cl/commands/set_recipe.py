@@ -1,9 +1,9 @@
-"""Pinned recipes: moving a task from its recipe to another one."""
+"""``set-recipe``: pinning another recipe to a task."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeSet:
-    """A task's recipe, moved.
+    """A task's recipe, pinned anew.
 
     Attributes
     ----------
@@ -63,81 +63,30 @@ def set_recipe(
     wait: float = 0.0,
     progress: Progress = quiet,
 ) -> RecipeSet:
-    """Pin another recipe to a task.
-
-    Parameters
-    ----------
-    path
-        The hub.
-    task
-        The task's name.
-    settings
-        Sections with the settings that change, the others stay; None for the recipe that a new
-        task of this hub starts with.
-    dry_run
-        Whether only to say what would change.
-    compose
-        Whether a whole pass follows.
-    wait
-        How long to wait for another writer, s.
-    progress
-        Told how far long steps are.
-
-    Returns
-    -------
-    RecipeSet
-        What changed, and what that makes stale.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such task.
-    InvalidInputError
-        If a setting is unknown, has the wrong type, or is not a task's to change.
-    """
+    """Pin another recipe to a task."""
     if dry_run:
         with Store.open(path) as store, store.snapshot() as view:
-            return _looked_ahead(view, task, settings)[0]
+            return _planned(view, task, settings)[0]
     with Store.open(path, write=True, wait=wait) as store:
         with store.snapshot() as view:
-            found, document = _looked_ahead(view, task, settings)
-        if found.after != found.before:
-            detail = {"task": task, "settings": sorted(found.changes)}
+            planned, document = _planned(view, task, settings)
+        done: tuple[Done, ...] = ()
+        if planned.after != planned.before:
+            detail = {"task": task, "settings": sorted(planned.changes)}
             with store.transaction(HistoryAction.SET_RECIPE, detail) as transaction:
                 after = transaction.put_record(document)
-                transaction.move_ref(RefKind.RECIPE.of(task), after, expected=found.before)
-        done: tuple[Done, ...] = ()
-        if compose and found.after != found.before:
-            from moma_cl.reconciling.composer import Composer
+                transaction.move_ref(RefKind.RECIPE.of(task), after, expected=planned.before)
+            if compose:
+                from moma_cl.reconciling.composer import Composer
 
-            done = tuple(Composer(store=store, progress=progress).run(only=[task]))
-        return RecipeSet(
-            task=task,
-            before=found.before,
-            after=found.after,
-            changes=found.changes,
-            steps=found.steps,
-            done=done,
-        )
+                done = tuple(Composer(store=store, progress=progress).run(only=[task]))
+        return replace(planned, done=done)
 
 
-def overlaid(base: Settings, given: Settings) -> dict[str, Any]:
-    """Lay settings over a recipe's document.
-
-    Parameters
-    ----------
-    base
-        The document.
-    given
-        Sections with the settings that differ.
-
-    Returns
-    -------
-    dict[str, Any]
-        A document that is not checked yet.
-    """
+def overlaid(base: Settings, changes: Settings) -> dict[str, Any]:
+    """Lay sections of settings over a recipe's document; the result is not checked yet."""
     merged = dict(base)
-    for name, value in given.items():
+    for name, value in changes.items():
         inner = base.get(name)
         if isinstance(inner, Mapping) and isinstance(value, Mapping):
             merged[name] = {**inner, **value}
@@ -146,9 +95,10 @@ def overlaid(base: Settings, given: Settings) -> dict[str, Any]:
     return merged
 
 
-def _looked_ahead(
+def _planned(
     view: Snapshot, task: str, settings: Settings | None
 ) -> tuple[RecipeSet, dict[str, Any]]:
+    """Say what other settings would change, and give the recipe's new document."""
     task_state(view, task)
     name = RefKind.RECIPE.of(task)
     before, default = view.ref(name), view.ref(DEFAULT_RECIPE)
@@ -164,7 +114,7 @@ def _looked_ahead(
         )
     after = digest(document)
     ahead = _Ahead(view=view, name=name, digest=after, document=document)
-    found = RecipeSet(
+    planned = RecipeSet(
         task=task,
         before=before,
         after=after,
@@ -172,12 +122,12 @@ def _looked_ahead(
         steps=tuple(plan_steps(ahead, only=[task])),
         done=(),
     )
-    return found, document
+    return planned, document
 
 
-def _repinned(pinned: Settings, given: Settings) -> dict[str, Any]:
-    """Lay settings over a pinned document without adding those that a later release brought."""
-    merged = overlaid(pinned, given)
+def _repinned(pinned: Settings, changes: Settings) -> dict[str, Any]:
+    """Lay settings over a pinned document without adding settings of later releases."""
+    merged = overlaid(pinned, changes)
     whole = Recipe.from_doc(merged).to_doc()
     return {
         name: {key: whole[name][key] for key in value}
@@ -206,7 +156,7 @@ def _flat(document: Settings) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ahead:
-    """A snapshot in which a ref names a record that is not stored yet."""
+    """A snapshot in which one ref names a record that is not stored yet."""
 
     view: Snapshot
     name: str
@@ -223,8 +173,8 @@ class _Ahead:
 
     def refs(self, prefix: str = "") -> dict[str, str]:
         """List refs by name."""
-        found = self.view.refs(prefix)
-        return {name: self.digest if name == self.name else found[name] for name in found}
+        refs = self.view.refs(prefix)
+        return {name: self.digest if name == self.name else refs[name] for name in refs}
 
     def memo(self, key: str) -> Memo | None:
         """Look up a derivation's result."""

@@ -34,7 +34,7 @@ def remove_task(path: Path, name: str, *, wait: float = 0.0) -> None:
 
 
 def rollback(path: Path, name: str, *, to: str | None = None, wait: float = 0.0) -> RolledBack:
-    """Let an earlier predictor answer again; it stays until something new arrives."""
+    """Let an earlier predictor answer again; it answers until another is promoted."""
     with Store.open(path, write=True, wait=wait) as store:
         task_state(store, name)
         ref = RefKind.PREDICTOR.of(name)

@@ -32,7 +32,7 @@ def update(
     progress: Progress = quiet,
 ) -> list[Done]:
     """Make one pass: add what the inbox holds, work out what is stale, compute it."""
-    # a reader's look first: most nights there is nothing to do, and nobody to wait for
+    # Plan as a reader first: mostly there is nothing to do, and then no writer to wait for.
     steps = plan(path, tasks=tasks)
     with Store.open(path) as store:
         names = task_names(store)

@@ -9,7 +9,6 @@ from typing import Any
 from moma_cl.datasets.folds import assign_folds, choose_grouping, codes_of
 from moma_cl.datasets.intake import Intake, same_content
 from moma_cl.datasets.segments import (
-    LiveRows,
     SegmentRows,
     content_of,
     describe,
@@ -31,22 +30,11 @@ StoredRow = tuple[Crystal, float, int | None]
 """Structure, target in the task's unit, and fold; none where a hash assigns it."""
 
 Origins = Sequence[dict[str, str]]
-"""Name and digest of each file or folder that rows came from."""
+"""Name and digest of each file or folder that rows were read from."""
 
 
 def grouping_of(intake: Intake) -> Grouping:
-    """Decide what assigns a new task's folds.
-
-    Parameters
-    ----------
-    intake
-        Its first rows.
-
-    Returns
-    -------
-    Grouping
-        The user's column where there is one.
-    """
+    """Decide what assigns a new task's folds: the user's column where there is one."""
     return choose_grouping(intake.formulas) if intake.fold_labels is None else Grouping.COLUMN
 
 
@@ -136,22 +124,7 @@ def first_dataset(rows: SegmentRows, task: Task, segment: str = "") -> Dataset:
 
 
 def next_dataset(store: Store, state: TaskState, rows: SegmentRows | None) -> Dataset:
-    """Describe the dataset of a task as it would be with more rows.
-
-    Parameters
-    ----------
-    store
-        The hub's store.
-    state
-        The task.
-    rows
-        The rows, if there are any.
-
-    Returns
-    -------
-    Dataset
-        The record.
-    """
+    """Describe the dataset of a task as it would be with more rows, if there are any."""
     if rows is None:
         return state.dataset
     live = live_rows([*_contents(store, state.dataset.segments), ("", rows)])
@@ -167,23 +140,7 @@ def store_task(  # noqa: PLR0917  a task is a record, a recipe and rows
     rows: SegmentRows,
     origins: Origins,
 ) -> None:
-    """Store a new task with its first segment.
-
-    Parameters
-    ----------
-    store
-        The hub's store.
-    task
-        The task.
-    recipe
-        Its recipe's record.
-    intake
-        What was read, for the numbers of refused rows.
-    rows
-        Its rows.
-    origins
-        Where they came from.
-    """
+    """Store a new task with its first segment; the intake says how many rows were refused."""
     segment = _stored_segment(store, rows, origins, intake)
     with store.transaction(HistoryAction.ADD_TASK, _detail(task.name, rows, intake)) as transaction:
         digest = transaction.put_record(segment.to_doc())
@@ -214,7 +171,7 @@ def append_retraction(store: Store, state: TaskState, ids: frozenset[str]) -> No
     state
         The task.
     ids
-        Rows to take away.
+        Ids of the rows.
 
     Raises
     ------
@@ -262,17 +219,14 @@ def _append(
 def _contents(
     store: Store, segments: Sequence[str]
 ) -> list[tuple[str, SegmentRows | frozenset[str]]]:
-    contents = []
-    for digest in segments:
-        segment = Segment.from_doc(store.record(digest))
-        contents.append((digest, content_of(segment, store.blob(segment.blob).arrays)))
-    return contents
+    records = [(digest, Segment.from_doc(store.record(digest))) for digest in segments]
+    return [(digest, content_of(s, store.blob(s.blob).arrays)) for digest, s in records]
 
 
 def _stored_rows(store: Store, state: TaskState) -> dict[str, StoredRow]:
-    segments = _contents(store, state.dataset.segments)  # the same retraction may come twice
+    segments = _contents(store, state.dataset.segments)  # a retraction may be repeated
     contents = dict(segments)
-    live: LiveRows = live_rows(segments)
+    live = live_rows(segments)
     stored: dict[str, StoredRow] = {}
     for digest, kept in zip(live.segments, live.kept, strict=True):
         rows = contents[digest]

@@ -1,7 +1,7 @@
-"""Folds: which rows train, which decide, and which only measure.
+"""Folds: which rows train, which validate, and which are held out.
 
 A row's fold depends on nothing but its group (a formula, or a structure) and a salt, so that rows
-which come later never move those already there, and a formula is in the same fold in every task.
+added later never move those already there, and a formula is in the same fold in every task.
 """
 
 from __future__ import annotations
@@ -40,20 +40,7 @@ def _hash(key: str, salt: str) -> int:
 
 
 def fold_of(key: str, salt: str) -> Fold:
-    """Find the fold of a group.
-
-    Parameters
-    ----------
-    key
-        Reduced formula, or another name of the group.
-    salt
-        Salt of the hub.
-
-    Returns
-    -------
-    Fold
-        Train, validation and held-out with probabilities 0.70, 0.15 and 0.15.
-    """
+    """Give the fold of a group: train, validation, held-out with probability 0.70, 0.15, 0.15."""
     place = _hash(key, salt) / 2**64
     return Fold(FOLD_NAMES[sum(place >= bound for bound in _BOUNDS)])
 
@@ -70,8 +57,8 @@ def choose_grouping(formulas: Sequence[str]) -> Grouping:
     -------
     Grouping
         The structure if one formula has more than a fifth of the rows or there are fewer than
-        twenty formulas, for then hashed formulas would give folds of very unequal size; else the
-        formula.
+        twenty formulas, since hashed formulas would then give folds of very unequal size; else
+        the formula.
     """
     counts = Counter(formulas)
     if len(counts) < _MIN_FORMULAS or max(counts.values()) > _MAX_SHARE * len(formulas):
@@ -106,18 +93,7 @@ def assign_folds(
 
 
 def codes_of(labels: Sequence[str]) -> NDArray[np.uint8]:
-    """Turn fold names into codes.
-
-    Parameters
-    ----------
-    labels
-        A name of `FOLD_NAMES` for each row.
-
-    Returns
-    -------
-    NDArray[np.uint8]
-        Fold codes, shape ``(n_rows,)``.
-    """
+    """Turn fold names into codes, shape ``(n_rows,)``."""
     return np.array([FOLD_NAMES.index(label) for label in labels], dtype=np.uint8)
 
 
@@ -131,8 +107,7 @@ def cv_groups(
 ) -> NDArray[np.int64]:
     """Divide the rows of a small task for grouped cross-validation.
 
-    Groups are taken in the order of their hashes, and each joins the part that has the fewest rows
-    so far.
+    Groups join parts in the order of their hashes, each the part that has the fewest rows so far.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
-"""Taking in rows: from files to arrays that can be stored, with a report of what was refused."""
+"""Reading rows: from files to arrays that can be stored, and a report of refused rows."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from moma_cl.core.suggestions import did_you_mean
 from moma_cl.datasets.folds import FOLD_NAMES
 from moma_cl.datasets.target_column import TargetColumn, split_header
-from moma_cl.readers.dispatch import Limits, Reading, Row, read_rows
+from moma_cl.readers.dispatch import Reading, Row, read_rows
 from moma_cl.readers.memory import MemoryRows, Sources
 from moma_cl.records.task_spec import TaskSpec
 from moma_cl.structures.checks import (
-    MAX_ATOMS,
     Quarantine,
     Refusal,
     RowError,
@@ -56,10 +55,9 @@ class Intake:
     left_out
         Number of rows without a value in the fold column.
     repeats
-        Number of rows that repeat an earlier one and were taken once.
+        Number of rows that repeat an earlier one, which counts once.
     flagged
-        Rows whose target is outside the bounds of the property; they are among the rows, as they
-        came.
+        Rows whose target is outside the bounds of the property; they are among the rows, unchanged.
     """
 
     ids: list[str]
@@ -91,26 +89,16 @@ class _Accepted:
     fold: str | None
 
     def repeats(self, other: _Accepted) -> bool:
-        """Whether the two rows say the same."""
+        """Whether two rows of the same id have the same content."""
         return self.fold == other.fold and same_content(
             (self.crystal, self.target), (other.crystal, other.target)
         )
 
 
 def same_content(first: tuple[Crystal, float], second: tuple[Crystal, float]) -> bool:
-    """Say whether two rows hold the same structure, written the same way, and the same target.
+    """Say whether two rows have the same structure, written the same way, and the same target.
 
-    Parameters
-    ----------
-    first
-        Structure and target of one row.
-    second
-        Those of the other, the target in the same unit.
-
-    Returns
-    -------
-    bool
-        Whether they agree but for rounding.
+    Each row is a structure and a target, both targets in one unit. Rounding makes no difference.
     """
     (ours, our_target), (theirs, their_target) = first, second
     return (
@@ -127,7 +115,6 @@ class _Sorter:
 
     target: TargetColumn
     elements: frozenset[int] | None
-    max_atoms: int
     accepted: list[_Accepted] = field(default_factory=list)
     refused: list[tuple[int, Refusal]] = field(default_factory=list)
     left_out: int = 0
@@ -168,7 +155,7 @@ class _Sorter:
                     code="invalid-input.unknown-fold",
                 )
         target = self.target.read(row.values)
-        problem = check_crystal(row.crystal, elements=self.elements, max_atoms=self.max_atoms)
+        problem = check_crystal(row.crystal, elements=self.elements)
         if problem is not None:
             raise _as_error(problem)
         return _Accepted(
@@ -181,7 +168,7 @@ class _Sorter:
         )
 
     def merge_repeats(self) -> int:
-        """Take repeated rows once, refuse contradicting ones; the number of rows merged."""
+        """Keep one of each repeated row, refuse contradicting rows; give the number merged."""
         by_id: defaultdict[str, list[_Accepted]] = defaultdict(list)
         for row in self.accepted:
             by_id[row.id].append(row)
@@ -211,8 +198,6 @@ def read_task_rows(
     spec: TaskSpec,
     *,
     elements: frozenset[int] | None = None,
-    max_atoms: int = MAX_ATOMS,
-    limits: Limits | None = None,
     reading: Reading | None = None,
     appended: bool = False,
     progress: Callable[[int], None] | None = None,
@@ -226,17 +211,13 @@ def read_task_rows(
     spec
         The task. Rows without a value in its fold column are left out.
     elements
-        Atomic numbers the backbone knows; any element when ``None``.
-    max_atoms
-        Largest number of atoms in a cell.
-    limits
-        What one row may cost.
+        Atomic numbers that the backbone supports; any element when ``None``.
     reading
-        What the user says of the files.
+        What the files do not say themselves.
     appended
-        The rows join others, so that they may all have the same target.
+        Whether the rows are added to others, so that they may all have the same target.
     progress
-        Called with the number of rows read so far, now and then.
+        Called now and then with the number of rows read so far.
 
     Returns
     -------
@@ -246,33 +227,34 @@ def read_task_rows(
     Raises
     ------
     NotFoundError
-        A source does not exist.
+        If a source does not exist.
     InvalidInputError
-        A source cannot be read, no row has the target or fold column, no row is good, or all
+        If a source cannot be read, no row has the target or fold column, no row is good, or all
         targets are equal.
     """
-    sorter = _Sorter(
-        target=TargetColumn(spec=spec, unit=reading.unit if reading else None),
-        elements=elements,
-        max_atoms=max_atoms,
-    )
+    unit = reading.unit if reading else None
+    sorter = _Sorter(target=TargetColumn(spec=spec, unit=unit), elements=elements)
+    _sort_rows(sorter, read_rows(sources, reading=reading, strict=True), progress)
+    for column in filter(None, (spec.target, spec.fold_column)):
+        _check_column(column, list(sorter.columns), sources)
+    intake = _packed(sorter, sorter.merge_repeats())
+    if not intake.ids:
+        raise _nothing_left(intake, sources)
+    if not appended:
+        check_not_constant(intake.targets, spec.target)
+    return intake
+
+
+def _sort_rows(
+    sorter: _Sorter, rows: Iterable[Row], progress: Callable[[int], None] | None
+) -> None:
     n_rows = 0
-    rows = read_rows(sources, limits=limits, reading=reading, strict=True)
     for n_rows, row in enumerate(rows, start=1):
         sorter.add(n_rows, row)
         if progress and n_rows % _REPORT_EVERY == 0:
             progress(n_rows)
     if progress:
         progress(n_rows)
-    for column in filter(None, (spec.target, spec.fold_column)):
-        _check_column(column, list(sorter.columns), sources)
-    repeats = sorter.merge_repeats()
-    intake = _packed(sorter, repeats)
-    if not intake.ids:
-        raise _nothing_left(intake, sources)
-    if not appended:
-        check_not_constant(intake.targets, spec.target)
-    return intake
 
 
 def _as_error(reason: RowError | None) -> InvalidInputError:
@@ -283,13 +265,13 @@ def _as_error(reason: RowError | None) -> InvalidInputError:
 
 def _named(sources: Sources) -> str:
     if isinstance(sources, MemoryRows):
-        return "what was given"
+        return "the data"
     more = f" and {len(sources) - _NAMED} more" if len(sources) > _NAMED else ""
     return ", ".join(map(str, sources[:_NAMED])) + more
 
 
 def _check_column(column: str, columns: list[str], sources: Sources) -> None:
-    """Check that some row has a column; without any columns, the rows say themselves why."""
+    """Check that some row has a column; rows without columns are refused one by one."""
     if column in columns or not columns:
         return
     more = f" and {len(columns) - _COLUMNS} more" if len(columns) > _COLUMNS else ""
@@ -320,7 +302,7 @@ def _packed(sorter: _Sorter, repeats: int) -> Intake:
 
 
 def _flagged(sorter: _Sorter) -> Iterator[Refusal]:
-    """Find the rows whose target the property cannot have."""
+    """List the rows whose target is outside the bounds of the property."""
     bounds, spec = sorter.target.bounds(), sorter.target.spec
     if bounds is None:
         return

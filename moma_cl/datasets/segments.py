@@ -1,4 +1,4 @@
-"""Datasets: immutable segments, and the rows that are live when all are read in order."""
+"""Datasets: immutable segments, and the rows that are live when all segments are read in order."""
 
 from __future__ import annotations
 
@@ -17,83 +17,11 @@ TRAIN, VALIDATION, HELD_OUT = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class SegmentRows:
-    """The rows of one segment.
+class _Columns:
+    """The columns of some rows.
 
     Attributes
     ----------
-    ids
-        Id of each row, unique within the segment.
-    crystals
-        The structures.
-    targets
-        Target values, shape ``(n_rows,)``, in the task's unit.
-    fingerprints
-        Fingerprint of each structure, shape ``(n_rows,)``.
-    folds
-        Code of each row's fold, shape ``(n_rows,)``.
-    formulas
-        Reduced formula of each structure.
-    """
-
-    ids: tuple[str, ...]
-    crystals: PackedCrystals
-    targets: NDArray[np.float64]
-    fingerprints: NDArray[np.uint64]
-    folds: NDArray[np.uint8]
-    formulas: tuple[str, ...]
-
-    def to_arrays(self) -> Arrays:
-        """Give the arrays of the segment's blob.
-
-        Returns
-        -------
-        Arrays
-            Arrays by name.
-        """
-        return {
-            **self.crystals.to_arrays(),
-            **pack_text("ids", self.ids),
-            **pack_text("formulas", self.formulas),
-            "targets": self.targets,
-            "fingerprints": self.fingerprints,
-            "folds": self.folds,
-        }
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> SegmentRows:
-        """Read a segment's blob.
-
-        Parameters
-        ----------
-        arrays
-            Arrays by name.
-
-        Returns
-        -------
-        SegmentRows
-            The rows.
-        """
-        return cls(
-            ids=unpack_text("ids", arrays),
-            crystals=PackedCrystals.from_arrays(arrays),
-            targets=arrays["targets"].astype(np.float64),
-            fingerprints=arrays["fingerprints"].astype(np.uint64),
-            folds=arrays["folds"].astype(np.uint8),
-            formulas=unpack_text("formulas", arrays),
-        )
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class LiveRows:
-    """The rows of a dataset that no later segment replaced or retracted, in order of arrival.
-
-    Attributes
-    ----------
-    segments
-        Digests of the segments that hold rows.
-    kept
-        For each of them, the rows that are live, shape ``(n_kept,)``.
     ids
         Id of each row, unique.
     targets
@@ -106,32 +34,65 @@ class LiveRows:
         Reduced formula of each structure.
     """
 
-    segments: tuple[str, ...]
-    kept: tuple[NDArray[np.int64], ...]
     ids: tuple[str, ...]
     targets: NDArray[np.float64]
     fingerprints: NDArray[np.uint64]
     folds: NDArray[np.uint8]
     formulas: tuple[str, ...]
 
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class SegmentRows(_Columns):
+    """The rows of one segment, with their structures."""
+
+    crystals: PackedCrystals
+
+    def to_arrays(self) -> Arrays:
+        """Give the arrays of the segment's blob by name."""
+        return {
+            **self.crystals.to_arrays(),
+            **pack_text("ids", self.ids),
+            **pack_text("formulas", self.formulas),
+            "targets": self.targets,
+            "fingerprints": self.fingerprints,
+            "folds": self.folds,
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> SegmentRows:
+        """Read the arrays of a segment's blob."""
+        return cls(
+            ids=unpack_text("ids", arrays),
+            crystals=PackedCrystals.from_arrays(arrays),
+            targets=arrays["targets"].astype(np.float64),
+            fingerprints=arrays["fingerprints"].astype(np.uint64),
+            folds=arrays["folds"].astype(np.uint8),
+            formulas=unpack_text("formulas", arrays),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class LiveRows(_Columns):
+    """The rows of a dataset that no later segment replaced or retracted, in the order added.
+
+    Attributes
+    ----------
+    segments
+        Digests of the segments that hold rows.
+    kept
+        For each of them, the rows that are live, shape ``(n_kept,)``.
+    """
+
+    segments: tuple[str, ...]
+    kept: tuple[NDArray[np.int64], ...]
+
     def in_fold(self, fold: int) -> NDArray[np.int64]:
-        """Find the rows of one fold.
-
-        Parameters
-        ----------
-        fold
-            The fold's code.
-
-        Returns
-        -------
-        NDArray[np.int64]
-            Row indices, ascending.
-        """
+        """Give the indices of the rows of one fold, ascending, by the fold's code."""
         return np.flatnonzero(self.folds == fold)
 
 
 def live_rows(segments: Sequence[tuple[str, SegmentRows | frozenset[str]]]) -> LiveRows:
-    """Read segments in order.
+    """Read segments in order: of each id the last row is live, unless it was retracted later.
 
     Parameters
     ----------
@@ -141,7 +102,7 @@ def live_rows(segments: Sequence[tuple[str, SegmentRows | frozenset[str]]]) -> L
     Returns
     -------
     LiveRows
-        What is left: the last row of each id, unless it was retracted later.
+        The live rows.
     """
     latest: dict[str, tuple[int, int]] = {}
     for position, (_, content) in enumerate(segments):
@@ -200,38 +161,14 @@ def describe(rows: LiveRows, segments: tuple[str, ...], previous: str | None) ->
 
 
 def retraction_arrays(ids: Sequence[str]) -> Arrays:
-    """Give the arrays of a retraction's blob.
-
-    Parameters
-    ----------
-    ids
-        Ids of the rows to take away.
-
-    Returns
-    -------
-    Arrays
-        Arrays by name.
-    """
+    """Give the arrays of a retraction's blob: the ids of the retracted rows."""
     return dict(pack_text("ids", tuple(sorted(ids))))
 
 
 def content_of(
     segment: Segment, arrays: Mapping[str, NDArray[np.generic]]
 ) -> SegmentRows | frozenset[str]:
-    """Read a segment's blob according to its role.
-
-    Parameters
-    ----------
-    segment
-        The segment's record.
-    arrays
-        Arrays of its blob.
-
-    Returns
-    -------
-    SegmentRows | frozenset[str]
-        Rows, or the ids that are retracted.
-    """
+    """Read a segment's blob according to its role: rows, or the ids that are retracted."""
     if segment.role == SegmentRole.RETRACTION:
         return frozenset(unpack_text("ids", arrays))
     return SegmentRows.from_arrays(arrays)
@@ -258,20 +195,7 @@ def pack_text(name: str, texts: Sequence[str]) -> Arrays:
 
 
 def unpack_text(name: str, arrays: Mapping[str, NDArray[np.generic]]) -> tuple[str, ...]:
-    """Read strings that :func:`pack_text` packed.
-
-    Parameters
-    ----------
-    name
-        Name of the packed array.
-    arrays
-        Arrays of a blob.
-
-    Returns
-    -------
-    tuple[str, ...]
-        The strings.
-    """
+    """Read strings that :func:`pack_text` packed under this name."""
     packed = arrays[name].astype(np.uint8).tobytes()
     offsets = arrays[f"{name}_offsets"].tolist()
     return tuple(packed[a:b].decode() for a, b in pairwise(offsets))

@@ -1,6 +1,6 @@
-"""Files and folders that rows come from: the digest of their content, and whether it changes.
+"""Files and folders that rows are read from: the digest of their content, and whether it changes.
 
-Light: a look into the inbox must import nothing heavy.
+Nothing heavy is imported, since every check of the inbox uses this.
 """
 
 from __future__ import annotations
@@ -15,18 +15,7 @@ Signature = tuple[tuple[str, int, int, int], ...]
 
 
 def source_of(path: Path) -> dict[str, str]:
-    """Describe where rows come from, for a segment's record.
-
-    Parameters
-    ----------
-    path
-        A file or folder.
-
-    Returns
-    -------
-    dict[str, str]
-        Its name and, if it can be read, the SHA-256 of its content.
-    """
+    """Give the name of a file or folder and, if it can be read, the SHA-256 of its content."""
     try:
         return {"name": path.name, "sha256": content_digest(path)}
     except OSError:  # reading the rows says what is wrong
@@ -34,22 +23,9 @@ def source_of(path: Path) -> dict[str, str]:
 
 
 def content_digest(path: Path) -> str:
-    """Hash what a file or folder holds.
+    """Hash the bytes of a file, or the names and digests of a folder's files.
 
-    Parameters
-    ----------
-    path
-        A file or folder.
-
-    Returns
-    -------
-    str
-        SHA-256, hexadecimal: of a file its bytes, of a folder the names and digests of its files.
-
-    Raises
-    ------
-    OSError
-        If something cannot be read.
+    Gives a hexadecimal SHA-256. Raises `OSError` if something cannot be read.
     """
     if path.is_dir():
         lines = (f"{_name(file, path)}\0{content_digest(file)}\n" for file in _files(path))
@@ -59,25 +35,11 @@ def content_digest(path: Path) -> str:
 
 
 def signature(path: Path) -> Signature:
-    """Give what changes when a file or folder is written to.
+    """Give name, size, time of change and inode of a file, or of each file of a folder.
 
-    Each file is opened, since that makes the client of a network file system ask the server
-    rather than its cache.
-
-    Parameters
-    ----------
-    path
-        A file or folder.
-
-    Returns
-    -------
-    Signature
-        Equal to an earlier one if nothing was written in between.
-
-    Raises
-    ------
-    OSError
-        If something is gone or cannot be opened.
+    Equal signatures mean that nothing was written in between. Each file is opened, since that makes
+    the client of a network file system ask the server rather than its cache. Raises `OSError` if
+    something is gone or cannot be opened.
     """
     files = _files(path) if path.is_dir() else iter((path,))
     return tuple((_name(file, path), *_facts(file)) for file in files)

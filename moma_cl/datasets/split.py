@@ -1,4 +1,4 @@
-"""Which rows of a task give what: gradients, choices, calibration."""
+"""What the rows of a task are used for: fitting, choices, calibration."""
 
 from __future__ import annotations
 
@@ -42,10 +42,9 @@ def split_of(rows: LiveRows, grouping: Grouping, settings: PredictorSettings) ->
     rows
         The live rows of a dataset.
     grouping
-        What decided the folds: a column of the user's keeps its held-out rows also where there
-        are few.
+        What decided the folds: held-out rows of a user's fold column stay so in small tasks, too.
     settings
-        The numbers of rows below which less is done.
+        The numbers of rows that training, validation and calibration need.
 
     Returns
     -------
@@ -63,13 +62,13 @@ def split_of(rows: LiveRows, grouping: Grouping, settings: PredictorSettings) ->
             validation=validation,
             held_out=held_out,
         )
-    known = np.sort(np.concatenate([train, validation]))
+    train = np.sort(np.concatenate([train, validation]))
     if grouping != Grouping.COLUMN:
-        known, held_out = np.arange(len(rows.ids)), np.zeros(0, np.int64)
-    few = len(known) < settings.min_rows_interval
+        train, held_out = np.arange(len(rows.ids)), np.zeros(0, np.int64)
+    few = len(train) < settings.min_rows_interval
     return Split(
         calibration=Calibration.RANGE if few else Calibration.CROSS_VALIDATION,
-        train=known,
+        train=train,
         validation=np.zeros(0, np.int64),
         held_out=held_out,
     )

@@ -1,4 +1,4 @@
-"""The column of the target: its value in a row, and the unit that value is in."""
+"""The target column: its value in a row, and the unit of that value."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def split_header(header: str) -> tuple[str, str | None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetColumn:
-    """Where the target of a row is, and what becomes of it.
+    """The column that holds the target, and the unit to read it in.
 
     Attributes
     ----------
     spec
         The task's column, unit, property and transform.
     unit
-        Unit of targets whose row, and whose header, names none; by default the task's.
+        Unit of targets for which neither row nor header names one; by default the task's.
     """
 
     spec: TaskSpec
@@ -74,7 +74,7 @@ class TargetColumn:
         Raises
         ------
         InvalidInputError
-            There is no value, none that can be learned, or its unit is unknown or cannot be
+            If there is no value, it cannot be learned, or its unit is unknown or cannot be
             converted.
         """
         cell, header_unit = self._cell(values)
@@ -85,13 +85,10 @@ class TargetColumn:
         return checked_target(target, self.spec.transform)
 
     def bounds(self) -> tuple[float, float] | None:
-        """Look up between which values the property can be.
+        """Look up the bounds of the property in the task's unit.
 
-        Returns
-        -------
-        tuple[float, float] | None
-            The bounds in the task's unit; none where the property is unknown, or the unit is not
-            one of it: of a logarithm, say.
+        None where the property is not in the table, or the unit is not one of it, such as that of
+        a logarithm.
         """
         listed = known_property(self.spec.property)
         if listed is None:

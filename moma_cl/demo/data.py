@@ -1,4 +1,4 @@
-"""Data of the demo: crystals of the elements, what was measured of them, and four compounds.
+"""Data of the demo: crystals of the elements, their measured properties, and four compounds.
 
 Nothing is downloaded: lattices are ASE's reference states, measured properties are those of
 pymatgen's periodic table.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,8 @@ class Measured:
     modulus: bool = False
 
 
-# In this order the first module is trained on the property that most elements have, and Young's
-# modulus meets the module of the bulk modulus, which goes far to determine it.
+# In this order the first module is trained on the property that most elements have, and the module
+# of the bulk modulus is there before Young's modulus, which it helps to predict.
 MEASURED = (
     Measured(
         task="melting_point",
@@ -87,7 +87,7 @@ class ElementCrystal:
     name
         Symbol and kind of lattice.
     document
-        ``lattice`` (Å), ``species`` and ``frac_coords``, as JSON lines take them.
+        ``lattice`` (Å), ``species`` and ``frac_coords``, as in JSON lines.
     """
 
     symbol: str
@@ -104,7 +104,7 @@ class Elements:
     crystals
         By atomic number.
     not_built
-        Elements whose structure takes more than a lattice, or is not known.
+        Elements whose structure needs more than a lattice, or is not known.
     other_phase
         Elements whose cell does not have the measured molar volume: the measured values are those
         of another structure, as those of carbon are graphite's.
@@ -115,24 +115,13 @@ class Elements:
     other_phase: tuple[str, ...]
 
 
-def crystals_of_elements(known: Collection[int]) -> Elements:
-    """Build the crystals of all elements for which a lattice is enough.
-
-    Parameters
-    ----------
-    known
-        Atomic numbers that the backbone knows.
-
-    Returns
-    -------
-    Elements
-        The crystals, and what was left out.
-    """
+def crystals_of_elements(atomic_numbers: Collection[int]) -> Elements:
+    """Build the crystals of all elements for which a lattice is enough."""
     from ase.build import bulk
     from ase.data import chemical_symbols, reference_states
 
     crystals, not_built, other_phase = [], [], []
-    for number in sorted(known):
+    for number in sorted(atomic_numbers):
         symbol = chemical_symbols[number]
         try:
             atoms = bulk(symbol)
@@ -159,17 +148,10 @@ def crystals_of_elements(known: Collection[int]) -> Elements:
 def contradictory(elements: Elements) -> tuple[str, ...]:
     """List the elements whose tabulated moduli cannot all be right.
 
-    Parameters
-    ----------
-    elements
-        Which elements to look at.
-
-    Returns
-    -------
-    tuple[str, ...]
-        Symbols where Young's modulus is far from 9KG/(3K + G), as it is in isotropic matter.
+    These are the symbols where Young's modulus is far from 9KG/(3K + G), its value in isotropic
+    matter.
     """
-    found = []
+    symbols = []
     for crystal in elements.crystals:
         moduli = ("bulk_modulus", "rigidity_modulus", "youngs_modulus")
         bulk, shear, young = (_value(crystal.symbol, name) for name in moduli)
@@ -177,27 +159,12 @@ def contradictory(elements: Elements) -> tuple[str, ...]:
             continue
         expected = 9 * bulk * shear / (3 * bulk + shear)
         if abs(expected - young) > MODULI_TOLERANCE * young:
-            found.append(crystal.symbol)
-    return tuple(found)
+            symbols.append(crystal.symbol)
+    return tuple(symbols)
 
 
 def write_rows(path: Path, measured: Measured, elements: Elements) -> int:
-    """Write the rows of a task as JSON lines.
-
-    Parameters
-    ----------
-    path
-        The file.
-    measured
-        The property.
-    elements
-        The crystals.
-
-    Returns
-    -------
-    int
-        Rows written: those elements for which there is a value.
-    """
+    """Write the rows of a task as JSON lines: elements that have a value; give their number."""
     left_out = contradictory(elements) if measured.modulus else ()
     lines = []
     for crystal in elements.crystals:
@@ -271,25 +238,12 @@ COMPOUNDS = (
 )
 
 
-def write_compounds(folder: Path, compounds: Sequence[Compound] = COMPOUNDS) -> list[Path]:
-    """Write compounds as CIF files.
-
-    Parameters
-    ----------
-    folder
-        Where; it exists.
-    compounds
-        The compounds.
-
-    Returns
-    -------
-    list[Path]
-        The files, in order.
-    """
+def write_compounds(folder: Path) -> list[Path]:
+    """Write the compounds as CIF files into a folder that exists; give the files in order."""
     from pymatgen.core import Lattice, Structure
 
     paths = []
-    for compound in compounds:
+    for compound in COMPOUNDS:
         structure = Structure.from_spacegroup(
             compound.space_group,
             Lattice.from_parameters(*compound.parameters),
@@ -303,13 +257,13 @@ def write_compounds(folder: Path, compounds: Sequence[Compound] = COMPOUNDS) -> 
 
 
 def _value(symbol: str, attribute: str) -> float | None:
-    """Look a measured value up; none where the table has none, or only words."""
+    """Look up a measured value; none where the table has none, or only words."""
     from pymatgen.core import Element
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="No data available", category=UserWarning)
-        found = getattr(Element(symbol), attribute)
+        value = getattr(Element(symbol), attribute)
     try:
-        return None if found is None else float(found)
+        return None if value is None else float(value)
     except (TypeError, ValueError):
         return None

@@ -1,7 +1,7 @@
-"""The demo: a hub made from nothing but what the package and its dependencies carry.
+"""The demo: a hub made from data that the package and its dependencies contain.
 
-Measured properties of the elements come in as tasks, one after another, by the way every task
-takes. The files it writes are there so that each step can be repeated by hand.
+Measured properties of the elements are added as tasks, one after another, in the same way as every
+task. The demo writes its files so that each step can be repeated by hand.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from moma_cl.demo.data import (
     write_compounds,
     write_rows,
 )
-from moma_cl.demo.gains import Standing, standings
+from moma_cl.demo.gains import TaskSummary, task_summaries
 from moma_cl.demo.picture import weights_picture
 from moma_cl.hub import Hub
 from moma_cl.progress import Progress
@@ -40,12 +40,12 @@ from moma_store.store import Store
 
 BACKBONE = "chgnet"
 PREDICTED = ("bulk_modulus", "melting_point")
-TITLE = "Properties of the elements: what each task takes from the others"
+TITLE = "Properties of the elements: what each task learns from the others"
 
 # One thread: cells of a few atoms gain nothing from a second, and the figures do not depend on the
 # number of cores. The learning rate is three times the default: in the few steps that fifty rows
-# give, a module otherwise stays so close to the backbone that composing it changes next to
-# nothing. It was chosen among 0.001, 0.003 and 0.01 by the errors that the demo shows; it says so.
+# allow, a module otherwise stays so close to the backbone that composing it changes almost nothing.
+# It was chosen among 0.001, 0.003 and 0.01 by the errors that the demo shows, which the demo says.
 SETTINGS = MappingProxyType({"threads": 1, "module": {"encoder_learning_rate": 0.003}})
 
 Say = Callable[[str], None]
@@ -53,7 +53,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoResult:
-    """What the demo leaves behind.
+    """The results of the demo.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class DemoResult:
     seconds
         How long it took.
     tasks
-        How each task stands at the end, in the order of arrival.
+        State of each task at the end, in the order they were added.
     predictions
         Answers for the compounds.
     """
@@ -72,7 +72,7 @@ class DemoResult:
     hub: Path
     picture: Path
     seconds: float
-    tasks: tuple[Standing, ...]
+    tasks: tuple[TaskSummary, ...]
     predictions: tuple[PredictedRow, ...]
 
 
@@ -84,14 +84,14 @@ def run(folder: Path, *, say: Say, progress: Progress) -> DemoResult:
     folder
         Where hub, data, structures and picture go; empty or absent.
     say
-        Told what happens, line by line.
+        Called with each line of the account of what happens.
     progress
-        Told how far long steps are.
+        Called with how far long steps are.
 
     Returns
     -------
     DemoResult
-        What there is now.
+        The hub, the picture and the results.
 
     Raises
     ------
@@ -101,9 +101,9 @@ def run(folder: Path, *, say: Say, progress: Progress) -> DemoResult:
     start = time.perf_counter()
     demo = _Demo(hub=folder / "hub", folder=folder, say=say, progress=progress)
     demo.make()
-    standing = demo.add_tasks()
-    tasks = tuple(standing[measured.task] for measured in MEASURED)
-    demo.tell(text.summary(tasks))
+    summaries = demo.add_tasks()
+    tasks = tuple(summaries[measured.task] for measured in MEASURED)
+    demo.say_lines(text.summary(tasks))
     answers = demo.predict()
     picture = folder / "weights.png"
     weights_picture(tasks, picture, title=TITLE)
@@ -123,14 +123,14 @@ class _Demo:
     say: Say
     progress: Progress
 
-    def tell(self, lines: list[str]) -> None:
+    def say_lines(self, lines: list[str]) -> None:
         for line in lines:
             self.say(line)
 
     def make(self) -> None:
         """Make folders, recipe and hub."""
-        taken = self.folder.exists()
-        if taken and not (self.folder.is_dir() and not any(self.folder.iterdir())):
+        exists = self.folder.exists()
+        if exists and not (self.folder.is_dir() and not any(self.folder.iterdir())):
             raise AlreadyExistsError(
                 f"{self.folder} is there and not an empty folder; remove it, or name another: "
                 "`moma-cl demo FOLDER`"
@@ -141,57 +141,57 @@ class _Demo:
                 (self.folder / name).mkdir(parents=True)
             recipe.write_text(json.dumps(dict(SETTINGS), indent=2) + "\n", encoding="utf-8")
         made = Hub(self.hub).init(backbone=BACKBONE, recipe=Recipe.from_doc(SETTINGS))
-        self.tell(text.command("init", self.hub, "--backbone", BACKBONE, "--recipe", recipe))
-        self.tell([*text.hub_made(made), ""])
+        self.say_lines(text.command("init", self.hub, "--backbone", BACKBONE, "--recipe", recipe))
+        self.say_lines([*text.hub_made(made), ""])
 
-    def add_tasks(self) -> dict[str, Standing]:
-        """Bring one task after another."""
+    def add_tasks(self) -> dict[str, TaskSummary]:
+        """Add one task after another."""
         elements = crystals_of_elements(backbone_class(BACKBONE).elements)
-        self.tell(text.introduction(elements, contradictory(elements)))
-        standing: dict[str, Standing] = {}
+        self.say_lines(text.introduction(elements, contradictory(elements)))
+        summaries: dict[str, TaskSummary] = {}
         before: dict[str, str] = {}
         for number, measured in enumerate(MEASURED, start=1):
             before = _contents(self.hub)
-            self.tell(text.heading(number, measured))
-            standing = self._add_task(measured, elements, number - 1)
+            self.say_lines(text.heading(number, measured))
+            summaries = self._add_task(measured, elements, number - 1)
         after = _contents(self.hub)
         n_changed = sum(after.get(name) != digest for name, digest in before.items())
         n_files = sum(name.startswith("objects/") for name in before)
-        self.tell(text.unchanged(len(before) - n_files, n_files, n_changed))
+        self.say_lines(text.unchanged(len(before) - n_files, n_files, n_changed))
         if n_changed:
             raise IntegrityError(f"{n_changed} records or blobs of {self.hub} have changed")
-        return standing
+        return summaries
 
     def _add_task(
         self, measured: Measured, elements: Elements, modules: int
-    ) -> dict[str, Standing]:
+    ) -> dict[str, TaskSummary]:
         data = self.folder / "data" / f"{measured.task}.jsonl"
         write_rows(data, measured, elements)
         words: list[Any] = ["--hub", self.hub, "add-task", measured.task, data]
         words += ["--target", measured.task, "--unit", measured.unit]
         if measured.transform != Transform.NONE:
             words += ["--transform", measured.transform.value]
-        self.tell(text.command(*words))
-        taken = Hub(self.hub, progress=self.progress).add_task(
+        self.say_lines(text.command(*words))
+        added = Hub(self.hub, progress=self.progress).add_task(
             measured.task,
             [data],
             target=measured.task,
             unit=measured.unit,
             transform=measured.transform,
         )
-        standing = standings(self.hub)
-        self.tell(text.step(taken, standing, modules))
-        return standing
+        summaries = task_summaries(self.hub)
+        self.say_lines(text.step(added, summaries, modules))
+        return summaries
 
     def predict(self) -> tuple[PredictedRow, ...]:
-        """Ask for compounds, which are unlike anything that the tasks have rows of."""
+        """Predict for compounds, which are unlike all rows of the tasks."""
         paths = write_compounds(self.folder / "structures")
-        self.tell(text.asking())
+        self.say_lines(text.asking())
         answers: list[PredictedRow] = []
         for task in PREDICTED:
-            self.tell(text.command("--hub", self.hub, "predict", task, *paths))
+            self.say_lines(text.command("--hub", self.hub, "predict", task, *paths))
             rows = list(Hub(self.hub, progress=self.progress).iter_predictions(task, paths))
-            self.tell(text.predictions(rows))
+            self.say_lines(text.predictions(rows))
             answers += rows
         return tuple(answers)
 

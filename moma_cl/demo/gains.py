@@ -1,4 +1,4 @@
-"""How a task stands: its composition, and what the modules have changed about its errors."""
+"""Summary of a task: its composition, and how the modules have changed its errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BACKBONE = "backbone"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gain:
-    """What modules have changed: the predictor fitted last against the first one.
+    """The change that modules have made: the predictor fitted last against the first one.
 
     The first is the kernel head on the bare backbone. Errors are those on the rows that decide
     between predictors, the same rows for both.
@@ -51,8 +51,8 @@ class Gain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """How a task stands.
+class TaskSummary:
+    """Composition and errors of a task.
 
     Attributes
     ----------
@@ -67,11 +67,11 @@ class Standing:
     excluded
         Modules that are no candidates, and why.
     gain
-        What the modules have changed; none where data has come in since and no rows are left on
-        which the two predictors compare.
+        The change that modules have made; none where rows were added since and no rows are left
+        on which the two predictors can be compared.
     error_answering
-        Mean absolute error of the predictor that answers, in the unit: of those fitted so far the
-        best on the rows that decided.
+        Mean absolute error of the predictor that answers, in the unit: the best so far on the rows
+        that decide.
     """
 
     task: str
@@ -83,45 +83,23 @@ class Standing:
     error_answering: float
 
 
-def standings(hub: Path) -> dict[str, Standing]:
-    """Look at every task of a hub that has been composed.
-
-    Parameters
-    ----------
-    hub
-        The hub's folder.
-
-    Returns
-    -------
-    dict[str, Standing]
-        By name of the task.
-    """
+def task_summaries(hub: Path) -> dict[str, TaskSummary]:
+    """Summarise every task of a hub that has been composed, by the task's name."""
     with Store.open(hub) as store, Workspace(store=store, progress=quiet) as workspace:
         refs = store.refs(RefKind.FITTED.prefix)
         return {
-            name: _standing(store, workspace, name, fitted)
+            name: _summary(store, workspace, name, fitted)
             for name in task_names(store)
             if (fitted := refs.get(RefKind.FITTED.of(name))) is not None
         }
 
 
 def three_digits(value: float) -> str:
-    """Write a figure as people read it.
-
-    Parameters
-    ----------
-    value
-        Any number.
-
-    Returns
-    -------
-    str
-        Three significant digits, thousands not as a power of ten.
-    """
+    """Write a number with three significant digits, thousands not as a power of ten."""
     return f"{float(f'{value:.3g}'):g}"
 
 
-def _standing(store: Store, workspace: Workspace, name: str, fitted: str) -> Standing:
+def _summary(store: Store, workspace: Workspace, name: str, fitted: str) -> TaskSummary:
     state = task_state(store, name)
     composition = Composition.from_doc(
         store.record(store.refs(RefKind.COMPOSITION.prefix)[RefKind.COMPOSITION.of(name)])
@@ -134,7 +112,7 @@ def _standing(store: Store, workspace: Workspace, name: str, fitted: str) -> Sta
     answering = Predictor.from_doc(
         store.record(store.refs(RefKind.PREDICTOR.prefix)[RefKind.PREDICTOR.of(name)])
     )
-    return Standing(
+    return TaskSummary(
         task=name,
         unit=state.task.unit,
         rows=state.dataset.n_rows,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.demo.gains import BACKBONE, Standing, three_digits
+from moma_cl.demo.gains import BACKBONE, TaskSummary, three_digits
 
 OTHERS = "starter_modules"  # all that are no task's, together
 
@@ -30,7 +30,7 @@ _STYLE = {
 }
 
 
-def weights_picture(rows: Sequence[Standing], path: Path, *, title: str) -> None:
+def weights_picture(rows: Sequence[TaskSummary], path: Path, *, title: str) -> None:
     """Draw the weights of every task over every module, and the change of its error.
 
     Parameters
@@ -64,7 +64,7 @@ def weights_picture(rows: Sequence[Standing], path: Path, *, title: str) -> None
         figure.savefig(path, metadata=metadata)
 
 
-def _draw_weights(axes: Any, rows: Sequence[Standing], columns: Sequence[str]) -> None:
+def _draw_weights(axes: Any, rows: Sequence[TaskSummary], columns: Sequence[str]) -> None:
     weights = _matrix(rows, columns)
     axes.imshow(weights, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
     for place, row in enumerate(rows):
@@ -74,7 +74,7 @@ def _draw_weights(axes: Any, rows: Sequence[Standing], columns: Sequence[str]) -
     axes.set_yticks(range(len(rows)), [_row_label(row) for row in rows])
     axes.xaxis.tick_top()
     axes.set_xlabel(
-        "own: no candidate for its own task.  barred: its property tells the answers.",
+        "own: no candidate for its own task.  barred: its property reveals the answers.",
         color=_FAINT,
         labelpad=8,
     )
@@ -86,7 +86,7 @@ def _draw_weights(axes: Any, rows: Sequence[Standing], columns: Sequence[str]) -
     axes.set_title("Weight of each module, %", loc="left", size=10, pad=10)
 
 
-def _matrix(rows: Sequence[Standing], columns: Sequence[str]) -> NDArray[np.float64]:
+def _matrix(rows: Sequence[TaskSummary], columns: Sequence[str]) -> NDArray[np.float64]:
     shown = np.array([[row.weights.get(module, 0.0) for module in columns] for row in rows])
     if OTHERS in columns:
         named = set(columns)
@@ -95,7 +95,9 @@ def _matrix(rows: Sequence[Standing], columns: Sequence[str]) -> NDArray[np.floa
     return shown
 
 
-def _draw_cell(axes: Any, row: Standing, module: str, weight: float, at: tuple[int, int]) -> None:
+def _draw_cell(
+    axes: Any, row: TaskSummary, module: str, weight: float, at: tuple[int, int]
+) -> None:
     """Write a weight, or why there is none."""
     if module == row.task or module in row.excluded:
         from matplotlib.patches import Rectangle
@@ -118,11 +120,11 @@ def _column_label(name: str) -> str:
     return f"{first}\n{rest.replace('_', ' ')}"
 
 
-def _row_label(row: Standing) -> str:
+def _row_label(row: TaskSummary) -> str:
     return f"{row.task.replace('_', ' ')}\n{row.rows} rows"
 
 
-def _draw_changes(axes: Any, rows: Sequence[Standing]) -> None:
+def _draw_changes(axes: Any, rows: Sequence[TaskSummary]) -> None:
     axes.axvline(0.0, color=_INK, linewidth=0.9)
     for place, row in enumerate(rows):
         if row.gain is None:

@@ -1,4 +1,4 @@
-"""What the demo says, in lines of at most 100 columns."""
+"""The account that the demo gives, in lines of at most 100 columns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from moma_cl.commands.add_rows import RowsAdded
 from moma_cl.commands.init import HubMade
 from moma_cl.commands.predictions import PredictedRow
 from moma_cl.demo.data import MEASURED, Elements, Measured
-from moma_cl.demo.gains import BACKBONE, Gain, Standing, three_digits
+from moma_cl.demo.gains import BACKBONE, Gain, TaskSummary, three_digits
 from moma_cl.derivations.keys import DerivationKind
 from moma_cl.predictors.domain import Applicability
 from moma_cl.reconciling.pass_actions import Done, PassAction
@@ -36,15 +36,7 @@ _REACH: dict[str, str] = {
 def command(*words: str | Path) -> list[str]:
     """Write a command for a shell, over several lines where it is long.
 
-    Parameters
-    ----------
-    *words
-        What follows ``moma-cl``; every option among them has a value.
-
-    Returns
-    -------
-    list[str]
-        Lines to be pasted.
+    `words` follow ``moma-cl``; every option among them has a value.
     """
     lines = ["  $ moma-cl"]
     for part in _with_values(words):
@@ -56,20 +48,7 @@ def command(*words: str | Path) -> list[str]:
 
 
 def introduction(elements: Elements, contradictory: Sequence[str]) -> list[str]:
-    """Say what the data is, and what was left out.
-
-    Parameters
-    ----------
-    elements
-        The crystals.
-    contradictory
-        Elements left out of the moduli.
-
-    Returns
-    -------
-    list[str]
-        Lines.
-    """
+    """Say what the data is, and which elements were left out of all tasks, and of the moduli."""
     left_out = [
         (f"{len(elements.not_built)} that need more than a lattice", elements.not_built),
         ("cell without the measured molar volume", elements.other_phase),
@@ -85,63 +64,24 @@ def introduction(elements: Elements, contradictory: Sequence[str]) -> list[str]:
 
 
 def hub_made(made: HubMade) -> list[str]:
-    """Say which hub there is now.
-
-    Parameters
-    ----------
-    made
-        The hub.
-
-    Returns
-    -------
-    list[str]
-        Lines.
-    """
+    """Say which hub was made."""
     backbone = f"{made.backbone} {made.backbone_version}"
     return [f"  hub {made.path}: backbone {backbone}, {made.parameters:,} parameters"]
 
 
 def heading(number: int, measured: Measured) -> list[str]:
-    """Announce a task.
-
-    Parameters
-    ----------
-    number
-        Its place in the order of arrival.
-    measured
-        The property.
-
-    Returns
-    -------
-    list[str]
-        Lines, the first of them empty.
-    """
+    """Announce a task, by its number in the order they are added."""
     return ["", f"Task {number} of {len(MEASURED)}: {measured.task.replace('_', ' ')}"]
 
 
-def step(taken: RowsAdded, standing: dict[str, Standing], modules_before: int) -> list[str]:
-    """Say what the arrival of a task has set off.
-
-    Parameters
-    ----------
-    taken
-        The rows, and what the pass did.
-    standing
-        How the tasks stand after it.
-    modules_before
-        How many modules there were.
-
-    Returns
-    -------
-    list[str]
-        Lines.
-    """
-    new = standing[taken.task]
-    fields = [("rows", f"{taken.rows} taken, {len(taken.refusals)} refused")]
-    fields += [("computed", _computed(taken.done))]
-    fields += _others(taken, standing, modules_before)
+def step(added: RowsAdded, summaries: dict[str, TaskSummary], modules_before: int) -> list[str]:
+    """Say what adding a task has changed; `modules_before` counts the modules before it."""
+    new = summaries[added.task]
+    fields = [("rows", f"{added.rows} added, {len(added.refusals)} refused")]
+    fields += [("computed", _computed(added.done))]
+    fields += _others(added, summaries, modules_before)
     fields += [("weights", _weights(new))]
-    fields += [("barred", f"{name}: it tells the answers") for name in new.excluded]
+    fields += [("barred", f"{name}: it reveals the answers") for name in new.excluded]
     if new.gain is not None:
         unit = _UNITS[new.task]
         alone = (
@@ -149,44 +89,27 @@ def step(taken: RowsAdded, standing: dict[str, Standing], modules_before: int) -
         )
         composed = any(name != BACKBONE for name in new.weights)
         fields.append(("error", _gain(new.gain, unit) if composed else alone))
-    failures = [done for done in taken.done if done.action == PassAction.FAILED]
-    fields += [("failed", f"{done.task}: {done.text}") for done in failures]
+    failures = [entry for entry in added.done if entry.action == PassAction.FAILED]
+    fields += [("failed", f"{entry.task}: {entry.text}") for entry in failures]
     return [line for name, content in fields for line in _field(name, content)]
 
 
-def summary(standing: Iterable[Standing]) -> list[str]:
-    """Tabulate errors with and without modules once all tasks are there.
-
-    Parameters
-    ----------
-    standing
-        How the tasks stand.
-
-    Returns
-    -------
-    list[str]
-        Lines.
-    """
+def summary(tasks: Iterable[TaskSummary]) -> list[str]:
+    """Tabulate errors with and without modules, once all tasks are added."""
     head = ("task", "unit", "without", "with", "change", "95 % interval", "answering")
-    rows = [_summary_row(task, task.gain) for task in standing if task.gain is not None]
+    rows = [_summary_row(task, task.gain) for task in tasks if task.gain is not None]
     return [
         "",
         "Mean absolute error, cross-validated, without and with the modules of the other tasks:",
         *_aligned([head, *rows]),
-        "  Where the interval includes 0, so few rows tell no difference. The weights, and the",
+        "  Where the interval includes 0, so few rows show no difference. The weights, and the",
         "  learning rate of the modules, were chosen on the same rows, which favours the modules.",
         "  A predictor answers until one with a smaller error is fitted: the last column.",
     ]
 
 
 def asking() -> list[str]:
-    """Announce the predictions.
-
-    Returns
-    -------
-    list[str]
-        Lines.
-    """
+    """Announce the predictions."""
     return [
         "",
         "Crystals built by space group. All rows were pure elements, so a compound lies outside.",
@@ -195,18 +118,7 @@ def asking() -> list[str]:
 
 
 def predictions(rows: Sequence[PredictedRow]) -> list[str]:
-    """Tabulate answers, and say how far each structure lies from what is known.
-
-    Parameters
-    ----------
-    rows
-        The answers.
-
-    Returns
-    -------
-    list[str]
-        Lines.
-    """
+    """Tabulate predictions, and how far each structure lies from the known rows."""
     table = [("structure", "value", "90 % interval", "unit", "distance", "")]
     for row in rows:
         if row.value is None or row.lower is None or row.upper is None or row.distance is None:
@@ -225,28 +137,17 @@ def predictions(rows: Sequence[PredictedRow]) -> list[str]:
     text = _aligned(table)
     if any(row.applicability == Applicability.OUTSIDE for row in rows):
         text += [
-            "  Outside, a value is little more than the mean of what is known, and the interval",
+            "  Outside, a value is little more than the mean of all known values, and the interval",
             "  promises nothing.",
         ]
     return text
 
 
 def unchanged(n_records: int, n_files: int, n_changed: int) -> list[str]:
-    """Say whether the last task has touched anything older.
+    """Say whether the last task has changed anything older.
 
-    Parameters
-    ----------
-    n_records
-        Records there were before it.
-    n_files
-        Blob files there were before it.
-    n_changed
-        How many of both are gone or differ.
-
-    Returns
-    -------
-    list[str]
-        Lines.
+    There were `n_records` records and `n_files` blob files before it, of which `n_changed` are
+    removed or differ.
     """
     verdict = "unchanged, bit for bit" if n_changed == 0 else f"with {n_changed} CHANGED"
     return [
@@ -282,28 +183,28 @@ def _counted(count: int, kind: str) -> str:
 
 
 def _others(
-    taken: RowsAdded, standing: dict[str, Standing], modules_before: int
+    added: RowsAdded, summaries: dict[str, TaskSummary], modules_before: int
 ) -> list[tuple[str, str]]:
-    """Say what became of the tasks that were there before."""
-    fitted = {done.task for done in taken.done if _is_fit(done)} - {taken.task}
+    """Say what changed for the tasks that were added before."""
+    fitted = {entry.task for entry in added.done if _is_fit(entry)} - {added.task}
     anew = [
-        ("fitted anew", f"{done.task}: {done.action}, {done.text.partition(', difference')[0]}")
-        for done in taken.done
-        if done.task in fitted and done.action in {PassAction.PROMOTED, PassAction.KEPT_BESIDE}
+        ("fitted anew", f"{entry.task}: {entry.action}, {entry.text.partition(', difference')[0]}")
+        for entry in added.done
+        if entry.task in fitted and entry.action in {PassAction.PROMOTED, PassAction.KEPT_BESIDE}
     ]
-    same = [name for name in standing if name not in fitted and name != taken.task]
+    same = [name for name in summaries if name not in fitted and name != added.task]
     kept = _counted(modules_before, "module") if modules_before else ""
     if same:
         kept += f", {_counted(len(same), 'predictor')} ({', '.join(same)})"
     return [*anew, ("left alone", kept)] if kept else anew
 
 
-def _is_fit(done: Done) -> bool:
-    return done.action == PassAction.DERIVED and done.kind == DerivationKind.PREDICTOR
+def _is_fit(entry: Done) -> bool:
+    return entry.action == PassAction.DERIVED and entry.kind == DerivationKind.PREDICTOR
 
 
-def _weights(standing: Standing) -> str:
-    return ", ".join(f"{name} {100 * weight:.0f} %" for name, weight in standing.weights.items())
+def _weights(task: TaskSummary) -> str:
+    return ", ".join(f"{name} {100 * weight:.0f} %" for name, weight in task.weights.items())
 
 
 def _gain(gain: Gain, unit: str) -> str:
@@ -315,7 +216,7 @@ def _gain(gain: Gain, unit: str) -> str:
     )
 
 
-def _summary_row(task: Standing, gain: Gain) -> tuple[str, ...]:
+def _summary_row(task: TaskSummary, gain: Gain) -> tuple[str, ...]:
     low, high = (100 * end for end in gain.change_interval)
     return (
         task.task,

@@ -51,7 +51,7 @@ def estimate(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> De
 
     if inputs["module"] is not None:
         judged = JudgedRows(workspace, task, rows, split)
-        reason = judged.exclusion(inputs["module"], version=recipe.estimate.version)
+        reason = judged.exclusion(inputs["module"])
         if reason is not None:
             return excluded(reason)
     if len(training) < 3:

@@ -18,7 +18,6 @@ FROM_BACKBONE = "finetuned from backbone"
 FROM_MULTITASK = "finetuned from multitask"  # in its place, where the hub has such a module
 ADAPTED_COMPOSITION = "adapted composition"
 ADAPTED_BACKBONE = "adapted backbone"
-WITH_ADAPTERS = 4  # version of predictors from which on adapters are trained as well
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,16 +64,15 @@ def finetuning_starts(data: FittingData, baseline: ReadoutBaseline | None) -> It
         A start.
     """
     workspace, composition = data.workspace, data.composition
-    version, kind = data.recipe.predictor.version, composition.module
+    kind = composition.module
     composed = bool(composition.modules)
     if composed:
         encoder = workspace.encoder(kind, data.composed)
         yield _start(data, FROM_COMPOSITION, encoder, EncoderSlot.FIRST, baseline)
-    if version > 1 or not composed:
-        name = FROM_MULTITASK if data.multitask else FROM_BACKBONE
-        encoder = workspace.encoder(kind, workspace.parameters(data.multitask, kind))
-        yield _start(data, name, encoder, EncoderSlot.FIRST)
-    if version < WITH_ADAPTERS or kind != ModuleKind.FULL:
+    name = FROM_MULTITASK if data.multitask else FROM_BACKBONE
+    encoder = workspace.encoder(kind, workspace.parameters(data.multitask, kind))
+    yield _start(data, name, encoder, EncoderSlot.FIRST)
+    if kind != ModuleKind.FULL or not data.recipe.predictor.adapters:
         return
     if composed:
         encoder = workspace.adaptable(data.composed)

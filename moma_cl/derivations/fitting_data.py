@@ -11,9 +11,9 @@ from moma_cl.core.pyg import Data
 from moma_cl.datasets.segments import LiveRows
 from moma_cl.datasets.split import Split, split_of
 from moma_cl.derivations.keys import Derivation
-from moma_cl.derivations.leakage import UNSEEN_ONLY, JudgedRows
+from moma_cl.derivations.leakage import JudgedRows
 from moma_cl.learning.normaliser import Normaliser
-from moma_cl.predictors.module_readouts import WITH_READOUTS, ModuleReadouts, ReadoutScale
+from moma_cl.predictors.module_readouts import ModuleReadouts, ReadoutScale
 from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Composition, Task
@@ -100,16 +100,13 @@ def fitting_data(workspace: Workspace, derivation: Derivation, recipe: Recipe) -
     composition = Composition.from_doc(workspace.store.record(inputs["composition"]))
     rows = workspace.rows(inputs["dataset"])
     judged = JudgedRows(workspace, task, rows, split_of(rows, task.grouping, recipe.predictor))
-    if recipe.predictor.version >= UNSEEN_ONLY:
-        judged = judged.unseen_by(composition.modules)
+    judged = judged.unseen_by(composition.modules)
     multitask, judged = judged.unseen_beside(inputs.get("multitask"))
     training = judged.split.train
     normaliser = Normaliser.fit(rows.targets[training], Transform(task.transform))
     composed = workspace.merged(composition)
     embeddings = workspace.embeddings(composition.module, composed, rows, recipe.embedding)
-    readouts = ModuleReadouts.none(composition.module)
-    if recipe.kernel.version >= WITH_READOUTS:
-        readouts = ModuleReadouts.of(workspace, composition)
+    readouts = ModuleReadouts.of(workspace, composition)
     values = readouts.of_rows(workspace, rows, recipe.embedding)
     scale = ReadoutScale.fit(values[training])
     return FittingData(

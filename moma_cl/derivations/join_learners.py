@@ -17,9 +17,6 @@ from moma_cl.derivations.learner import FittedLearner, mean_of
 from moma_cl.predictors.artifact import CrossValidation, EncoderSlot
 from moma_cl.records.records import Method
 
-SEVERAL_STARTS = 3  # version of predictors from which on several starts may answer together
-ONE_STANDARD_ERROR = 4  # and from which on others must be better than the mean of all by so much
-
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class JoinedLearners:
@@ -122,20 +119,16 @@ def _join_starts(data: FittingData, starts: Mapping[str, FittedLearner]) -> Fitt
     Hastie, Tibshirani, Friedman, *The Elements of Statistical Learning*, section 7.10 (the
     one-standard-error rule).
     """
-    version = data.recipe.predictor.version
-    most = len(starts) if version >= SEVERAL_STARTS else 1
     candidates = [
         _mean_of_starts({name: starts[name] for name in names})
-        for size in range(1, most + 1)
+        for size in range(1, len(starts) + 1)
         for names in combinations(starts, size)
     ]
     errors = [data.errors(one.validation, data.split.validation) for one in candidates]
     best = min(range(len(candidates)), key=lambda index: float(errors[index].mean()))
     excess = errors[-1] - errors[best]  # of the mean of all
     standard_error = np.std(excess) / np.sqrt(max(1, len(excess) - 1))
-    if version >= ONE_STANDARD_ERROR and excess.mean() <= standard_error:
-        return candidates[-1]
-    return candidates[best]
+    return candidates[-1] if excess.mean() <= standard_error else candidates[best]
 
 
 def _mean_of_starts(starts: Mapping[str, FittedLearner]) -> FittedLearner:

@@ -21,8 +21,6 @@ from moma_cl.records.records import Calibration, Composition, Module, ModuleKind
 from moma_cl.structures.fingerprints import known_in
 from moma_cl.workspace.workspace import Workspace
 
-TOLERANT = 2  # version of estimates from which on a module may have seen some rows that judge
-UNSEEN_ONLY = 3  # version of predictors from which on only the others judge
 MOST_SEEN = 0.05  # of the rows that judge: a common crystal must not cost a task its best module
 MIN_UNSEEN = 30  # rows of each fold that must be left to judge where more were seen
 
@@ -48,15 +46,13 @@ class JudgedRows:
     rows: LiveRows
     split: Split
 
-    def exclusion(self, module_digest: str, *, version: int) -> str | None:
+    def exclusion(self, module_digest: str) -> str | None:
         """Say why a module must not be a candidate: it was trained on too many rows that judge.
 
         Parameters
         ----------
         module_digest
             The module.
-        version
-            Of estimates; in the first a single row that judges is too many.
 
         Returns
         -------
@@ -73,7 +69,7 @@ class JudgedRows:
         folds = self._judging_folds()
         seen = known_in(self.rows.fingerprints, fingerprints)
         n_seen, n_judged = sum(int(seen[fold].sum()) for fold in folds), sum(map(len, folds))
-        if n_seen == 0 or (version >= TOLERANT and self._enough_unseen(seen)):
+        if n_seen == 0 or self._enough_unseen(seen):
             return None
         return (
             f"{related}, and it was trained on {n_seen} of {n_judged} structures by which this "

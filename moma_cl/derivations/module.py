@@ -11,7 +11,7 @@ from moma_cl.derivations.keys import Derivation
 from moma_cl.learning.embedding import embed
 from moma_cl.learning.head import Head
 from moma_cl.learning.normaliser import Normaliser
-from moma_cl.learning.readout import NETWORKS, fit_readout
+from moma_cl.learning.readout import fit_readout
 from moma_cl.learning.training import TrainingSet, predict_graphs, train
 from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import Recipe
@@ -57,8 +57,7 @@ def train_module(workspace: Workspace, derivation: Derivation, recipe: Recipe) -
     errors = np.abs(normaliser.inverse(answers) - rows.targets[validation])
     learned = np.concatenate([training, validation])
     embedded = embed(encoder, [graphs[row] for row in learned], recipe.embedding)
-    networks = settings.version >= NETWORKS
-    readout = fit_readout(embedded, targets[learned], len(training), networks=networks)
+    readout = fit_readout(embedded, targets[learned], len(training))
     record = _record(workspace, derivation, task, float(errors.mean()), report.epochs)
     fingerprints = np.sort(rows.fingerprints[learned])
     arrays = {"parameters": vector, "fingerprints": fingerprints, **readout.to_arrays()}

@@ -45,8 +45,7 @@ def fit_predictor(workspace: Workspace, derivation: Derivation, recipe: Recipe) 
         joined = cross_validated_learner(data)
     record = _record(data, derivation, joined)
     artifact = _artifact(data, joined)
-    if recipe.predictor.version > 1:
-        artifact = replace(artifact, golden=golden_answers(workspace, record, artifact))
+    artifact = replace(artifact, golden=golden_answers(workspace, record, artifact))
     near_base = EncoderSlot.FIRST in joined.learner.parts.finetuned
     base = workspace.base(data.composition.module) if near_base else None
     return Derived(record=record, arrays=artifact.to_arrays(), base=base)

@@ -17,7 +17,6 @@ from moma_cl.learning.head import mean_and_deviation
 from moma_cl.recipe import EmbeddingSettings
 
 N_STATISTICS = 4  # mean, deviation, smallest, largest
-BY_NODES = 1  # version of the settings
 
 Embeddings = NDArray[np.float32]
 
@@ -83,25 +82,6 @@ def last_mean(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray[np.
     return embeddings[:, start : start + feature_dim].astype(np.float64)
 
 
-def last_moments(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray[np.float64]:
-    """Take the mean and the deviation of the last block's features.
-
-    Parameters
-    ----------
-    embeddings
-        What :func:`embed` gave, shape ``(n_structures, n_features)``.
-    feature_dim
-        Width of the node features.
-
-    Returns
-    -------
-    NDArray[np.float64]
-        Shape ``(n_structures, 2 * feature_dim)``.
-    """
-    start = embeddings.shape[1] - N_STATISTICS * feature_dim
-    return embeddings[:, start : start + 2 * feature_dim].astype(np.float64)
-
-
 def last_extremes(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray[np.float64]:
     """Take the smallest and the largest of the last block's features.
 
@@ -122,10 +102,7 @@ def last_extremes(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray
 
 def _batches(graphs: Sequence[Data], settings: EmbeddingSettings) -> list[NDArray[np.int64]]:
     n_edges = np.array([graph.num_edges for graph in graphs], dtype=np.int64)
-    if settings.version == BY_NODES:
-        parts = batches_by_size([graph.num_nodes for graph in graphs], settings.max_nodes)
-    else:
-        parts = batches_by_size(n_edges, settings.max_edges)
+    parts = batches_by_size(n_edges, settings.max_edges)
     # the largest first, so that what it leaves behind has room for all others
     return sorted(parts, key=lambda part: int(n_edges[part].sum()), reverse=True)
 

@@ -27,7 +27,6 @@ EPOCHS = 40
 BATCH_SIZE = 64
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1e-2
-NETWORKS = 2  # version of module training from which on networks are tried
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -115,8 +114,6 @@ def fit_readout(
     embeddings: NDArray[np.float32],
     targets: FloatArray,
     n_train: int,
-    *,
-    networks: bool,
 ) -> Readout:
     """Fit a module's readout.
 
@@ -129,8 +126,6 @@ def fit_readout(
         Normalised targets of the module's task, shape ``(n_rows,)``, dimensionless.
     n_train
         Number of rows of the training; the others decide between the two kinds.
-    networks
-        Whether to try a network.
 
     Returns
     -------
@@ -138,7 +133,7 @@ def fit_readout(
         The one with the smaller mean absolute error on the rows that decide.
     """
     linear = _linear(embeddings, targets)
-    if not networks or not 0 < n_train < len(targets):
+    if not 0 < n_train < len(targets):
         return linear
     training, validation = slice(0, n_train), slice(n_train, None)
     candidates = (

@@ -18,7 +18,7 @@ from moma_cl.learning.kernel_head import KernelHead
 from moma_cl.learning.normaliser import Normaliser
 from moma_cl.predictors.calibration import Calibrated
 from moma_cl.predictors.difficulty import Difficulty
-from moma_cl.predictors.domain import OUTSIDE_FACTOR, Domain
+from moma_cl.predictors.domain import Domain
 from moma_cl.predictors.module_readouts import ReadoutBaseline, ReadoutScale
 from moma_cl.properties.transforms import Transform
 from moma_cl.structures.crystals import PackedCrystals
@@ -132,7 +132,7 @@ class PredictorArtifact:
     cross_validation
         Out-of-fold errors; none where rows were held out.
     golden
-        Answers that other software must give too; the first version of predictors has none.
+        Answers that other software must give too; none until they were asked for.
     """
 
     normaliser: Normaliser
@@ -261,33 +261,25 @@ def _scale(arrays: StoredArrays) -> ReadoutScale | None:
 
 
 def _domain_arrays(domain: Domain) -> Arrays:
-    arrays: Arrays = {
+    return {
         "domain_centre": domain.centre,
         "domain_spread": domain.spread,
         "domain_known": domain.points.astype(np.float32),
-        "domain_reach": np.array([domain.reach, float(domain.neighbours)]),
+        "domain_reach": np.array([domain.reach, domain.limit, float(domain.neighbours)]),
+        "domain_elements": np.array(domain.elements, dtype=np.uint8),
     }
-    if domain.version > 1:
-        arrays["domain_limit"] = np.array([domain.limit, float(domain.version)])
-        arrays["domain_elements"] = np.array(domain.elements, dtype=np.uint8)
-    return arrays
 
 
 def _domain(arrays: StoredArrays) -> Domain:
-    reach, neighbours = _floats(arrays, "domain_reach").tolist()
-    limit, version, elements = OUTSIDE_FACTOR, 1.0, ()
-    if "domain_limit" in arrays:
-        limit, version = _floats(arrays, "domain_limit").tolist()
-        elements = tuple(arrays["domain_elements"].astype(np.int64).tolist())
+    reach, limit, neighbours = _floats(arrays, "domain_reach").tolist()
     return Domain(
-        version=int(version),
         centre=_floats(arrays, "domain_centre"),
         spread=_floats(arrays, "domain_spread"),
         points=_floats(arrays, "domain_known"),
         reach=reach,
         limit=limit,
         neighbours=int(neighbours),
-        elements=elements,
+        elements=tuple(arrays["domain_elements"].astype(np.int64).tolist()),
     )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from moma_cl.arraytypes import FloatArray, IntArray
 from moma_cl.datasets.split import Split
 from moma_cl.predictors.difficulty import N_NEIGHBOURS, Difficulty, kernel_left_out_errors
-from moma_cl.predictors.domain import MEASURES, Domain, Neighbours, points_of
+from moma_cl.predictors.domain import Domain, Neighbours, points_of
 from moma_cl.predictors.intervals import conformal_quantile
 from moma_cl.recipe import PredictorSettings
 
@@ -122,24 +122,19 @@ def calibrate(answered: Answered, settings: PredictorSettings) -> Calibrated:
     answered
         Rows and answers.
     settings
-        Version of the algorithm, and over how many neighbours distances are averaged.
+        Over how many neighbours distances are averaged.
 
     Returns
     -------
     Calibrated
         Domain and residuals.
     """
-    split, version = answered.split, min(settings.version, max(MEASURES))
-    points = points_of(answered.embeddings, answered.feature_dim, version=version)
-    domain = Domain.fit(
-        points[answered.learned],
-        settings.neighbours,
-        elements=answered.elements,
-        version=version,
-    )
+    split = answered.split
+    points = points_of(answered.embeddings, answered.feature_dim)
+    domain = Domain.fit(points[answered.learned], settings.neighbours, elements=answered.elements)
     residuals = np.abs(answered.held_out - answered.targets[split.held_out])
     order = np.argsort(residuals, kind="stable")
-    difficulty = _difficulty(answered, domain) if version > 1 else None
+    difficulty = _difficulty(answered, domain)
     if difficulty is None:
         return Calibrated(domain=domain, residuals=residuals[order])
     near = domain.nearest(points[split.held_out], max(N_NEIGHBOURS, domain.neighbours))

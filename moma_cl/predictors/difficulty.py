@@ -8,6 +8,7 @@ References
 ----------
 Papadopoulos, Gammerman, Vovk, *Normalized nonconformity measures for regression conformal
 prediction* (AIA 2008); Lei et al., arXiv 1604.04173, section 5.2.
+
 """
 
 from __future__ import annotations

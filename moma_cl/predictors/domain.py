@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moma_cl.arraytypes import FloatArray, IntArray
-from moma_cl.learning.embedding import last_extremes, last_moments
+from moma_cl.learning.embedding import last_extremes
 from moma_cl.learning.standardisation import centre_and_spread
 
 BLOCK_ENTRIES = 4_000_000  # distances held at once, so that memory is linear in the rows
@@ -27,32 +27,11 @@ class Applicability(StrEnum):
     OUTSIDE = "outside"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measure:
-    """How distances are measured, by the version of the algorithm.
-
-    Attributes
-    ----------
-    metric
-        As scipy names it.
-    inside
-        Quantile of the known rows' own distances up to which a structure is inside.
-    outside
-        Quantile beyond which it is outside; none where the limit is a multiple of the reach.
-    """
-
-    metric: str
-    inside: float
-    outside: float | None
-
-
-# 2: the extremes of a block over the atoms, summed over features, tell unlike structures best. Of
-# perovskites, 95 % are at the edge or outside of a domain of layered crystals; by 1, 37 %.
-MEASURES = {
-    1: Measure(metric="euclidean", inside=0.95, outside=None),
-    2: Measure(metric="cityblock", inside=0.85, outside=0.975),
-}
-OUTSIDE_FACTOR = 1.5  # of the reach, in version 1
+# The extremes of a block over the atoms, summed over features, tell unlike structures best: of
+# perovskites, 95 % are at the edge or outside of a domain of layered crystals.
+METRIC = "cityblock"
+INSIDE = 0.85  # quantile of the known rows' own distances up to which a structure is inside
+OUTSIDE = 0.975  # quantile beyond which it is outside
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -77,8 +56,6 @@ class Domain:
 
     Attributes
     ----------
-    version
-        Of the algorithm: what the points are and how they are compared.
     centre, spread
         Standardisation of the points, shape ``(n_features,)``.
     points
@@ -90,17 +67,16 @@ class Domain:
     neighbours
         How many neighbours the distance is averaged over.
     elements
-        Atomic numbers that occur in known rows, ascending; none where they are not stored.
+        Atomic numbers that occur in known rows, ascending.
     """
 
-    version: int
     centre: FloatArray
     spread: FloatArray
     points: FloatArray
     reach: float
     limit: float
     neighbours: int
-    elements: tuple[int, ...] = ()
+    elements: tuple[int, ...]
 
     @classmethod
     def fit(
@@ -108,8 +84,7 @@ class Domain:
         points: FloatArray,
         neighbours: int,
         *,
-        elements: tuple[int, ...] = (),
-        version: int = 2,
+        elements: tuple[int, ...],
     ) -> Domain:
         """Measure how far known rows lie from each other.
 
@@ -121,8 +96,6 @@ class Domain:
             How many neighbours to average over; fewer where there are fewer rows.
         elements
             Atomic numbers that occur in these rows, ascending.
-        version
-            Of the algorithm.
 
         Returns
         -------
@@ -133,24 +106,20 @@ class Domain:
         # rounded as it is stored, so that a reloaded domain answers with the same bits
         standard = ((points - centre) / spread).astype(np.float32).astype(np.float64)
         domain = cls(
-            version=version,
             centre=centre,
             spread=spread,
             points=standard,
             reach=1.0,
-            limit=OUTSIDE_FACTOR,
+            limit=1.0,
             neighbours=max(1, min(neighbours, len(points) - 1)),
             elements=elements,
         )
         return domain._with_reach() if len(points) > 1 else domain
 
     def _with_reach(self) -> Domain:
-        measure = MEASURES[self.version]
         own = self.among_known(self.neighbours).distances.mean(axis=1)
-        reach = float(np.quantile(own, measure.inside)) or 1.0
-        limit = OUTSIDE_FACTOR
-        if measure.outside is not None:
-            limit = max(1.0, float(np.quantile(own, measure.outside)) / reach)
+        reach = float(np.quantile(own, INSIDE)) or 1.0
+        limit = max(1.0, float(np.quantile(own, OUTSIDE)) / reach)
         return replace(self, reach=reach, limit=limit)
 
     def nearest(self, points: FloatArray, count: int) -> Neighbours:
@@ -195,7 +164,7 @@ class Domain:
         size = max(1, BLOCK_ENTRIES // n_known)
         for start in range(0, len(rows), size):
             block = slice(start, start + size)
-            all_distances = cdist(rows[block], self.points, MEASURES[self.version].metric)
+            all_distances = cdist(rows[block], self.points, METRIC)
             if own is not None:
                 all_distances[np.arange(len(all_distances)), own[block]] = np.inf
             nearest = np.argpartition(all_distances, count - 1, axis=1)[:, :count]
@@ -216,9 +185,9 @@ class Domain:
         Returns
         -------
         tuple[int, ...]
-            Atomic numbers, ascending; none where those of known rows are not stored.
+            Atomic numbers, ascending.
         """
-        return tuple(sorted(set(atomic_numbers).difference(self.elements))) if self.elements else ()
+        return tuple(sorted(set(atomic_numbers).difference(self.elements)))
 
     def applicability(self, distance: float, *, strangers: bool = False) -> Applicability:
         """Put a distance in words.
@@ -241,9 +210,7 @@ class Domain:
         return Applicability.INSIDE if distance <= 1.0 else Applicability.EDGE
 
 
-def points_of(
-    embeddings: NDArray[np.floating], feature_dim: int, *, version: int = 2
-) -> FloatArray:
+def points_of(embeddings: NDArray[np.floating], feature_dim: int) -> FloatArray:
     """Take from embeddings the points that a domain compares.
 
     Parameters
@@ -252,13 +219,10 @@ def points_of(
         What :func:`moma_cl.learning.embedding.embed` gives, shape ``(n_structures, n_features)``.
     feature_dim
         Width of the node features.
-    version
-        Of the algorithm.
 
     Returns
     -------
     FloatArray
         Shape ``(n_structures, 2 * feature_dim)``.
     """
-    take = last_moments if version == 1 else last_extremes
-    return take(embeddings, feature_dim)
+    return last_extremes(embeddings, feature_dim)

@@ -25,7 +25,6 @@ from moma_cl.recipe import EmbeddingSettings
 from moma_cl.records.records import Composition, ModuleKind
 from moma_cl.workspace.workspace import Workspace
 
-WITH_READOUTS = 2  # version of the kernel head from which on readouts are used
 MIN_WEIGHT = 0.05  # of a module whose readout is used: each costs an embedding of every structure
 MAX_DEVIATIONS = 4.0  # a readout further off counts as this far: readouts extrapolate badly
 BASELINE_RIDGE = 1e-2  # per row, of features of variance one
@@ -68,11 +67,6 @@ class ModuleReadouts:
             readouts=tuple(readout for _, _, readout in triples),
             weights=np.array([weight for _, weight, _ in triples]),
         )
-
-    @classmethod
-    def none(cls, kind: ModuleKind) -> Self:
-        """Stand for no readouts, where a recipe is older than their use."""
-        return cls(kind=kind, modules=(), readouts=(), weights=np.zeros(0))
 
     def of_rows(
         self, workspace: Workspace, rows: LiveRows, settings: EmbeddingSettings

@@ -183,8 +183,7 @@ class LoadedPredictor:
             pairs = zip(self.finetuned, outputs, strict=True)
             heads.append(np.mean([one.predict(output, features) for one, output in pairs], axis=0))
         normalised = np.mean(heads, axis=0)
-        version = self.domain.version
-        points = points_of(embedded, self.composed.feature_dim, version=version)
+        points = points_of(embedded, self.composed.feature_dim)
         near = self.domain.nearest(points, max(N_NEIGHBOURS, self.domain.neighbours))
         lower, upper = self._interval(normalised, by_kernel, near, level)
         return Answers(

@@ -15,8 +15,6 @@ from moma_cl.records.records import Composition, Estimate, Module, ModuleKind
 from moma_cl.records.refs import RefKind
 from moma_cl.records.tasks import TaskState
 
-BY_WEIGHT = 3  # version of estimates from which on screening asks the convex program
-BESIDE_MULTITASK = 5  # version of predictors from which on a multitask module stands beside
 _KINDS: dict[str, ModuleKind] = {}
 """Kinds of modules by digest, which names one content for good."""
 
@@ -54,14 +52,12 @@ def choose_candidates(store: Reads, visitor: Visitor, state: TaskState) -> Candi
     if len(modules) <= limit:
         return Candidates(modules=tuple(modules))
     why = "there are more modules than candidates"
-    by_weight = state.recipe.estimate.version >= BY_WEIGHT
-    first = (None,) if by_weight else ()
-    sampled = [estimate_derivation(state, module, sampled=True) for module in (*first, *modules)]
+    sampled = [estimate_derivation(state, module, sampled=True) for module in (None, *modules)]
     estimates = derive_estimates(store, visitor, sampled, why)
     composition = None
-    if estimates is not None and by_weight:
+    if estimates is not None:
         composition = visitor.derive(composition_derivation(state, estimates, sampled=True), why)
-    if estimates is None or (by_weight and composition is None):
+    if estimates is None or composition is None:
         visitor.leave(state.name, DerivationKind.COMPOSITION, AFTER_SCREENING)
         return None
     return _best(store, estimates, _weighted(store, composition), limit)
@@ -86,7 +82,7 @@ def derive_estimates(
 
 def multitask_beside(store: Reads, state: TaskState) -> str | None:
     """Choose the multitask module that is fine-tuned beside the composed encoder, if any is."""
-    if state.recipe.predictor.version < BESIDE_MULTITASK or state.task.module == ModuleKind.ADAPTER:
+    if state.task.module == ModuleKind.ADAPTER:
         return None
     modules = store.refs(RefKind.MODULE.prefix).values()
     multitask = (digest for digest in modules if _kind_of(store, digest) == ModuleKind.MULTITASK)
@@ -112,10 +108,8 @@ def _best(store: Reads, estimates: list[str], weighted: list[str], limit: int) -
     )
 
 
-def _weighted(store: Reads, composition: str | None) -> list[str]:
+def _weighted(store: Reads, composition: str) -> list[str]:
     """List the modules of a composition, the largest weight first."""
-    if composition is None:
-        return []
     record = Composition.from_doc(store.record(composition))
     ranked = sorted(zip(record.weights, record.modules, strict=True), reverse=True)
     return [module for _, module in ranked]

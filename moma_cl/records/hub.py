@@ -38,12 +38,17 @@ class HistoryReads(Protocol):
         """Read the history, newest first."""
 
 
-def hub_of(store: RecordReads) -> HubRecord:
-    """Read what every task of a hub shares; refuse a hub whose ``init`` was killed midway."""
+def hub_digest(store: RecordReads) -> str:
+    """Look up the digest of the hub's record; refuse a hub whose ``init`` was killed midway."""
     digest = store.ref(HUB)
     if digest is None:
         raise IntegrityError("the hub has no backbone: `moma-cl init` was cut short; run it again")
-    return HubRecord.from_doc(store.record(digest))
+    return digest
+
+
+def hub_of(store: RecordReads) -> HubRecord:
+    """Read what every task of a hub shares."""
+    return HubRecord.from_doc(store.record(hub_digest(store)))
 
 
 def is_hub(path: Path) -> bool:

@@ -231,7 +231,7 @@ class BlobReader:
     def _difference_piece(self, name: str, number: int, base: Base, out: AnyArray) -> Float32Array:
         width = min(self.manifest.arrays[name].shape[0], DIFFERENCE_CHUNK)
         planes = self._scratch.take("planes", (4, width))
-        self._decode(name, zarr_layout.difference_index(self.manifest, number), planes)
+        self._decode(name, (number,), planes)
         whole = base.piece(name, number)
         return decode_difference(planes[:, : len(whole)], whole, out=out)
 

@@ -30,7 +30,7 @@ from moma_store import zarr_layout
 from moma_store.bases import AnyArray, Base, alike
 from moma_store.codecs import encode_difference
 from moma_store.errors import InvalidInputError
-from moma_store.manifest import DIFFERENCE_FORMAT, ITEM_BYTES, ArraySpec, Manifest
+from moma_store.manifest import ITEM_BYTES, ArraySpec, Manifest
 from moma_store.zarr_layout import DIFFERENCE_CHUNK, METADATA, ZSTD_LEVEL
 
 _T = TypeVar("_T")
@@ -162,7 +162,7 @@ def _planned(
     )
     if not shared:
         return manifest
-    return replace(manifest, base=base.digest, differences=shared, format=DIFFERENCE_FORMAT)
+    return replace(manifest, base=base.digest, differences=shared)
 
 
 def _described(name: str, array: AnyArray) -> ArraySpec:

@@ -8,8 +8,7 @@ and verified without the others.
 
 The manifest stands in the attributes of the Zarr group under ``moma_cl``, together with how the
 blob is stored: its format version, and the base and the names of the arrays that are stored as
-differences from it. A blob that is stored whole is in format 1. One with differences is in format
-2, whose arrays zarr decodes itself; in format 1 they appear to zarr as arrays of byte planes.
+differences from it, which zarr decodes by `moma_store.zarr_codec`.
 """
 
 from __future__ import annotations
@@ -32,9 +31,7 @@ from moma_store.errors import (
 from moma_store.records import JsonObject
 
 ATTRIBUTE = "moma_cl"
-FORMAT = 2  # the newest
-WHOLE_FORMAT = 1
-DIFFERENCE_FORMAT = 2
+FORMAT = 1
 
 # Numpy's and Zarr's names agree. Text is stored as UTF-8 bytes with offsets: Zarr v3 has no settled
 # form for strings, and objects would need pickle.
@@ -91,15 +88,12 @@ class Manifest:
         Digest of the blob from which some arrays are stored as differences.
     differences
         Names of those arrays, sorted.
-    format
-        Format version, which says how differences are laid out.
     """
 
     header: JsonObject
     arrays: dict[str, ArraySpec]
     base: str | None = None
     differences: tuple[str, ...] = ()
-    format: int = WHOLE_FORMAT
 
     def __post_init__(self) -> None:
         for name in self.arrays:
@@ -116,7 +110,7 @@ class Manifest:
 
     def to_attributes(self) -> JsonObject:
         """Give the attributes of the Zarr group."""
-        storage: JsonObject = {"format": self.format, **self._content()}
+        storage: JsonObject = {"format": FORMAT, **self._content()}
         if self.base is not None:
             storage["base"] = self.base
             storage["differences"] = list(self.differences)
@@ -137,7 +131,6 @@ class Manifest:
             arrays={name: ArraySpec.from_json(doc) for name, doc in storage["arrays"].items()},
             base=None if base is None else records.check_digest(base),
             differences=tuple(storage.get("differences", ())),
-            format=storage["format"],
         )
 
     def _content(self) -> JsonObject:

@@ -81,7 +81,6 @@ class Reads:
         ------
         Snapshot
             The reads; valid inside the block.
-
         """
         with self._catalogue.snapshot() as view:
             yield view

@@ -34,9 +34,9 @@ from moma_store import records
 from moma_store.bases import Base
 from moma_store.blob_reader import BlobReader
 from moma_store.codecs import Float32Array, decode_difference
-from moma_store.errors import FormatError, IntegrityError, InvalidInputError
+from moma_store.errors import IntegrityError, InvalidInputError
 from moma_store.files import Files
-from moma_store.manifest import DIFFERENCE_FORMAT, damage_reported
+from moma_store.manifest import damage_reported
 from moma_store.objects import SUFFIX
 from moma_store.zarr_layout import DIFFERENCE_CODEC, chunk_shape, read_manifest
 
@@ -162,11 +162,6 @@ def register() -> None:
 
 def open_group(path: Path, digest: str) -> zarr.Group:
     """Open a blob's file with zarr-python, to be read only; see `Store.open_group`."""
-    manifest = read_manifest(path, digest)
-    if manifest.differences and manifest.format < DIFFERENCE_FORMAT:
-        raise FormatError(
-            f"blob {digest} is in format {manifest.format}, in which zarr sees byte planes instead"
-            f" of values, expected {DIFFERENCE_FORMAT}; read it with `Store.blob`"
-        )
+    read_manifest(path, digest)  # verified before zarr sees it
     register()
     return zarr.open_group(ZipStore(path, mode="r"), mode="r")

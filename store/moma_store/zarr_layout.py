@@ -18,7 +18,6 @@ from pathlib import Path
 
 from moma_store import records
 from moma_store.manifest import (
-    DIFFERENCE_FORMAT,
     ITEM_BYTES,
     ArraySpec,
     Manifest,
@@ -69,14 +68,9 @@ def array_document(manifest: Manifest, name: str) -> bytes:
     """
     spec = manifest.arrays[name]
     if name not in manifest.differences or manifest.base is None:
-        return _array_document(spec.dtype, spec.shape, chunk_shape(spec), {})
-    if manifest.format >= DIFFERENCE_FORMAT:
-        codec = {"name": DIFFERENCE_CODEC, "configuration": {"base": manifest.base}}
-        return _array_document(spec.dtype, spec.shape, chunk_shape(spec), {}, codecs=[codec])
-    # In format 1 a difference is an array of its own, of which zarr sees the byte planes.
-    (length,) = spec.shape
-    attributes = {"moma_cl": {"difference_from": manifest.base, "of": "float32"}}
-    return _array_document("uint8", (4, length), (4, min(length, DIFFERENCE_CHUNK)), attributes)
+        return _array_document(spec.dtype, spec.shape, chunk_shape(spec))
+    codec = {"name": DIFFERENCE_CODEC, "configuration": {"base": manifest.base}}
+    return _array_document(spec.dtype, spec.shape, chunk_shape(spec), codecs=[codec])
 
 
 def chunk_shape(spec: ArraySpec) -> tuple[int, ...]:
@@ -97,24 +91,6 @@ def chunk_shape(spec: ArraySpec) -> tuple[int, ...]:
     rest = tuple(max(1, n) for n in spec.shape[1:])
     rows = CHUNK_BYTES // (ITEM_BYTES[spec.dtype] * prod(rest))
     return (max(1, min(rows, spec.shape[0])), *rest)
-
-
-def difference_index(manifest: Manifest, number: int) -> tuple[int, ...]:
-    """Tell which chunk of an array holds a piece of a difference.
-
-    Parameters
-    ----------
-    manifest
-        The blob's manifest.
-    number
-        Which piece.
-
-    Returns
-    -------
-    tuple[int, ...]
-        Index of the chunk, as `chunk_name` takes it.
-    """
-    return (number,) if manifest.format >= DIFFERENCE_FORMAT else (0, number)
 
 
 def chunk_name(name: str, index: tuple[int, ...]) -> str:
@@ -203,7 +179,6 @@ def _array_document(
     dtype: str,
     shape: tuple[int, ...],
     chunks: tuple[int, ...],
-    attributes: JsonObject,
     *,
     codecs: list[JsonObject] | None = None,
 ) -> bytes:
@@ -220,6 +195,6 @@ def _array_document(
             "fill_value": False if dtype == "bool" else 0.0 if dtype.startswith("float") else 0,
             "codecs": codecs
             or [{"name": "bytes", **endian}, {"name": "zstd", "configuration": zstd}],
-            "attributes": attributes,
+            "attributes": {},
         }
     )

@@ -40,7 +40,7 @@ def inputs(tmp_path_factory, made_up) -> Path:
 def made_hub(tmp_path_factory, inputs) -> tuple[Program, dict[str, Ended]]:
     """A hub with the tasks ``energy`` and ``gap``, and what making it printed."""
     program = Program(tmp_path_factory.mktemp("hubs") / "hub")
-    said = {
+    printed = {
         "init": program.ok("init", "--backbone", "cgcnn", "--recipe", inputs / "fast.toml"),
         "energy": program.ok(
             *("add-task", "energy", inputs / "first.jsonl", "--target", "energy"),
@@ -51,7 +51,7 @@ def made_hub(tmp_path_factory, inputs) -> tuple[Program, dict[str, Ended]]:
             *("--unit", "eV", "--property", "band gap", "--module", "none", "--json"),
         ),
     }
-    return program, said
+    return program, printed
 
 
 @pytest.fixture(scope="session")

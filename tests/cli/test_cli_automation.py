@@ -106,8 +106,8 @@ def test_a_daemon_stops_in_the_middle_of_a_training_and_loses_nothing(own_hub, i
 
 
 def steps(program, task) -> dict[str, int]:
-    (found,) = [t for t in program.json("status")["tasks"] if t["name"] == task]
-    return found["steps"]
+    (state,) = [t for t in program.json("status")["tasks"] if t["name"] == task]
+    return state["steps"]
 
 
 class running:

@@ -9,9 +9,9 @@ pytestmark = pytest.mark.timeout(600)
 
 
 def test_init_says_what_it_made(made_hub):
-    _, said = made_hub
-    assert "backbone cgcnn" in said["init"].out
-    assert "add-task" in said["init"].err
+    _, printed = made_hub
+    assert "backbone cgcnn" in printed["init"].out
+    assert "add-task" in printed["init"].err
 
 
 def test_init_refuses_a_folder_that_is_a_hub(hub):
@@ -21,8 +21,8 @@ def test_init_refuses_a_folder_that_is_a_hub(hub):
 
 
 def test_add_task_reports_rows_refusals_errors_and_the_next_command(made_hub, inputs):
-    _, said = made_hub
-    out, err = said["energy"].out, said["energy"].err
+    _, printed = made_hub
+    out, err = printed["energy"].out, printed["energy"].err
     assert "energy: 60 rows" in out
     assert "validation error" in out
     assert "eV/atom" in out
@@ -162,7 +162,7 @@ def test_a_run_is_not_resumed_with_another_level(hub, inputs, tmp_path):
     assert output.read_bytes() == before
 
 
-def test_data_comes_and_goes_and_a_champion_comes_back(own_hub, inputs):
+def test_rows_are_added_and_retracted_and_a_champion_answers_again(own_hub, inputs):
     added = own_hub.json("add-data", "energy", inputs / "more.jsonl")
     assert (added["rows"]["added"], added["rows"]["rows"]) == (8, 68)
     ended = own_hub.ok("retract", "energy", "row-61", "row-62", "--no-update")

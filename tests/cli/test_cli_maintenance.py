@@ -1,4 +1,4 @@
-"""Keeping house, as the lab's cron and its administrator call it."""
+"""Maintenance and exchange of modules, as the lab's cron and its administrator call them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def blob_of(hub, ref: str):
 
 def test_a_sound_hub_is_whole_and_gc_says_beforehand_what_it_does(own_hub):
     assert own_hub.ok("verify", "--deep").out.startswith("whole: ")
-    would, did = own_hub.json("gc", "--dry-run"), own_hub.json("gc")
-    assert would == did
+    announced, removed = own_hub.json("gc", "--dry-run"), own_hub.json("gc")
+    assert announced == removed
     assert own_hub.json("gc")["records"] == 0
     assert own_hub.json("verify")["problems"] == []
 
@@ -51,7 +51,7 @@ def test_a_hub_is_told_where_its_catalogue_was_moved(own_hub, tmp_path):
     assert own_hub.json("tasks") == tasks
 
 
-def test_a_pin_is_set_and_taken_back(own_hub):
+def test_a_pin_is_set_and_removed(own_hub):
     champion = own_hub.json("tasks")[0]["champion"]
     assert own_hub.ok("pin", "energy").out == f"predictor {champion[:12]} pinned\n"
     assert own_hub.ok("pin", champion[:8]).out == f"predictor {champion[:12]} pinned already\n"
@@ -67,8 +67,11 @@ def test_a_pin_is_set_and_taken_back(own_hub):
 
 def test_a_module_travels_to_another_hub(own_hub, inputs, tmp_path):
     archive = tmp_path / "energy.zip"
-    done = own_hub.json("export", archive, "--module", "energy")
-    assert (list(done["refs"]), done["bytes"]) == (["modules/energy"], archive.stat().st_size)
+    exported = own_hub.json("export", archive, "--module", "energy")
+    assert (list(exported["refs"]), exported["bytes"]) == (
+        ["modules/energy"],
+        archive.stat().st_size,
+    )
     assert own_hub("export", archive, "--module", "energy").code == 4
     assert own_hub("export", tmp_path / "x.zip", "--module", "absent").code == 3
     other = type(own_hub)(tmp_path / "other")
@@ -102,18 +105,18 @@ def safetensors(own_hub, tmp_path):
     return tmp_path / "w.safetensors"
 
 
-def test_weights_come_in_with_what_is_known_of_them(own_hub, inputs, safetensors):
-    given = ("--property", "band gap", "--unit", "eV", "--validation-mae", "0.2")
-    known = ("--trained-on", inputs / "more.jsonl", "--source", "a paper", "--license", "CC0")
-    added = own_hub.json("add-module", "theirs", "--weights", safetensors, *given, *known)
+def test_weights_are_added_with_what_is_declared_of_them(own_hub, inputs, safetensors):
+    declared = ("--property", "band gap", "--unit", "eV", "--validation-mae", "0.2")
+    origin = ("--trained-on", inputs / "more.jsonl", "--source", "a paper", "--license", "CC0")
+    added = own_hub.json("add-module", "theirs", "--weights", safetensors, *declared, *origin)
     shown = own_hub.json("show", added["digest"])["document"]
     assert shown["source"]["from"] == "a paper"
     assert (shown["source"]["licence"], shown["source"]["trained_on"]) == ("CC0", ["more.jsonl"])
     assert shown["n_train"] == 8
     bad = ("--trained-on", inputs / "absent.jsonl")
-    assert own_hub("add-module", "b", "--weights", safetensors, *given, *bad).code == 3
-    assert own_hub("add-module", "b", "--weights", inputs / "more.jsonl", *given).code == 4
-    assert own_hub("add-module", "theirs", "--weights", safetensors, *given).code == 4
+    assert own_hub("add-module", "b", "--weights", safetensors, *declared, *bad).code == 3
+    assert own_hub("add-module", "b", "--weights", inputs / "more.jsonl", *declared).code == 4
+    assert own_hub("add-module", "theirs", "--weights", safetensors, *declared).code == 4
 
 
 def test_a_hub_of_the_present_format_is_not_migrated(own_hub, tmp_path):

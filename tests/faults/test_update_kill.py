@@ -21,6 +21,7 @@ import os, signal, sys, time
 from pathlib import Path
 import moma_cl.derivations.predictor, moma_cl.derivations.promotion, moma_cl.reconciling.derivation_job, moma_cl.automation.drift
 from moma_cl.derivations import derive
+from moma_cl.hub import Hub
 from moma_cl.reconciling.composer import Composer
 
 def work(hub, last, begun):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from moma_cl.hub import Hub
 from moma_cl.progress import Progress, quiet
-from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings
+from moma_cl.recipe import Recipe, TrainingSettings
 from moma_store.store import Store
 from tests.helpers.rows import made_up_rows, write_rows
 
@@ -24,7 +24,7 @@ def short_recipe(epochs: int = 3, **settings: Any) -> Recipe:
     return Recipe(
         threads=1,
         finetune=TrainingSettings(**training),
-        module=ModuleSettings(**training),
+        module=TrainingSettings(**training),
         **settings,
     )
 

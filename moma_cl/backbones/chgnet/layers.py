@@ -19,6 +19,7 @@ References
 ----------
 Deng et al., *CHGNet as a pretrained universal neural network potential for charge-informed
 atomistic modelling*, Nat. Mach. Intell. 5, 1031 (2023), arXiv 2302.14231, Methods.
+
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Upkeep of a hub with a task, its modules and predictors."""
+"""Maintenance of a hub with tasks, their modules and predictors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.helpers.hubs import record, refs
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A hub with two tasks that has been brought up to date."""
-    hub = hubs.make_hub(tmp_path_factory.mktemp("upkeep") / "hub", hubs.short_recipe(1))
+    hub = hubs.make_hub(tmp_path_factory.mktemp("maintenance") / "hub", hubs.short_recipe(1))
     hubs.add_task(hub, "energy", 60, unit="eV/atom", compose=False)
     hubs.add_task(hub, "gap", 60, unit="eV", compose=False)
     Hub(hub).update()
@@ -53,15 +53,15 @@ def test_what_a_pass_would_look_up_survives_gc(hub):
     assert maintenance.verify(hub, deep=True).problems == ()
 
 
-def test_gc_takes_what_a_removed_task_leaves(hub):
+def test_gc_removes_what_a_removed_task_leaves(hub):
     Hub(hub).remove_task("gap")
-    said = maintenance.gc(hub, dry_run=True)
-    gone = maintenance.gc(hub)
-    assert gone == said
-    assert gone.records > 3
-    assert gone.blobs > 3
-    found = maintenance.verify(hub, deep=True)
-    assert (found.problems, found.unreachable_files) == ((), 0)
+    announced = maintenance.gc(hub, dry_run=True)
+    removed = maintenance.gc(hub)
+    assert removed == announced
+    assert removed.records > 3
+    assert removed.blobs > 3
+    verification = maintenance.verify(hub, deep=True)
+    assert (verification.problems, verification.unreachable_files) == ((), 0)
 
 
 def test_a_pinned_predictor_outlives_its_task(hub):
@@ -109,8 +109,8 @@ def test_an_exported_hub_answers_like_the_original(hub, tmp_path, write_rows, ma
 def test_a_module_moves_to_another_hub_of_the_backbone(hub, tmp_path):
     archive.export(hub, tmp_path / "gap.zip", modules=["gap"])
     hubs.make_hub(tmp_path / "other", salt="another")
-    done = archive.import_archive(tmp_path / "other", tmp_path / "gap.zip")
-    assert done.refs == ("modules/gap",)
+    imported = archive.import_archive(tmp_path / "other", tmp_path / "gap.zip")
+    assert imported.refs == ("modules/gap",)
     (listed,) = modules.modules(tmp_path / "other")
     assert listed.digest == refs(hub)["modules/gap"]
     with pytest.raises(NotFoundError, match="energy"):
@@ -146,16 +146,16 @@ def weights(hub: Path, file: Path, **changes) -> add_module.Weights:
 
 @pytest.mark.parametrize("kind", ["full", "adapter"])
 def test_weights_from_elsewhere_become_a_module(hub, tmp_path, kind):
-    given = weights(hub, tmp_path / "w.safetensors", kind=kind)
-    added = add_module.add_module(hub, "elsewhere", given)
+    declared = weights(hub, tmp_path / "w.safetensors", kind=kind)
+    added = add_module.add_module(hub, "elsewhere", declared)
     assert added.kind == kind
     listed = {module.name: module for module in modules.modules(hub)}["elsewhere"]
     assert (listed.digest, listed.kind, listed.rows) == (added.digest, kind, 9)
     assert maintenance.verify(hub, deep=True).problems == ()
     with pytest.raises(AlreadyExistsError):
-        add_module.add_module(hub, "elsewhere", given)
+        add_module.add_module(hub, "elsewhere", declared)
     with pytest.raises(AlreadyExistsError):
-        add_module.add_module(hub, "energy", given)
+        add_module.add_module(hub, "energy", declared)
 
 
 def composed(hub: Path, task: str) -> dict[str, str]:
@@ -167,31 +167,37 @@ def composed(hub: Path, task: str) -> dict[str, str]:
 def test_declaring_what_weights_were_trained_on_makes_them_candidates(
     hub, tmp_path, made_up, write_rows
 ):
-    given = replace(weights(hub, tmp_path / "w.safetensors"), property="gap")
+    declared = replace(weights(hub, tmp_path / "w.safetensors"), property="gap")
     elsewhere = write_rows(made_up(4, first=400), "elsewhere.jsonl")
-    unknown = add_module.add_module(hub, "unknown", given)
-    known = add_module.add_module(
+    unknown = add_module.add_module(hub, "unknown", declared)
+    disjoint = add_module.add_module(
         hub,
-        "known",
-        replace(given, trained_on=(elsewhere,), source="a paper", licence="CC-BY-4.0", n_train=0),
+        "disjoint",
+        replace(
+            declared, trained_on=(elsewhere,), source="a paper", licence="CC-BY-4.0", n_train=0
+        ),
     )
-    seen = add_module.add_module(hub, "seen", replace(given, trained_on=(write_rows(made_up(60)),)))
+    seen = add_module.add_module(
+        hub, "seen", replace(declared, trained_on=(write_rows(made_up(60)),))
+    )
     excluded = composed(hub, "gap")
     assert "nobody knows" in excluded[unknown.digest]
     assert "structures by which this task is judged" in excluded[seen.digest]
-    assert known.digest not in excluded
-    record = show(hub, known.digest).document
+    assert disjoint.digest not in excluded
+    record = show(hub, disjoint.digest).document
     assert (record["source"]["from"], record["source"]["licence"]) == ("a paper", "CC-BY-4.0")
     assert (record["source"]["trained_on"], record["n_train"]) == ([elsewhere.name], 4)
 
 
 def test_a_declaration_with_an_unreadable_structure_is_refused(hub, tmp_path, made_up, write_rows):
-    given = weights(hub, tmp_path / "w.safetensors")
+    declared = weights(hub, tmp_path / "w.safetensors")
     rows = write_rows([*made_up(2), {"id": "x", "structure": {"lattice": [[1]], "species": []}}])
     with pytest.raises(InvalidInputError, match=r"rows\.jsonl:3"):
-        add_module.add_module(hub, "elsewhere", replace(given, trained_on=(rows,)))
+        add_module.add_module(hub, "elsewhere", replace(declared, trained_on=(rows,)))
     with pytest.raises(NotFoundError):
-        add_module.add_module(hub, "elsewhere", replace(given, trained_on=(tmp_path / "absent",)))
+        add_module.add_module(
+            hub, "elsewhere", replace(declared, trained_on=(tmp_path / "absent",))
+        )
     assert "modules/elsewhere" not in refs(hub)
 
 
@@ -210,22 +216,22 @@ def test_weights_that_are_not_the_backbone_s_are_refused(hub, tmp_path, wrong):
         "dtype": {name: np.zeros(shape, "f8")},
         "nan": {name: np.full(shape, np.nan, "f4")},
     }[wrong]
-    given = weights(hub, tmp_path / "w.safetensors", **change)
+    declared = weights(hub, tmp_path / "w.safetensors", **change)
     error = InvalidInputError if wrong == "nan" else BackboneError
     with pytest.raises(error, match="extra" if wrong == "unknown" else None):
-        add_module.add_module(hub, "elsewhere", given)
+        add_module.add_module(hub, "elsewhere", declared)
     assert "modules/elsewhere" not in refs(hub)
 
 
 @pytest.mark.parametrize("name", ["w.pt", "w.pkl", "w.safetensors"])
 def test_other_files_are_refused_unread(hub, tmp_path, name):
     (tmp_path / name).write_bytes(b"\x80\x04garbage")
-    given = add_module.Weights(
+    declared = add_module.Weights(
         file=tmp_path / name, property="band gap", unit="eV", validation_mae=0.2
     )
     with pytest.raises(InvalidInputError):
-        add_module.add_module(hub, "elsewhere", given)
+        add_module.add_module(hub, "elsewhere", declared)
     absent = tmp_path / "absent.safetensors"
-    given = add_module.Weights(file=absent, property="band gap", unit="eV", validation_mae=0.2)
+    declared = add_module.Weights(file=absent, property="band gap", unit="eV", validation_mae=0.2)
     with pytest.raises(NotFoundError):
-        add_module.add_module(hub, "elsewhere", given)
+        add_module.add_module(hub, "elsewhere", declared)

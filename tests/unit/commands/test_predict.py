@@ -1,4 +1,4 @@
-"""Asking a predictor."""
+"""Predictions."""
 
 import json
 from dataclasses import replace
@@ -106,9 +106,9 @@ def test_few_rows_are_cross_validated_and_very_few_promise_their_range_only(
 
 def test_one_formula_for_all_rows_is_divided_by_structure(hub, add, made_up):
     strains = [made_up(1, first=36 * i)[0] for i in range(170)]
-    taken = add(strains)
-    assert taken.grouping == "structure"
-    assert min(taken.folds.values()) > 0
+    added = add(strains)
+    assert added.grouping == "structure"
+    assert min(added.folds.values()) > 0
     assert predictor_record(hub)["calibration"] == "held-out"
 
 
@@ -118,9 +118,9 @@ def test_a_fold_column_keeps_its_held_out_rows_also_of_a_small_task(hub, add, ma
         for i, row in enumerate(made_up(60))
     ]
     labelled[0]["fold"] = None
-    taken = add(labelled, fold_column="fold")
-    assert taken.left_out == 1
-    assert taken.folds == {"train": 19, "validation": 20, "held-out": 20}
+    added = add(labelled, fold_column="fold")
+    assert added.left_out == 1
+    assert added.folds == {"train": 19, "validation": 20, "held-out": 20}
     record = predictor_record(hub)
     assert record["calibration"] == "cross-validation"
     assert record["n_train"] == 39
@@ -178,15 +178,15 @@ def test_ten_thousand_rows_of_which_a_third_is_bad(add, made_up, short_recipe):
         elif index % 10 == 7:
             row["structure"] = {**row["structure"], "frac_coords": [[0, 0, 0], [0, 0, 0.001]]}
     recipe = replace(short_recipe, kernel=KernelSettings(max_rows=300))
-    taken = add(rows, compose=False, recipe=recipe)
-    assert (taken.rows, len(taken.refusals)) == (7000, 3000)
-    codes = [refusal.code for refusal in taken.refusals]
+    added = add(rows, compose=False, recipe=recipe)
+    assert (added.rows, len(added.refusals)) == (7000, 3000)
+    codes = [refusal.code for refusal in added.refusals]
     assert {code: codes.count(code) for code in set(codes)} == {
         "missing-target": 1000,
         "unknown-element": 1000,
         "overlapping-atoms": 1000,
     }
-    assert taken.refusals[0].source.endswith(":4")
+    assert added.refusals[0].source.endswith(":4")
 
 
 def test_an_answer_is_explained_by_known_rows_and_modules(hub, add, write_rows, made_up):

@@ -15,13 +15,13 @@ def add(add_task):
 def test_a_target_that_is_off_is_named_and_kept(add, made_up):
     rows = made_up(180)
     rows[70]["energy"] += 5.0
-    taken = add(rows)
-    assert taken.rows == 180
-    first = taken.checks.doubts[0]
+    added = add(rows)
+    assert added.rows == 180
+    first = added.checks.doubts[0]
     assert first.id == "row-70"
     assert first.deviations > 8
     assert abs(first.target - first.expected) == pytest.approx(5.0, abs=1.0)
-    assert taken.checks.n_doubts == len(taken.checks.doubts) < 10
+    assert added.checks.n_doubts == len(added.checks.doubts) < 10
 
 
 def test_a_twin_in_an_earlier_fold_is_named(add, made_up):
@@ -29,20 +29,20 @@ def test_a_twin_in_an_earlier_fold_is_named(add, made_up):
         {**row, "fold": ("train", "validation", "held-out")[i % 3]}
         for i, row in enumerate(made_up(60))
     ]
-    twin = {**rows[0], "id": "twin", "fold": "held-out", "energy": rows[0]["energy"] + 1e-3}
-    taken = add([*rows, twin], fold_column="fold")
-    (found,) = [t for t in taken.checks.twins if t.id == "twin"]
-    assert (found.fold, found.twin, found.twin_fold) == ("held-out", "row-0", "train")
+    copy = {**rows[0], "id": "twin", "fold": "held-out", "energy": rows[0]["energy"] + 1e-3}
+    added = add([*rows, copy], fold_column="fold")
+    (twin,) = [t for t in added.checks.twins if t.id == "twin"]
+    assert (twin.fold, twin.twin, twin.twin_fold) == ("held-out", "row-0", "train")
 
 
 def test_a_structure_under_another_id_is_named_whatever_its_fold(add, add_data, made_up):
     rows = made_up(60)
-    taken = add([*rows, {**rows[7], "id": "again"}])
-    (found,) = taken.checks.repeats
-    assert (found.id, found.twin, taken.checks.n_repeats) == ("again", "row-7", 1)
-    assert found.fold == found.twin_fold
-    assert taken.checks.n_twins == 0
-    # of rows that came later, too, whether or not a predictor has learned them
+    added = add([*rows, {**rows[7], "id": "again"}])
+    (twin,) = added.checks.repeats
+    assert (twin.id, twin.twin, added.checks.n_repeats) == ("again", "row-7", 1)
+    assert twin.fold == twin.twin_fold
+    assert added.checks.n_twins == 0
+    # of rows that are added later, too, whether or not a predictor has learned them
     more = add_data("task", [{**rows[8], "id": "later"}], compose=False)
     assert [(twin.id, twin.twin) for twin in more.checks.repeats] == [
         ("again", "row-7"),

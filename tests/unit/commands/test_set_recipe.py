@@ -19,17 +19,17 @@ def hub(hub):
     return hub
 
 
-def kinds(found):
-    return {step.kind for step in found.steps if step.status == "stale"}
+def kinds(changed):
+    return {step.kind for step in changed.steps if step.status == "stale"}
 
 
 def test_a_dry_run_says_what_would_be_computed_and_changes_nothing(hub):
     before = refs(hub)["recipes/energy"]
-    found = Hub(hub).set_recipe("energy", {"kernel": {"ridges": [0.5]}}, dry_run=True)
-    assert found.changes == {"kernel.ridges": (Recipe().to_doc()["kernel"]["ridges"], [0.5])}
-    assert kinds(found) == {"predictor"}
-    assert {step.why for step in found.steps} == {"its recipe changed"}
-    assert refs(hub)["recipes/energy"] == before == found.before != found.after
+    changed = Hub(hub).set_recipe("energy", {"kernel": {"ridges": [0.5]}}, dry_run=True)
+    assert changed.changes == {"kernel.ridges": (Recipe().to_doc()["kernel"]["ridges"], [0.5])}
+    assert kinds(changed) == {"predictor"}
+    assert {step.why for step in changed.steps} == {"its recipe changed"}
+    assert refs(hub)["recipes/energy"] == before == changed.before != changed.after
 
 
 def test_what_depends_on_the_change_is_computed_and_nothing_else(hub):
@@ -59,15 +59,15 @@ def test_settings_of_a_later_release_are_not_added_to_a_pinned_document(hub):
         del older["kernel"]["cv_folds"]
         digest = transaction.put_record(older)
         transaction.move_ref("recipes/energy", digest, expected=before)
-    found = Hub(hub).set_recipe("energy", {"module": {"epochs": 2}}, compose=False)
-    assert list(found.changes) == ["module.epochs"]
+    changed = Hub(hub).set_recipe("energy", {"module": {"epochs": 2}}, compose=False)
+    assert list(changed.changes) == ["module.epochs"]
     with Store.open(hub) as store:
-        assert "cv_folds" not in store.record(found.after)["kernel"]
+        assert "cv_folds" not in store.record(changed.after)["kernel"]
 
 
 def test_the_same_settings_again_change_nothing(hub):
-    found = Hub(hub).set_recipe("energy", {"module": {"epochs": 3}})
-    assert (found.changes, found.done, found.after) == ({}, (), found.before)
+    changed = Hub(hub).set_recipe("energy", {"module": {"epochs": 3}})
+    assert (changed.changes, changed.done, changed.after) == ({}, (), changed.before)
 
 
 @pytest.mark.parametrize(

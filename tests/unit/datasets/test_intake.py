@@ -83,8 +83,6 @@ def test_bad_structures_are_refused_beside_good_ones(write):
         ("d", "missing-structure"),
     ]
     assert intake.quarantine.summary()[0] == "3 rows refused"
-    with pytest.raises(InvalidInputError, match="too-many-atoms"):
-        read_task_rows(sources, TaskSpec(target="tc", unit="1"), max_atoms=1)
 
 
 def test_repeats_are_taken_once_and_contradictions_refused(write):

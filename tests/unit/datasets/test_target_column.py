@@ -13,9 +13,9 @@ from moma_store.errors import InvalidInputError
 from tests.helpers.rows import write_rows
 
 
-def column(name="k", *, wanted="1", given=None, measured="k", transform=Transform.NONE):
-    spec = TaskSpec(target=name, unit=wanted, property=measured, transform=transform)
-    return TargetColumn(spec=spec, unit=given)
+def column(name="k", *, unit="1", default_unit=None, measured="k", transform=Transform.NONE):
+    spec = TaskSpec(target=name, unit=unit, property=measured, transform=transform)
+    return TargetColumn(spec=spec, unit=default_unit)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def column(name="k", *, wanted="1", given=None, measured="k", transform=Transfor
         ("peak [cm-1]", ("peak", "cm-1")),
         ("peak (DFT)", ("peak (DFT)", None)),
         ("peak [GGA+U]", ("peak [GGA+U]", None)),
-        ("modulus (kbarr)", ("modulus", "kbarr")),  # misspelt, and to be told so
+        ("modulus (kbarr)", ("modulus", "kbarr")),  # misspelt: the unit is refused
         ("", ("", None)),
     ],
 )
@@ -39,33 +39,33 @@ def test_units_are_taken_off_headers(header, expected):
 
 
 def test_the_nearest_unit_counts():
-    wanted = column(wanted="GPa", given="TPa")
-    assert wanted.read({"k": 2}) == 2000
-    assert wanted.read({"k [MPa]": 2}) == 0.002
-    assert wanted.read({"k [MPa]": 2, "unit": "kbar"}) == pytest.approx(0.2)
-    assert wanted.read({"k": 2, "k_unit": "Pa", "unit": "kbar"}) == pytest.approx(2e-9)
-    assert wanted.read({"k": 2, "unit": None}) == 2000
-    assert column(wanted="GPa").read({"k": 2}) == 2
-    assert column("k [MPa]", wanted="GPa").read({"k [MPa]": 2}) == 0.002
+    target = column(unit="GPa", default_unit="TPa")
+    assert target.read({"k": 2}) == 2000
+    assert target.read({"k [MPa]": 2}) == 0.002
+    assert target.read({"k [MPa]": 2, "unit": "kbar"}) == pytest.approx(0.2)
+    assert target.read({"k": 2, "k_unit": "Pa", "unit": "kbar"}) == pytest.approx(2e-9)
+    assert target.read({"k": 2, "unit": None}) == 2000
+    assert column(unit="GPa").read({"k": 2}) == 2
+    assert column("k [MPa]", unit="GPa").read({"k [MPa]": 2}) == 0.002
 
 
 def test_brackets_that_hold_no_unit_belong_to_the_name():
-    wanted = column("k (DFT)", wanted="GPa")
-    assert wanted.read({"k (DFT)": 2, "k (HSE)": 3}) == 2
+    target = column("k (DFT)", unit="GPa")
+    assert target.read({"k (DFT)": 2, "k (HSE)": 3}) == 2
     with pytest.raises(InvalidInputError) as caught:
-        column("k", wanted="GPa").read({"k (DFT)": 2})
+        column("k", unit="GPa").read({"k (DFT)": 2})
     assert caught.value.code == "invalid-input.missing-target"
 
 
 @pytest.mark.parametrize(("cell", "hinted"), [("624,6", True), ("1.624,6", True), ("high", False)])
 def test_a_decimal_comma_is_told_apart(cell, hinted):
     with pytest.raises(InvalidInputError, match="not a number") as caught:
-        column(wanted="GPa").read({"k": cell})
+        column(unit="GPa").read({"k": cell})
     assert ("decimal comma" in caught.value.message) == hinted
 
 
 def test_a_transform_sees_the_converted_value():
-    celsius = column(transform=Transform.LOG10, wanted="K", given="degC")
+    celsius = column(transform=Transform.LOG10, unit="K", default_unit="degC")
     assert celsius.read({"k": -20.0}) == pytest.approx(253.15)
     with pytest.raises(InvalidInputError) as caught:
         celsius.read({"k": -300.0})
@@ -97,11 +97,11 @@ def test_a_row_with_a_wrong_unit_is_refused_alone(tmp_path, unit, code):
 
 
 def test_bounds_are_in_the_unit_of_the_task():
-    assert column(wanted="mK", measured="tc").bounds() == (0, np.inf)
-    assert column(wanted="1", measured="poissons_ratio").bounds() == (-1, 0.5)
-    assert column(wanted="%", measured="poisson_ratio").bounds() == pytest.approx((-100, 50))
-    assert column(wanted="1", measured="log_last_phdos_peak").bounds() is None
-    assert column(wanted="GPa", measured="mine").bounds() is None
+    assert column(unit="mK", measured="tc").bounds() == (0, np.inf)
+    assert column(unit="1", measured="poissons_ratio").bounds() == (-1, 0.5)
+    assert column(unit="%", measured="poisson_ratio").bounds() == pytest.approx((-100, 50))
+    assert column(unit="1", measured="log_last_phdos_peak").bounds() is None
+    assert column(unit="GPa", measured="mine").bounds() is None
 
 
 def test_a_known_property_brings_its_unit():
@@ -112,7 +112,7 @@ def test_a_known_property_brings_its_unit():
 
 
 @pytest.mark.parametrize(
-    ("value", "source", "wanted", "expected"),
+    ("value", "source", "unit", "expected"),
     [
         (25.0, "degC", "K", 298.15),
         (1.0, "mbar", "GPa", 1e-7),
@@ -123,22 +123,22 @@ def test_a_known_property_brings_its_unit():
         (1.0, "Ry/atom", "eV/atom", 13.605693),
     ],
 )
-def test_units_beyond_the_table_convert(value, source, wanted, expected):
-    assert convert(value, source, wanted) == pytest.approx(expected, rel=1e-6)
-    assert convert(np.array([value]), source, wanted)[0] == pytest.approx(expected, rel=1e-6)
+def test_units_beyond_the_table_convert(value, source, unit, expected):
+    assert convert(value, source, unit) == pytest.approx(expected, rel=1e-6)
+    assert convert(np.array([value]), source, unit)[0] == pytest.approx(expected, rel=1e-6)
     assert canonical_unit(canonical_unit(source)) == canonical_unit(source)
 
 
 @pytest.mark.parametrize(
-    ("source", "wanted"),
+    ("source", "unit"),
     [("kJ/kg", "GPa"), ("J/mol", "eV"), ("Ry/f.u.", "eV/atom"), ("kbar/atom", "kbar")],
 )
-def test_units_beyond_the_table_are_both_named(source, wanted):
+def test_units_beyond_the_table_are_both_named(source, unit):
     with pytest.raises(InvalidInputError) as caught:
-        convert(1.0, source, wanted)
+        convert(1.0, source, unit)
     assert caught.value.code == "invalid-input.inconvertible-unit"
     assert source in caught.value.message
-    assert wanted in caught.value.message
+    assert unit in caught.value.message
 
 
 @pytest.mark.parametrize(

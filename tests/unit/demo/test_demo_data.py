@@ -51,7 +51,7 @@ def test_gases_have_a_melting_point_but_no_conductivity_of_the_solid(elements, t
 
 
 @pytest.mark.parametrize("measured", MEASURED, ids=lambda measured: measured.task)
-def test_every_row_written_is_taken_in(measured, elements, tmp_path):
+def test_every_row_written_is_added(measured, elements, tmp_path):
     path = tmp_path / "rows.jsonl"
     n_rows = write_rows(path, measured, elements)
     canonical_unit(measured.unit)

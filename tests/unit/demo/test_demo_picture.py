@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from moma_cl.demo.gains import Gain, Standing
+from moma_cl.demo.gains import Gain, TaskSummary
 from moma_cl.demo.picture import OTHERS, _matrix, weights_picture
 
 
@@ -12,8 +12,8 @@ def rows():
     gain = Gain(error_without=20.0, error_with=18.0, interval=(-3.0, -1.0))
     common = {"unit": "10⁻⁶ K⁻¹", "rows": 50, "error_answering": 18.0}
     return [
-        Standing(task="first", weights={"backbone": 1.0}, excluded={}, gain=gain, **common),
-        Standing(
+        TaskSummary(task="first", weights={"backbone": 1.0}, excluded={}, gain=gain, **common),
+        TaskSummary(
             task="second_of_them",
             weights={"first": 0.996, "backbone": 0.004},
             excluded={"first": "why"},

@@ -8,7 +8,7 @@ from moma_cl.commands.add_rows import RowsAdded
 from moma_cl.commands.predictions import PredictedRow
 from moma_cl.demo import demo
 from moma_cl.demo import text as demo_text
-from moma_cl.demo.gains import Gain, Standing, three_digits
+from moma_cl.demo.gains import Gain, TaskSummary, three_digits
 from moma_cl.progress import quiet
 from moma_cl.reconciling.pass_actions import Done
 from moma_store.errors import AlreadyExistsError
@@ -16,8 +16,8 @@ from moma_store.errors import AlreadyExistsError
 GAIN = Gain(error_without=20.0, error_with=18.0, interval=(-3.0, 1.0))
 
 
-def standing(task, *, excluded=(), gain=GAIN, weight=0.75):
-    return Standing(
+def summary_of(task, *, excluded=(), gain=GAIN, weight=0.75):
+    return TaskSummary(
         task=task,
         unit="GPa",
         rows=50,
@@ -32,7 +32,7 @@ def done(task, action, kind="", text=""):
     return Done(task=task, action=action, kind=kind, text=text, seconds=0.5)
 
 
-def taken(*entries):
+def added(*entries):
     return RowsAdded(
         task="youngs_modulus",
         rows=50,
@@ -89,14 +89,14 @@ def test_an_option_stays_on_the_line_of_its_value():
         assert any("--target bulk_modulus" in line for line in lines)
 
 
-def test_a_step_tells_what_was_fitted_anew_from_what_was_left_alone():
+def test_a_step_says_what_was_fitted_anew_and_what_was_left_alone():
     entries = [
         done("youngs_modulus", "derived", "predictor"),
         done("melting_point", "derived", "predictor"),
         done("melting_point", "kept-beside", "predictor", "mean error 3 against 2 K, difference 1"),
     ]
     tasks = ("youngs_modulus", "melting_point", "bulk_modulus")
-    lines = demo_text.step(taken(*entries), {task: standing(task) for task in tasks}, 2)
+    lines = demo_text.step(added(*entries), {task: summary_of(task) for task in tasks}, 2)
     assert "  fitted anew melting_point: kept-beside, mean error 3 against 2 K" in lines
     assert "  left alone  2 modules, 1 predictor (bulk_modulus)" in lines
     assert "  computed    2 predictors, in 1.5 s" in lines
@@ -104,24 +104,24 @@ def test_a_step_tells_what_was_fitted_anew_from_what_was_left_alone():
 
 def test_a_step_says_what_failed_and_what_was_barred():
     entries = [done("melting_point", "failed", text="[storage] disk full")]
-    shown = standing("youngs_modulus", excluded=("bulk_modulus",))
-    lines = demo_text.step(taken(*entries), {"youngs_modulus": shown}, 1)
+    shown = summary_of("youngs_modulus", excluded=("bulk_modulus",))
+    lines = demo_text.step(added(*entries), {"youngs_modulus": shown}, 1)
     assert "  failed      melting_point: [storage] disk full" in lines
-    assert "  barred      bulk_modulus: it tells the answers" in lines
+    assert "  barred      bulk_modulus: it reveals the answers" in lines
     error = "  error       18 GPa with modules, 20 without: -10.0 % [-15.0, +5.0]"
     assert error in lines
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.75])
 def test_help_is_claimed_where_modules_are_composed_even_by_the_first_task(weight):
-    first = standing("youngs_modulus", weight=weight)
-    lines = demo_text.step(taken(), {"youngs_modulus": first}, 0)
+    first = summary_of("youngs_modulus", weight=weight)
+    lines = demo_text.step(added(), {"youngs_modulus": first}, 0)
     assert any("with modules" in line for line in lines) == (weight > 0)
 
 
 def test_the_summary_shows_tasks_that_the_modules_made_worse():
     worse = Gain(error_without=20.0, error_with=22.0, interval=(-1.0, 5.0))
-    lines = demo_text.summary([standing("bulk_modulus", gain=worse)])
+    lines = demo_text.summary([summary_of("bulk_modulus", gain=worse)])
     assert any("+10.0 %" in line and "[-5.0, +25.0]" in line for line in lines)
 
 

@@ -24,16 +24,12 @@ def hub(hub, made_up):
     return hub
 
 
-@pytest.mark.parametrize(
-    ("least", "version", "named"), [(20, 2, False), (50, 2, True), (20, 1, True)]
-)
-def test_a_module_may_have_seen_many_rows_where_enough_others_judge(
-    hub, monkeypatch, least, version, named
-):
+@pytest.mark.parametrize(("least", "named"), [(20, False), (50, True)])
+def test_a_module_may_have_seen_many_rows_where_enough_others_judge(hub, monkeypatch, least, named):
     monkeypatch.setattr(leakage, "MIN_UNSEEN", least)
     with open_workspace(hub) as (store, workspace):
         judged = _judged_rows(store, workspace)
-        reason = judged.exclusion(store.ref("modules/a"), version=version)
+        reason = judged.exclusion(store.ref("modules/a"))
     assert (reason is not None) == named
 
 
@@ -64,7 +60,7 @@ def test_modules_that_leave_too_little_together_do_not_stand_side_by_side(
     with open_workspace(hub) as (store, workspace):
         judged = _judged_rows(store, workspace)
         a, c = store.ref("modules/a"), store.ref("modules/c")
-        assert all(judged.exclusion(digest, version=2) is None for digest in (a, c))
+        assert all(judged.exclusion(digest) is None for digest in (a, c))
         excluded = {
             order: list(judged.exclusions_together(order))
             for order in ((a,), (a, c), (c, a), (a, a))

@@ -11,7 +11,6 @@ from moma_cl.derivations import predictor as fitted_predictor
 from moma_cl.derivations.finetuning_starts import FROM_BACKBONE, FROM_MULTITASK
 from moma_cl.hub import Hub
 from moma_cl.predictors.predictor import load_predictor
-from moma_cl.recipe import PredictorSettings
 from moma_cl.records.records import Composition, Drift, Module, ModuleKind, Predictor
 from moma_store.records import record_link
 from moma_store.store import Store
@@ -84,14 +83,10 @@ def test_it_is_fine_tuned_in_place_of_the_backbone_and_composed_by_nobody(hub, m
     assert np.isin(np.round(arrays["held_out_residuals"], 4), np.round(residuals, 4)).all()
 
 
-@pytest.mark.parametrize("stands", ["recipe", "adapter"])
-def test_an_older_recipe_and_adapters_start_from_the_backbone(hub, short_recipe, stands):
-    older = replace(short_recipe, predictor=PredictorSettings(version=4))
-    recipe = older if stands == "recipe" else short_recipe
-    module = ModuleKind.ADAPTER if stands == "adapter" else ModuleKind.NONE
-    fitted = _add(hub, 200, "modulus", recipe=recipe, module=module)
+def test_adapters_start_from_the_backbone(hub):
+    fitted = _add(hub, 200, "modulus", module=ModuleKind.ADAPTER)
     assert fitted.multitask is None
-    assert FROM_BACKBONE in fitted.held_out_maes or stands == "adapter"
+    assert FROM_BACKBONE in fitted.held_out_maes
 
 
 @pytest.mark.parametrize(("least", "used"), [(5, True), (50, False)])
@@ -155,7 +150,10 @@ def test_a_champion_is_not_asked_what_it_has_seen(hub, monkeypatch):
     champion = _add(hub, 200, "gap")
     with Store.open(hub) as store:
         decided = store.blob(champion.blob).arrays["decided_rows"]
-    done = Hub(hub).set_recipe("gap", {"predictor": {"version": 4}}).done
+    with Store.open(hub, write=True) as store, store.transaction("remove-module") as transaction:
+        multitask = transaction.ref("modules/multitask")
+        transaction.move_ref("modules/multitask", None, expected=multitask)
+    done = Hub(hub).set_recipe("gap", {"finetune": {"epochs": 2}}).done
     assert any(one.action in {"promoted", "kept-beside"} for one in done)
     with Store.open(hub) as store:
         fitted = Predictor.from_doc(store.record(store.ref("fitted/gap")))

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from moma_cl.hub import Hub
-from moma_cl.recipe import ModuleSettings, Recipe, TrainingSettings
+from moma_cl.recipe import Recipe, TrainingSettings
 from moma_store.store import Store
 
 PINNED = Path(__file__).parents[2] / "data" / "pinned_digests.json"
@@ -39,7 +39,7 @@ def make_hub(folder: Path, made_up) -> Path:
     hub = folder / "hub"
     training = TrainingSettings(epochs=3, batch_size=32, patience=3)
     recipe = Recipe(
-        threads=1, finetune=training, module=ModuleSettings(epochs=3, batch_size=32, patience=3)
+        threads=1, finetune=training, module=TrainingSettings(epochs=3, batch_size=32, patience=3)
     )
 
     def rows(name: str, first: int, number: int, **changes) -> list[Path]:

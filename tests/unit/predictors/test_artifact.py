@@ -27,9 +27,9 @@ READOUTS = GENERATOR.normal(size=(60, 2))
 TARGETS = READOUTS @ [1.0, 0.5] + 0.1 * POINTS[:, 0]
 
 
-def artifact(*, version=2, **parts):
+def artifact(**parts):
     """An artifact with as few parts as there can be, and those that are given."""
-    domain = Domain.fit(POINTS, 5, version=version, elements=(8, 12) if version > 1 else ())
+    domain = Domain.fit(POINTS, 5, elements=(8, 12))
     smallest = {
         "normaliser": Normaliser.fit(TARGETS, Transform.NONE),
         "label_range": (-1.0, 2.0),
@@ -91,18 +91,6 @@ def test_a_stored_domain_and_difficulty_answer_with_the_same_bits():
     assert np.array_equal(near.distances, again.distances)
     assert np.array_equal(read.half_widths(again, 0.8), written.half_widths(near, 0.8))
     assert read.domain.elements == (8, 12)
-
-
-def test_the_domain_of_the_first_version_comes_back():
-    written = artifact(version=1)
-    assert {name for name in written.to_arrays() if name.startswith("domain_")} == {
-        "domain_centre",
-        "domain_spread",
-        "domain_known",
-        "domain_reach",
-    }
-    domain = stored(written).calibrated.domain
-    assert (domain.version, domain.limit, domain.elements) == (1, 1.5, ())
 
 
 def test_fine_tuned_encoders_and_readouts_come_back():

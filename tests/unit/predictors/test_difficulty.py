@@ -6,7 +6,7 @@ import pytest
 from moma_cl.datasets.split import Split
 from moma_cl.predictors.calibration import Answered, calibrate
 from moma_cl.predictors.difficulty import N_NEIGHBOURS, Difficulty, kernel_left_out_errors
-from moma_cl.predictors.domain import Domain, points_of
+from moma_cl.predictors.domain import Domain
 from moma_cl.predictors.intervals import conformal_quantile
 from moma_cl.recipe import PredictorSettings
 from moma_cl.records.records import Calibration
@@ -67,7 +67,7 @@ def test_difficulty_is_larger_far_away_and_among_badly_predicted_rows():
     generator = np.random.default_rng(0)
     points = generator.normal(size=(300, 3))
     errors = np.where(points[:, 0] > 0, 1.0, 0.1)
-    domain = Domain.fit(points, 5)
+    domain = Domain.fit(points, 5, elements=())
     difficulty = Difficulty.fit(errors, domain)
     asked = np.array([[-1.0, 0, 0], [1.0, 0, 0], [-9.0, 0, 0]])
     calm, noisy, far = difficulty.of(domain.nearest(asked, N_NEIGHBOURS))
@@ -90,15 +90,6 @@ def test_widths_are_constant_where_nothing_is_gained_and_where_few_rows_decide()
         calibrated = calibrate(rows, PredictorSettings())
         assert calibrated.residual_difficulty is None
         assert calibrated.difficulty is None
-
-
-def test_the_first_version_of_the_algorithm_has_no_difficulty_and_compares_moments():
-    rows = answered()
-    calibrated = calibrate(rows, PredictorSettings(version=1))
-    assert calibrated.difficulty is None
-    assert calibrated.domain.version == 1
-    points = points_of(rows.embeddings, FEATURE_DIM, version=1)
-    assert np.array_equal(points, rows.embeddings[:, : 2 * FEATURE_DIM])
 
 
 def test_varying_intervals_cover_new_rows_as_promised():

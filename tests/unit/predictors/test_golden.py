@@ -9,7 +9,7 @@ from moma_cl.hub import Hub
 from moma_cl.predictors import golden
 from moma_cl.predictors.golden import ChangedAnswersError, golden_check
 from moma_cl.predictors.predictor import LoadedPredictor, load_predictor
-from moma_cl.recipe import PredictorSettings, Recipe
+from moma_cl.recipe import Recipe
 from moma_cl.records.records import ModuleKind
 from tests.helpers import hubs
 from tests.helpers.hubs import open_workspace
@@ -89,13 +89,3 @@ def test_answers_that_are_no_numbers_are_a_large_change():
     assert golden._deviation(then, then) == 0.0
     assert golden._deviation(then, np.array([[np.nan, 2.0], [0.5, -np.inf]])) == np.inf
     assert golden._deviation(then, np.array([[1.0, 2.0], [0.5, 3.0]])) == np.inf
-
-
-def test_a_predictor_without_golden_answers_is_asked_all_the_same(
-    tmp_path, write_rows, made_up, short_recipe, other_software
-):
-    first = hubs.short_recipe(predictor=PredictorSettings(version=1))
-    path = with_task(hubs.make_hub(tmp_path / "hub", first))
-    assert check(path).deviation is None
-    rows = list(Hub(path).iter_predictions("task", [write_rows(made_up(3))]))
-    assert all(row.lower < row.value < row.upper for row in rows)

@@ -1,7 +1,7 @@
 """Formats: hubs of every format stay readable, by themselves or through a copy.
 
 ``tests/data/hub-format-N.zip`` is a hub as the first release with format N wrote it. Made by
-running this file: ``python tests/unit/test_store_migrations.py``, once for each format.
+running this file: ``python tests/unit/store/test_migrations.py``, once for each format.
 """
 
 from __future__ import annotations
@@ -48,26 +48,17 @@ def make(hub: Path) -> None:
 
 
 def state(hub: Path) -> str:
-    """A digest of everything in a hub but times, its random name, and how blobs are stored.
-
-    A record names the digest of its blob's file, so that records go by their numbers here.
-    """
+    """A digest of everything in a hub but times and its random name."""
     with Store.open(hub) as store, store.snapshot() as view:
-        docs = {digest: view.record(digest) for digest in view.records()}
-        numbers = {digest: doc["n"] for digest, doc in docs.items()} | {None: None}
         content: list[object] = [
-            {name: numbers[digest] for name, digest in view.refs().items()},
-            sorted((key, numbers[memo.result]) for key, memo in view.memos().items()),
+            view.refs(),
+            sorted((k, m.result) for k, m in view.memos().items()),
         ]
-        for entry in view.history():
-            moves = [(c.name, numbers[c.old], numbers[c.new]) for c in entry.changes]
-            content.append([entry.counter, entry.action, moves])
-        for digest, doc in sorted(docs.items(), key=lambda item: numbers[item[0]]):
-            link = BlobLink.from_json(doc["blob"])
-            blob = store.blob(link)
-            previous = numbers[doc["previous"]["$record"]] if "previous" in doc else None
-            arrays = {n: a.tobytes() for n, a in blob.arrays.items()}
-            content.append([numbers[digest], previous, link.digest, blob.header, arrays])
+        entries = view.history()
+        content += [[e.counter, e.action, [c.to_json() for c in e.changes]] for e in entries]
+        for digest in view.records():
+            blob = store.blob(BlobLink.from_json(view.record(digest)["blob"]))
+            content.append([digest, blob.header, {n: a.tobytes() for n, a in blob.arrays.items()}])
     return hashlib.sha256(repr(content).encode()).hexdigest()
 
 

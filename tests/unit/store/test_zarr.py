@@ -13,14 +13,13 @@ import pytest
 import zarr
 from zarr.storage import MemoryStore, ZipStore
 
-from moma_store.errors import FormatError, IntegrityError, InvalidInputError
+from moma_store.errors import IntegrityError, InvalidInputError
 from moma_store.store import Store
 from moma_store.zarr_codec import DifferenceCodec, register
 from moma_store.zarr_layout import DIFFERENCE_CHUNK
 
 TEXT = "Å, π and ∑".encode()
 ROOT = next(path for path in Path(__file__).parents if (path / "pyproject.toml").exists())
-EARLIER_HUB = ROOT / "tests" / "data" / "hub-format-1.zip"
 
 
 @pytest.fixture(autouse=True)
@@ -210,16 +209,6 @@ def test_the_codec_does_not_encode():
 def test_a_codec_without_a_base_is_refused():
     with pytest.raises(InvalidInputError, match="digest"):
         DifferenceCodec.from_dict({"name": "moma_cl.difference"})
-
-
-def test_an_earlier_layout_of_differences_is_not_shown_as_values(tmp_path):
-    with zipfile.ZipFile(EARLIER_HUB) as archive:
-        archive.extractall(tmp_path)
-    with Store.open(tmp_path / "hub") as store:
-        digest = "95a7f281c9ed195"
-        (path,) = (tmp_path / "hub" / "objects").rglob(f"{digest}*")
-        with pytest.raises(FormatError, match="format 1"):
-            store.open_group(path.name.removesuffix(".zarr.zip"))
 
 
 def test_the_package_declares_the_codec_to_zarr():

@@ -1,6 +1,6 @@
-"""What keeps a hub current and in order: passes, recipes, earlier predictors, archives, room.
+"""Passes, recipes, earlier predictors, archives, verification and removal of unneeded files.
 
-`moma_cl.Hub` has these verbs beside those of tasks, rows and answers.
+`moma_cl.Hub` has these verbs beside those of tasks, rows and predictions.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from moma_store.verification import Verification
 
 
-class HubUpkeep(HubViews):
-    """The verbs of a hub that keep it current and in order.
+class HubMaintenance(HubViews):
+    """The verbs of a hub that update and maintain it.
 
     Parameters
     ----------
@@ -65,12 +65,12 @@ class HubUpkeep(HubViews):
         executor
             Where derivations are computed; by default in this process.
         settle
-            How long a file of the inbox must have kept still before it is read, s.
+            How long a delivery must be unchanged before it is read, s.
 
         Returns
         -------
         list[Done]
-            What was done; nothing where nothing was stale.
+            The steps of the pass; none where nothing was stale.
 
         Raises
         ------
@@ -139,7 +139,7 @@ class HubUpkeep(HubViews):
         )
 
     def rollback(self, name: str, *, to: str | None = None) -> RolledBack:
-        """Let an earlier predictor answer again; it stays until something new arrives.
+        """Let an earlier predictor answer again; it answers until another is promoted.
 
         Parameters
         ----------
@@ -172,7 +172,7 @@ class HubUpkeep(HubViews):
         name
             Name of the module; no task or module may have it.
         weights
-            The parameters, and what their maker says of them.
+            The parameters, and what their maker declares of them.
 
         Returns
         -------
@@ -257,7 +257,7 @@ class HubUpkeep(HubViews):
             wait=self._wait,
         )
 
-    # keeping house
+    # checking and tidying
 
     def verify(
         self, *, deep: bool = False, repair: bool = False, catalogue: str | Path | None = None
@@ -271,7 +271,7 @@ class HubUpkeep(HubViews):
         repair
             Whether to put damaged blobs into quarantine and to restore a damaged catalogue.
         catalogue
-            The catalogue's folder, for the repair of a ``hub.toml`` that does not tell.
+            The catalogue's folder, for the repair of a ``hub.toml`` that does not name it.
 
         Returns
         -------
@@ -306,12 +306,12 @@ class HubUpkeep(HubViews):
         Parameters
         ----------
         dry_run
-            Whether only to say what would go.
+            Whether only to say what would be removed.
 
         Returns
         -------
         Collected
-            What went.
+            What was removed.
 
         Raises
         ------
