@@ -45,7 +45,7 @@ html_context = {"default_mode": "auto"}
 os.environ["SITE_PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 os.environ["JUPYTER_PATH"] = str(HERE)
 os.environ["TUTORIALS"] = str(HERE / "tutorials")
-os.environ.update(OMP_NUM_THREADS="1", NO_COLOR="1")
+os.environ.update(OMP_NUM_THREADS="1", NO_COLOR="1", PYTHONWARNINGS="ignore:IProgress not found")
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = False
@@ -58,6 +58,7 @@ myst_heading_anchors = 3
 
 default_role = "py:obj"
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 autodoc_typehints = "signature"
 maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
