@@ -51,9 +51,10 @@ def embed(
     width = encoder.n_blocks * N_STATISTICS * encoder.feature_dim
     rows = np.zeros((len(graphs), width), dtype=np.float32)
     parts = _batches(graphs, settings)
-    encoder.eval()
+    if encoder.training:
+        encoder.eval()  # walks through all layers, which takes as long as a small block
     done = 0
-    with torch.no_grad():
+    with torch.inference_mode():
         for part in parts:
             batch = collate([graphs[index] for index in part])
             rows[part] = torch.cat([_statistics(b, batch) for b in encoder(batch)], dim=1).numpy()

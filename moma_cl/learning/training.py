@@ -137,9 +137,10 @@ def predict_graphs(encoder: Backbone, head: Head, graphs: Sequence[Data]) -> NDA
         Normalised predictions, shape ``(n_rows,)``, dimensionless.
     """
     answers = np.zeros(len(graphs))
-    encoder.eval()
-    head.eval()
-    with torch.no_grad():
+    for network in (encoder, head):
+        if network.training:
+            network.eval()  # walks through all layers, which takes as long as a small block
+    with torch.inference_mode():
         for part in batches_by_size([graph.num_edges for graph in graphs], EVALUATION_EDGES):
             batch = collate([graphs[index] for index in part])
             answers[part] = head(encoder(batch), batch).double().numpy()
