@@ -103,7 +103,9 @@ def add_task(
         dataset = added_rows.first_dataset(rows, task)
         if dry_run:
             return _added(name, dataset, task.grouping, len(rows.ids), intake)
-        added_rows.store_task(store, task, pinned, intake, rows, origins)
+        added_rows.store_task(
+            store, task, rows, intake, dataset=dataset, recipe=pinned, origins=origins
+        )
         inbox.open_for(store.path, [name])
         done = _compose(store, name, compose=compose, progress=progress)
         return _after_pass(store, name, len(rows.ids), intake, done)
