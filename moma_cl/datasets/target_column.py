@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from moma_cl.properties.table import known_property
+from moma_cl.properties.table import bounds_in
 from moma_cl.properties.transforms import Transform
 from moma_cl.properties.units import convert, resembles_unit
 from moma_cl.records.task_spec import TaskSpec
 from moma_cl.structures.checks import checked_target
-from moma_store.errors import InvalidInputError
 
 # A name, then the unit in brackets of either kind, which may hold parentheses itself.
 _HEADER = re.compile(r"(?P<name>.+?)\s*(?:\[(?P<square>[^\[\]]+)\]|\((?P<round>.+)\))")
@@ -85,21 +84,8 @@ class TargetColumn:
         return checked_target(target, self.spec.transform)
 
     def bounds(self) -> tuple[float, float] | None:
-        """Look up the bounds of the property in the task's unit.
-
-        None where the property is not in the table, or the unit is not one of it, such as that of
-        a logarithm.
-        """
-        listed = known_property(self.spec.property)
-        if listed is None:
-            return None
-        try:
-            return (
-                convert(listed.lower, listed.unit, self.spec.unit),
-                convert(listed.upper, listed.unit, self.spec.unit),
-            )
-        except InvalidInputError:
-            return None
+        """Give the bounds of the property in the task's unit; none where they are not known."""
+        return bounds_in(self.spec.unit, self.spec.property, self.spec.target)
 
     def _cell(self, values: Mapping[str, object]) -> tuple[object, str | None]:
         """Give the cell, and the unit in its header."""
