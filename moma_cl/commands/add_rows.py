@@ -94,9 +94,11 @@ def add_task(
     with Store.open(path, write=not dry_run, wait=wait) as store:
         _check_name_free(store, name)
         from moma_cl.datasets import added_rows  # heavy; the checks above need it not
+        from moma_cl.datasets.cell_growth import check_not_growing
 
         origins = _origins(sources)  # before the rows are read: files may change meanwhile
         intake = _read(store, sources, spec, reading, appended=False, progress=progress)
+        check_not_growing(intake, spec)
         task = spec.task(name, added_rows.grouping_of(intake))
         pinned = recipe.to_doc() if recipe else _default_recipe(store)
         rows = added_rows.segment_rows(store, intake, task)
@@ -127,9 +129,10 @@ def add_data(
     with Store.open(path, write=not dry_run, wait=wait) as store:
         state = task_state(store, name)
         if reading is not None and reading.unit is not None:
-            from moma_cl.properties.units import convert
+            from moma_cl.properties.units import convert, per_atom
 
-            convert(1.0, reading.unit, state.task.unit)  # refuse a wrong unit before reading
+            unit = per_atom(reading.unit) if state.task.per_atom else reading.unit
+            convert(1.0, unit, state.task.unit)  # refuse a wrong unit before reading
         from moma_cl.datasets import added_rows  # heavy; the checks above need it not
 
         origins = _origins(sources)  # before the rows are read: files may change meanwhile

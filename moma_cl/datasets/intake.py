@@ -154,7 +154,7 @@ class _Sorter:
                     f"the fold is {str(fold)[:32]!r}; expected {', '.join(FOLD_NAMES)}",
                     code="invalid-input.unknown-fold",
                 )
-        target = self.target.read(row.values)
+        target = self.target.read(row.values, max(1, row.crystal.n_atoms))
         problem = check_crystal(row.crystal, elements=self.elements)
         if problem is not None:
             raise _as_error(problem)

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from moma_cl.properties.table import bounds_in
 from moma_cl.properties.transforms import Transform
-from moma_cl.properties.units import convert, resembles_unit
+from moma_cl.properties.units import convert, is_per_atom, per_atom, resembles_unit
 from moma_cl.records.task_spec import TaskSpec
 from moma_cl.structures.checks import checked_target
 
@@ -57,13 +57,15 @@ class TargetColumn:
     spec: TaskSpec
     unit: str | None = None
 
-    def read(self, values: Mapping[str, object]) -> float:
+    def read(self, values: Mapping[str, object], n_atoms: int = 1) -> float:
         """Read the target of a row.
 
         Parameters
         ----------
         values
             The row's columns.
+        n_atoms
+            Atoms in the row's cell, by which the values of a task per atom are divided.
 
         Returns
         -------
@@ -78,9 +80,11 @@ class TargetColumn:
         """
         cell, header_unit = self._cell(values)
         unit = self._row_unit(values) or header_unit or self.unit
-        if unit is None:
-            return checked_target(cell, self.spec.transform)
-        target = convert(checked_target(cell, Transform.NONE), unit, self.spec.unit)
+        target = checked_target(cell, Transform.NONE)
+        if self.spec.per_atom and (unit is None or not is_per_atom(unit)):
+            target, unit = target / n_atoms, None if unit is None else per_atom(unit)
+        if unit is not None:
+            target = convert(target, unit, self.spec.unit)
         return checked_target(target, self.spec.transform)
 
     def bounds(self) -> tuple[float, float] | None:
