@@ -242,3 +242,38 @@ def test_a_task_of_one_row_has_an_interval(hub, add, write_rows, made_up):
     (row,) = Hub(hub).predict("task", write_rows(made_up(1)))
     assert row.value == pytest.approx(made_up(1)[0]["energy"])
     assert row.upper - row.lower == pytest.approx(2 * abs(row.value))
+
+
+def test_a_structure_that_is_a_row_says_so_with_its_measured_value(
+    hub, add, add_data, write_rows, made_up
+):
+    add(60)
+    rows, opened = made_up(4), Hub(hub)
+    asked = write_rows(
+        [
+            {"id": "same", "structure": rows[0]["structure"]},
+            {"id": "double", "structure": supercell(rows[1]["structure"])},
+            {"id": "other", "structure": made_up(1, first=90)[0]["structure"]},
+            {"id": "retracted", "structure": rows[2]["structure"]},
+        ],
+        "asked.jsonl",
+    )
+    same, double, other, later = opened.predict("task", asked)
+    assert (same.known, same.known_id) == (rows[0]["energy"], "row-0")
+    assert (double.known, double.known_id) == (rows[1]["energy"], "row-1")
+    assert same.value != same.known  # the answer stays the prediction
+    assert (other.known, other.known_id) == (None, None)
+    assert later.known_id == "row-2"
+
+    opened.retract("task", ["row-2"], compose=False)
+    add_data("task", made_up(1, first=90), compose=False)
+    *_, other, later = opened.predict("task", asked)
+    assert other.known_id == "row-90"
+    assert (later.known, later.known_id) == (None, None)
+
+
+def test_the_message_warns_where_errors_were_not_measured(hub, add, write_rows, made_up):
+    add(5)
+    (row,) = Hub(hub).predict("task", write_rows(made_up(1, first=90)))
+    assert row.status == "ok"
+    assert "too few rows" in row.message
