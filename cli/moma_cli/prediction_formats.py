@@ -144,7 +144,7 @@ def _predictions_table(rows: list[PredictedRow]) -> Table:
             (
                 row.id,
                 *map(figure, (row.value, row.lower, row.upper)),
-                row.unit,
+                "-" if row.unit == "1" else row.unit,
                 _applicability(row),
                 row.status,
                 *((_known(row),) if known else ()),

@@ -180,6 +180,11 @@ def canonical_unit(unit: str) -> str:
     )
 
 
+def with_unit(number: str, unit: str) -> str:
+    """Write a number with its unit, which is left out where it is 1."""
+    return number if unit in {"", "1"} else f"{number} {unit}"
+
+
 def dimension_of(unit: str) -> str | None:
     """Name the dimension of a unit, such as ``energy``; none for one that the table lacks."""
     name = canonical_unit(unit)
