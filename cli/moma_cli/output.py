@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TextIO
 
+from moma_cl.properties.units import with_unit
+
 SCHEMA = "moma-cl/1"
 
 
@@ -153,7 +155,7 @@ def figure(value: float | None, unit: str = "") -> str:
     """Write a number with four significant digits and its unit; a dash for none."""
     if value is None:
         return "-"
-    return f"{value:.4g} {unit}".rstrip()
+    return with_unit(f"{value:.4g}", unit)
 
 
 def counted(number: int, noun: str) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _REFS_MOVED = frozenset(
     {PassAction.COMPOSED, PassAction.PROMOTED, PassAction.KEPT_BESIDE, PassAction.MODULE}
 )
+FEW_ROWS = "few-rows"
 _NAMED_WEIGHTS = 5
 _OUTCOMES = {
     PassAction.KEPT_BESIDE: "fitted anew, not promoted",
@@ -59,10 +60,11 @@ def rows_output(run: Run, added: RowsAdded, report: Path | None, summary: str) -
         text=[summary, *_state_lines(listed, added.done), *_other_tasks(added)],
         notes=[
             *flagged(added.flagged),
+            *proposals(added),
             *_check_lines(added.checks, listed.unit),
             f"next: moma-cl predict {added.task} FILES",
         ],
-        errors=[*refused(added.refusals), *failures, *noticed(added.done)],
+        errors=[*warned(added), *refused(added.refusals), *failures, *noticed(added.done)],
         exit_code=int((added.task, PassAction.FAILED) in [(d.task, d.action) for d in added.done]),
     )
 
@@ -75,8 +77,8 @@ def dry_run_output(added: RowsAdded, report: Path | None) -> Output:
     return Output(
         data=added,
         text=[f"{would}{total} {folds_text(added)}"],
-        notes=flagged(added.flagged),
-        errors=refused(added.refusals),
+        notes=[*flagged(added.flagged), *proposals(added)],
+        errors=[*warned(added), *refused(added.refusals)],
     )
 
 
@@ -118,6 +120,20 @@ def flagged(flags: Sequence[Refusal]) -> list[str]:
     first = flags[0]
     example = f"first {first.id} ({first.source}): {first.message}"
     return [f"{counted(len(flags), 'row')} {first.code}, {example}"]
+
+
+def warned(added: RowsAdded) -> list[Problem]:
+    """List what must not be missed about the rows, though they were added: that they are few."""
+    return [
+        Problem(code=advice.code, message=advice.message)
+        for advice in added.advice
+        if advice.code == FEW_ROWS
+    ]
+
+
+def proposals(added: RowsAdded) -> list[str]:
+    """List what would make a task better."""
+    return [advice.message for advice in added.advice if advice.code != FEW_ROWS]
 
 
 def write_report(

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from moma_cl.derivations.keys import Derivation, DerivationKind
 from moma_cl.progress import Progress
+from moma_cl.properties.units import with_unit
 from moma_cl.reconciling.pass_actions import Done, PassAction
 from moma_cl.records.history_actions import HistoryAction
 from moma_cl.records.records import Calibration, Drift, Predictor, Task
@@ -79,7 +80,7 @@ def measure(store: Store, *, progress: Progress, only: Collection[str] | None = 
 
 def describe(drift: Drift) -> str:
     """Say in one line what was measured."""
-    text = f"error {drift.mae:.4g} {drift.unit} on {drift.rows:,} new rows"
+    text = f"error {with_unit(f'{drift.mae:.4g}', drift.unit)} on {drift.rows:,} new rows"
     if drift.reference_mae is None or drift.p_value is None:
         return f"{text}; there is no measured error to compare it with"
     verdict = f"{text} against {drift.reference_mae:.4g} promised ({drift.reference})"

@@ -9,6 +9,7 @@ import numpy as np
 from moma_cl.arraytypes import FloatArray, IntArray
 from moma_cl.derivations.leakage import modules_behind, seen_by
 from moma_cl.predictors.predictor import load_artifact, load_predictor
+from moma_cl.properties.units import with_unit
 from moma_cl.records.records import Calibration, Predictor, Task
 from moma_cl.workspace.workspace import Workspace
 
@@ -66,7 +67,7 @@ def _verdict(before: FloatArray, after: FloatArray, unit: str) -> dict[str, Any]
         "rows": len(difference),
         "promoted": bool(after.mean() < before.mean()),
         "because": (
-            f"mean error {after.mean():.4g} against {before.mean():.4g} {unit}, "
+            f"mean error {after.mean():.4g} against {with_unit(f'{before.mean():.4g}', unit)}, "
             f"difference {difference.mean():+.2g} [{low:+.2g}, {high:+.2g}]"
         ),
     }

@@ -22,8 +22,9 @@ from moma_cl.learning.training import predict_graphs
 from moma_cl.predictors.artifact import EncoderSlot, LearnerParts, PredictorArtifact
 from moma_cl.predictors.difficulty import N_NEIGHBOURS
 from moma_cl.predictors.domain import Domain, Neighbours, points_of
-from moma_cl.predictors.intervals import cross_validation_interval
+from moma_cl.predictors.intervals import cross_validation_interval, within_bounds
 from moma_cl.predictors.module_readouts import ModuleReadouts, ReadoutBaseline, ReadoutScale
+from moma_cl.properties.table import bounds_in
 from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Calibration, Composition, ModuleKind, Predictor, Task
@@ -124,6 +125,8 @@ class LoadedPredictor:
         The fine-tuned encoders; none where the kernel head answers alone.
     readouts
         The modules whose readouts it uses, where it uses any.
+    bounds
+        Least and largest value of the property, in the task's unit.
     """
 
     record: Predictor
@@ -132,6 +135,7 @@ class LoadedPredictor:
     composed: Backbone
     finetuned: list[LoadedEncoder]
     readouts: LoadedReadouts | None
+    bounds: tuple[float, float]
 
     @property
     def level(self) -> float:
@@ -188,9 +192,13 @@ class LoadedPredictor:
         normalised = np.mean(heads, axis=0)
         points = points_of(embedded, self.composed.feature_dim)
         near = self.domain.nearest(points, max(N_NEIGHBOURS, self.domain.neighbours))
-        lower, upper = self._interval(normalised, by_kernel, near, level)
+        ends = self._interval(normalised, by_kernel, near, level)
+        least, largest = self.artifact.label_range
+        values, lower, upper = within_bounds(
+            (self.normaliser.inverse(normalised), *ends), self.bounds, largest - least
+        )
         return Answers(
-            values=self.normaliser.inverse(normalised),
+            values=values,
             lower=lower,
             upper=upper,
             distances=near.distances[:, : self.domain.neighbours].mean(axis=1),
@@ -292,6 +300,7 @@ def assembled(
         Ready to answer.
     """
     recipe = Recipe.from_doc(record.settings)
+    task = Task.from_doc(workspace.store.record(record.task))
     composition = Composition.from_doc(workspace.store.record(record.composition))
     vector = workspace.merged(composition)
     loaded: LoadedReadouts | None = None
@@ -308,6 +317,7 @@ def assembled(
             _finetuned(workspace, composition.module, recipe, vector, artifact.learners)
         ),
         readouts=loaded,
+        bounds=bounds_in(task.unit, task.property, task.target) or (-np.inf, np.inf),
     )
 
 

@@ -93,6 +93,14 @@ class Task(Record):
     module: ModuleKind
     grouping: Grouping
     fold_column: str | None
+    per_atom: bool = False  # values are of whole cells, and divided by the number of atoms
+
+    def to_doc(self) -> dict[str, Any]:
+        """Write as other records; what is not divided is not mentioned."""
+        doc = Record.to_doc(self)
+        if not self.per_atom:
+            del doc["per_atom"]
+        return doc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ from tests.helpers.rows import json_lines
 def founded(tmp_path_factory):
     """A hub with one task of thirty rows and nothing stale."""
     hub = hubs.make_hub(tmp_path_factory.mktemp("founded") / "hub")
-    hubs.add_task(hub, "energy", 30, unit="eV", module="none")
+    hubs.add_task(hub, "energy", 30, unit="eV/atom", module="none")
     return hub
 
 
