@@ -21,22 +21,9 @@ def backbone_names() -> list[str]:
 
 
 def backbone_class(name: str) -> type[Backbone]:
-    """Import the class of a backbone.
+    """Import the class of a backbone, by its name in the entry-point group.
 
-    Parameters
-    ----------
-    name
-        Its name in the entry-point group.
-
-    Returns
-    -------
-    type[Backbone]
-        The class.
-
-    Raises
-    ------
-    BackboneError
-        If no installed package offers the name, or its import fails.
+    Raises ``BackboneError`` if no installed package offers the name, or its import fails.
     """
     entry = _entry(name)
     try:

@@ -18,22 +18,7 @@ from moma_store.errors import IntegrityError
 
 
 def compose(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> Derived:
-    """Find the weights of a task's modules.
-
-    Parameters
-    ----------
-    workspace
-        Reads the hub.
-    derivation
-        Names the estimates, the backbone's first, the dataset, and whether it is of a sample.
-    recipe
-        The settings.
-
-    Returns
-    -------
-    Derived
-        A `Composition`.
-    """
+    """Find the weights of a task's modules: a `Composition`, of a sample of the rows if asked."""
     inputs, store = derivation.inputs, workspace.store
     task = Task.from_doc(store.record(inputs["task"]))
     estimates = [Estimate.from_doc(store.record(digest)) for digest in inputs["estimates"]]

@@ -21,21 +21,9 @@ from moma_cl.workspace.workspace import Workspace
 
 
 def estimate(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> Derived:
-    """Predict a task's rows from each other in one module's embedding space.
+    """Predict a task's rows from each other in one module's embedding space, or some rows if asked.
 
-    Parameters
-    ----------
-    workspace
-        Reads the hub.
-    derivation
-        Names module, task and dataset, and whether a sample of rows is enough.
-    recipe
-        The settings.
-
-    Returns
-    -------
-    Derived
-        An `Estimate`, with a blob of predictions unless the module is excluded.
+    The result is an `Estimate`, with a blob of predictions unless the module is excluded.
     """
     inputs = derivation.inputs
     task = Task.from_doc(workspace.store.record(inputs["task"]))

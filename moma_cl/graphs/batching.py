@@ -15,19 +15,10 @@ from moma_cl.core.pyg import Batch, Data
 
 
 def collate(graphs: Sequence[Data]) -> Batch:
-    """Join graphs into one batch, as ``Batch.from_data_list`` does.
+    """Join graphs of one backbone, at least one, as ``Batch.from_data_list`` does.
 
-    For a `CrystalGraph` this is several times faster, but the batch cannot be taken apart again.
-
-    Parameters
-    ----------
-    graphs
-        Graphs of one backbone, at least one.
-
-    Returns
-    -------
-    Batch
-        The batch, with ``batch``, ``ptr`` and ``num_graphs``.
+    For a `CrystalGraph` this is several times faster, but the batch cannot be taken apart again. It
+    has ``batch``, ``ptr`` and ``num_graphs``.
     """
     first = graphs[0]
     if not isinstance(first, CrystalGraph):

@@ -24,13 +24,8 @@ class ByteCache:
     """Values by key in an LMDB environment of their own, each with a checksum.
 
     Everything in it can be computed again. So a damaged value counts as missing, and a full disk or
-    a broken environment costs the cache, never the caller. A process may open a folder only once at
-    a time.
-
-    Parameters
-    ----------
-    folder
-        Folder of the cache on a local disk; it is made if it is missing.
+    a broken environment costs the cache, never the caller. Its folder, on a local disk, is made if
+    it is missing; a process may open a folder only once at a time.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -23,17 +23,8 @@ _AT_ONCE = 256
 def graph_key(crystal: Crystal, backbone: type[Backbone]) -> bytes:
     """Give the key of a structure's graph in the cache.
 
-    Parameters
-    ----------
-    crystal
-        The structure.
-    backbone
-        The backbone's class.
-
-    Returns
-    -------
-    bytes
-        Name of the backbone, version of its graphs, and digest of the structure's arrays.
+    It is made of the backbone's name, the version of its graphs, and a digest of the structure's
+    arrays.
     """
     digest = hashlib.sha256(np.ascontiguousarray(crystal.lattice, dtype="<f8").tobytes())
     digest.update(np.ascontiguousarray(crystal.atomic_numbers, dtype="<i8").tobytes())

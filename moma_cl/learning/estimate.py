@@ -194,19 +194,9 @@ def _softmax(logits: FloatArray) -> FloatArray:
 
 
 def winsorised(targets: FloatArray, share: float) -> FloatArray:
-    """Pull the targets beyond two quantiles in to them.
+    """Pull the targets, shape ``(n_rows,)``, beyond two quantiles in to them.
 
-    Parameters
-    ----------
-    targets
-        Targets, shape ``(n_rows,)``, any unit.
-    share
-        Share of the rows beyond each quantile.
-
-    Returns
-    -------
-    FloatArray
-        Targets, shape ``(n_rows,)``, same unit.
+    ``share`` is the share of the rows beyond each quantile; the unit stays.
     """
     low, high = np.quantile(targets, [share, 1.0 - share])
     return np.clip(targets, low, high)

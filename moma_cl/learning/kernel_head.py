@@ -22,29 +22,14 @@ SELECTION_ROWS = 1200  # rows on which length scale and ridge are chosen: an eig
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class KernelHead:
-    """Kernel ridge regressions that share their kernel and support.
+    """Kernel ridge regressions that share their kernel and support."""
 
-    Attributes
-    ----------
-    centre, spread
-        Standardisation of the embeddings, shape ``(n_features,)``.
-    support
-        Standardised embeddings the kernel is built on, shape ``(n_support, n_features)``.
-    duals
-        Coefficients, a column per regression, shape ``(n_support, n_fits)``.
-    length
-        Length scale of the kernel, in standardised embedding units.
-    readouts
-        Readout features of the support, times their weight in the kernel, shape
-        ``(n_support, n_modules)``; no columns where the kernel has no linear part.
-    """
-
-    centre: FloatArray
-    spread: FloatArray
-    support: FloatArray
-    duals: FloatArray
-    length: float
-    readouts: FloatArray
+    centre: FloatArray  # of the embeddings, shape (n_features,)
+    spread: FloatArray  # likewise; the embeddings are standardised by both
+    support: FloatArray  # standardised embeddings it is built on, shape (n_support, n_features)
+    duals: FloatArray  # coefficients, a column per regression, shape (n_support, n_fits)
+    length: float  # length scale of the kernel, in standardised embedding units
+    readouts: FloatArray  # of the support, times their weight, (n_support, n_modules or 0)
 
     @property
     def uses_readouts(self) -> bool:
@@ -193,19 +178,9 @@ class _Support:
 
 
 def matern(squared_distances: FloatArray, length: float) -> FloatArray:
-    """Evaluate the Matérn kernel of smoothness 5/2.
+    """Evaluate the Matérn kernel of smoothness 5/2, which is one at distance zero.
 
-    Parameters
-    ----------
-    squared_distances
-        Any shape, in squared units of ``length``.
-    length
-        Length scale.
-
-    Returns
-    -------
-    FloatArray
-        Kernel, same shape, one at distance zero.
+    Squared distances, of any shape, are in squared units of ``length``, the length scale.
 
     References
     ----------
@@ -219,19 +194,9 @@ def matern(squared_distances: FloatArray, length: float) -> FloatArray:
 
 
 def squared_distances(first: FloatArray, second: FloatArray) -> FloatArray:
-    """Squared Euclidean distances between two sets of rows.
+    """Squared Euclidean distances between two sets of rows, shape ``(n_first, n_second)``.
 
-    Parameters
-    ----------
-    first
-        Shape ``(n_first, n_features)``.
-    second
-        Shape ``(n_second, n_features)``.
-
-    Returns
-    -------
-    FloatArray
-        Shape ``(n_first, n_second)``.
+    The rows have shapes ``(n_first, n_features)`` and ``(n_second, n_features)``.
     """
     # one product instead of a difference per pair: ten times faster, exact enough in float64
     products = first @ second.T

@@ -33,15 +33,9 @@ class _Likeness(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Costs:
-    """Seconds by kind of derivation and rows.
+    """Seconds by kind of derivation and rows."""
 
-    Attributes
-    ----------
-    store
-        The hub's store, or a snapshot of it.
-    """
-
-    store: PricedReads
+    store: PricedReads  # the hub's, or a snapshot of it
     _rates: dict[_Likeness, list[float]] = field(default_factory=dict)  # seconds per row
     _read: set[DerivationKind] = field(default_factory=set)
 
@@ -83,18 +77,10 @@ def _likeness(derivation: Derivation) -> _Likeness:
 
 @dataclass(slots=True, kw_only=True)
 class Allowance:
-    """The time that a pass may take.
+    """The time that a pass may take."""
 
-    Attributes
-    ----------
-    costs
-        What derivations are likely to take.
-    seconds
-        The time, s; none where there is no limit.
-    """
-
-    costs: Costs
-    seconds: float | None = None
+    costs: Costs  # what derivations are likely to take
+    seconds: float | None = None  # none where there is no limit
     _start: float = field(default_factory=time.monotonic)
 
     def admits(self, derivation: Derivation) -> bool:

@@ -58,24 +58,12 @@ class ExecutorSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Computed:
-    """The end of a computation elsewhere.
+    """The end of a computation elsewhere."""
 
-    Attributes
-    ----------
-    index
-        Place of its job among those given.
-    seconds
-        How long it took, s.
-    derived
-        The result.
-    error
-        What went wrong instead.
-    """
-
-    index: int
-    seconds: float = 0.0
+    index: int  # of its job among those given
+    seconds: float = 0.0  # how long it took, s
     derived: Derived | None = None
-    error: BaseException | None = None
+    error: BaseException | None = None  # what went wrong instead
 
     def result(self) -> Derived:
         """Give the result, or raise what went wrong."""
@@ -94,24 +82,10 @@ class Executor(Protocol):
 
 
 def open_executor(settings: ExecutorSettings) -> AbstractContextManager[Executor | None]:
-    """Start what computes.
+    """Start what computes, for as long as the block lasts; none for this process.
 
-    Parameters
-    ----------
-    settings
-        Where.
-
-    Returns
-    -------
-    AbstractContextManager[Executor | None]
-        The executor while the block lasts; none for this process.
-
-    Raises
-    ------
-    InvalidInputError
-        If Dask is not installed.
-    ExecutorError
-        If the scheduler does not answer.
+    Raises ``InvalidInputError`` if Dask is not installed, and ``ExecutorError`` if the scheduler
+    does not answer.
     """
     if settings.kind == ExecutorKind.IN_PROCESS:
         return nullcontext()
@@ -161,32 +135,14 @@ class DaskExecutor:
 
     A worker that dies costs what it was computing once more, which Dask sees to; a derivation that
     several workers died of fails.
-
-    Attributes
-    ----------
-    client
-        A ``distributed.Client``.
     """
 
-    client: Any
+    client: Any  # a `distributed.Client`
 
     def compute(self, jobs: Sequence[DerivationJob]) -> Iterator[Computed]:
         """Compute jobs, and give each result as soon as it is there.
 
-        Parameters
-        ----------
-        jobs
-            What to compute.
-
-        Yields
-        ------
-        Computed
-            Results in the order in which they end.
-
-        Raises
-        ------
-        ExecutorError
-            If the cluster is gone.
+        Raises ``ExecutorError`` if the cluster is gone.
         """
         from distributed import as_completed
 

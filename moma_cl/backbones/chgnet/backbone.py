@@ -79,19 +79,9 @@ class CHGNetBackbone(Backbone):
 
     @classmethod
     def to_graph(cls, crystal: Crystal, *, quotient: bool = True) -> CHGNetGraph:
-        """Build the graph of one structure.
+        """Build the graph of one structure: its atoms, bonds and angles.
 
-        Parameters
-        ----------
-        crystal
-            The structure.
-        quotient
-            Whether to take the symmetry quotient, which leaves the features of atoms as they are.
-
-        Returns
-        -------
-        CHGNetGraph
-            Its atoms, bonds and angles.
+        The symmetry quotient, if taken, leaves the features of atoms as they are.
         """
         return chgnet_graphs([crystal], merged=quotient)[0]
 

@@ -93,21 +93,10 @@ def plain_gathered_sum(table: Tensor, index: Tensor, start: Tensor | None = None
 
 @_kernel_of(plain_gathered_sum)
 def gathered_sum(table: Tensor, index: Tensor, start: Tensor | None = None) -> Tensor:
-    """Add up rows of a table.
+    """Add up rows of a table, shape ``(n_table, n_columns)``, and what each sum starts from.
 
-    Parameters
-    ----------
-    table
-        Shape ``(n_table, n_columns)``.
-    index
-        Rows of the table that each sum is made of, shape ``(n_rows, n_terms)``.
-    start
-        What is added to each sum, shape ``(n_rows, n_columns)``.
-
-    Returns
-    -------
-    Tensor
-        Sums, shape ``(n_rows, n_columns)``.
+    ``index``, shape ``(n_rows, n_terms)``, has the rows that each sum is made of; sums and start
+    have shape ``(n_rows, n_columns)``.
     """
     if not torch.is_grad_enabled():
         return _gathered(table, index, start)
@@ -168,22 +157,11 @@ def gated(
 
 
 def padded(values: Tensor, fill: float = 0.0) -> Tensor:
-    """Append values until their number is one of a few that come again and again.
+    """Append values, at most an eighth more, until their number is one that comes again and again.
 
     oneDNN compiles a kernel for each number of rows, which takes longer than to run it. Other
-    devices gain nothing from this, so values on them are returned as they are.
-
-    Parameters
-    ----------
-    values
-        Shape ``(n_rows,)``.
-    fill
-        The value to append.
-
-    Returns
-    -------
-    Tensor
-        The values and at most an eighth more; as they were if they are few.
+    devices gain nothing from this, so values on them are returned as they are, and so are few
+    values. Values have shape ``(n_rows,)``.
     """
     n_rows = len(values)
     if n_rows < _MIN_ROWS or values.device.type != "cpu":

@@ -88,37 +88,18 @@ class Angles:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class BondChange:
-    """The sum of what bond convolutions have added to the features of short bonds.
+    """The sum of what bond convolutions have added to the features of short bonds."""
 
-    Attributes
-    ----------
-    bonds
-        Indices of the short bonds among all bonds, shape ``(n_short,)``.
-    features
-        The sum, shape ``(n_short, feature_dim)``.
-    """
-
-    bonds: Tensor
-    features: Tensor
+    bonds: Tensor  # indices of the short bonds among all bonds, shape (n_short,)
+    features: Tensor  # the sum, shape (n_short, feature_dim)
 
 
 def table_rows(pairs: tuple[Tensor, Tensor], singles: Tensor, n_pairs: int) -> Tensor:
     """Give row numbers in a table of two rows for each member of one kind, then one of another.
 
-    Parameters
-    ----------
-    pairs
-        Members of the first kind whose first row is gathered, and members whose second row is,
-        shape ``(n_rows,)`` each.
-    singles
-        Members of the other kind whose row is gathered, shape ``(n_rows,)``.
-    n_pairs
-        Number of members of the first kind.
-
-    Returns
-    -------
-    Tensor
-        Row numbers, shape ``(n_rows, 3)``.
+    ``pairs`` are the members of the first kind, ``n_pairs`` in number, whose first row is gathered,
+    and those whose second row is; ``singles`` are members of the other kind. All have shape
+    ``(n_rows,)``, the row numbers ``(n_rows, 3)``.
     """
     first, second = pairs
     return torch.stack([2 * first, 2 * second + 1, singles + 2 * n_pairs], dim=1)
@@ -146,17 +127,9 @@ class RadialBasis(nn.Module):
         self.frequencies = nn.Parameter(math.pi * torch.arange(1.0, N_RADIAL + 1))
 
     def forward(self, lengths: Tensor) -> Tensor:
-        """Expand lengths.
+        """Expand bond lengths, float64, shape ``(n_bonds,)``, Å.
 
-        Parameters
-        ----------
-        lengths
-            Bond lengths, float64, shape ``(n_bonds,)``, Å.
-
-        Returns
-        -------
-        Tensor
-            Functions in the precision of the frequencies, shape ``(n_bonds, n_radial)``.
+        The functions, shape ``(n_bonds, n_radial)``, are in the precision of the frequencies.
         """
         lengths = lengths.to(self.frequencies.dtype)
         scaled = lengths / self.cutoff
@@ -176,17 +149,9 @@ class AngularBasis(nn.Module):
         self.frequencies = nn.Parameter(torch.arange(1.0, N_ANGULAR + 1))
 
     def forward(self, angles: Tensor) -> Tensor:
-        """Expand angles.
+        """Expand angles, float64, shape ``(n_angles,)``, rad.
 
-        Parameters
-        ----------
-        angles
-            Angles, float64, shape ``(n_angles,)``, rad.
-
-        Returns
-        -------
-        Tensor
-            A constant, sines and cosines, shape ``(n_angles, 2 * n_angular + 1)``.
+        The functions are a constant, sines and cosines, shape ``(n_angles, 2 * n_angular + 1)``.
         """
         phases = torch.outer(angles.to(self.frequencies.dtype), self.frequencies)
         scale = 1.0 / math.sqrt(math.pi)
