@@ -39,26 +39,11 @@ def graphs_of(
     *,
     progress: Callable[[int], None] | None = None,
 ) -> list[Data]:
-    """Give the graph of every structure; a cache is read first, and gets what it lacks.
+    """Give the graph of every structure, in order; a cache is read first, and gets what it lacks.
 
-    With a cache, graphs are written every few hundred structures, so that a killed run goes on
-    where it was, and many graphs are built by as many processes as there are cores to run on.
-
-    Parameters
-    ----------
-    crystals
-        The structures.
-    backbone
-        The backbone's class.
-    cache
-        The entries that `moma_cl.graphs.codec.encode` makes of graphs, by their `graph_key`.
-    progress
-        Called with the number of structures done.
-
-    Returns
-    -------
-    list[Data]
-        Graphs in the order of the structures.
+    With a cache, whose entries are by `graph_key`, graphs are written every few hundred structures,
+    so that a killed run goes on where it was, and many graphs are built by as many processes as
+    there are cores to run on. ``progress`` is told the number of structures done.
     """
     listed = list(crystals)
     parts = [slice(start, start + _AT_ONCE) for start in range(0, len(listed), _AT_ONCE)]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from moma_cl.arraytypes import FloatArray, IntArray
 from moma_cl.learning.leave_one_out import Groups, left_out_errors, repeated_rows
+from moma_cl.learning.sampling import evenly_spaced
 from moma_cl.learning.standardisation import centre_and_spread
 from moma_cl.recipe import KernelSettings
 
@@ -102,7 +103,7 @@ def fit_kernel_head(
     tuple[KernelHead, KernelChoice]
         The head, and the choice made.
     """
-    kept = _sample(len(targets), settings.max_rows)
+    kept = evenly_spaced(len(targets), settings.max_rows)
     linear = np.zeros((len(kept), 0)) if readouts is None else readouts[kept]
     support = _Support.of(embeddings[kept], linear, targets[kept])
     if choice is None:
@@ -139,7 +140,7 @@ class _Support:
     def choose(self, groups: Groups, settings: KernelSettings) -> KernelChoice:
         """Choose on a sample, by leave-one-out error."""
         median = _median_distance(self.squared)
-        kept = _sample(len(self.targets), SELECTION_ROWS)
+        kept = evenly_spaced(len(self.targets), SELECTION_ROWS)
         squared, targets = self.squared[np.ix_(kept, kept)], self.targets[kept]
         linear = self.readouts[kept] @ self.readouts[kept].T
         repeated = repeated_rows(groups[kept])
@@ -242,10 +243,3 @@ def _median_distance(squared: FloatArray) -> float:
     above = squared[np.triu_indices(len(squared), k=1)]
     median = float(np.sqrt(np.median(above))) if len(above) else 1.0
     return median if median > 0 else 1.0
-
-
-def _sample(n_rows: int, n_kept: int) -> IntArray:
-    """Spread a fixed number of rows evenly; all of them where there are fewer."""
-    if n_rows <= n_kept:
-        return np.arange(n_rows)
-    return np.linspace(0, n_rows - 1, n_kept).round().astype(np.int64)

@@ -13,7 +13,7 @@ prediction* (AIA 2008); Lei et al., arXiv 1604.04173, section 5.2.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -55,12 +55,7 @@ class Difficulty:
             mean_distance=max(float(near.distances[:, : domain.neighbours].mean()), LEAST),
             neighbours=domain.neighbours,
         )
-        return cls(
-            errors=errors,
-            mean_error=max(float(raw._errors_near(near).mean()), LEAST),
-            mean_distance=raw.mean_distance,
-            neighbours=raw.neighbours,
-        )
+        return replace(raw, mean_error=max(float(raw._errors_near(near).mean()), LEAST))
 
     def of(self, near: Neighbours) -> FloatArray:
         """Estimate the difficulty of structures, shape ``(n_rows,)``, above zero; 2.5 is usual.
@@ -84,21 +79,8 @@ def kernel_left_out_errors(
     """Measure how well kernel ridge regression predicts each row from rows of other structures.
 
     One kernel and one ridge serve all tasks: this asks which rows are hard to predict, not how well
-    they can be.
-
-    Parameters
-    ----------
-    embeddings
-        One row each, shape ``(n_rows, n_features)``.
-    targets
-        Normalised targets, shape ``(n_rows,)``, dimensionless.
-    groups
-        Rows of one number are the same structure and are left out together, shape ``(n_rows,)``.
-
-    Returns
-    -------
-    FloatArray
-        Target less prediction, shape ``(n_rows,)``, dimensionless.
+    they can be. Errors are target less prediction, shape ``(n_rows,)``, of normalised targets, from
+    embeddings of shape ``(n_rows, n_features)``; rows of one group are left out together.
     """
     errors = np.zeros(len(targets))
     n_blocks = -(-len(targets) // BLOCK_ROWS)

@@ -15,6 +15,7 @@ import numpy as np
 
 from moma_cl.arraytypes import FloatArray
 from moma_cl.core.software import software
+from moma_cl.learning.sampling import evenly_spaced
 from moma_cl.predictors.artifact import GoldenAnswers, PredictorArtifact
 from moma_cl.predictors.predictor import LoadedPredictor, assembled
 from moma_cl.records.records import Predictor
@@ -62,7 +63,7 @@ def golden_answers(
     The record needs no blob yet; the artifact is what the blob will hold, but for golden answers.
     """
     rows = workspace.rows(record.dataset)
-    chosen = np.unique(np.linspace(0, len(rows.ids) - 1, N_STRUCTURES).round().astype(np.int64))
+    chosen = evenly_spaced(len(rows.ids), N_STRUCTURES)
     crystals = PackedCrystals.pack(workspace.crystals(rows, chosen))
     answers = _answers(workspace, assembled(workspace, record, artifact), crystals)
     return GoldenAnswers(crystals=crystals, answers=answers)

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 from moma_cl.derivations.keys import Derivation, DerivationKind
+from moma_cl.records.hub import MemoReads
 from moma_cl.records.records import Method
-from moma_store.entries import Memo
 
 RECENT = 40
 """Latest derivations of a kind that are looked at."""
-
-
-class PricedReads(Protocol):
-    """What of the store is read."""
-
-    def record(self, digest: str) -> dict[str, Any]:
-        """Look up a record."""
-
-    def memos(self, prefix: str = "") -> Mapping[str, Memo]:
-        """List results by key."""
 
 
 class _Likeness(NamedTuple):
@@ -35,7 +24,7 @@ class _Likeness(NamedTuple):
 class Costs:
     """Seconds by kind of derivation and rows."""
 
-    store: PricedReads  # the hub's, or a snapshot of it
+    store: MemoReads  # the hub's, or a snapshot of it
     _rates: dict[_Likeness, list[float]] = field(default_factory=dict)  # seconds per row
     _read: set[DerivationKind] = field(default_factory=set)
 

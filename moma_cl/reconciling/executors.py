@@ -9,7 +9,7 @@ import logging
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -81,19 +81,16 @@ class Executor(Protocol):
         """Compute jobs, and give each result as soon as it is there."""
 
 
-def open_executor(settings: ExecutorSettings) -> AbstractContextManager[Executor | None]:
+@contextmanager
+def open_executor(settings: ExecutorSettings) -> Iterator[Executor | None]:
     """Start what computes, for as long as the block lasts; none for this process.
 
     Raises ``InvalidInputError`` if Dask is not installed, and ``ExecutorError`` if the scheduler
     does not answer.
     """
     if settings.kind == ExecutorKind.IN_PROCESS:
-        return nullcontext()
-    return _dask(settings)
-
-
-@contextmanager
-def _dask(settings: ExecutorSettings) -> Iterator[Executor]:
+        yield None
+        return
     try:
         import dask
         from distributed import Client, LocalCluster

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 from moma_cl.derivations.keys import Derivation, DerivationKind, comparison_key
 from moma_cl.reconciling.costs import Costs
 from moma_cl.reconciling.failures import Failures, failed_too_often
 from moma_cl.reconciling.reasons import Reason, StepStatus
 from moma_cl.reconciling.walk import walk
-from moma_cl.records.hub import Reads
+from moma_cl.records.hub import MemoReads
 from moma_cl.records.refs import RefKind
 from moma_cl.records.tasks import task_names
-from moma_store.entries import Memo
 from moma_store.errors import MomaError
-
-
-class MemoReads(Reads, Protocol):
-    """What of the store planning reads."""
-
-    def memo(self, key: str) -> Memo | None:
-        """Look up a derivation's result."""
-
-    def memos(self, prefix: str = "") -> Mapping[str, Memo]:
-        """List results by key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,22 +63,9 @@ def product(
 ) -> Tensor:
     """Multiply many rows by a matrix, as :func:`torch.nn.functional.linear` does.
 
-    Parameters
-    ----------
-    rows
-        Shape ``(n_rows, n_in)``.
-    weight
-        Shape ``(n_out, n_in)``.
-    bias
-        Shape ``(n_out,)``.
-    centered
-        If given, the mean over each run of this many columns is subtracted from the result. The
-        kernel subtracts it from the parameters instead, which costs next to nothing.
-
-    Returns
-    -------
-    Tensor
-        Shape ``(n_rows, n_out)``.
+    Rows have shape ``(n_rows, n_in)``, the weight ``(n_out, n_in)``. If ``centered`` is given, the
+    mean over each run of this many columns is subtracted from the result. The kernel subtracts it
+    from the parameters instead, which costs next to nothing.
     """
     if not torch.is_grad_enabled():
         return _multiply(rows, *_centered(weight, bias, centered))
@@ -122,28 +109,12 @@ def plain_gated(
 def gated(
     core: Tensor, gate: Tensor, norms: tuple[nn.LayerNorm, nn.LayerNorm], factors: Tensor | None
 ) -> Tensor:
-    """Normalise both branches of a layer, let one gate the other, and multiply.
+    """Normalise both branches of a layer, let one gate the other, and multiply by the factors.
 
     The branches must have a mean of zero over each row, as a ``centered`` product has. To normalise
-    them is then to divide by the root of their mean square.
-
-    Parameters
-    ----------
-    core
-        The branch that goes through SiLU, shape ``(n_rows, n_columns)``. It may be overwritten
-        where no gradient is computed.
-    gate
-        The branch that goes through the logistic function, same shape. It may be overwritten
-        likewise.
-    norms
-        Scale γ, shift β and ε of the normalisation of each branch.
-    factors
-        What each result is multiplied by, same shape.
-
-    Returns
-    -------
-    Tensor
-        Same shape.
+    them is then to divide by the root of their mean square; scale γ, shift β and ε are in
+    ``norms``. All shapes are ``(n_rows, n_columns)``. Both branches may be overwritten where no
+    gradient is computed.
 
     References
     ----------
