@@ -31,11 +31,6 @@ class Answered:
     validation: FloatArray  # normalised answers for this fold's rows; unused if cross-validated
     held_out: FloatArray  # normalised answers for the rows of this fold
 
-    @property
-    def learned(self) -> IntArray:
-        """The known rows, ascending."""
-        return learned_rows(self.split)
-
 
 def learned_rows(split: Split) -> IntArray:
     """List the known rows of a predictor: those that were fitted and those that decided.
@@ -69,7 +64,9 @@ def calibrate(answered: Answered, settings: PredictorSettings) -> Calibrated:
     """Learn the domain, and on held-out rows how wide intervals must be."""
     split = answered.split
     points = points_of(answered.embeddings, answered.feature_dim)
-    domain = Domain.fit(points[answered.learned], settings.neighbours, elements=answered.elements)
+    domain = Domain.fit(
+        points[learned_rows(split)], settings.neighbours, elements=answered.elements
+    )
     residuals = np.abs(answered.held_out - answered.targets[split.held_out])
     order = np.argsort(residuals, kind="stable")
     difficulty = _difficulty(answered, domain)
@@ -89,7 +86,7 @@ def _difficulty(answered: Answered, domain: Domain) -> Difficulty | None:
     deciding = answered.split.validation
     if len(deciding) < MIN_DECIDING_ROWS or len(answered.split.held_out) == 0:
         return None
-    learned = answered.learned
+    learned = learned_rows(answered.split)
     errors = kernel_left_out_errors(
         answered.embeddings[learned], answered.targets[learned], answered.fingerprints[learned]
     )

@@ -43,7 +43,7 @@ class Step:
     subject: str
     why: str
     status: StepStatus
-    seconds: float | None
+    seconds: float | None = None
     inputs: tuple[tuple[str, str], ...] = ()
 
 
@@ -103,12 +103,11 @@ class Planner:
 
     def leave(self, task: str, kind: DerivationKind, reason: Reason) -> None:
         """Note what waits or is not worth it."""
-        self._note(_plain(task, kind, reason))
+        self._note(Step(task=task, kind=kind, subject="", why=reason.text, status=reason.status))
 
     def fail(self, task: str, error: MomaError) -> None:
         """Note that a task cannot even be planned."""
-        reason = Reason(StepStatus.FAILED, error.message)
-        self._note(_plain(task, DerivationKind.PREDICTOR, reason))
+        self.leave(task, DerivationKind.PREDICTOR, Reason(StepStatus.FAILED, error.message))
 
     def _failed(self, key: str) -> tuple[str, StepStatus]:
         """Give how something failed before, if it did, and its status."""
@@ -139,14 +138,7 @@ def _from_before(
         subject=digest[:12],
         why=why or "known from before",
         status=status,
-        seconds=None,
         inputs=((str(kind), digest),),
-    )
-
-
-def _plain(task: str, kind: DerivationKind, reason: Reason) -> Step:
-    return Step(
-        task=task, kind=kind, subject="", why=reason.text, status=reason.status, seconds=None
     )
 
 
