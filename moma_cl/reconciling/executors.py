@@ -61,17 +61,14 @@ class Computed:
     """The end of a computation elsewhere."""
 
     index: int  # of its job among those given
+    outcome: Derived | BaseException  # the result, or what went wrong instead
     seconds: float = 0.0  # how long it took, s
-    derived: Derived | None = None
-    error: BaseException | None = None  # what went wrong instead
 
     def result(self) -> Derived:
         """Give the result, or raise what went wrong."""
-        if self.error is not None:
-            raise self.error
-        if self.derived is None:
-            raise ExecutorError("a worker gave neither a result nor an error")
-        return self.derived
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
 
 
 class Executor(Protocol):
@@ -159,5 +156,5 @@ def _ended(index: int, future: Any) -> Computed:
     except CancelledError as error:
         raise ExecutorError(f"the Dask cluster went away during a computation: {error}") from error
     except Exception as error:  # noqa: BLE001  whoever asks for the result gets it
-        return Computed(index=index, error=error)
-    return Computed(index=index, seconds=seconds, derived=derived)
+        return Computed(index=index, outcome=error)
+    return Computed(index=index, outcome=derived, seconds=seconds)

@@ -14,6 +14,7 @@ from moma_cl.reconciling.candidates import choose_candidates, derive_estimates, 
 from moma_cl.reconciling.reasons import (
     AFTER_COMPOSITION,
     AFTER_ESTIMATES,
+    StepStatus,
     why_estimate,
     why_fit,
     why_module,
@@ -125,7 +126,7 @@ def _fit(store: Reads, visitor: Visitor, state: TaskState, composition: str) -> 
     reason = why_fit(store, state, composition)
     if reason is None:
         return
-    if not reason.is_due:
+    if reason.status is StepStatus.NOT_WORTH_IT:
         visitor.leave(state.name, DerivationKind.PREDICTOR, reason)
         return
     heads = [Method.KERNEL, Method.FINETUNED] if state.trains else [Method.KERNEL]
