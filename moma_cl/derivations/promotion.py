@@ -19,28 +19,13 @@ N_RESAMPLES = 1000
 def compare(
     workspace: Workspace, champion_digest: str, fitted: Predictor, unit: str
 ) -> dict[str, Any]:
-    """Compare two predictors on the rows that decide.
+    """Compare two predictors on the rows that decide: whether to promote, why, and the figures.
 
     Both are judged by answers of heads that had not seen the rows: those stored when each was
     fitted, and, for other validation rows, what the champion answers now, but of rows that a module
     behind the champion was trained on. Where no such row is left, or each decided in its turn, by
-    cross-validation, and the data has changed, the newer predictor wins.
-
-    Parameters
-    ----------
-    workspace
-        Reads the hub.
-    champion_digest
-        The predictor that answers now.
-    fitted
-        The new predictor.
-    unit
-        The task's unit, for the text.
-
-    Returns
-    -------
-    dict[str, Any]
-        Whether to promote, why, and the figures, for the history.
+    cross-validation, and the data has changed, the newer predictor wins. The text has errors in
+    ``unit``, the task's.
     """
     champion = Predictor.from_doc(workspace.store.record(champion_digest))
     if champion.calibration != fitted.calibration:

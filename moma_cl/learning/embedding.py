@@ -67,17 +67,7 @@ def embed(
 def last_mean(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray[np.float64]:
     """Take the mean of the last block's features, the embedding of the paper.
 
-    Parameters
-    ----------
-    embeddings
-        What :func:`embed` gave, shape ``(n_structures, n_features)``.
-    feature_dim
-        Width of the node features.
-
-    Returns
-    -------
-    NDArray[np.float64]
-        Shape ``(n_structures, feature_dim)``.
+    It is cut out of what :func:`embed` gave, and has shape ``(n_structures, feature_dim)``.
     """
     start = embeddings.shape[1] - N_STATISTICS * feature_dim
     return embeddings[:, start : start + feature_dim].astype(np.float64)
@@ -86,17 +76,7 @@ def last_mean(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray[np.
 def last_extremes(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray[np.float64]:
     """Take the smallest and the largest of the last block's features.
 
-    Parameters
-    ----------
-    embeddings
-        What :func:`embed` gave, shape ``(n_structures, n_features)``.
-    feature_dim
-        Width of the node features.
-
-    Returns
-    -------
-    NDArray[np.float64]
-        Shape ``(n_structures, 2 * feature_dim)``.
+    They are cut out of what :func:`embed` gave, and have shape ``(n_structures, 2 * feature_dim)``.
     """
     return embeddings[:, embeddings.shape[1] - 2 * feature_dim :].astype(np.float64)
 

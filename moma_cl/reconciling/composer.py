@@ -42,28 +42,13 @@ class DerivationError(MomaError):
 
 @dataclass(slots=True, kw_only=True)
 class Composer:
-    """A visitor of the walk that derives, stores and moves refs.
+    """A visitor of the walk that derives, stores and moves refs."""
 
-    Attributes
-    ----------
-    store
-        The hub's store, open for writing.
-    progress
-        Told how far long steps are.
-    max_seconds
-        Time that the pass may take, s: what is likely to take longer is not started; no limit if
-        None.
-    executor
-        Derives many at once; this process one by one if None.
-    done
-        What was done so far, in order.
-    """
-
-    store: Store
-    progress: Progress
-    max_seconds: float | None = None
-    executor: Executor | None = None
-    done: list[Done] = field(default_factory=list)
+    store: Store  # of the hub, open for writing
+    progress: Progress  # is told how far long steps are
+    max_seconds: float | None = None  # s; what is likely to take longer is not started
+    executor: Executor | None = None  # derives many at once; none: this process one by one
+    done: list[Done] = field(default_factory=list)  # so far, in order
     _workspace: Workspace | None = None
     _pass_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     _allowance: Allowance = field(init=False)

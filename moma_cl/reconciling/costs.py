@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 from moma_cl.derivations.keys import Derivation, DerivationKind
+from moma_cl.records.hub import MemoReads
 from moma_cl.records.records import Method
-from moma_store.entries import Memo
 
 RECENT = 40
 """Latest derivations of a kind that are looked at."""
-
-
-class PricedReads(Protocol):
-    """What of the store is read."""
-
-    def record(self, digest: str) -> dict[str, Any]:
-        """Look up a record."""
-
-    def memos(self, prefix: str = "") -> Mapping[str, Memo]:
-        """List results by key."""
 
 
 class _Likeness(NamedTuple):
@@ -33,15 +22,9 @@ class _Likeness(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Costs:
-    """Seconds by kind of derivation and rows.
+    """Seconds by kind of derivation and rows."""
 
-    Attributes
-    ----------
-    store
-        The hub's store, or a snapshot of it.
-    """
-
-    store: PricedReads
+    store: MemoReads  # the hub's, or a snapshot of it
     _rates: dict[_Likeness, list[float]] = field(default_factory=dict)  # seconds per row
     _read: set[DerivationKind] = field(default_factory=set)
 
@@ -83,18 +66,10 @@ def _likeness(derivation: Derivation) -> _Likeness:
 
 @dataclass(slots=True, kw_only=True)
 class Allowance:
-    """The time that a pass may take.
+    """The time that a pass may take."""
 
-    Attributes
-    ----------
-    costs
-        What derivations are likely to take.
-    seconds
-        The time, s; none where there is no limit.
-    """
-
-    costs: Costs
-    seconds: float | None = None
+    costs: Costs  # what derivations are likely to take
+    seconds: float | None = None  # none where there is no limit
     _start: float = field(default_factory=time.monotonic)
 
     def admits(self, derivation: Derivation) -> bool:

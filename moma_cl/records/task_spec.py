@@ -89,20 +89,7 @@ class TaskSpec:
         )
 
     def task(self, name: str, grouping: Grouping) -> Task:
-        """Give the record of a task with this specification.
-
-        Parameters
-        ----------
-        name
-            The task's name.
-        grouping
-            What decides the folds of its rows.
-
-        Returns
-        -------
-        Task
-            The record.
-        """
+        """Give the record of a task with this specification; ``grouping`` decides its folds."""
         return Task(
             name=name,
             property=canonical_property(self.property),

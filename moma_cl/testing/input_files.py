@@ -205,19 +205,9 @@ def _change(data: bytearray, start: int, stop: int, rng: random.Random) -> None:
 
 
 def mutants(first: int, count: int) -> Iterator[tuple[str, bytes]]:
-    """Make mutated files, each from a seed of its own.
+    """Make ``count`` mutated files, each from a seed of its own; give name and content.
 
-    Parameters
-    ----------
-    first
-        Number of the first file.
-    count
-        Number of files.
-
-    Yields
-    ------
-    tuple[str, bytes]
-        Name and content. The file of a number is the same in every run.
+    The file of a number, counted from ``first``, is the same in every run.
     """
     files = list(valid_files().items())
     for number in range(first, first + count):
