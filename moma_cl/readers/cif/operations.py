@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -70,7 +70,8 @@ class Operations:
         return _number(self.rotations.tobytes(), self.translations.tobytes())
 
 
-def parse_operations(texts: Iterable[str]) -> Operations:
+@lru_cache(maxsize=512)
+def parse_operations(texts: tuple[str, ...]) -> Operations:
     """Read operations such as ``x, -y+1/2, z``; they have to form a group."""
     pairs = [_parsed(text) for text in texts]
     operations = Operations.of(

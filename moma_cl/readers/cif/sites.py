@@ -138,18 +138,14 @@ def _of_label(label: str, formula: Mapping[int, float]) -> int:
     possible = _candidates(label)
     if formula:
         possible = [element for element in possible if element in formula]
-    elif "-" in label or (len(possible) == 1 and len(SYMBOLS[possible[0]]) != len(letters)):
+    elif re.search(r"-[A-Za-z]", label) or (
+        len(possible) == 1 and len(SYMBOLS[possible[0]]) != len(letters)
+    ):
         possible = []
     if len(possible) == 1:
         return possible[0]
-    if not possible and len(letters) <= 2:
-        return atomic_number(letters.capitalize()) if not formula else _not_told(label)
-    return _not_told(label)
-
-
-def _not_told(label: str) -> int:
     raise _site_error(
-        f"the label {label[:20]!r} does not tell which element it is: add _atom_site_type_symbol",
+        f"the label {label[:20]!r} does not tell which element it is: add _atom_site_type_symbol"
     )
 
 

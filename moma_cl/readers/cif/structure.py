@@ -137,7 +137,7 @@ def _symmetries(block: Block, lattice: FloatArray, has_formula: bool) -> list[Op
         text for tag in _OPERATION_TAGS for text in block.get(tag, []) if text not in {"?", "."}
     ]
     if listed:
-        operations = parse_operations(listed)
+        operations = parse_operations(tuple(listed))
         _check_named(operations, names, hall, it_number)
         possible = [operations]
     elif names or hall or it_number:

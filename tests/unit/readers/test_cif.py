@@ -260,6 +260,6 @@ def test_all_settings_are_groups_and_found_by_their_names():
 
 
 def test_operations_are_read_in_all_their_spellings():
-    plain = parse_operations(["x,y,z", "-x,y+1/2,-z+1/2"])
+    plain = parse_operations(("x,y,z", "-x,y+1/2,-z+1/2"))
     for second in ("1/2-Z", "0.5 - z", "-z-1/2", "-1*z+.5", "+1/2-z"):
-        assert plain.same_as(parse_operations(["X, Y, Z", f"-x,1/2+y,{second}"]))
+        assert plain.same_as(parse_operations(("X, Y, Z", f"-x,1/2+y,{second}")))
