@@ -12,7 +12,10 @@ import numpy as np
 from moma_cl.readers.cif.operations import PARTS, Operations, quiet_spglib
 
 _SETTINGS = 530  # of the International Tables
-_STANDARD = frozenset({"", "1", "2", "H", "R", "b", "b1", "-b1"})
+_STANDARD = frozenset({"", "1", "2"})
+# Short monoclinic symbols mean the axis b; these mean any, and the cell tells which.
+_ANY_AXIS = frozenset({"p 2", "p 21", "p m", "p 2/m", "p 21/m"})
+_OF_AXIS_B = re.compile(r"[pcai] (?:2|21|m|[acn]|2/m|21/m|2/[acn]|21/[acn])")
 _OLD_NAMES = {39: "a b m 2", 41: "a b a 2", 64: "c m c a", 67: "c m m a", 68: "c c c a"}
 _SUFFIX_LETTERS = {"s": "1", "z": "2", "h": "H", "r": "R"}
 
@@ -40,11 +43,6 @@ class Setting:
     choice: str
     names: frozenset[str]
     hall: str
-
-    @property
-    def is_standard(self) -> bool:
-        """Whether the number alone may stand for it."""
-        return self.choice in _STANDARD
 
 
 @lru_cache(maxsize=1)
@@ -126,7 +124,7 @@ def _names(number: int, choice: str, international: str, full: str) -> frozenset
     names = {_plain(name) for name in (*international.split("="), full)}
     if 3 <= number <= 15:
         names.discard(_plain(international.partition("=")[0]))  # the same for all its settings
-        names |= {" ".join(word for word in name.split() if word != "1") for name in set(names)}
+        names |= {short for name in set(names) if _is_clear(short := _shortened(name), choice)}
     if number >= 195:  # a threefold inversion was written without its bar
         names |= {name.replace("-3", "3") for name in names}
     if number in _OLD_NAMES:
@@ -136,6 +134,15 @@ def _names(number: int, choice: str, international: str, full: str) -> frozenset
         else:
             names.discard(_OLD_NAMES[number])
     return frozenset(names)
+
+
+def _shortened(name: str) -> str:
+    return " ".join(word for word in name.split() if word != "1")
+
+
+def _is_clear(short: str, choice: str) -> bool:
+    """Say whether a short monoclinic symbol may stand for a setting with this choice."""
+    return "b" in choice or short in _ANY_AXIS or _OF_AXIS_B.fullmatch(short) is None
 
 
 def _plain(name: str) -> str:

@@ -62,12 +62,17 @@ def _only_crystal(
     crystals: list[Crystal] = []
     first_error: InvalidInputError | None = None
     for operations in _symmetries(block, lattice, bool(formula)):
+        orbits = [_orbit(lattice, site, operations) for site in sites]
+        crystal = _crystal(lattice, sites, orbits)
         try:
-            crystal = _multiplied(lattice, sites, operations)
+            _check_multiplicities(sites, orbits)
             _check_formula(crystal, formula, value_of(block, "_cell_formula_units_z"))
         except InvalidInputError as error:
             first_error = first_error or error
             continue
+        if len(operations) > 1:
+            # Atoms too near exclude no setting: the file may be in that setting, and wrong.
+            _check_apart(crystal, sites, orbits)
         if not any(_same_atoms(crystal, other) for other in crystals):
             crystals.append(crystal)
     if len(crystals) == 1:
@@ -176,8 +181,6 @@ def _settings(names: list[str], hall: str, it_number: int) -> list[Operations]:
         known = [setting for setting in known if setting in allowed]
     if it_number:
         known = [setting for setting in known if setting.number == it_number]
-    if not names and not hall:
-        known = [setting for setting in known if setting.is_standard]
     if not known:
         raise symmetry_error(
             "the names of its space group contradict each other: "
@@ -216,27 +219,25 @@ def _refuse_modulated(block: Block) -> None:
         raise symmetry_error("it is modulated, and has no cell of three dimensions")
 
 
-def _multiplied(lattice: FloatArray, sites: list[Site], operations: Operations) -> Crystal:
-    """Apply the symmetry operations to each site."""
-    coords, numbers = [], []
-    stated = any(site.multiplicity > 1 for site in sites)  # some programs write 1 for all
-    for site in sites:
-        orbit = _orbit(lattice, site, operations)
-        if stated and site.multiplicity and site.multiplicity != len(orbit):
+def _crystal(lattice: FloatArray, sites: list[Site], orbits: list[FloatArray]) -> Crystal:
+    numbers = [site.atomic_number for site in sites]
+    return Crystal(
+        lattice=lattice,
+        atomic_numbers=np.repeat(np.array(numbers, dtype=np.int64), [len(o) for o in orbits]),
+        frac_coords=np.concatenate(orbits),
+    )
+
+
+def _check_multiplicities(sites: list[Site], orbits: list[FloatArray]) -> None:
+    """Refuse a number of equivalent sites that is not what the file states."""
+    if not any(site.multiplicity > 1 for site in sites):  # some programs write 1 for all
+        return
+    for site, orbit in zip(sites, orbits, strict=True):
+        if site.multiplicity and site.multiplicity != len(orbit):
             raise symmetry_error(
                 f"site {site.label[:20]!r} is said to have a multiplicity of "
                 f"{site.multiplicity}; the symmetry makes it {len(orbit)}"
             )
-        coords.append(orbit)
-        numbers += [site.atomic_number] * len(orbit)
-    crystal = Crystal(
-        lattice=lattice,
-        atomic_numbers=np.array(numbers, dtype=np.int64),
-        frac_coords=np.concatenate(coords),
-    )
-    if len(operations) > 1:
-        _check_apart(crystal, [site.label for site in sites], [len(orbit) for orbit in coords])
-    return crystal
 
 
 def _orbit(lattice: FloatArray, site: Site, operations: Operations) -> FloatArray:
@@ -252,35 +253,38 @@ def _orbit(lattice: FloatArray, site: Site, operations: Operations) -> FloatArra
     apart -= np.rint(apart)
     lengths = np.linalg.norm(apart @ lattice, axis=1)
     edge = float(np.linalg.norm(lattice, axis=1).max())
-    near = max(_SMALL, min(3 * site.precision * edge, _CLOSEST / 2))
-    own = lengths <= near
-    if np.any(lengths[~own] < _CLOSEST):
-        raise _overlap(f"equivalent positions of {site.label[:20]!r}", lengths[~own].min())
-    start = start + apart[own].mean(axis=0)
+    own = lengths <= max(_SMALL, min(3 * site.precision * edge, _CLOSEST / 2))
+    special = start + apart[own].mean(axis=0)
+    orbit = _distinct(lattice, operations, special)
+    if len(orbit) * int(own.sum()) == len(operations):
+        return orbit
+    return _distinct(lattice, operations, start)  # some are too near, which is found later
+
+
+def _distinct(lattice: FloatArray, operations: Operations, start: FloatArray) -> FloatArray:
+    """Give the images of a position, each once."""
     images = (operations.rotations @ start + operations.translations / PARTS) % 1.0
     chosen: list[FloatArray] = []
     left = np.ones(len(images), dtype=bool)
     while left.any():
         image = images[np.argmax(left)]
         shift = images - image
-        same = np.linalg.norm((shift - np.rint(shift)) @ lattice, axis=1) <= _SMALL / 10
         chosen.append(image)
-        left &= ~same
-    if len(chosen) * int(own.sum()) != len(operations):
-        raise _overlap(f"equivalent positions of {site.label[:20]!r}", 0.0)
+        left &= np.linalg.norm((shift - np.rint(shift)) @ lattice, axis=1) > _SMALL / 10
     return np.array(chosen)
 
 
-def _check_apart(crystal: Crystal, labels: list[str], sizes: list[int]) -> None:
-    """Refuse sites of which the symmetry makes one the other."""
+def _check_apart(crystal: Crystal, sites: list[Site], orbits: list[FloatArray]) -> None:
+    """Refuse sites of which the symmetry makes one nearly another, or nearly itself."""
+    owner = np.repeat(np.arange(len(sites)), [len(orbit) for orbit in orbits])
     start = 0
-    for place, size in enumerate(sizes):
-        shift = crystal.frac_coords[start + size :] - crystal.frac_coords[start]
+    for place, orbit in enumerate(orbits):
+        shift = crystal.frac_coords[start + 1 :] - crystal.frac_coords[start]
         lengths = np.linalg.norm((shift - np.rint(shift)) @ crystal.lattice, axis=1)
         if len(lengths) and lengths.min() < _CLOSEST:
-            owner = np.repeat(np.arange(len(sizes)), sizes)[start + size + int(lengths.argmin())]
-            raise _overlap(f"{labels[place][:20]!r} and {labels[owner][:20]!r}", lengths.min())
-        start += size
+            other = sites[owner[start + 1 + int(lengths.argmin())]]
+            raise _overlap(f"{sites[place].label[:20]!r} and {other.label[:20]!r}", lengths.min())
+        start += len(orbit)
 
 
 def _overlap(what: str, distance: float) -> InvalidInputError:
