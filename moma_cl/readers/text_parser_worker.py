@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from moma_cl.core.worker_process import Answer
 from moma_cl.readers.ase_db import read_batch
+from moma_cl.readers.cif.space_groups import all_settings
+from moma_cl.readers.cif.structure import read_cif
 from moma_cl.readers.structure_json import FULL_OCCUPANCY, disordered
+from moma_cl.structures.crystals import Crystal
 from moma_cl.structures.elements import atomic_number
 from moma_store.errors import InvalidInputError
 
@@ -35,8 +38,10 @@ _ISOTOPE = re.compile(r"[DT](?![A-Za-z])")
 
 def prepare(parse_seconds: float, parse_bytes: int) -> Answer:
     """Import the parsers, limit the memory, and get ready to answer."""
-    import pymatgen.io.cif
-    import pymatgen.io.vasp.inputs  # noqa: F401  imported for its effect, as the one above
+    import pymatgen.io.vasp.inputs  # noqa: F401  imported for its effect, as the ones below
+    import spglib  # noqa: F401
+
+    all_settings()
 
     _limit_memory(parse_bytes)
 
@@ -74,8 +79,8 @@ def _reply(request: dict[str, Any]) -> dict[str, object]:
             return read_batch(
                 request["path"], request["after"], request["count"], request["max_bytes"]
             )
-        parse = _parse_cif if request["format"] == "cif" else _parse_poscar
-        return _as_reply(parse(request["text"]))
+        text, is_cif = request["text"], request["format"] == "cif"
+        return _of_crystal(read_cif(text)) if is_cif else _as_reply(_parse_poscar(text))
     except MemoryError:
         return {"code": OUT_OF_MEMORY, "message": "the parser ran out of memory"}
     except InvalidInputError as error:
@@ -86,22 +91,6 @@ def _reply(request: dict[str, Any]) -> dict[str, object]:
             "code": "parse-error",
             "message": f"not a readable {request['format'].upper()} file ({reason})",
         }
-
-
-def _parse_cif(text: str) -> Structure:
-    from pymatgen.io.cif import CifParser
-
-    parser = CifParser.from_str(text, check_cif=False)
-    for block in parser.as_dict().values():
-        labels = block.get("_atom_site_type_symbol") or block.get("_atom_site_label") or []
-        _refuse_isotopes(map(str, labels if isinstance(labels, list) else [labels]))
-    structures = parser.parse_structures(primitive=False, on_error="raise")
-    if len(structures) != 1:
-        raise InvalidInputError(
-            f"the CIF holds {len(structures)} structures: give each its own file",
-            code="invalid-input.many-structures",
-        )
-    return structures[0]
 
 
 def _refuse_isotopes(labels: Iterable[str]) -> None:
@@ -123,6 +112,14 @@ def _parse_poscar(text: str) -> Structure:
             code="invalid-input.missing-elements",
         )
     return poscar.structure
+
+
+def _of_crystal(crystal: Crystal) -> dict[str, object]:
+    return {
+        "lattice": crystal.lattice.tolist(),
+        "atomic_numbers": crystal.atomic_numbers.tolist(),
+        "frac_coords": crystal.frac_coords.tolist(),
+    }
 
 
 def _as_reply(structure: Structure) -> dict[str, object]:

@@ -24,8 +24,8 @@ _cell_length_c 4.2
 _cell_angle_alpha 90
 _cell_angle_beta 90
 _cell_angle_gamma 90
-_symmetry_space_group_name_H-M 'P m -3 m'
-_symmetry_Int_Tables_number 221
+_symmetry_space_group_name_H-M 'P -1'
+_symmetry_Int_Tables_number 2
 loop_
 _symmetry_equiv_pos_site_id
 _symmetry_equiv_pos_as_xyz
