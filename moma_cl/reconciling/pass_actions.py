@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 FIRST_PREDICTOR = "the first predictor of the task"
 """Why a task's first answer was promoted."""
@@ -16,6 +17,7 @@ class PassAction(StrEnum):
     COMPOSED = "composed"
     PROMOTED = "promoted"
     KEPT_BESIDE = "kept-beside"  # fitted, and not better than the champion
+    HELD = "held"  # fitted, and not promoted before somebody confirms it
     MODULE = "module"  # the task's own module was added
     FAILED = "failed"
     # the champion was asked rows that are new
@@ -72,6 +74,8 @@ class Done:
         What happened, for people.
     seconds
         How long it took.
+    figures
+        The same for programs, and for the mail.
     """
 
     task: str
@@ -79,3 +83,4 @@ class Done:
     kind: str
     text: str
     seconds: float
+    figures: dict[str, Any] = field(default_factory=dict)
