@@ -26,13 +26,25 @@ UpdateOptions = Annotated[
 ]
 
 _SHOWN_DIGITS = 12
-_WAIT = "60"  # s; the daemon's passes let a writer finish
+_ERRORS = {"held-out": "held-out", "cross-validation": "cross-val."}
+_WAIT = "60"  # s; passes that nobody starts let a writer finish
 
 
 @command("status", example="moma-cl status --json")
-def status(run: Run) -> Output:
+def status(
+    run: Run,
+    prometheus: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write metrics for node_exporter here; print nothing."),
+    ] = None,
+) -> Output:
     """Show the state of the hub: tasks, inbox, last pass, daemon."""
     hub_status = run.hub.status()
+    if prometheus is not None:
+        from moma_cl.automation.metrics import write_metrics
+
+        write_metrics(prometheus, hub_status)
+        return Output(data={"file": prometheus})
     table = Table(
         columns=("task", "rows", "champion", "version", "error", "unit", "next pass", "new rows"),
         numeric=frozenset({"rows", "version", "error"}),
@@ -111,7 +123,8 @@ def schedule(
     Store.open(run.path).close()
     when = _when(at, every)
     extra = options or []
-    update = [*_program(run), "update", *extra]
+    waits = [] if any(word.partition("=")[0] == "--wait" for word in extra) else ["--wait", _WAIT]
+    update = [*_program(run), "update", *waits, *extra]
     if not systemd:
         line = schedules.crontab_line(update, when)
         return Output(data={"crontab": line}, text=[line], notes=["add it with crontab -e"])
@@ -186,7 +199,7 @@ def _task_cells(task: TaskStatus) -> tuple[str, ...]:
         f"{task.rows:,}",
         (task.champion or "-")[:_SHOWN_DIGITS],
         str(task.version),
-        figure(task.held_out_mae),
+        f"{figure(task.held_out_mae)} {_ERRORS.get(task.error_from or '', '')}".rstrip(),
         task.unit,
         ", ".join(f"{count} {state}" for state, count in task.steps.items()) or "-",
         new,
@@ -206,6 +219,15 @@ def _problems(status: HubStatus) -> list[Problem]:
         for task in status.tasks
         for why in task.problems
     ]
+    held = [
+        Problem(
+            code="held",
+            message=f"{task.name}: {task.held}; if the rows are right, `moma-cl confirm "
+            f"{task.name}`; if not, `moma-cl retract {task.name} IDS`",
+        )
+        for task in status.tasks
+        if task.held is not None
+    ]
     unclaimed = [
         Problem(code="inbox.unclaimed", message=why) for why in status.inbox.unclaimed.values()
     ]
@@ -216,4 +238,4 @@ def _problems(status: HubStatus) -> list[Problem]:
         )
         for task, files in status.inbox.refused.items()
     ]
-    return [*failing, *unclaimed, *refused]
+    return [*held, *failing, *unclaimed, *refused]

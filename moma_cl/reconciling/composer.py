@@ -15,7 +15,7 @@ from moma_cl.progress import Progress
 from moma_cl.reconciling.costs import Allowance, Costs
 from moma_cl.reconciling.derivation_job import ExecutorError, job_of
 from moma_cl.reconciling.failures import Failures, failed_too_often
-from moma_cl.reconciling.holds import describe_drift, drift_of
+from moma_cl.reconciling.holds import describe_drift, drift_of, hold_of
 from moma_cl.reconciling.pass_actions import FIRST_PREDICTOR, Done, PassAction
 from moma_cl.reconciling.reasons import Reason
 from moma_cl.reconciling.walk import first_answer, run_stage, walk
@@ -249,8 +249,10 @@ class Composer:
                 reason=HoldReason(verdict["held"]),
                 because=str(verdict["because"]),
             )
+        earlier = hold_of(self.store, task)
+        told = hold is not None and earlier is not None and earlier.because == hold.because
         self._move(action, moves, {"task": task, **verdict}, mended=key, hold=hold)
-        self._note(task, done, DerivationKind.PREDICTOR, str(verdict["because"]))
+        self._note(task, done, DerivationKind.PREDICTOR, str(verdict["because"]), told=told)
 
     def leave(self, task: str, kind: DerivationKind, reason: Reason) -> None:
         """Note what is not worth it, or has to wait for another derivation."""
@@ -331,9 +333,18 @@ class Composer:
         return self._workspace
 
     def _note(
-        self, task: str, action: PassAction, kind: str, text: str, seconds: float = 0.0
+        self,
+        task: str,
+        action: PassAction,
+        kind: str,
+        text: str,
+        seconds: float = 0.0,
+        *,
+        told: bool = False,
     ) -> None:
-        self.done.append(Done(task=task, action=action, kind=str(kind), text=text, seconds=seconds))
+        self.done.append(
+            Done(task=task, action=action, kind=str(kind), text=text, seconds=seconds, told=told)
+        )
 
     def _note_not_done(
         self, task: str, action: PassAction, kind: str, text: str, *, subject: str = ""

@@ -27,6 +27,7 @@ class PassAction(StrEnum):
     TAKEN_IN = "taken-in"  # the rows were added
     REFUSED = "refused"
     UNCLAIMED = "unclaimed"  # no task has the name of its folder
+    UNFINISHED = "unfinished"  # it is empty, or its end is cut off
     # derivations that were not done
     LEFT = "left"  # it is not worth it, or waits for another derivation
     POSTPONED = "postponed"  # there was no time
@@ -51,10 +52,19 @@ _CHANGED_NOTHING = frozenset(
         PassAction.WAITING,
         PassAction.SET_ASIDE,
         PassAction.UNCLAIMED,
+        PassAction.UNFINISHED,
     }
 )
 _PROBLEMS = frozenset(
-    {PassAction.FAILED, PassAction.REFUSED, PassAction.UNCLAIMED, PassAction.DRIFT}
+    {
+        PassAction.FAILED,
+        PassAction.SET_ASIDE,
+        PassAction.REFUSED,
+        PassAction.UNCLAIMED,
+        PassAction.UNFINISHED,
+        PassAction.DRIFT,
+        PassAction.HELD,
+    }
 )
 
 
@@ -76,6 +86,8 @@ class Done:
         How long it took.
     figures
         The same for programs, and for the mail.
+    told
+        Whether an earlier pass has told of it.
     """
 
     task: str
@@ -84,3 +96,4 @@ class Done:
     text: str
     seconds: float
     figures: dict[str, Any] = field(default_factory=dict)
+    told: bool = False

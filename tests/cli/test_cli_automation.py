@@ -48,8 +48,8 @@ def test_update_takes_the_inbox_in_silently(own_hub, inputs):
 def test_update_tells_of_deliveries_that_need_somebody(own_hub, inputs):
     deliver(own_hub, inputs / "bad.jsonl")
     deliver(own_hub, inputs / "more.jsonl", folder="enrgy")
-    ended = own_hub.ok("update", "--settle", 0, "--json")
-    assert ended.envelope["status"] == "partial"
+    ended = own_hub("update", "--settle", 0, "--json")
+    assert (ended.code, ended.envelope["status"]) == (8, "error")
     codes = [problem["code"] for problem in ended.envelope["errors"]]
     assert codes == ["inbox.refused", "inbox.unclaimed"]
     said = own_hub.ok("status").err
@@ -144,7 +144,8 @@ def until(condition, seconds=100.0):
 def test_a_schedule_names_hub_and_program_in_full(hub, monkeypatch):
     line = hub.ok("schedule").out
     assert line.startswith("30 2 * * * ")
-    assert f"--hub {hub.hub.absolute()} update" in line
+    assert f"--hub {hub.hub.absolute()} update --wait 60\n" in line
+    assert hub.ok("schedule", "--", "--wait", "5").out.endswith(" update --wait 5\n")
     assert hub.json("schedule", "--every", 10)["crontab"].startswith("*/10 * * * * ")
 
 
