@@ -144,7 +144,7 @@ def _headlines(news: Sequence[Done]) -> list[str]:
         if tasks and (action != PassAction.DRIFT or not headlines):
             headlines.append(f"{', '.join(tasks)}: {words}")
     rows = sum(entry.figures.get("refused", 0) for entry in news)
-    files = sum(entry.action == PassAction.REFUSED for entry in news)
+    files = sum(e.action == PassAction.REFUSED and not e.figures.get("refused") for e in news)
     alone = {PassAction.UNCLAIMED, PassAction.UNFINISHED}
     left = sum(entry.action in alone for entry in news)
     counts = (
@@ -209,11 +209,6 @@ def _delivery_lines(entry: Done) -> list[str]:
     ]
 
 
-def _new_element_lines(entry: Done) -> list[str]:
-    elements = ", ".join(entry.figures.get("new_elements", ()))
-    return [f"{entry.text}; elements that no earlier row has: {elements}"]
-
-
 def _plain(prefix: str) -> Callable[[Done], list[str]]:
     return lambda entry: [f"{prefix}{entry.text}"]
 
@@ -225,7 +220,7 @@ _WRITTEN: dict[PassAction, Callable[[Done], list[str]]] = {
     PassAction.DRIFT: _plain(""),
     PassAction.REFUSED: _delivery_lines,
     PassAction.TAKEN_IN: _delivery_lines,
-    PassAction.MEASURED: _new_element_lines,
+    PassAction.MEASURED: _plain(""),
     PassAction.UNCLAIMED: _plain(""),
     PassAction.UNFINISHED: _plain(""),
 }

@@ -40,9 +40,15 @@ def describe_drift(drift: Drift) -> str:
     if drift.reference_mae is None or drift.p_value is None:
         return f"{text}; there is no measured error to compare it with"
     text = f"{text} against {drift.reference_mae:.4g} promised ({drift.reference})"
+    chance, elements = f"p = {drift.p_value:.2g}", _elements(drift)
     if not drift.drifted:
-        return f"{text}, p = {drift.p_value:.2g}"
-    return f"{text}: drift, p = {drift.p_value:.2g}{_source(drift)}"
+        return f"{text}, {chance}{elements}"
+    return f"{text}: drift, {chance}{_source(drift)}{elements}"
+
+
+def _elements(drift: Drift) -> str:
+    names = ", ".join(drift.new_elements)
+    return f"; elements that no earlier row has: {names}" if names else ""
 
 
 def _source(drift: Drift) -> str:
@@ -53,9 +59,8 @@ def _source(drift: Drift) -> str:
         factor = f", values about {ratio:.3g} times what was expected: another unit?"
     if not drift.source or (drift.source_rows == drift.rows and not factor):
         return f", in {drift.source}" if drift.source else ""
-    where = (
-        f"{drift.source_mae:.4g} {drift.unit} on the {drift.source_rows:,} rows of {drift.source}"
-    )
+    rows = "row" if drift.source_rows == 1 else f"{drift.source_rows:,} rows"
+    where = f"{drift.source_mae:.4g} {drift.unit} on the {rows} of {drift.source}"
     return f", most of all {where}{factor}"
 
 
