@@ -13,6 +13,7 @@ from moma_cli.parameters import Settle
 from moma_cli.program import Run, command
 
 if TYPE_CHECKING:
+    from moma_cl.automation.last_pass import LastPass
     from moma_cl.automation.schedule import Unit, When
     from moma_cl.automation.status import HubStatus, InboxStatus, TaskStatus
 
@@ -54,7 +55,7 @@ def status(
         data=hub_status,
         text=[
             _daemon_line(hub_status),
-            _pass_line(hub_status),
+            *_pass_lines(hub_status),
             *([table] if hub_status.tasks else []),
         ],
         notes=_inbox_lines(hub_status.inbox),
@@ -178,13 +179,23 @@ def _daemon_line(status: HubStatus) -> str:
     )
 
 
-def _pass_line(status: HubStatus) -> str:
-    last = status.last_pass
-    if last is None:
-        return "last pass: none"
-    counts = ", ".join(f"{count} {action}" for action, count in last.actions.items())
+def _pass_lines(status: HubStatus) -> list[str]:
+    """Say how the last pass ended, and what somebody should read of it and of those before."""
+    if status.last_pass is None:
+        return ["last pass: none"]
+    lines = [f"last pass: {_ended(status.last_pass)}"]
+    lines += [f"  {problem}" for problem in status.last_pass.problems]
+    for earlier in status.earlier_passes:
+        if earlier.problems:
+            lines.append(f"pass before: {_ended(earlier)}")
+            lines += [f"  {problem}" for problem in earlier.problems]
+    return lines
+
+
+def _ended(ended: LastPass) -> str:
+    counts = ", ".join(f"{count} {action}" for action, count in ended.actions.items())
     actions = f": {counts}" if counts else ""
-    return f"last pass: {last.at}, {last.seconds:.1f} s, {last.outcome}{actions}"
+    return f"{ended.at}, {ended.seconds:.1f} s, {ended.outcome}{actions}"
 
 
 def _task_cells(task: TaskStatus) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from moma_cl.automation import daemon, drift, inbox
 from moma_cl.automation.daemon import Heartbeat
-from moma_cl.automation.last_pass import LastPass, last_pass
+from moma_cl.automation.last_pass import LastPass, last_passes
 from moma_cl.reconciling.holds import hold_of
 from moma_cl.reconciling.plan import Step, plan_steps
 from moma_cl.reconciling.reasons import StepStatus
@@ -118,11 +118,12 @@ class InboxStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubStatus:
-    """How a hub is, in all its parts."""
+    """How a hub is, in all its parts; earlier passes are those that did something, latest first."""
 
     hub: str
     daemon: DaemonStatus
     last_pass: LastPass | None
+    earlier_passes: tuple[LastPass, ...]
     tasks: tuple[TaskStatus, ...]
     inbox: InboxStatus
 
@@ -133,10 +134,12 @@ def status(hub: Path) -> HubStatus:
         names, past = task_names(view), Past.of(view)
         steps = plan_steps(view)
         tasks = tuple(_task(view, past, steps, name) for name in names)
+    passes = last_passes(hub)
     return HubStatus(
         hub=str(hub),
         daemon=DaemonStatus(running=daemon.is_running(hub), heartbeat=daemon.heartbeat(hub)),
-        last_pass=last_pass(hub),
+        last_pass=passes[0] if passes else None,
+        earlier_passes=passes[1:],
         tasks=tasks,
         inbox=_inbox(hub, names),
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from moma_cl.derivations.keys import Derivation, DerivationKind, comparison_key
-from moma_cl.progress import Progress
+from moma_cl.progress import FIRST_ANSWER, Progress
 from moma_cl.reconciling.costs import Allowance, Costs
 from moma_cl.reconciling.derivation_job import ExecutorError, job_of
 from moma_cl.reconciling.failures import Failures, failed_too_often
@@ -66,6 +66,7 @@ class Composer:
     executor: Executor | None = None
     done: list[Done] = field(default_factory=list)
     _workspace: Workspace | None = None
+    _task: str = ""  # whose derivation is computed
     _pass_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     _allowance: Allowance = field(init=False)
     _failures: Failures = field(init=False)
@@ -132,7 +133,8 @@ class Composer:
         from moma_cl.derivations.derive import derive
 
         logger.info("%s, because %s", derivation, why, extra={"action": HistoryAction.DERIVE})
-        start = time.perf_counter()
+        start, self._task = time.perf_counter(), derivation.task
+        self.progress(f"{derivation.task}: {derivation.kind}", 0, 0)
         with self._tried(derivation.key, derivation.task, str(derivation)):
             derived = derive(self._opened_workspace(), derivation)
             return self._store(derivation, derived, why, time.perf_counter() - start)
@@ -254,6 +256,10 @@ class Composer:
         self._move(action, moves, {"task": task, **verdict}, mended=key, hold=hold)
         self._note(task, done, DerivationKind.PREDICTOR, str(verdict["because"]), told=told)
 
+        if champion is None:
+            label = f"{FIRST_ANSWER}: `moma-cl predict {task} FILES` works now, and gets better"
+            self.progress(label, 1, 1)
+
     def leave(self, task: str, kind: DerivationKind, reason: Reason) -> None:
         """Note what is not worth it, or has to wait for another derivation."""
         self._note_not_done(task, PassAction.LEFT, kind, reason.text)
@@ -329,8 +335,13 @@ class Composer:
         if self._workspace is None:
             from moma_cl.workspace.workspace import Workspace
 
-            self._workspace = Workspace(store=self.store, progress=self.progress)
+            self._workspace = Workspace(store=self.store, progress=self._show)
         return self._workspace
+
+    def _show(self, label: str, steps_done: int, steps_planned: int) -> None:
+        """Show a step of a derivation with the task that it is for."""
+        named = label if self._task in label else f"{self._task}: {label}"
+        self.progress(named, steps_done, steps_planned)
 
     def _note(
         self,
