@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from moma_cl.derivations.keys import Derivation, DerivationKind, comparison_key
@@ -13,7 +13,7 @@ from moma_cl.reconciling.reasons import Reason, StepStatus
 from moma_cl.reconciling.walk import walk
 from moma_cl.records.hub import Reads
 from moma_cl.records.refs import RefKind
-from moma_cl.records.tasks import task_names
+from moma_cl.records.tasks import task_names, task_state
 from moma_store.entries import Memo
 from moma_store.errors import MomaError
 
@@ -92,7 +92,9 @@ class Planner:
                 subject=derivation.subject,
                 why=failed or why,
                 status=status,
-                seconds=None if status == StepStatus.SET_ASIDE else self._costs.of(derivation),
+                seconds=(
+                    None if status == StepStatus.SET_ASIDE else self._costs.foreseen(derivation)
+                ),
                 inputs=tuple((name, d) for name, ds in derivation.reads.items() for d in ds),
             )
         )
@@ -115,7 +117,13 @@ class Planner:
 
     def leave(self, task: str, kind: DerivationKind, reason: Reason) -> None:
         """Note what waits or is not worth it."""
-        self._note(_plain(task, kind, reason))
+        step = _plain(task, kind, reason)
+        if kind == DerivationKind.PREDICTOR and reason.status == StepStatus.AFTER:
+            state = task_state(self.store, task)
+            if state.trains:
+                epochs = state.recipe.finetune.epochs
+                step = replace(step, seconds=self._costs.of_fit(state.dataset_digest, epochs))
+        self._note(step)
 
     def fail(self, task: str, error: MomaError) -> None:
         """Note that a task cannot even be planned."""
