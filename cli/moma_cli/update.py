@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,12 +81,10 @@ def update(
     if work was set aside, 9 on drift, 8 if a row or a delivery was refused, 5 if another process is
     writing.
     """
-    from moma_cl.automation import conditions, notices, notify
+    from moma_cl.automation import conditions, notices
     from moma_cl.reconciling.executors import ExecutorKind, ExecutorSettings
 
-    notified = notify_targets or []
-    for target in notified:
-        notify.check_target(target)
+    send = _sender(notify_targets or ())
     settings = ExecutorSettings(
         kind=ExecutorKind(executor.value), scheduler=scheduler, workers=workers
     )
@@ -100,8 +98,7 @@ def update(
         )
     notice = notices.notice_of(run.path, done)
     if notice is not None:
-        for target in notified:
-            notify.notify(target, notice)
+        send(notice)
     conditions.remember(run.path, done)
     return _pass_output(run, done, notice)
 
@@ -122,6 +119,22 @@ def plan(
         return Output(data=graph, text=[graph])
     steps = run.hub.plan(tasks=_names(only))
     return Output(data=steps, text=[plan_table(steps)] if steps else [], notes=_cost_notes(steps))
+
+
+def _sender(targets: Sequence[str]) -> Callable[[Notice], None]:
+    """Check where mails go, before the pass, and give what sends one there."""
+    if not targets:
+        return lambda _: None
+    from moma_cl.automation import notify
+
+    for target in targets:
+        notify.check_target(target)
+
+    def send(notice: Notice) -> None:
+        for target in targets:
+            notify.notify(target, notice)
+
+    return send
 
 
 def _pass_output(run: Run, done: Sequence[Done], notice: Notice | None) -> Output:

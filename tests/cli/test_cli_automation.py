@@ -58,6 +58,30 @@ def test_update_tells_of_deliveries_that_need_somebody(own_hub, inputs):
     assert "did you mean 'energy'" in said
 
 
+def test_a_delivery_in_another_unit_is_mailed_once_held_and_confirmed(own_hub, inputs, tmp_path):
+    rows = [json.loads(line) for line in (inputs / "more.jsonl").read_text().splitlines()]
+    wrong = tmp_path / "wrong.jsonl"
+    wrong.write_text("".join(json.dumps({**r, "energy": 96.5 * r["energy"]}) + "\n" for r in rows))
+    deliver(own_hub, wrong)
+    kept = tmp_path / "mail.txt"
+    ended = own_hub("update", "--settle", 0, "--notify", f"tee {kept}")
+    assert ended.code == 9
+    assert ": energy: promotion held" in ended.out.splitlines()[0]
+    assert kept.read_text() == ended.out
+    before = own_hub.json("status")["tasks"][0]
+    assert "another unit?" in before["held"]
+    assert own_hub.ok("update").out == ""
+    assert "`moma-cl confirm energy`" in own_hub.ok("status").err
+    metrics = tmp_path / "moma.prom"
+    assert own_hub.ok("status", "--prometheus", metrics).out == ""
+    assert 'moma_cl_task_promotion_held{hub="' in metrics.read_text()
+    confirmed = own_hub.ok("confirm", "energy").out
+    assert re.fullmatch(
+        r"energy: [0-9a-f]{12} answers, in place of " + before["champion"][:12] + "\n", confirmed
+    )
+    assert own_hub("confirm", "energy").code == 3
+
+
 def test_status_of_a_quiet_hub(hub):
     ended = hub.ok("status")
     assert "daemon: none" in ended.out
