@@ -26,8 +26,8 @@ UpdateOptions = Annotated[
     ),
 ]
 
-_SHOWN_DIGITS = 12
-_ERRORS = {"held-out": "held-out", "cross-validation": "cross-val."}
+_SHOWN_DIGITS = 8
+_ERRORS = {"held-out": "held-out", "cross-validation": "CV"}
 _WAIT = "60"  # s; passes that nobody starts let a writer finish
 
 
@@ -47,8 +47,8 @@ def status(
         write_metrics(prometheus, hub_status)
         return Output(data={"file": prometheus})
     table = Table(
-        columns=("task", "rows", "champion", "version", "error", "unit", "next pass", "new rows"),
-        numeric=frozenset({"rows", "version", "error"}),
+        columns=("task", "rows", "champion", "error", "unit", "from", "to do", "new rows"),
+        numeric=frozenset({"rows", "error"}),
         rows=[_task_cells(task) for task in hub_status.tasks],
     )
     return Output(
@@ -201,17 +201,16 @@ def _ended(ended: LastPass) -> str:
 def _task_cells(task: TaskStatus) -> tuple[str, ...]:
     new = "-"
     if task.drift is not None:
-        against = figure(task.drift.reference_mae)
         learned = "" if task.drift.predictor == task.champion else ", since learned"
-        drift = "drift, " if task.drift.drifted else ""
-        new = f"{drift}{figure(task.drift.mae)} against {against}{learned}"
+        drift = ", drift" if task.drift.drifted else ""
+        new = f"{figure(task.drift.mae)}{drift}{learned}"
     return (
         task.name,
         f"{task.rows:,}",
         (task.champion or "-")[:_SHOWN_DIGITS],
-        str(task.version),
-        f"{figure(task.held_out_mae)} {_ERRORS.get(task.error_from or '', '')}".rstrip(),
+        figure(task.held_out_mae),
         task.unit,
+        _ERRORS.get(task.error_from or "", "-"),
         ", ".join(f"{count} {state}" for state, count in task.steps.items()) or "-",
         new,
     )

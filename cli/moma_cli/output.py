@@ -147,6 +147,7 @@ def print_table(table: Table, stream: TextIO) -> None:
             column,
             justify="right" if column in table.numeric else "left",
             no_wrap=column == table.columns[0],  # names are copied into commands
+            overflow="fold",  # rather than cut
         )
     for row in rows:
         laid_out.add_row(*map(Text, row))

@@ -85,7 +85,7 @@ def test_a_delivery_in_another_unit_is_mailed_once_held_and_confirmed(own_hub, i
 def test_status_of_a_quiet_hub(hub):
     ended = hub.ok("status")
     assert "daemon: none" in ended.out
-    assert re.search(r"^energy +60 +[0-9a-f]{12} +\d", ended.out, flags=re.MULTILINE)
+    assert re.search(r"^energy +60 +[0-9a-f]{8} +\S+ +eV/atom +CV ", ended.out, flags=re.MULTILINE)
     assert ended.err == ""
 
 
