@@ -145,7 +145,12 @@ def print_table(table: Table, stream: TextIO) -> None:
 
     laid_out = RichTable(box=None, pad_edge=False, header_style="bold")
     for column in table.columns:
-        laid_out.add_column(column, justify="right" if column in table.numeric else "left")
+        laid_out.add_column(
+            column,
+            justify="right" if column in table.numeric else "left",
+            no_wrap=column == table.columns[0],  # names are copied into commands
+            overflow="fold",  # rather than cut
+        )
     for row in rows:
         laid_out.add_row(*map(Text, row))
     Console(file=stream).print(laid_out)

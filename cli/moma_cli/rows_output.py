@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,8 +29,13 @@ _OUTCOMES = {
 _FAILURES = {PassAction.FAILED: "task-failed", PassAction.WAITING: "task-waiting"}
 _NOTICES = {
     PassAction.REFUSED: "inbox.refused",
+    PassAction.TAKEN_IN: "inbox.told",
     PassAction.UNCLAIMED: "inbox.unclaimed",
+    PassAction.UNFINISHED: "inbox.unfinished",
+    PassAction.SET_ASIDE: "task-set-aside",
     PassAction.DRIFT: "drift",
+    PassAction.MEASURED: "new-elements",
+    PassAction.HELD: "held",
 }
 
 
@@ -95,7 +101,14 @@ def failed(done: Iterable[Done]) -> list[Problem]:
 
 def noticed(done: Iterable[Done]) -> list[Problem]:
     """List what somebody should read although the pass went well: the inbox, and drift."""
-    return _problems(done, _NOTICES)
+    from moma_cl.automation.notices import is_news, what_to_do
+
+    news = [entry for entry in done if is_news(entry)]
+    return _problems([replace(e, text=_with_advice(e.text, what_to_do(e))) for e in news], _NOTICES)
+
+
+def _with_advice(text: str, advice: str) -> str:
+    return f"{text}; {advice}" if advice else text
 
 
 def refused(refusals: Sequence[Refusal]) -> list[Problem]:

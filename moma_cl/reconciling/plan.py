@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from moma_cl.derivations.keys import Derivation, DerivationKind, comparison_key
 from moma_cl.reconciling.costs import Costs
@@ -12,7 +12,7 @@ from moma_cl.reconciling.reasons import Reason, StepStatus
 from moma_cl.reconciling.walk import walk
 from moma_cl.records.hub import MemoReads
 from moma_cl.records.refs import RefKind
-from moma_cl.records.tasks import task_names
+from moma_cl.records.tasks import task_names, task_state
 from moma_store.errors import MomaError
 
 
@@ -80,7 +80,9 @@ class Planner:
                 subject=derivation.subject,
                 why=failed or why,
                 status=status,
-                seconds=None if status == StepStatus.SET_ASIDE else self._costs.of(derivation),
+                seconds=(
+                    None if status == StepStatus.SET_ASIDE else self._costs.foreseen(derivation)
+                ),
                 inputs=tuple((name, d) for name, ds in derivation.reads.items() for d in ds),
             )
         )
@@ -103,7 +105,13 @@ class Planner:
 
     def leave(self, task: str, kind: DerivationKind, reason: Reason) -> None:
         """Note what waits or is not worth it."""
-        self._note(Step(task=task, kind=kind, subject="", why=reason.text, status=reason.status))
+        step = Step(task=task, kind=kind, subject="", why=reason.text, status=reason.status)
+        if kind == DerivationKind.PREDICTOR and reason.status == StepStatus.AFTER:
+            state = task_state(self.store, task)
+            if state.trains:
+                epochs = state.recipe.finetune.epochs
+                step = replace(step, seconds=self._costs.of_fit(state.dataset_digest, epochs))
+        self._note(step)
 
     def fail(self, task: str, error: MomaError) -> None:
         """Note that a task cannot even be planned."""

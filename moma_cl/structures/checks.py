@@ -122,7 +122,8 @@ class Quarantine:
             examples.setdefault(refusal.code, refusal)
         rows = "row" if len(self.refusals) == 1 else "rows"
         return [f"{len(self.refusals):,} {rows} refused"] + [
-            f"{count:,} {code}, e.g. {examples[code].id} at {examples[code].source}: "
+            f"{count:,} {code}, e.g. {examples[code].id}"
+            f"{f' at {examples[code].source}' if examples[code].source else ''}: "
             f"{examples[code].message}"
             for code, count in self.counts.items()
         ]
