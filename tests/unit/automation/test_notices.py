@@ -22,7 +22,7 @@ from tests.helpers.rows import json_lines
 @pytest.fixture(scope="module")
 def founded(tmp_path_factory):
     hub = hubs.make_hub(tmp_path_factory.mktemp("founded") / "hub")
-    hubs.add_task(hub, "energy", 60, unit="eV", module="none")
+    hubs.add_task(hub, "energy", 60, unit="eV/atom", module="none")
     return hub
 
 

@@ -19,7 +19,7 @@ EV_IN_KJ_PER_MOL = 96.485
 def founded(tmp_path_factory):
     """A hub with a cross-validated task."""
     hub = hubs.make_hub(tmp_path_factory.mktemp("founded") / "hub")
-    hubs.add_task(hub, "energy", 60, unit="eV", module="none")
+    hubs.add_task(hub, "energy", 60, unit="eV/atom", module="none")
     return hub
 
 

@@ -86,7 +86,7 @@ def test_costs_are_those_of_the_last_like_it_by_rows(hub, add_data, made_up):
 
 def test_the_cost_of_a_first_training_is_foreseen_from_that_of_embeddings(tmp_path):
     hub = hubs.make_hub(tmp_path / "first", hubs.short_recipe(10))
-    hubs.add_task(hub, "energy", 200, unit="eV", compose=False)
+    hubs.add_task(hub, "energy", 200, unit="eV/atom", compose=False)
     with Store.open(hub, write=True) as store, store.transaction("slower") as transaction:
         for key, memo in store.memos("estimate:").items():
             transaction.put_memo(key, memo.result, 6.0)  # 200 rows: 0.03 s for each
