@@ -290,3 +290,13 @@ def test_a_setting_is_not_excluded_because_its_atoms_are_near():
     symmetry = "_symmetry_space_group_name_H-M 'F d -3 m'"
     place = "Si Si 0.12 0.125 0.125 1"
     assert code_of(cif(symmetry, [place], SILICON)) in {"cif-overlap", "cif-symmetry"}
+
+
+def test_a_symbol_of_earlier_editions_stands_for_its_setting_alone():
+    def choices(symbol):
+        return {setting.choice for setting in named(symbol)}
+
+    assert choices("C c c a:2") == {"2"}
+    assert "2ba-c" in choices("C c c b:2")  # with others: only the cell or formula may decide
+    assert choices("P n c b:2") == {"2cab"}
+    assert choices("F d -3 m:2") == {"2"}
