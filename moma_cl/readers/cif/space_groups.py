@@ -93,7 +93,14 @@ def named(symbol: str) -> tuple[Setting, ...]:
         if not found and not suffix and packed[-1:] in _SUFFIX_LETTERS:
             found = _packed().get(packed[:-1], [])
             suffix = _SUFFIX_LETTERS[packed[-1]]
-    return tuple(setting for setting in found if not suffix or setting.choice == suffix)
+    return tuple(setting for setting in found if _is_choice(suffix, setting.choice))
+
+
+def _is_choice(suffix: str, choice: str) -> bool:
+    """Say whether a suffix, which may give the origin alone, allows a choice such as 2cab."""
+    if suffix in {"1", "2"}:
+        return choice.startswith(suffix)
+    return not suffix or choice == suffix
 
 
 def _split(symbol: str) -> tuple[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from functools import reduce
 
 import numpy as np
 
@@ -184,7 +183,7 @@ def _settings(names: list[str], hall: str, it_number: int) -> list[Operations]:
     if not known:
         raise symmetry_error(
             "the names of its space group contradict each other: "
-            f"{', '.join([*names, hall, str(it_number or '')])[:80]}"
+            f"{', '.join(filter(None, [*names, hall, str(it_number or '')]))[:80]}"
         )
     different: list[Operations] = []
     for setting in known:
@@ -196,6 +195,8 @@ def _settings(names: list[str], hall: str, it_number: int) -> list[Operations]:
 
 def _check_named(operations: Operations, names: list[str], hall: str, it_number: int) -> None:
     """Refuse operations that are not those of the space group that the file names."""
+    for name in names:
+        _check_origin(operations, name)
     numbers = [{setting.number for setting in named(name)} for name in names]
     wanted = [(", ".join(names)[:40], found) for found in numbers if found]
     if it_number:
@@ -211,6 +212,20 @@ def _check_named(operations: Operations, names: list[str], hall: str, it_number:
             raise symmetry_error(
                 f"its symmetry operations are those of group {actual}, but it names {name}"
             )
+
+
+def _check_origin(operations: Operations, name: str) -> None:
+    """Refuse operations that differ from those of a symbol in their translations alone.
+
+    In other axes they differ in their rotations, too; then the group tells whether they agree.
+    """
+    settings = [operations_of(setting.hall_number) for setting in named(name)]
+    alike = [s for s in settings if np.array_equal(s.rotations, operations.rotations)]
+    if alike and not any(operations.same_as(setting) for setting in alike):
+        raise symmetry_error(
+            f"the translations of its symmetry operations are not those of {name[:30]!r}: one is "
+            "wrong, or its origin is not that of the symbol"
+        )
 
 
 def _refuse_modulated(block: Block) -> None:
@@ -307,10 +322,9 @@ def _check_formula(crystal: Crystal, formula: Mapping[int, float], units: str) -
     )
     if good and units:
         stated = number(units, "_cell_formula_units_Z")
-        whole = all(float(count).is_integer() for count in formula.values())
-        divisor = reduce(math.gcd, (int(count) for count in formula.values())) if whole else 0
-        # pymatgen writes the formula of the whole cell, and Z for the reduced one
-        good = abs(ratio - stated) <= 0.01 * stated or (abs(ratio - 1) < 0.01 and divisor == stated)
+        good = abs(ratio - stated) <= 0.01 * stated or (
+            abs(ratio - 1) < 0.01 and _units_by_pymatgen(cell) == stated
+        )
     if not good:
         raise InvalidInputError(
             f"the CIF is not clear: its sites make {_text(cell)} in the cell, its formula is "
@@ -318,6 +332,14 @@ def _check_formula(crystal: Crystal, formula: Mapping[int, float], units: str) -
             "repeated or of another element",
             code="invalid-input.cif-composition",
         )
+
+
+def _units_by_pymatgen(cell: Mapping[int, int]) -> float:
+    """Give the Z that pymatgen writes beside the formula of a whole cell, such as K4 O4."""
+    from pymatgen.core import Composition
+
+    named = {SYMBOLS[element]: count for element, count in cell.items()}
+    return float(Composition(named).get_reduced_formula_and_factor()[1])
 
 
 def _text(amounts: Mapping[int, float]) -> str:

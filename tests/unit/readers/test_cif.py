@@ -96,6 +96,11 @@ def test_dotted_and_upper_case_tags_are_the_same_tags():
         (NAMED.replace("F m -3 m", "F m -3 c"), "cif-composition"),
         (NAMED + "loop_\n_symmetry_equiv_pos_as_xyz\nx,y,z", "cif-symmetry"),
         (NAMED + "loop_\n_symmetry_equiv_pos_as_xyz\nx,y,z\ny,z,x", "cif-symmetry"),
+        (
+            NAMED.replace("F m -3 m", "P -1")
+            + "loop_\n_symmetry_equiv_pos_as_xyz\nx,y,z\n-x,-y,1/2-z",
+            "cif-symmetry",
+        ),  # its centre is not at the origin
         ("_space_group_symop_operation_xyz 'x,y,z,w'", "cif-symmetry"),
         ("_space_group_symop_operation_xyz 'x,y+0.1,z'", "cif-symmetry"),
     ],
@@ -245,6 +250,15 @@ def test_the_formula_may_be_that_of_the_cell(formula):
     check_salt(salt(formula=formula))
 
 
+def test_pymatgen_does_not_reduce_the_formulas_of_peroxides():
+    # K2O2, whose cell of K4 O4 holds two
+    places = "0 0 0", "0.5 0.5 0", "0.5 0 0.5", "0 0.5 0.5"
+    oxygen = "0.5 0.5 0.5", "0 0 0.5", "0 0.5 0", "0.5 0 0"
+    sites = [*(f"K K {p} 1" for p in places), *(f"O O {p} 1" for p in oxygen)]
+    named = "_symmetry_space_group_name_H-M 'P 1'"
+    assert read_cif(cif(named, sites, formula="K4 O4/2")).n_atoms == 8
+
+
 @pytest.mark.parametrize("formula", ["Na4 Cl4/2", "Na Cl2/4", "K Cl/4", "Na Cl/8"])
 def test_a_formula_that_the_sites_do_not_make_is_refused(formula):
     assert code_of(salt(formula=formula)) == "cif-composition"
@@ -276,3 +290,13 @@ def test_a_setting_is_not_excluded_because_its_atoms_are_near():
     symmetry = "_symmetry_space_group_name_H-M 'F d -3 m'"
     place = "Si Si 0.12 0.125 0.125 1"
     assert code_of(cif(symmetry, [place], SILICON)) in {"cif-overlap", "cif-symmetry"}
+
+
+def test_a_symbol_of_earlier_editions_stands_for_its_setting_alone():
+    def choices(symbol):
+        return {setting.choice for setting in named(symbol)}
+
+    assert choices("C c c a:2") == {"2"}
+    assert "2ba-c" in choices("C c c b:2")  # with others: only the cell or formula may decide
+    assert choices("P n c b:2") == {"2cab"}
+    assert choices("F d -3 m:2") == {"2"}
