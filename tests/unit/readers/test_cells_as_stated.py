@@ -1,9 +1,12 @@
-"""Cells are what a file says: scaling of POSCAR files."""
+"""Cells and coordinates are what a file says: scaling of POSCAR files, atoms outside of the cell."""
+
+import json
 
 import numpy as np
 import pytest
 
 from moma_cl.readers.dispatch import read_rows
+from moma_cl.structures.checks import check_crystal
 
 SCALE = 5.43
 SILICON = np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
@@ -44,3 +47,28 @@ def test_other_scalings_are_refused(tmp_path, scaling):
     row = read(tmp_path, poscar(scaling, "Direct", [0.25] * 3))
     assert row.error.code == "parse-error"
     assert "second line" in row.error.message
+
+
+@pytest.mark.parametrize("cells", [3, 3000, -100_000])
+def test_atoms_far_outside_of_the_cell_are_moved_into_it(tmp_path, cells):
+    sites = [[0, 0, 0], [0.5 + cells, 0.5, 0.5 - cells]]
+    document = {"lattice": (4.2 * np.eye(3)).tolist(), "species": ["Cs", "Cl"]}
+    (tmp_path / "a.json").write_text(json.dumps(document | {"frac_coords": sites}))
+    (row,) = read_rows([tmp_path / "a.json"])
+    np.testing.assert_allclose(row.crystal.frac_coords, [[0] * 3, [0.5] * 3], atol=1e-9)
+
+
+def test_atoms_near_the_cell_stay_where_they_are(tmp_path):
+    sites = [[-0.25, 1.5, 0], [0.5, 0.5, 0.5]]
+    document = {"lattice": (4.2 * np.eye(3)).tolist(), "species": ["Cs", "Cl"]}
+    (tmp_path / "a.json").write_text(json.dumps(document | {"frac_coords": sites}))
+    (row,) = read_rows([tmp_path / "a.json"])
+    assert row.crystal.frac_coords.tolist() == sites
+
+
+def test_coordinates_without_digits_left_are_not_moved(tmp_path):
+    """They are refused instead."""
+    document = {"lattice": (4.2 * np.eye(3)).tolist(), "species": ["Cs"]}
+    (tmp_path / "a.json").write_text(json.dumps(document | {"frac_coords": [[1e7, 0, 0]]}))
+    (row,) = read_rows([tmp_path / "a.json"])
+    assert check_crystal(row.crystal).code == "coordinates-out-of-range"
