@@ -6,6 +6,7 @@ Its owner is `moma_cl.readers.text_parser`. Requests and replies are JSON.
 from __future__ import annotations
 
 import json
+import math
 import re
 import signal
 from collections.abc import Iterable, Iterator
@@ -101,17 +102,46 @@ def _refuse_isotopes(labels: Iterable[str]) -> None:
 
 
 def _parse_poscar(text: str) -> Structure:
+    from pymatgen.core import Lattice
     from pymatgen.io.vasp.inputs import Poscar
 
     _refuse_isotopes(" ".join(text.splitlines()[5:6]).split())
-    poscar = Poscar.from_str(text, read_velocities=False)
+    lines = text.split("\n")
+    factors = _scaling("".join(lines[1:2]))
+    lines[1:2] = ["1.0"]
+    poscar = Poscar.from_str("\n".join(lines), read_velocities=False)
     if not poscar.true_names:
         raise InvalidInputError(
             "the POSCAR does not name its elements: add a line with their symbols before the "
             "line with the numbers of atoms",
             code="invalid-input.missing-elements",
         )
-    return poscar.structure
+    structure = poscar.structure
+    if factors[0] < 0:
+        factors = [(-factors[0] / structure.volume) ** (1 / 3)]
+    # Cartesian coordinates take the same factors as the cell, so fractional ones stay.
+    structure.lattice = Lattice(structure.lattice.matrix * factors)
+    return structure
+
+
+def _scaling(line: str) -> list[float]:
+    """Read the second line: a factor, minus the volume of the cell in Å³, or x, y and z's factors.
+
+    As the VASP wiki describes POSCAR.
+    """
+    words = re.split("[!#]", line)[0].split()
+    try:
+        factors = [float(word) for word in words]
+    except ValueError:
+        factors = []
+    known = len(factors) in {1, 3} and all(map(math.isfinite, factors)) and all(factors)
+    if not known or (len(factors) == 3 and min(factors) < 0):
+        raise InvalidInputError(
+            f"the second line of the POSCAR is {line.strip()[:40]!r}; expected one scaling factor, "
+            "minus the volume of the cell (Å³), or three positive factors",
+            code="invalid-input.parse-error",
+        )
+    return factors
 
 
 def _of_crystal(crystal: Crystal) -> dict[str, object]:
