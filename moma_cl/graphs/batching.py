@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moma_cl.arraytypes import IntArray
-from moma_cl.backbones.base import CrystalGraph
+from moma_cl.backbones.base import Backbone, CrystalGraph
 from moma_cl.core.pyg import Batch, Data
 
 
@@ -37,6 +37,20 @@ def collate(graphs: Sequence[Data]) -> Batch:
     batch.ptr = torch.cat([n_nodes.new_zeros(1), n_nodes.cumsum(0)])
     batch._num_graphs = len(graphs)
     return batch
+
+
+def collate_for(encoder: Backbone, graphs: Sequence[Data]) -> Batch:
+    """Join graphs on the CPU, at least one, and move the batch to the device of an encoder.
+
+    Off the CPU real numbers get the encoder's precision before they are moved: lengths and angles
+    are kept in float64, which Apple's GPUs do not have, and encoders round them first in any case.
+    """
+    batch = collate(graphs)
+    device = encoder.device
+    if device.type == "cpu":
+        return batch
+    dtype = next(encoder.parameters()).dtype
+    return batch.apply(lambda t: (t.to(dtype) if t.is_floating_point() else t).to(device))
 
 
 def batches_by_size(sizes: Sequence[int] | NDArray[np.integer], most: int) -> list[IntArray]:

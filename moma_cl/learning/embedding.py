@@ -12,7 +12,7 @@ from torch import Tensor
 from moma_cl.backbones.base import Backbone
 from moma_cl.core.denormals import without_denormals
 from moma_cl.core.pyg import Batch, Data
-from moma_cl.graphs.batching import batches_by_size, collate
+from moma_cl.graphs.batching import batches_by_size, collate_for
 from moma_cl.learning.head import mean_and_deviation
 from moma_cl.recipe import EmbeddingSettings
 
@@ -34,9 +34,9 @@ def embed(
     Parameters
     ----------
     encoder
-        The encoder.
+        The encoder, on whose device all is computed.
     graphs
-        One graph per structure.
+        One graph per structure, on the CPU.
     settings
         How large a batch is.
     progress
@@ -56,8 +56,9 @@ def embed(
     done = 0
     with torch.inference_mode():
         for part in parts:
-            batch = collate([graphs[index] for index in part])
-            rows[part] = torch.cat([_statistics(b, batch) for b in encoder(batch)], dim=1).numpy()
+            batch = collate_for(encoder, [graphs[index] for index in part])
+            statistics = torch.cat([_statistics(b, batch) for b in encoder(batch)], dim=1)
+            rows[part] = statistics.cpu().numpy()
             done += len(part)
             if progress is not None:
                 progress(done)
