@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from moma_cl.core.devices import DeviceName
+
 if TYPE_CHECKING:
     from moma_cl.readers.rows import Reading
     from moma_cl.recipe import Recipe
@@ -41,6 +43,14 @@ Settle = Annotated[
         metavar="SECONDS",
         min=0,
         help="How long a delivery must be unchanged before it is read.",
+    ),
+]
+Device = Annotated[
+    DeviceName,
+    typer.Option(
+        "--device",
+        envvar="MOMA_CL_DEVICE",
+        help="Where encoders compute; auto takes a GPU if there is one. Equal bits on cpu only.",
     ),
 ]
 NoUpdate = Annotated[

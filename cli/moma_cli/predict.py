@@ -14,6 +14,7 @@ import typer
 
 from moma_cli.output import Output, Problem, counted
 from moma_cli.parameters import (
+    Device,
     IdColumn,
     InputFormatChoice,
     StructureColumn,
@@ -122,6 +123,7 @@ def predict(
     explain: Explain = False,
     output: OutputFile = None,
     resume: ResumedFile = None,
+    device: Device = "auto",
 ) -> Output:
     """Predict for structures; a bad one never stops the rest.
 
@@ -133,7 +135,7 @@ def predict(
     # A bar would overwrite rows that appear on the same terminal.
     with run.progress(shown=target.file is not None or run.json or not sys.stdout.isatty()) as bar:
         ask = partial(
-            run.waiting(progress=bar).iter_predictions,
+            run.waiting(progress=bar, device=device).iter_predictions,
             name,
             files,
             level=level,

@@ -17,6 +17,7 @@ from moma_cli.output import Output, print_output
 from moma_cli.progress import Progress, progress_bar
 
 if TYPE_CHECKING:
+    from moma_cl.core.devices import DeviceName
     from moma_cl.hub import Hub as HubOfRun
 
 HUB_VARIABLE = "MOMA_CL_HUB"
@@ -73,12 +74,18 @@ class Run:
         """The hub, for a verb that neither waits nor takes long."""
         return self.waiting()
 
-    def waiting(self, wait: float = 0.0, progress: Progress | None = None) -> HubOfRun:
-        """Give the hub, for a verb that waits for another writer, or that reports its progress."""
+    def waiting(
+        self,
+        wait: float = 0.0,
+        progress: Progress | None = None,
+        *,
+        device: DeviceName = "auto",
+    ) -> HubOfRun:
+        """Give the hub, for a verb that waits for a writer, reports its progress, or computes."""
         from moma_cl.hub import Hub
         from moma_cl.progress import quiet
 
-        return Hub(self.path, wait=wait, progress=progress or quiet)
+        return Hub(self.path, wait=wait, progress=progress or quiet, device=device)
 
     def progress(self, *, shown: bool = True) -> AbstractContextManager[Progress]:
         """Show how far long steps are, unless the output is JSON or the run is quiet."""

@@ -10,7 +10,7 @@ import typer
 
 from moma_cl.reconciling.pass_actions import Done, PassAction
 from moma_cli.output import Output, Table, counted
-from moma_cli.parameters import Settle, Wait
+from moma_cli.parameters import Device, Settle, Wait
 from moma_cli.program import Run, command
 from moma_cli.rows_output import failed, noticed
 
@@ -73,6 +73,7 @@ def update(
     workers: Workers = None,
     settle: Settle = 2.0,
     wait: Wait = 0.0,
+    device: Device = "auto",
     notify_targets: Notify = None,
 ) -> Output:
     """Add what the inbox holds, compute what is stale, and exit.
@@ -89,7 +90,7 @@ def update(
         kind=ExecutorKind(executor.value), scheduler=scheduler, workers=workers
     )
     with run.progress() as progress:
-        done = run.waiting(wait, progress).update(
+        done = run.waiting(wait, progress, device=device).update(
             tasks=_names(only),
             max_seconds=max_seconds,
             retry=retry,

@@ -40,6 +40,7 @@ from moma_store.errors import BusyError, MomaError, StorageError
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
 
     from moma_cl.datasets.segments import LiveRows
@@ -53,7 +54,13 @@ N_RESAMPLES = 9999
 _ROUNDING = 1e-12  # sums of the same numbers in another order
 
 
-def measure(store: Store, *, progress: Progress, only: Collection[str] | None = None) -> list[Done]:
+def measure(
+    store: Store,
+    *,
+    progress: Progress,
+    device: torch.device,
+    only: Collection[str] | None = None,
+) -> list[Done]:
     """Compare the champions' errors on rows added since with those they promised.
 
     This must come before a pass, which learns the rows. Tasks without new rows are left out. An
@@ -66,7 +73,7 @@ def measure(store: Store, *, progress: Progress, only: Collection[str] | None = 
     from moma_cl.workspace.workspace import Workspace
 
     done = []
-    with Workspace(store=store, progress=progress) as workspace:
+    with Workspace(store=store, progress=progress, device=device) as workspace:
         for derivation in due:
             start = time.perf_counter()
             try:

@@ -11,6 +11,7 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from moma_cl.backbones.base import Backbone
@@ -151,12 +152,14 @@ def champion(store: Snapshot, name: str, at: str | None) -> str:
     return digest
 
 
-def ready_predictor(store: Store, name: str, digest: str, *, explain: bool) -> ReadyPredictor:
-    """Load a predictor, and check that it answers as when it was made.
+def ready_predictor(
+    store: Store, name: str, digest: str, *, explain: bool, device: torch.device
+) -> ReadyPredictor:
+    """Load a predictor onto a device, and check that it answers as when it was made.
 
     The caller holds a snapshot of the store meanwhile, so that a ``gc`` leaves the files.
     """
-    with Workspace(store=store, progress=quiet) as workspace:
+    with Workspace(store=store, progress=quiet, device=device) as workspace:
         predictor = load_predictor(workspace, digest)
         require_golden(workspace, predictor, digest)
         dataset = task_state(store, name).dataset_digest
