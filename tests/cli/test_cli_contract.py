@@ -18,11 +18,12 @@ from moma_cl.properties.transforms import Transform
 from moma_cl.records.records import ModuleKind
 from moma_cli import add_rows, app, output, program
 from moma_store.store import Store
-from tests.helpers.processes import run_python
+from tests.helpers.processes import ENVIRONMENT, run_python
 
 HEAVY = ("numpy", "torch", "pymatgen", "zarr", "scipy", "clarabel", "pint", "rich")
 COMMANDS = sorted(name for names in program.PANELS.values() for name in names)
 ROWS = ("x.jsonl", "--target", "y")
+ABSENT = "cuda" if sys.platform == "darwin" else "mps"
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 
 
@@ -35,6 +36,8 @@ DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
         (["add-task", "energy", *ROWS, "--unit", "eV"], "add-task", "already-exists", 4),
         (["add-task", "new", "x.jsonl"], "add-task", "usage", 2),
         (["tasks", "--colour"], "tasks", "usage", 2),
+        (["predict", "energy", "x.cif", "--device", "gpu"], "predict", "usage", 2),
+        (["predict", "energy", "x.cif", "--device", ABSENT], "predict", "invalid-input", 4),
         (["add-taks"], None, "usage", 2),
         ([], None, "usage", 2),
     ],
@@ -50,6 +53,15 @@ def test_every_failure_prints_one_envelope(hub, arguments, command, code, exit_c
     (problem,) = envelope["errors"]
     assert problem["code"].startswith(code)
     assert problem["message"]
+
+
+def test_the_device_is_the_option_then_the_environment(hub, inputs, monkeypatch):
+    ask = ("predict", "energy", inputs / "ask.jsonl")
+    monkeypatch.setitem(ENVIRONMENT, "MOMA_CL_DEVICE", ABSENT)
+    refused = hub(*ask)
+    assert refused.code == 4
+    assert f"device {ABSENT!r} was asked for" in refused.err
+    assert hub(*ask, "--device", "cpu").code == 0
 
 
 def test_a_mistyped_task_or_command_is_guessed(hub):

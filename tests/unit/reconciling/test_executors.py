@@ -110,6 +110,7 @@ def test_a_derivation_that_fails_elsewhere_fails_its_task_only(hub, tmp_path):
     [
         ({"objects": "/nowhere"}, "does not see /nowhere"),
         ({"software": {"torch": "0.1"}}, "expected None: results would differ"),
+        ({"device": "cuda"}, "the worker on .*: device 'cuda' was asked for"),
     ],
 )
 def test_a_worker_that_would_give_other_results_ends_the_pass(hub, tmp_path, change, message):
