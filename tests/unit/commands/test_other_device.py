@@ -9,8 +9,13 @@ import torch
 
 from moma_cl.commands import add_rows, set_recipe, update
 from moma_cl.hub import Hub
+from moma_cl.progress import quiet
+from moma_cl.recipe import EmbeddingSettings
+from moma_cl.records.records import ModuleKind
 from moma_cl.testing.other_device import OTHER_DEVICE, other_device
+from moma_cl.workspace.workspace import Workspace
 from moma_store.errors import InvalidInputError
+from moma_store.store import Store
 from tests.helpers import hubs
 from tests.helpers.hubs import memo_results, record
 from tests.helpers.rows import made_up_rows
@@ -93,3 +98,22 @@ def test_a_missing_device_is_refused_before_anything_is_written(hub):
             verb()
     assert (hubs.refs(hub), memo_results(hub)) == before
     assert there.tasks()[0].name == "energy"  # what computes nothing needs no device
+
+
+def test_the_cpu_takes_no_embedding_from_the_cache_of_another_device(hub, gpu, monkeypatch):
+    with Store.open(hub) as store:
+        dataset = store.ref("datasets/energy")
+        embedded = []
+        monkeypatch.setattr(
+            "moma_cl.workspace.workspace.embed",
+            lambda encoder, graphs, *_, **__: (
+                embedded.append(encoder.device) or np.zeros((len(graphs), 4), dtype=np.float32)
+            ),
+        )
+        shutil.rmtree(hub / "cache" / "embeddings")
+        for device in (OTHER_DEVICE, torch.device("cpu"), OTHER_DEVICE):
+            with Workspace(store=store, progress=quiet, device=device) as workspace:
+                vector = workspace.parameters(None, ModuleKind.FULL)
+                rows = workspace.rows(dataset)
+                workspace.embeddings(ModuleKind.FULL, vector, rows, EmbeddingSettings())
+    assert embedded == [OTHER_DEVICE, torch.device("cpu")]
