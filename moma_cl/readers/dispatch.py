@@ -30,6 +30,7 @@ from moma_cl.readers.rows import (
     RawRow,
     Reading,
     Row,
+    from_document,
     refused,
     row_id,
 )
@@ -272,7 +273,8 @@ class Reader:
         if file_format in {InputFormat.CIF, InputFormat.POSCAR}:
             return self._text_file(place, file_format)
         if file_format is InputFormat.JSON:
-            return structure_from_document(load_object(place.text(self._limits.text_bytes)))
+            document = load_object(place.text(self._limits.text_bytes))
+            return self._structure(from_document(document, Reading(), "").structure)
         if file_format is not InputFormat.XYZ:
             raise InvalidInputError(
                 f"{place.label} is no file of one structure", code="invalid-input.unknown-format"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from moma_cl.readers.rows import RawRow, Reading, from_document, take_id
+from moma_cl.readers.rows import RawRow, Reading, check_unique, from_document, take_id
 from moma_cl.structures.crystals import Crystal
 from moma_cl.structures.molecules import Molecule, structure_of
 from moma_store.errors import InvalidInputError
@@ -108,6 +108,7 @@ def _is_ase(item: object) -> bool:
 def _records(table: Any) -> Iterator[dict[str, Any]]:
     """Give the rows of a pandas table; an index that somebody chose is the id of its rows."""
     names = [str(name) for name in table.columns]
+    check_unique(names, "the table")
     counted = type(table.index).__name__ == "RangeIndex"
     for label, *cells in table.itertuples(index=True, name=None):
         row = dict(zip(names, cells, strict=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain
@@ -17,6 +16,7 @@ from moma_cl.readers.rows import (
     InputFormat,
     RawRow,
     Reading,
+    check_unique,
     first_of,
 )
 from moma_cl.readers.tables import Record, cell_value, looks_like_path, path_stem, records
@@ -56,12 +56,7 @@ def _header(
             code=record.error.code,
         )
     names = record.cells
-    repeated = [name for name, count in Counter(names).items() if count > 1 and name]
-    if repeated:
-        raise InvalidInputError(
-            f"{place.label} has more than one column {repeated[0][:40]!r}: rename one of them",
-            code="invalid-input.repeated-column",
-        )
+    check_unique(names, place.label)
     if reading.structure_column in names:
         return names, str(reading.structure_column)
     if reading.structure_column is None:
@@ -142,6 +137,7 @@ def listed(file: InputFile) -> Iterator[RawRow]:
             file.number = record.line
             if columns is None:
                 columns, is_header = _columns(record.cells)
+                check_unique(columns, file.place.label)
                 if is_header:
                     continue
             name = record.cells[0].strip() if record.cells else ""

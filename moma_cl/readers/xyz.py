@@ -149,7 +149,9 @@ def _properties(comment: str) -> dict[str, object]:
         quoted = match["double"] or match["single"] or match["braced"]
         text = quoted if quoted is not None else match["bare"]
         name = _SPELLINGS.get(match["key"].lower(), match["key"])
-        properties[name] = True if text is None else _value(text)
+        value = True if text is None else _value(text)
+        if properties.setdefault(name, value) != value:
+            raise _malformed(f"the key {name[:40]!r} with two values", "each key once")
     return properties
 
 
@@ -176,6 +178,8 @@ def _columns(layout: str) -> Mapping[str, tuple[int, int]]:
     columns: dict[str, tuple[int, int]] = {}
     start = 0
     for name, width in zip(parts[::3], parts[2::3], strict=True):
+        if name in columns:
+            raise _malformed(f"Properties={layout[:60]}", "each column once")
         columns[name] = (start, start + int(width[:9]))
         start = columns[name][1]
     first, last = columns.get("pos", (0, 0))

@@ -51,7 +51,7 @@ SHOWN = {
         "test_vacuum_is_along_directions_that_are_stated_not_to_be_periodic",
     ],
     "two columns of one name": [
-        "test_two_columns_of_one_name_are_refused",
+        "test_two_columns_of_one_name_are_refused_wherever_they_are",
     ],
     "zero or near-zero volume, overlapping atoms, NaN coordinates": [
         "test_bad_structures_are_refused_with_their_reason",

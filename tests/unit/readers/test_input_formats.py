@@ -16,34 +16,8 @@ from moma_cl.readers.rows import BOXED
 from moma_cl.readers.text_parser import StructureParser
 from moma_cl.structures.molecules import VACUUM
 from moma_store.errors import InvalidInputError, NotFoundError
+from tests.helpers.cscl import CIF, CSCL, LATTICE, POSCAR, WATER, XYZ, codes, is_cscl
 from tests.helpers.processes import run_python
-
-LATTICE = [[4.2, 0.0, 0.0], [0.0, 4.2, 0.0], [0.0, 0.0, 4.2]]
-CSCL = {"lattice": LATTICE, "species": ["Cs", "Cl"], "frac_coords": [[0, 0, 0], [0.5, 0.5, 0.5]]}
-POSCAR = "CsCl\n1.0\n4.2 0 0\n0 4.2 0\n0 0 4.2\nCs Cl\n1 1\nDirect\n0 0 0\n0.5 0.5 0.5\n"
-CIF = """data_CsCl
-_cell_length_a 4.2
-_cell_length_b 4.2
-_cell_length_c 4.2
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 90
-_symmetry_space_group_name_H-M 'P 1'
-loop_
-_atom_site_label
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-_atom_site_occupancy
-Cs1 Cs+ 0 0 0 1.0
-Cl1 Cl- 0.5 0.5 0.5 1.0
-"""
-XYZ = (
-    '2\nLattice="4.2 0 0 0 4.2 0 0 0 4.2" Properties=species:S:1:pos:R:3 energy=-3.5 pbc="T T T"\n'
-    "Cs 0 0 0\nCl 2.1 2.1 2.1\n"
-)
-WATER = "3\na drop of water\nO 0 0 0.12\nH 0 0.76 -0.48\nH 0 -0.76 -0.48\n"
 
 
 @pytest.fixture(scope="module")
@@ -56,18 +30,6 @@ def reader():
 def with_reading(reader, **said):
     """The same process, and what the user says of the files."""
     return Reader(reader._parser, Reading(**said))
-
-
-def is_cscl(row):
-    assert row.error is None, row
-    assert row.crystal.atomic_numbers.tolist() == [55, 17]
-    assert np.allclose(row.crystal.lattice, LATTICE, atol=1e-6)
-    assert np.allclose(row.crystal.frac_coords, [[0, 0, 0], [0.5, 0.5, 0.5]], atol=1e-6)
-    return True
-
-
-def codes(rows):
-    return [row.error and row.error.code for row in rows]
 
 
 def quoted(text):
@@ -398,13 +360,6 @@ def test_databases_of_ase_are_read(tmp_path, reader):
     assert [row.id for row in crystals] == [f"m{number}" for number in range(250)]
     assert crystals[3].values == {"gap": 1.5}
     assert (water.id, water.flags) == ("rows:251", (BOXED,))
-
-
-def test_two_columns_of_one_name_are_refused(tmp_path):
-    (tmp_path / "a.csv").write_text("path,gap,gap,,\na.cif,1,2,,\n")
-    (row,) = read_rows([tmp_path / "a.csv"])
-    assert row.error.code == "repeated-column"
-    assert "'gap'" in row.error.message
 
 
 def test_vacuum_is_along_directions_that_are_stated_not_to_be_periodic(tmp_path, reader):
