@@ -63,7 +63,8 @@ def reading_of(
     input_format: FormatName | None, structure_column: str | None, id_column: str | None
 ) -> Reading:
     """Turn the options about files into the library's `Reading`."""
-    from moma_cl.readers.rows import InputFormat, Reading
+    from moma_cl.readers.formats import InputFormat
+    from moma_cl.readers.rows import Reading
 
     return Reading(
         format=InputFormat(input_format) if input_format else None,

@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from moma_cl.core.printable import printable
+
 Signature = tuple[tuple[str, int, int, int], ...]
 """Of each file: name within the folder, size in bytes, time of change in ns, and inode."""
 
@@ -17,9 +19,9 @@ Signature = tuple[tuple[str, int, int, int], ...]
 def source_of(path: Path) -> dict[str, str]:
     """Give the name of a file or folder and, if it can be read, the SHA-256 of its content."""
     try:
-        return {"name": path.name, "sha256": content_digest(path)}
+        return {"name": printable(path.name), "sha256": content_digest(path)}
     except OSError:  # reading the rows says what is wrong
-        return {"name": path.name}
+        return {"name": printable(path.name)}
 
 
 def content_digest(path: Path) -> str:

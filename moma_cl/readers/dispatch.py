@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from moma_cl.readers import ase_rows, json_rows, table_rows
 from moma_cl.readers.archives import Bundle
@@ -20,12 +20,12 @@ from moma_cl.readers.byte_sources import (
     check_source,
     expanded,
 )
+from moma_cl.readers.formats import InputFormat, distinct_stems, format_of
 from moma_cl.readers.json_stream import load_object
 from moma_cl.readers.memory import LABEL, MemoryRows, Sources
 from moma_cl.readers.rows import (
     BOXED,
     InputFile,
-    InputFormat,
     Limits,
     RawRow,
     Reading,
@@ -46,23 +46,11 @@ __all__ = ["InputFormat", "Limits", "Reader", "Reading", "Row", "RowError", "rea
 _TABLE = "id_prop.csv"
 # Blanks without line breaks: a text of nothing but these would be searched anew from each.
 _CIF_MARK = re.compile(r"^[^\S\n]*(data_|_cell_|loop_)", re.IGNORECASE | re.MULTILINE)
-_BY_SUFFIX = {
-    ".jsonl": InputFormat.JSONL,
-    ".ndjson": InputFormat.JSONL,
-    ".json": InputFormat.JSON,
-    ".csv": InputFormat.CSV,
-    ".tsv": InputFormat.TSV,
-    ".xyz": InputFormat.XYZ,
-    ".extxyz": InputFormat.XYZ,
-    ".cif": InputFormat.CIF,
-    ".vasp": InputFormat.POSCAR,
-    ".poscar": InputFormat.POSCAR,
-    ".contcar": InputFormat.POSCAR,
-    ".db": InputFormat.ASE_DB,
-    ".zip": InputFormat.ARCHIVE,
-    ".tar": InputFormat.ARCHIVE,
-    ".tgz": InputFormat.ARCHIVE,
-}
+# What pandas' to_csv writes for objects of pymatgen and ASE, and for dictionaries.
+_PRINTED = re.compile(
+    r"Full Formula \(.*\)\nReduced Formula|(?:Structure|Molecule) Summary\n|\{'"
+    r"|(?:Atoms\(|<)[^\n]*[)>]\s*\Z"
+)
 
 _BY_FORMAT: Mapping[InputFormat, Callable[[InputFile], Iterator[RawRow]]] = {
     InputFormat.JSONL: json_rows.lines,
@@ -71,15 +59,6 @@ _BY_FORMAT: Mapping[InputFormat, Callable[[InputFile], Iterator[RawRow]]] = {
     InputFormat.TSV: table_rows.table,
     InputFormat.XYZ: ase_rows.xyz_frames,
 }
-
-
-def format_of(name: str) -> InputFormat | None:
-    """Tell the format of a file from its name, which may end with ``.gz``; none if it cannot."""
-    bare = name.lower().removesuffix(".gz")
-    by_suffix = _BY_SUFFIX.get(Path(bare).suffix)
-    if by_suffix is None and ("poscar" in bare or "contcar" in bare):
-        return InputFormat.POSCAR
-    return by_suffix
 
 
 def read_rows(
@@ -143,15 +122,17 @@ class Reader:
         if isinstance(sources, MemoryRows):
             yield from (self._row(row, LABEL, LABEL) for row in sources.rows(self._reading))
             return
-        for source in expanded(sources):
+        listed = list(expanded(sources))
+        stems = distinct_stems(listed)
+        for source in listed:
             try:
-                yield from self._source(source)
+                yield from self._source(source, stems[source])
             except (NotFoundError, InvalidInputError) as error:
                 if strict:
                     raise
-                yield refused(str(source), source.stem or str(source), error)
+                yield refused(str(source), stems[source] or str(source), error)
 
-    def _source(self, source: Path) -> Iterator[Row]:
+    def _source(self, source: Path, stem: str) -> Iterator[Row]:
         """Read a file, folder or standard input."""
         stated = self._reading.format
         if source == STANDARD_INPUT:
@@ -159,28 +140,30 @@ class Reader:
             return
         check_source(source, lambda name: (stated or format_of(name)) is not None)
         if not source.is_dir():
-            yield from self._place(FilePlace.of(source), stated)
+            yield from self._place(FilePlace.of(source, stem), stated)
             return
         table = source / _TABLE
         if table.is_file():
             yield from self._place(FilePlace.of(table), None)
             return
-        for path in sorted(source.iterdir()):
-            if not path.name.startswith("."):
-                yield from self._inside(path)
+        inside = [path for path in sorted(source.iterdir()) if not path.name.startswith(".")]
+        stems = distinct_stems([PurePath("/", path.name) for path in inside])
+        for path in inside:
+            yield from self._inside(path, stems[PurePath("/", path.name)])
 
-    def _inside(self, path: Path) -> Iterator[Row]:
+    def _inside(self, path: Path, stem: str) -> Iterator[Row]:
         """Read a file of a folder without a table."""
         try:
             if path.is_dir():
                 raise InvalidInputError(
-                    f"{path} is a folder inside a folder: name it by itself",
+                    f"{path} is a folder inside a folder: name it by itself, or use a pattern such "
+                    f"as '{path.parent}/*/POSCAR'",
                     code="invalid-input.unknown-format",
                 )
             check_source(path, lambda name: (format_of(name) or self._reading.format) is not None)
-            yield from self._place(FilePlace.of(path), format_of(path.name))
+            yield from self._place(FilePlace.of(path, stem), format_of(path.name))
         except (NotFoundError, InvalidInputError) as error:
-            yield refused(str(path), path.stem, error)
+            yield refused(str(path), stem, error)
 
     def _bundle(self, place: Place) -> Iterator[Row]:
         """Read an archive: the table in it, or every file."""
@@ -252,7 +235,7 @@ class Reader:
         if isinstance(structure, Mapping):
             return structure_from_document(structure)
         if isinstance(structure, str):
-            return self._parse(structure, is_cif=_CIF_MARK.search(structure) is not None)
+            return self._text(structure)
         if isinstance(structure, Place):
             return self._file(structure)
         if structure is None:
@@ -266,6 +249,18 @@ class Reader:
             "POSCAR text",
             code="invalid-input.malformed-structure",
         )
+
+    def _text(self, text: str) -> Crystal | Molecule:
+        """Read the text of a CIF or POSCAR file, or of a JSON document."""
+        if _PRINTED.match(text):
+            raise InvalidInputError(
+                f"{text[:20]!r} begins a structure as Python prints it, which lacks digits or "
+                "atoms: write structure.to(fmt='cif'), or json.dumps of its dictionary",
+                code="invalid-input.printed-structure",
+            )
+        if text.lstrip().startswith("{"):
+            return self._structure(from_document(load_object(text), Reading(), "").structure)
+        return self._parse(text, is_cif=_CIF_MARK.search(text) is not None)
 
     def _file(self, place: Place) -> Crystal | Molecule:
         """Read a structure file that a table names."""
@@ -299,6 +294,7 @@ class Reader:
             raise InvalidInputError(
                 "the structure is empty", code="invalid-input.missing-structure"
             )
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
         return self._parser.parse(text, TextFormat.CIF if is_cif else TextFormat.POSCAR)
 
 

@@ -73,8 +73,7 @@ def documents(file: InputFile) -> Iterator[RawRow]:
     """Read a JSON file: one structure or row, many in a list or by id, or a matminer data set."""
     try:
         with file.place.stream() as stream:
-            wide = stream.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff")
-            text = io.TextIOWrapper(stream, encoding="utf-16" if wide else "utf-8-sig")
+            text = io.TextIOWrapper(stream, encoding="utf-8-sig")
             for row in _rows(JsonStream(text, file.limits.document_bytes), file.reading):
                 file.number += 1
                 yield row

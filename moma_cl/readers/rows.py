@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from types import MappingProxyType
 
+from moma_cl.core.printable import printable
 from moma_cl.readers.byte_sources import Place
+from moma_cl.readers.formats import InputFormat
 from moma_cl.readers.structure_json import is_structure, without_structure
 from moma_cl.structures.checks import RowError
 from moma_cl.structures.crystals import Crystal
@@ -48,20 +49,6 @@ ENTRY_PARTS = ("data", "attributes", "key_value_pairs", "info")
 
 _NO_VALUES: Mapping[str, object] = MappingProxyType({})
 _MAX_ID = 512  # characters
-
-
-class InputFormat(StrEnum):
-    """Formats of files that hold structures."""
-
-    JSONL = "jsonl"
-    JSON = "json"
-    CSV = "csv"
-    TSV = "tsv"
-    CIF = "cif"
-    POSCAR = "poscar"
-    XYZ = "xyz"
-    ASE_DB = "ase-db"
-    ARCHIVE = "archive"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,8 +214,10 @@ def refused(
 ) -> Row:
     """Make the row of something that cannot be read."""
     code = error.code.removeprefix("invalid-input.")
-    reason = RowError(code=code, message=error.message)
-    return Row(id=name, source=source, crystal=None, values=values, error=reason)
+    reason = RowError(code=code, message=printable(error.message))
+    return Row(
+        id=printable(name), source=printable(source), crystal=None, values=values, error=reason
+    )
 
 
 def from_document(

@@ -7,13 +7,12 @@ from functools import partial
 from itertools import chain
 
 from moma_cl.readers.byte_sources import Place
-from moma_cl.readers.json_stream import load_object
+from moma_cl.readers.formats import VASP_NAMES, InputFormat
 from moma_cl.readers.rows import (
     ID_NAMES,
     PATH_NAMES,
     STRUCTURE_NAMES,
     InputFile,
-    InputFormat,
     RawRow,
     Reading,
     check_unique,
@@ -113,16 +112,11 @@ def _row(
     return RawRow(
         line=str(record.line),
         given_id=given_id,
-        structure=partial(_cell_structure, place, text),
+        structure=partial(_named_file, place, text.strip())
+        if column.lower() in PATH_NAMES or looks_like_path(text)
+        else text,
         values={name: cell_value(cell) for name, cell in cells.items()},
     )
-
-
-def _cell_structure(place: Place, text: str) -> object:
-    """Tell a path, a JSON document and the text of a file from each other."""
-    if looks_like_path(text):
-        return place.beside(text.strip())
-    return load_object(text) if text.lstrip().startswith("{") else text
 
 
 def listed(file: InputFile) -> Iterator[RawRow]:
@@ -160,18 +154,44 @@ def _columns(cells: tuple[str, ...]) -> tuple[list[str], bool]:
 
 
 def _beside(place: Place, name: str) -> Place:
-    """Find the file of a structure named in a table."""
+    """Find the file, or the folder of VASP, of a structure whose id is in a table."""
     if "/" in name or "\\" in name or name in {".", ".."}:
         raise InvalidInputError(
             f"the id {name!r} is not the name of a file", code="invalid-input.bad-id"
         )
     for suffix in _SUFFIXES:
-        try:
-            return place.beside(f"{name}{suffix}")
-        except InvalidInputError as error:
-            if error.code != "invalid-input.missing-structure":
-                raise
-    raise InvalidInputError(
-        f"there is no {name}.cif or {name}.vasp beside {place.label}",
-        code="invalid-input.missing-structure",
-    )
+        found = _existing(place, f"{name}{suffix}")
+        if found is not None:
+            return found
+    in_folder = _in_folder(place, name)
+    if in_folder is None:
+        raise InvalidInputError(
+            f"there is no {name}.cif, {name}.vasp or {name}/POSCAR beside {place.label}",
+            code="invalid-input.missing-structure",
+        )
+    return in_folder
+
+
+def _named_file(place: Place, path: str) -> Place:
+    """Find a file by its path relative to the table; the path may be that of a folder of VASP."""
+    return _existing(place, path) or _in_folder(place, path) or place.beside(path)
+
+
+def _in_folder(place: Place, folder: str) -> Place | None:
+    found = [file for name in VASP_NAMES if (file := _existing(place, f"{folder}/{name}"))]
+    if len(found) > 1:
+        raise InvalidInputError(
+            f"the folder {folder[:80]!r} has both POSCAR and CONTCAR: name the one that the values "
+            "belong to, in a table with a column 'path'",
+            code="invalid-input.many-structures",
+        )
+    return found[0] if found else None
+
+
+def _existing(place: Place, name: str) -> Place | None:
+    try:
+        return place.beside(name)
+    except InvalidInputError as error:
+        if error.code == "invalid-input.missing-structure":
+            return None
+        raise
