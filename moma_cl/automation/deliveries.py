@@ -164,14 +164,17 @@ def _add_rows(
     from moma_cl.backbones.registry import backbone_class
     from moma_cl.datasets import added_rows
     from moma_cl.datasets.intake import read_task_rows
+    from moma_cl.graphs.checks import check_graphs
     from moma_cl.records.task_spec import TaskSpec
     from moma_cl.structures.checks import Quarantine
 
     _check_name(delivery.path)
+    backbone = backbone_class(store.backbone["name"])
     intake = read_task_rows(
         [delivery.path],
         TaskSpec.of(state.task),
-        elements=backbone_class(store.backbone["name"]).elements,
+        elements=backbone.elements,
+        check_graphs=lambda crystals: check_graphs(crystals, backbone, store.cache_dir / "graphs"),
         appended=True,
         progress=lambda rows: progress("reading", rows, 0),
     )

@@ -102,7 +102,9 @@ def add_task(
         from moma_cl.datasets.cell_growth import check_not_growing
 
         origins = _origins(sources)  # before the rows are read: files may change meanwhile
-        intake = _read(store, sources, spec, reading, appended=False, progress=progress)
+        intake = _read(
+            store, sources, spec, reading, appended=False, dry_run=dry_run, progress=progress
+        )
         check_not_growing(intake, spec)
         advice = advice_on_transform(spec, intake)
         task = spec.task(name, added_rows.grouping_of(intake))
@@ -143,7 +145,9 @@ def add_data(
 
         origins = _origins(sources)  # before the rows are read: files may change meanwhile
         spec = TaskSpec.of(state.task)
-        intake = _read(store, sources, spec, reading, appended=True, progress=progress)
+        intake = _read(
+            store, sources, spec, reading, appended=True, dry_run=dry_run, progress=progress
+        )
         intake = added_rows.new_rows(store, state, intake, replace=replace)
         rows = added_rows.segment_rows(store, intake, state.task) if intake.ids else None
         if dry_run:
@@ -181,15 +185,22 @@ def _read(
     reading: Reading | None,
     *,
     appended: bool,
+    dry_run: bool,
     progress: Progress,
 ) -> Intake:
     from moma_cl.backbones.registry import backbone_class
     from moma_cl.datasets.intake import read_task_rows
+    from moma_cl.graphs.checks import check_graphs
 
+    backbone = backbone_class(store.backbone["name"])
+    cache = None if dry_run else store.cache_dir / "graphs"
     return read_task_rows(
         sources,
         spec,
-        elements=backbone_class(store.backbone["name"]).elements,
+        elements=backbone.elements,
+        check_graphs=lambda crystals: check_graphs(
+            crystals, backbone, cache, lambda done: progress("graphs", done, len(crystals))
+        ),
         reading=reading,
         appended=appended,
         progress=lambda rows: progress("reading", rows, 0),

@@ -13,6 +13,8 @@ from moma_cl.arraytypes import IntArray
 from moma_cl.backbones.base import CrystalGraph
 from moma_cl.core.pyg import Batch, Data
 
+_PER_EDGE = 16  # angles beside each edge; hardly any crystal has more
+
 
 def collate(graphs: Sequence[Data]) -> Batch:
     """Join graphs of one backbone, at least one, as ``Batch.from_data_list`` does.
@@ -54,6 +56,17 @@ def batches_by_size(sizes: Sequence[int] | NDArray[np.integer], most: int) -> li
             filled = 0
         filled += size
     return np.split(order, starts[1:]) if starts else []
+
+
+def load_of(graph: Data) -> int:
+    """Count the edges of a graph, or what fills the memory like so many where that is more.
+
+    A dense cell has far more angles than edges.
+    """
+    longest = max(
+        (len(tensor) for tensor in graph.to_dict().values() if tensor.dim() == 1), default=0
+    )
+    return max(int(graph.num_edges), longest // _PER_EDGE)
 
 
 def _lengths(column: Sequence[Tensor]) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from moma_cl.backbones.base import Backbone
 from moma_cl.core.denormals import without_denormals
 from moma_cl.core.pyg import Batch, Data
-from moma_cl.graphs.batching import batches_by_size, collate
+from moma_cl.graphs.batching import batches_by_size, collate, load_of
 from moma_cl.learning.head import mean_and_deviation
 from moma_cl.recipe import EmbeddingSettings
 
@@ -82,7 +82,7 @@ def last_extremes(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray
 
 
 def _batches(graphs: Sequence[Data], settings: EmbeddingSettings) -> list[NDArray[np.int64]]:
-    n_edges = np.array([graph.num_edges for graph in graphs], dtype=np.int64)
+    n_edges = np.array([load_of(graph) for graph in graphs], dtype=np.int64)
     parts = batches_by_size(n_edges, settings.max_edges)
     # the largest first, so that what it leaves behind has room for all others
     return sorted(parts, key=lambda part: int(n_edges[part].sum()), reverse=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from moma_cl.backbones.base import Backbone
 from moma_cl.core.denormals import without_denormals
 from moma_cl.core.pyg import Data
-from moma_cl.graphs.batching import batches_by_size, collate
+from moma_cl.graphs.batching import batches_by_size, collate, load_of
 from moma_cl.learning.head import Head
 from moma_cl.recipe import TrainingSettings
 from moma_store.errors import MomaError
@@ -107,7 +107,7 @@ def predict_graphs(encoder: Backbone, head: Head, graphs: Sequence[Data]) -> NDA
         if network.training:
             network.eval()  # walks through all layers, which takes as long as a small block
     with torch.inference_mode():
-        for part in batches_by_size([graph.num_edges for graph in graphs], EVALUATION_EDGES):
+        for part in batches_by_size([load_of(graph) for graph in graphs], EVALUATION_EDGES):
             batch = collate([graphs[index] for index in part])
             answers[part] = head(encoder(batch), batch).double().numpy()
     return answers

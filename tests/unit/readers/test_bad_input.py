@@ -60,6 +60,10 @@ SHOWN = {
     "more atoms than a stated limit": [
         "test_the_limit_on_atoms_comes_before_anything_costly",
     ],
+    "a cell whose graph does not fit in memory": [
+        "test_a_dense_cell_is_refused_before_its_graph_is_built",
+        "test_a_run_goes_on_where_a_graph_cannot_be_built",
+    ],
     "malformed, binary, empty or endless file; one that hangs the parser": [
         "test_a_text_that_hangs_the_parser_costs_its_row_only",
         "test_a_folder_of_files_gives_a_row_for_each",
