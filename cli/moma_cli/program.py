@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from moma_cli.output import Output, print_output
 from moma_cli.progress import Progress, progress_bar
@@ -114,6 +115,23 @@ def shared_options(
 _SHARED = inspect.signature(shared_options, eval_str=True).parameters
 
 
+class _Command(TyperCommand):
+    """A command that refuses an option given twice, of which the parser would take the last."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments."""
+        *_, given = self.make_parser(ctx).parse_args(args=list(args))
+        counts = Counter(
+            option.opts[0]
+            for option in given
+            if not (option.multiple or getattr(option, "is_flag", True))
+        )
+        for name, count in counts.items():
+            if count > 1:
+                raise typer.BadParameter(f"{name} is given {count} times: give it once", ctx=ctx)
+        return super().parse_args(ctx, args)
+
+
 class GroupedHelp(TyperGroup):
     """Lists the commands under headings, which Typer itself does with rich only."""
 
@@ -178,7 +196,7 @@ def command(name: str, *, example: str) -> Callable[[Command], Command]:
         call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         call.__annotations__ = {entry.name: entry.annotation for entry in parameters}
         help_text = f"{inspect.getdoc(function)}\n\n\b\nExample:\n  {example}"
-        app.command(name, help=help_text)(call)
+        app.command(name, cls=_Command, help=help_text)(call)
         return function
 
     return register

@@ -36,6 +36,9 @@ DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
         (["add-task", "new", "x.jsonl"], "add-task", "usage", 2),
         (["tasks", "--colour"], "tasks", "usage", 2),
         (["add-taks"], None, "usage", 2),
+        (["add-task", "new", *ROWS, "--unit", "eV", "--target", "z"], "add-task", "usage", 2),
+        (["add-task", "new", *ROWS, "--unit", "eV", "--unit=eV"], "add-task", "usage", 2),
+        (["predict", "energy", "x.cif", "-o", "a.csv", "--output", "b.csv"], "predict", "usage", 2),
         ([], None, "usage", 2),
     ],
 )
@@ -50,6 +53,12 @@ def test_every_failure_prints_one_envelope(hub, arguments, command, code, exit_c
     (problem,) = envelope["errors"]
     assert problem["code"].startswith(code)
     assert problem["message"]
+
+
+def test_an_option_given_twice_is_named(hub):
+    ended = hub("add-task", "new", *ROWS, "--target", "z", "--unit", "eV")
+    assert ended.code == 2
+    assert "--target is given 2 times" in ended.err
 
 
 def test_a_mistyped_task_or_command_is_guessed(hub):
