@@ -17,12 +17,14 @@ Sources = Annotated[
     list[Path],
     typer.Argument(
         metavar="DATA",
-        help="JSON lines, CSV, JSON, XYZ, ASE databases; folders or archives of CIF files; "
+        help="JSON lines, CSV, XLSX, JSON, XYZ, ASE databases; folders or archives of CIF files; "
         "patterns; - for standard input.",
         show_default=False,
     ),
 ]
-FormatName = Literal["jsonl", "json", "csv", "tsv", "cif", "poscar", "xyz", "ase-db", "archive"]
+FormatName = Literal[
+    "jsonl", "json", "csv", "tsv", "xlsx", "cif", "poscar", "xyz", "ase-db", "archive"
+]
 InputFormatChoice = Annotated[
     FormatName | None,
     typer.Option("--input-format", help="Of the files; by default as their names say."),

@@ -303,8 +303,8 @@ def check_source(source: Path, has_format: Callable[[str], bool]) -> None:
         raise unreadable(source, "no permission")
     if stat.S_ISREG(mode) and not has_format(source.name):
         raise InvalidInputError(
-            f"{source} is of no known kind; expected .jsonl, .json, .csv, .tsv, .xyz, .cif, "
-            ".vasp, .db, .zip, .tar, each but .db also with .gz, or a name with POSCAR or "
-            "CONTCAR; --input-format names the kind of other files",
+            f"{source} is of no known kind; expected .jsonl, .json, .csv, .tsv, .xlsx, .xyz, "
+            ".cif, .vasp, .db, .zip, .tar, each but .xlsx and .db also with .gz, or a name with "
+            "POSCAR or CONTCAR; --input-format names the kind of other files",
             code="invalid-input.unknown-format",
         )

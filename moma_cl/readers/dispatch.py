@@ -57,6 +57,7 @@ _BY_FORMAT: Mapping[InputFormat, Callable[[InputFile], Iterator[RawRow]]] = {
     InputFormat.JSON: json_rows.documents,
     InputFormat.CSV: table_rows.table,
     InputFormat.TSV: table_rows.table,
+    InputFormat.XLSX: table_rows.sheet,
     InputFormat.XYZ: ase_rows.xyz_frames,
 }
 

@@ -16,6 +16,7 @@ class InputFormat(StrEnum):
     JSON = "json"
     CSV = "csv"
     TSV = "tsv"
+    XLSX = "xlsx"
     CIF = "cif"
     POSCAR = "poscar"
     XYZ = "xyz"
@@ -29,6 +30,8 @@ _BY_SUFFIX = {
     ".json": InputFormat.JSON,
     ".csv": InputFormat.CSV,
     ".tsv": InputFormat.TSV,
+    ".xlsx": InputFormat.XLSX,
+    ".xlsm": InputFormat.XLSX,
     ".xyz": InputFormat.XYZ,
     ".extxyz": InputFormat.XYZ,
     ".cif": InputFormat.CIF,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import chain
 
+from moma_cl.readers import spreadsheets
 from moma_cl.readers.byte_sources import Place
 from moma_cl.readers.formats import VASP_NAMES, InputFormat
 from moma_cl.readers.rows import (
@@ -26,23 +27,31 @@ _SUFFIXES = ("", ".cif", ".vasp", ".poscar", ".json")  # of a structure named in
 
 def table(file: InputFile) -> Iterator[RawRow]:
     """Read a table whose first record names its columns; one of them must hold structures."""
-    place, reading = file.place, file.reading
-    tabs = reading.format is InputFormat.TSV or ".tsv" in place.name.lower()
-    with place.stream() as stream:
-        all_records = records(stream, file.limits.text_bytes, tabs=tabs)
-        header, second = next(all_records, None), next(all_records, None)
-        if header is None:
-            return
-        file.number = header.line
-        names, column = _header(place, header, second, reading)
-        id_column = _id_column(place, names, reading)
-        lost = False
-        for record in chain(filter(None, (second,)), all_records):
-            file.number = record.line
-            # What follows a malformed record and has too few cells is the rest of it.
-            lost = record.error is not None or (lost and len(record.cells) < len(names))
-            if record.error is not None or not lost:
-                yield _row(place, record, names, column, id_column)
+    tabs = file.reading.format is InputFormat.TSV or ".tsv" in file.place.name.lower()
+    with file.place.stream() as stream:
+        yield from _rows(file, records(stream, file.limits.text_bytes, tabs=tabs))
+
+
+def sheet(file: InputFile) -> Iterator[RawRow]:
+    """Read the sheet of a workbook as a table."""
+    return _rows(file, spreadsheets.records(file.place, file.limits.text_bytes))
+
+
+def _rows(file: InputFile, all_records: Iterator[Record]) -> Iterator[RawRow]:
+    place = file.place
+    header, second = next(all_records, None), next(all_records, None)
+    if header is None:
+        return
+    file.number = header.line
+    names, column = _header(place, header, second, file.reading)
+    id_column = _id_column(place, names, file.reading)
+    lost = False
+    for record in chain(filter(None, (second,)), all_records):
+        file.number = record.line
+        # What follows a malformed record and has too few cells is the rest of it.
+        lost = record.error is not None or (lost and len(record.cells) < len(names))
+        if record.error is not None or not lost:
+            yield _row(place, record, names, column, id_column)
 
 
 def _header(
