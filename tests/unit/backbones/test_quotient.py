@@ -18,8 +18,13 @@ from moma_cl.backbones.neighbors import find_neighbors
 from moma_cl.backbones.quotient import merge, unmerged
 from moma_cl.graphs.batching import collate
 from moma_cl.learning.head import node_mean
-from moma_cl.testing.crystals import crystal_of, example_crystals, isolated_atom, supercell
-from tests.helpers.crystals import is_apart
+from moma_cl.testing.crystals import (
+    crystal_of,
+    example_crystals,
+    is_apart,
+    isolated_atom,
+    supercell,
+)
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 PREFIXES = (
