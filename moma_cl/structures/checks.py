@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,10 +110,7 @@ class Quarantine:
         return {
             "refused": len(self.refusals),
             "counts": self.counts,
-            "rows": [
-                {"id": r.id, "source": r.source, "code": r.code, "message": r.message}
-                for r in self.refusals
-            ],
+            "rows": [asdict(refusal) for refusal in self.refusals],
         }
 
     def summary(self) -> list[str]:
