@@ -41,8 +41,8 @@ def read_batch(path: str, after: int, count: int, max_bytes: int) -> dict[str, A
     Returns
     -------
     dict[str, Any]
-        ``rows``: for each its ``row``, and either ``atomic_numbers``, ``positions``, ``cell``,
-        ``periodic`` and ``values``, or ``code`` and ``message``.
+        ``rows``: for each its ``row``, and either ``structure``, as the dictionary of ASE's
+        ``Atoms``, and ``values``, or ``code`` and ``message``.
     """
     address = f"{Path(path).absolute().as_uri()}?mode=ro"
     try:
@@ -64,7 +64,7 @@ def _row(cells: Sequence[Any]) -> dict[str, Any]:
     row = number if isinstance(number, int) else 0
     try:
         structure = _structure(numbers, positions, cell, pbc)
-        return {"row": row, **structure, "values": _values(energy, pairs)}
+        return {"row": row, "structure": structure, "values": _values(energy, pairs)}
     except (ValueError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         return {
@@ -80,10 +80,10 @@ def _structure(numbers: bytes, positions: bytes, cell: bytes | None, pbc: object
     vectors = np.frombuffer(cell or bytes(72), dtype="<f8").reshape(3, 3)
     bits = pbc if isinstance(pbc, int) else 0b111
     return {
-        "atomic_numbers": atomic_numbers.tolist(),
+        "numbers": atomic_numbers.tolist(),
         "positions": coordinates.tolist(),
         "cell": vectors.tolist(),
-        "periodic": [bool(bits >> axis & 1) for axis in range(3)],
+        "pbc": [bool(bits >> axis & 1) for axis in range(3)],
     }
 
 

@@ -24,25 +24,19 @@ class InputFormat(StrEnum):
     ARCHIVE = "archive"
 
 
-_BY_SUFFIX = {
-    ".jsonl": InputFormat.JSONL,
-    ".ndjson": InputFormat.JSONL,
-    ".json": InputFormat.JSON,
-    ".csv": InputFormat.CSV,
-    ".tsv": InputFormat.TSV,
-    ".xlsx": InputFormat.XLSX,
-    ".xlsm": InputFormat.XLSX,
-    ".xyz": InputFormat.XYZ,
-    ".extxyz": InputFormat.XYZ,
-    ".cif": InputFormat.CIF,
-    ".vasp": InputFormat.POSCAR,
-    ".poscar": InputFormat.POSCAR,
-    ".contcar": InputFormat.POSCAR,
-    ".db": InputFormat.ASE_DB,
-    ".zip": InputFormat.ARCHIVE,
-    ".tar": InputFormat.ARCHIVE,
-    ".tgz": InputFormat.ARCHIVE,
+_SUFFIXES = {
+    InputFormat.JSONL: ("jsonl", "ndjson"),
+    InputFormat.JSON: ("json",),
+    InputFormat.CSV: ("csv",),
+    InputFormat.TSV: ("tsv",),
+    InputFormat.XLSX: ("xlsx", "xlsm"),
+    InputFormat.CIF: ("cif",),
+    InputFormat.POSCAR: ("vasp", "poscar", "contcar"),
+    InputFormat.XYZ: ("xyz", "extxyz"),
+    InputFormat.ASE_DB: ("db",),
+    InputFormat.ARCHIVE: ("zip", "tar", "tgz"),
 }
+_BY_SUFFIX = {f".{name}": one for one, names in _SUFFIXES.items() for name in names}
 
 VASP_NAMES = ("POSCAR", "CONTCAR")
 """Files of VASP, which are named after what they are: their folders tell them apart."""

@@ -101,18 +101,18 @@ def _compact(document: Document) -> Crystal | Molecule:
 
 def _jarvis(document: Document) -> Crystal | Molecule:
     numbers = _numbers(_listed(document["elements"], "elements"))
-    cell = _numeric(document["lattice_mat"], "lattice_mat", shape=(3, 3))
+    cell = numeric(document["lattice_mat"], "lattice_mat", shape=(3, 3))
     place = _in_space if document.get("cartesian") else _in_cell
     return place(numbers, cell, None, document["coords"])
 
 
 def _ase(document: Document) -> Crystal | Molecule:
     listed = _listed(document["numbers"], "numbers")
-    numbers = _numeric(listed, "numbers", shape=(len(listed),))
+    numbers = numeric(listed, "numbers", shape=(len(listed),))
     if not np.isin(numbers, np.arange(1, len(SYMBOLS))).all():
         raise _malformed("numbers that are not all atomic numbers")
     cell = document.get("cell")
-    vectors = None if cell is None else _numeric(cell, "cell", shape=(3, 3))
+    vectors = None if cell is None else numeric(cell, "cell", shape=(3, 3))
     periodic = _periodic(document.get("pbc"))
     return _in_space(numbers.astype(np.int64), vectors, periodic, document["positions"])
 
@@ -129,7 +129,7 @@ def _optimade(document: Document) -> Crystal | Molecule:
     # A direction without a lattice vector has nulls.
     rows = _listed(document.get("lattice_vectors") or [[0, 0, 0]] * 3, "lattice_vectors")
     vectors = [[x or 0 for x in _listed(row or [0, 0, 0], "a lattice vector")] for row in rows]
-    cell = _numeric(vectors, "lattice_vectors", shape=(3, 3))
+    cell = numeric(vectors, "lattice_vectors", shape=(3, 3))
     periodic = _periodic(document.get("dimension_types"))
     return _in_space(numbers, cell, periodic, document["cartesian_site_positions"])
 
@@ -175,7 +175,7 @@ def _in_space(
     positions: object,
 ) -> Crystal | Molecule:
     """Put atoms at Cartesian positions."""
-    places = _numeric(positions, "positions", shape=(len(numbers), 3))
+    places = numeric(positions, "positions", shape=(len(numbers), 3))
     return structure_of(numbers, places, np.zeros((3, 3)) if cell is None else cell, periodic)
 
 
@@ -189,7 +189,7 @@ def _in_cell(
             "molecule's Cartesian positions",
             code="invalid-input.no-lattice",
         )
-    frac_coords = _numeric(sites, "frac_coords", shape=(len(numbers), 3))
+    frac_coords = numeric(sites, "frac_coords", shape=(len(numbers), 3))
     if periodic is not None:
         return structure_of(numbers, frac_coords @ cell, cell, periodic)
     return Crystal(lattice=cell, atomic_numbers=numbers, frac_coords=frac_coords)
@@ -244,8 +244,8 @@ def _mapping(value: object, name: str) -> Mapping[str, object]:
     return value
 
 
-def _numeric(value: object, name: str, *, shape: tuple[int, ...]) -> FloatArray:
-    """Turn nested lists of numbers into an array."""
+def numeric(value: object, name: str, *, shape: tuple[int, ...]) -> FloatArray:
+    """Turn nested lists of numbers into an array; what is none of its shape is refused."""
     try:
         array = np.array(_plain(value), dtype=np.float64)
     except (ValueError, TypeError, OverflowError) as error:
@@ -263,7 +263,7 @@ def _lattice(document: Mapping[str, object]) -> tuple[FloatArray | None, NDArray
     matrix = lattice
     if isinstance(lattice, Mapping):
         matrix, pbc = lattice.get("matrix"), lattice.get("pbc", pbc)
-    cell = None if matrix is None else _numeric(matrix, "lattice", shape=(3, 3))
+    cell = None if matrix is None else numeric(matrix, "lattice", shape=(3, 3))
     return cell, _periodic(pbc)
 
 
@@ -273,7 +273,7 @@ def _periodic(pbc: object) -> NDArray[np.bool_] | None:
         return None
     if isinstance(pbc, bool):
         pbc = [pbc] * 3
-    periodic = _numeric(pbc, "pbc", shape=(3,)) != 0
+    periodic = numeric(pbc, "pbc", shape=(3,)) != 0
     return None if periodic.all() else periodic
 
 

@@ -19,7 +19,7 @@ from moma_cl.readers.rows import (
     check_unique,
     first_of,
 )
-from moma_cl.readers.tables import Record, cell_value, looks_like_path, path_stem, records
+from moma_cl.readers.tables import Record, cell_value, path_stem, records
 from moma_store.errors import InvalidInputError
 
 _SUFFIXES = ("", ".cif", ".vasp", ".poscar", ".json")  # of a structure named in the table
@@ -72,7 +72,7 @@ def _header(
         if column is not None:
             return names, column
         for name, cell in zip(names, second.cells if second else (), strict=False):
-            if looks_like_path(cell) or "\n" in cell.strip():
+            if path_stem(cell) is not None or "\n" in cell.strip():
                 return names, name
     hint = "--structure-column names the one that holds the text of CIF files, or their paths"
     raise _missing(place, names, reading.structure_column or "structure", hint)
@@ -122,7 +122,7 @@ def _row(
         line=str(record.line),
         given_id=given_id,
         structure=partial(_named_file, place, text.strip())
-        if column.lower() in PATH_NAMES or looks_like_path(text)
+        if column.lower() in PATH_NAMES or path_stem(text) is not None
         else text,
         values={name: cell_value(cell) for name, cell in cells.items()},
     )

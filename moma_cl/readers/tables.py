@@ -220,11 +220,6 @@ def cell_value(text: str) -> object:
         return text
 
 
-def looks_like_path(text: str) -> bool:
-    """Say whether a cell names a structure file rather than holding a structure."""
-    return path_stem(text) is not None
-
-
 def path_stem(text: str) -> str | None:
     """Take ``.cif`` and the like off the path of a structure file; none if it is no such path.
 
