@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import chain
-from typing import BinaryIO
 
 from moma_cl.readers.byte_sources import FilePlace, unreadable
 from moma_cl.readers.rows import InputFile, RawRow, take_id
@@ -20,7 +21,8 @@ def xyz_frames(file: InputFile) -> Iterator[RawRow]:
     """Read the frames of an XYZ file; a file of one frame gives it its name."""
     limit, stem = file.limits.text_bytes, file.place.stem
     with file.place.stream() as stream:
-        all_frames = frames(_text_lines(stream, limit), limit)
+        text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="\n")
+        all_frames = frames(iter(partial(text.readline, limit), ""), limit)
         first, second = next(all_frames, None), next(all_frames, None)
         if first is None:
             yield RawRow(
@@ -39,13 +41,6 @@ def xyz_frames(file: InputFile) -> Iterator[RawRow]:
                 yield replace(row, error=error)
             else:
                 yield replace(row, given_id=given_id, structure=structure, values=values)
-
-
-def _text_lines(stream: BinaryIO, limit: int) -> Iterator[str]:
-    encoding = "utf-8-sig"
-    while line := stream.readline(limit):
-        yield line.decode(encoding, errors="replace")
-        encoding = "utf-8"
 
 
 def database(file: InputFile, parser: StructureParser) -> Iterator[RawRow]:

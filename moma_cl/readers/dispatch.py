@@ -35,7 +35,7 @@ from moma_cl.readers.rows import (
     row_id,
 )
 from moma_cl.readers.structure_json import structure_from_document
-from moma_cl.readers.text_parser import StructureParser, TextFormat
+from moma_cl.readers.text_parser import StructureParser
 from moma_cl.structures.checks import RowError
 from moma_cl.structures.crystals import Crystal, wrapped
 from moma_cl.structures.molecules import Molecule, boxed
@@ -240,10 +240,10 @@ class Reader:
         if isinstance(structure, Place):
             return self._file(structure)
         if structure is None:
-            column = self._reading.structure_column
-            where = f" in column {column!r}" if column else ""
+            column = self._reading.structure_column or "of a known name (--structure-column)"
             raise InvalidInputError(
-                f"the row has no structure{where}", code="invalid-input.missing-structure"
+                f"the row has no structure in a column {column}",
+                code="invalid-input.missing-structure",
             )
         raise InvalidInputError(
             f"the structure is of type {type(structure).__name__}; expected an object, or CIF or "
@@ -261,7 +261,7 @@ class Reader:
             )
         if text.lstrip().startswith("{"):
             return self._structure(from_document(load_object(text), Reading(), "").structure)
-        return self._parse(text, is_cif=_CIF_MARK.search(text) is not None)
+        return self._parse(text, InputFormat.CIF if _CIF_MARK.search(text) else InputFormat.POSCAR)
 
     def _file(self, place: Place) -> Crystal | Molecule:
         """Read a structure file that a table names."""
@@ -287,16 +287,15 @@ class Reader:
         return self._structure(first.structure)
 
     def _text_file(self, place: Place, file_format: InputFormat) -> Crystal:
-        text = place.text(self._limits.text_bytes)
-        return self._parse(text, is_cif=file_format is InputFormat.CIF)
+        return self._parse(place.text(self._limits.text_bytes), file_format)
 
-    def _parse(self, text: str, *, is_cif: bool) -> Crystal:
+    def _parse(self, text: str, file_format: InputFormat) -> Crystal:
         if not text.strip():
             raise InvalidInputError(
                 "the structure is empty", code="invalid-input.missing-structure"
             )
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-        return self._parser.parse(text, TextFormat.CIF if is_cif else TextFormat.POSCAR)
+        return self._parser.parse(text, file_format)
 
 
 def _complete(file: InputFile, raw_rows: Iterator[RawRow]) -> Iterator[RawRow]:

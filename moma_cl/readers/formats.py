@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import PurePath
 
@@ -85,9 +85,5 @@ def distinct_stems(paths: Sequence[PurePath]) -> dict[PurePath, str]:
     ]
     if all(stem.upper() in VASP_NAMES for stem in stems.values()) or len(counts) == 1:
         forms.insert(0, lambda path: below[path][:-1] or path.parent.name.strip(".") or stems[path])
-    named: Mapping[PurePath, str] = stems
-    for form in forms:
-        named = {**stems, **{path: form(path) for path in alike}}
-        if len(set(named.values())) == len(named):
-            break
-    return dict(named)
+    candidates = [{**stems, **{path: form(path) for path in alike}} for form in forms]
+    return next((one for one in candidates if len({*one.values()}) == len(one)), candidates[-1])

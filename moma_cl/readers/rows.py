@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from moma_cl.core.printable import printable
@@ -213,8 +213,7 @@ def refused(
     source: str, name: str, error: MomaError, values: Mapping[str, object] = _NO_VALUES
 ) -> Row:
     """Make the row of something that cannot be read."""
-    code = error.code.removeprefix("invalid-input.")
-    reason = RowError(code=code, message=printable(error.message))
+    reason = replace(RowError.of(error), message=printable(error.message))
     return Row(
         id=printable(name), source=printable(source), crystal=None, values=values, error=reason
     )

@@ -259,10 +259,9 @@ def numeric(value: object, name: str, *, shape: tuple[int, ...]) -> FloatArray:
 
 def _lattice(document: Mapping[str, object]) -> tuple[FloatArray | None, NDArray[np.bool_] | None]:
     """Read the lattice vectors, and along which of them the structure is periodic if not all."""
-    lattice, pbc = document.get("lattice"), document.get("pbc")
-    matrix = lattice
-    if isinstance(lattice, Mapping):
-        matrix, pbc = lattice.get("matrix"), lattice.get("pbc", pbc)
+    lattice = document.get("lattice")
+    told = lattice if isinstance(lattice, Mapping) else {"matrix": lattice}
+    matrix, pbc = told.get("matrix"), told.get("pbc", document.get("pbc"))
     cell = None if matrix is None else numeric(matrix, "lattice", shape=(3, 3))
     return cell, _periodic(pbc)
 

@@ -168,17 +168,14 @@ def _beside(place: Place, name: str) -> Place:
         raise InvalidInputError(
             f"the id {name!r} is not the name of a file", code="invalid-input.bad-id"
         )
-    for suffix in _SUFFIXES:
-        found = _existing(place, f"{name}{suffix}")
-        if found is not None:
-            return found
-    in_folder = _in_folder(place, name)
-    if in_folder is None:
+    files = (_existing(place, f"{name}{suffix}") for suffix in _SUFFIXES)
+    found = next(filter(None, files), None) or _in_folder(place, name)
+    if found is None:
         raise InvalidInputError(
             f"there is no {name}.cif, {name}.vasp or {name}/POSCAR beside {place.label}",
             code="invalid-input.missing-structure",
         )
-    return in_folder
+    return found
 
 
 def _named_file(place: Place, path: str) -> Place:

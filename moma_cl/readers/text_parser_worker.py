@@ -9,7 +9,7 @@ import json
 import math
 import re
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +75,7 @@ def _reply(request: dict[str, Any]) -> dict[str, object]:
         if request["format"] == NOTHING:
             return {}
         if request["format"] == DATABASE:
-            return read_batch(
-                request["path"], request["after"], request["count"], request["max_bytes"]
-            )
+            return read_batch(**{name: request[name] for name in request if name != "format"})
         text, is_cif = request["text"], request["format"] == "cif"
         return _as_reply(read_cif(text) if is_cif else _parse_poscar(text))
     except MemoryError:
@@ -92,18 +90,13 @@ def _reply(request: dict[str, Any]) -> dict[str, object]:
         }
 
 
-def _refuse_isotopes(labels: Iterable[str]) -> None:
-    """Refuse D and T, which the parsers take for hydrogen; in zeolites T is even Si or Al."""
-    for label in labels:
-        if _ISOTOPE.match(label):
-            atomic_number(label[0])
-
-
 def _parse_poscar(text: str) -> Crystal:
     from pymatgen.io.vasp.inputs import Poscar
 
-    _refuse_isotopes(" ".join(text.splitlines()[5:6]).split())
     lines = text.split("\n")
+    for label in " ".join(lines[5:6]).split():
+        if _ISOTOPE.match(label):  # the parser takes D for hydrogen; T may be Si or Al in a zeolite
+            atomic_number(label[0])
     factors = _scaling("".join(lines[1:2]))
     lines[1:2] = ["1.0"]
     poscar = Poscar.from_str("\n".join(lines), read_velocities=False)

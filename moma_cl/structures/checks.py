@@ -21,7 +21,7 @@ from moma_cl.structures.crystals import (
 )
 from moma_cl.structures.elements import NUMBERS, named
 from moma_cl.structures.lattices import heights, heights_of_many, reduced_basis
-from moma_store.errors import InvalidInputError
+from moma_store.errors import InvalidInputError, MomaError
 
 MAX_ATOMS = 1000
 """Structures with more atoms are refused unless the caller says otherwise."""
@@ -61,7 +61,7 @@ class RowError:
     message: str
 
     @classmethod
-    def of(cls, error: InvalidInputError) -> RowError:
+    def of(cls, error: MomaError) -> RowError:
         """Turn an error into the status of one row, without ``invalid-input.`` in its code."""
         return cls(code=error.code.removeprefix("invalid-input."), message=error.message)
 

@@ -249,3 +249,13 @@ def test_a_key_twice_in_a_frame_is_refused(tmp_path):
     assert codes(read_rows([tmp_path / "a.xyz"])) == ["malformed-structure"]
     (tmp_path / "a.xyz").write_text(text.replace("energy=2", "energy=1"))
     assert codes(read_rows([tmp_path / "a.xyz"])) == [None]
+
+
+def test_arrays_count_in_full_for_the_origin_of_rows_in_memory():
+    def origin(last):
+        positions = np.arange(6000.0).reshape(-1, 3)
+        positions[1000, 1] = last
+        numbers = np.full(2000, 11)
+        return sources_of([{"atoms": {"numbers": numbers, "positions": positions}}]).origin()
+
+    assert origin(1.0) == origin(1.0) != origin(2.0)
