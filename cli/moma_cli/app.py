@@ -25,6 +25,7 @@ from moma_cli import (
 )
 from moma_cli.failures import report
 from moma_cli.program import Debug, Hub, Json, Quiet, Run, Verbose, app
+from moma_cli.standard_streams import open_standard_streams
 
 COMMAND_MODULES = (
     init,
@@ -91,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Status to exit with: 0 ok, 1 failed, 2 usage, 3 not found, 4 invalid input, 5 busy,
         6 integrity, 7 format version, 130 interrupted.
     """
+    open_standard_streams()  # before any other file could get their numbers
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     # Looked up before parsing, since parsing may be what fails.
     run = Run(json="--json" in words, debug="--debug" in words)

@@ -46,12 +46,13 @@ class Earlier:
     Attributes
     ----------
     answered
-        Keys of its rows, as :func:`row_key` gives them.
+        How many of its rows have each key, as :func:`row_key` gives them: rows that share id and
+        place, as those of a repeated index do, are told apart by their order alone.
     shared
         Values of the `SHARED` fields, the same in all its rows; empty where it wrote no row.
     """
 
-    answered: frozenset[bytes]
+    answered: Mapping[bytes, int]
     shared: Mapping[str, Any]
 
 
@@ -208,8 +209,15 @@ def _check_same(earlier: Earlier | None, call: _Call) -> None:
 
 
 def _unanswered(rows: Iterable[Row], earlier: Earlier | None) -> Iterator[Row]:
-    answered = earlier.answered if earlier else frozenset()
-    return (row for row in rows if not answered or row_key(row.id, row.source) not in answered)
+    """Leave out as many rows of each key as were answered: the first ones."""
+    left = dict(earlier.answered) if earlier else {}
+    for row in rows:
+        key = row_key(row.id, row.source) if left else b""
+        count = left.pop(key, 0)
+        if count == 0:
+            yield row
+        elif count > 1:
+            left[key] = count - 1
 
 
 def _checked(rows: list[Row], backbone: type[Backbone]) -> tuple[_Chunk, list[Crystal]]:

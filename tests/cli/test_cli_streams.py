@@ -1,0 +1,102 @@
+"""Standard input, output and error: closed, or where an output file should be."""
+
+import itertools
+import json
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers.processes import ENVIRONMENT
+
+CLOSED = [
+    "".join(choice)
+    for number in (1, 2, 3)
+    for choice in itertools.combinations(("<&- ", ">&- ", "2>&- "), number)
+]
+
+
+@pytest.mark.fault("standard streams that are closed")
+@pytest.mark.parametrize("closed", CLOSED)
+def test_no_file_gets_the_number_of_a_closed_stream(closed, tmp_path):
+    # Light, so that every combination is tried; what a library writes goes by number.
+    code = (
+        "import os\n"
+        "from moma_cli.standard_streams import open_standard_streams\n"
+        "open_standard_streams()\n"
+        f"file = os.open({str(tmp_path / 'file')!r}, os.O_RDWR | os.O_CREAT)\n"
+        "os.system('echo said; echo said >&2')\n"
+        "print('said', flush=True)\n"
+        "os._exit(file)\n"
+    )
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", code]
+    ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, check=False)
+    assert ended.returncode > 2
+    assert (tmp_path / "file").read_bytes() == b""
+
+
+@pytest.mark.fault("standard streams that are closed")
+def test_a_pass_is_made_although_all_streams_are_closed(own_hub, inputs):
+    (own_hub.hub / "inbox" / "energy" / "night.jsonl").write_bytes(
+        (inputs / "more.jsonl").read_bytes()
+    )
+    # libgomp prints its settings on what it takes for standard error
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *own_hub.command("update", "-v")]
+    variables = {**ENVIRONMENT, "OMP_DISPLAY_ENV": "TRUE"}
+    assert subprocess.run(command, env=variables, check=False, timeout=120).returncode == 0
+    assert own_hub.json("verify")["problems"] == []
+    assert own_hub.json("tasks")[0]["rows"] == 68
+
+
+def test_a_pipe_gets_the_rows_and_stays_a_pipe(hub, inputs, tmp_path):
+    pipe = tmp_path / "rows"
+    os.mkfifo(pipe)
+    options = ("--output", pipe, "--format", "jsonl")
+    command = hub.command("predict", "energy", inputs / "ask.jsonl", *options)
+    with subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL) as process:
+        rows = [json.loads(line) for line in pipe.read_text().splitlines()]
+        assert process.wait(60) == 0
+    assert len(rows) == 4
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    refused = hub("predict", "energy", inputs / "ask.jsonl", "--resume", pipe, "--format", "jsonl")
+    assert "no plain file" in refused.err
+
+
+def test_standard_output_by_its_name_is_written_and_not_replaced(hub, inputs, tmp_path):
+    file = tmp_path / "log"
+    file.write_text("before\n")
+    options = ("--output", "/dev/stdout", "--format", "jsonl")
+    command = hub.command("predict", "energy", inputs / "ask.jsonl", *options)
+    with file.open("a") as stream:
+        subprocess.run(
+            command, env=ENVIRONMENT, stdout=stream, stderr=subprocess.DEVNULL, check=True
+        )
+    lines = file.read_text().splitlines()
+    assert lines[0] == "before"
+    assert len(lines) == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
+def test_rows_of_a_repeated_index_are_all_answered_when_a_run_goes_on(hub, made_up, tmp_path):
+    table = {
+        "index": [0, 1, 2, 0, 1, 2],
+        "columns": ["structure"],
+        "data": [[row["structure"]] for row in made_up(6, first=80)],
+    }
+    source = tmp_path / "split.json"
+    source.write_text(json.dumps(table))
+    hub.ok("predict", "energy", source, "--output", tmp_path / "whole.jsonl")
+    whole = (tmp_path / "whole.jsonl").read_text()
+    assert whole.count("\n") == 6
+    begun = "".join(whole.splitlines(keepends=True)[:4])
+    (tmp_path / "part.jsonl.unfinished").write_text(begun)
+    hub.ok("predict", "energy", source, "--resume", tmp_path / "part.jsonl")
+    asked, again = (
+        [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
+        for name in ("whole.jsonl", "part.jsonl")
+    )
+    assert [row["id"] for row in again] == [row["id"] for row in asked]
+    assert len({row["id"] for row in again}) == 3
+    assert [row["value"] for row in again] == pytest.approx([row["value"] for row in asked])
