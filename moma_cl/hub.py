@@ -321,7 +321,7 @@ class Hub(HubMaintenance):
 
     def _ready(self, name: str, at: str | None, *, explain: bool) -> ReadyPredictor:
         """Give the predictor that answers now; it is loaded once, and kept."""
-        from moma_cl.commands.predict import champion, ready_predictor
+        from moma_cl.commands.predict import champion, ready_predictor, with_rows_of_now
         from moma_store.store import Store
 
         with self._lock, Store.open(self.path) as store, store.snapshot() as view:
@@ -330,7 +330,7 @@ class Hub(HubMaintenance):
             ready = self._predictors.get(key)
             if ready is None:
                 ready = ready_predictor(store, name, digest, explain=explain)
-                self._predictors[key] = ready
+            ready = self._predictors[key] = with_rows_of_now(store, view, ready)
             self._predictors.move_to_end(key)
             while len(self._predictors) > _KEPT_PREDICTORS:
                 self._predictors.popitem(last=False)

@@ -75,6 +75,9 @@ class MomaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sci
         What happens to targets before learning: ``none``, ``log10`` or ``log``. It is the
         `transform` of `TaskSpec`; scikit-learn takes what has an attribute of that name for a
         transformer.
+    intensive
+        States that targets do not grow with the cell. Where they seem to, :meth:`fit` refuses them
+        otherwise: divide them by the number of atoms.
     backbone
         Name of the pretrained model that the estimator starts from; with `hub` it must be that
         hub's.
@@ -130,6 +133,7 @@ class MomaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sci
         unit: str = "1",
         property: str = "",  # noqa: A002  the name that TaskSpec has for it
         target_transform: str = "none",
+        intensive: bool = False,
         backbone: str = "chgnet",
         module: str = "none",
         recipe: Recipe | None = None,
@@ -139,6 +143,7 @@ class MomaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sci
         self.unit = unit
         self.property = property
         self.target_transform = target_transform
+        self.intensive = intensive
         self.backbone = backbone
         self.module = module
         self.recipe = recipe
@@ -278,6 +283,7 @@ class MomaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sci
             unit=self.unit,
             property=self.property,
             transform=self.target_transform,
+            intensive=self.intensive,
             module=self.module,
             recipe=self.recipe,
             compose=False,

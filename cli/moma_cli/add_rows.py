@@ -51,6 +51,13 @@ FoldColumn = Annotated[
         help="Column with train, validation or held-out; by default a hash of the formula.",
     ),
 ]
+PerAtom = Annotated[
+    bool,
+    typer.Option("--per-atom", help="Values are of whole cells: divide by the number of atoms."),
+]
+Intensive = Annotated[
+    bool, typer.Option("--intensive", help="State that values do not grow with the cell.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check the data, and add nothing.")]
 
 
@@ -69,6 +76,8 @@ def add_task(
     transform: TransformOption = "none",
     module: ModuleOption = "full",
     fold_column: FoldColumn = None,
+    per_atom: PerAtom = False,
+    intensive: Intensive = False,
     input_format: InputFormatChoice = None,
     structure_column: StructureColumn = None,
     id_column: IdColumn = None,
@@ -94,6 +103,8 @@ def add_task(
             unit=unit or "",
             property=property_name or "",
             fold_column=fold_column,
+            per_atom=per_atom,
+            intensive=intensive,
             **_choices(transform, module),
         )
     if dry_run:

@@ -90,7 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int
         Status to exit with: 0 ok, 1 failed, 2 usage, 3 not found, 4 invalid input, 5 busy,
-        6 integrity, 7 format version, 130 interrupted.
+        6 integrity, 7 format version, 130 interrupted; of `update` also 8 refused, 9 drift, 10 set
+        aside.
     """
     open_standard_streams()  # before any other file could get their numbers
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]

@@ -13,6 +13,7 @@ from moma_cli.parameters import Settle
 from moma_cli.program import Run, command
 
 if TYPE_CHECKING:
+    from moma_cl.automation.last_pass import LastPass
     from moma_cl.automation.schedule import Unit, When
     from moma_cl.automation.status import HubStatus, InboxStatus, TaskStatus
 
@@ -25,24 +26,36 @@ UpdateOptions = Annotated[
     ),
 ]
 
-_SHOWN_DIGITS = 12
-_WAIT = "60"  # s; the daemon's passes let a writer finish
+_SHOWN_DIGITS = 8
+_ERRORS = {"held-out": "held-out", "cross-validation": "CV"}
+_WAIT = "60"  # s; passes that nobody starts let a writer finish
 
 
 @command("status", example="moma-cl status --json")
-def status(run: Run) -> Output:
+def status(
+    run: Run,
+    prometheus: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write metrics for node_exporter here; print nothing."),
+    ] = None,
+) -> Output:
     """Show the state of the hub: tasks, inbox, last pass, daemon."""
     hub_status = run.hub.status()
+    if prometheus is not None:
+        from moma_cl.automation.metrics import write_metrics
+
+        write_metrics(prometheus, hub_status)
+        return Output(data={"file": prometheus})
     table = Table(
-        columns=("task", "rows", "champion", "version", "error", "unit", "next pass", "new rows"),
-        numeric=frozenset({"rows", "version", "error"}),
+        columns=("task", "rows", "champion", "error", "unit", "from", "to do", "new rows"),
+        numeric=frozenset({"rows", "error"}),
         rows=[_task_cells(task) for task in hub_status.tasks],
     )
     return Output(
         data=hub_status,
         text=[
             _daemon_line(hub_status),
-            _pass_line(hub_status),
+            *_pass_lines(hub_status),
             *([table] if hub_status.tasks else []),
         ],
         notes=_inbox_lines(hub_status.inbox),
@@ -111,7 +124,8 @@ def schedule(
     Store.open(run.path).close()
     when = _when(at, every)
     extra = options or []
-    update = [*_program(run), "update", *extra]
+    waits = [] if any(word.partition("=")[0] == "--wait" for word in extra) else ["--wait", _WAIT]
+    update = [*_program(run), "update", *waits, *extra]
     if not systemd:
         line = schedules.crontab_line(update, when)
         return Output(data={"crontab": line}, text=[line], notes=["add it with crontab -e"])
@@ -165,29 +179,38 @@ def _daemon_line(status: HubStatus) -> str:
     )
 
 
-def _pass_line(status: HubStatus) -> str:
-    last = status.last_pass
-    if last is None:
-        return "last pass: none"
-    counts = ", ".join(f"{count} {action}" for action, count in last.actions.items())
+def _pass_lines(status: HubStatus) -> list[str]:
+    """Say how the last pass ended, and what somebody should read of it and of those before."""
+    if status.last_pass is None:
+        return ["last pass: none"]
+    lines = [f"last pass: {_ended(status.last_pass)}"]
+    lines += [f"  {problem}" for problem in status.last_pass.problems]
+    for earlier in status.earlier_passes:
+        if earlier.problems:
+            lines.append(f"pass before: {_ended(earlier)}")
+            lines += [f"  {problem}" for problem in earlier.problems]
+    return lines
+
+
+def _ended(ended: LastPass) -> str:
+    counts = ", ".join(f"{count} {action}" for action, count in ended.actions.items())
     actions = f": {counts}" if counts else ""
-    return f"last pass: {last.at}, {last.seconds:.1f} s, {last.outcome}{actions}"
+    return f"{ended.at}, {ended.seconds:.1f} s, {ended.outcome}{actions}"
 
 
 def _task_cells(task: TaskStatus) -> tuple[str, ...]:
     new = "-"
     if task.drift is not None:
-        against = figure(task.drift.reference_mae)
         learned = "" if task.drift.predictor == task.champion else ", since learned"
-        drift = "drift, " if task.drift.drifted else ""
-        new = f"{drift}{figure(task.drift.mae)} against {against}{learned}"
+        drift = ", drift" if task.drift.drifted else ""
+        new = f"{figure(task.drift.mae)}{drift}{learned}"
     return (
         task.name,
         f"{task.rows:,}",
         (task.champion or "-")[:_SHOWN_DIGITS],
-        str(task.version),
         figure(task.held_out_mae),
         task.unit,
+        _ERRORS.get(task.error_from or "", "-"),
         ", ".join(f"{count} {state}" for state, count in task.steps.items()) or "-",
         new,
     )
@@ -206,6 +229,15 @@ def _problems(status: HubStatus) -> list[Problem]:
         for task in status.tasks
         for why in task.problems
     ]
+    held = [
+        Problem(
+            code="held",
+            message=f"{task.name}: {task.held}; if the rows are right, `moma-cl confirm "
+            f"{task.name}`; if not, `moma-cl retract {task.name} IDS`",
+        )
+        for task in status.tasks
+        if task.held is not None
+    ]
     unclaimed = [
         Problem(code="inbox.unclaimed", message=why) for why in status.inbox.unclaimed.values()
     ]
@@ -216,4 +248,4 @@ def _problems(status: HubStatus) -> list[Problem]:
         )
         for task, files in status.inbox.refused.items()
     ]
-    return [*failing, *unclaimed, *refused]
+    return [*held, *failing, *unclaimed, *refused]

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TextIO
 
+from moma_cl.properties.units import with_unit
+
 SCHEMA = "moma-cl/1"
 
 
@@ -143,7 +145,12 @@ def print_table(table: Table, stream: TextIO) -> None:
 
     laid_out = RichTable(box=None, pad_edge=False, header_style="bold")
     for column in table.columns:
-        laid_out.add_column(column, justify="right" if column in table.numeric else "left")
+        laid_out.add_column(
+            column,
+            justify="right" if column in table.numeric else "left",
+            no_wrap=column == table.columns[0],  # names are copied into commands
+            overflow="fold",  # rather than cut
+        )
     for row in rows:
         laid_out.add_row(*map(Text, row))
     Console(file=stream).print(laid_out)
@@ -153,7 +160,7 @@ def figure(value: float | None, unit: str = "") -> str:
     """Write a number with four significant digits and its unit; a dash for none."""
     if value is None:
         return "-"
-    return f"{value:.4g} {unit}".rstrip()
+    return with_unit(f"{value:.4g}", unit)
 
 
 def counted(number: int, noun: str) -> str:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from moma_cl.commands.predictions import PredictedRow
 
 OK = "ok"
+RANGE = "range"
 ALL_FAILED = 4
 
 Files = Annotated[
@@ -89,8 +90,10 @@ class Tally:
 
     @property
     def problems(self) -> list[Problem]:
-        """List what was wrong with rows, each with its first example."""
-        return [
+        """List what was wrong with rows, each with its first example; warn of few known rows."""
+        answered = self.examples.get(OK)
+        few = [] if answered is None or answered.calibration != RANGE else [_few_rows(answered)]
+        return few + [
             Problem(
                 code=status,
                 message=f"{counted(number, 'row')}, first {self.examples[status].id} "
@@ -220,6 +223,12 @@ def _layout_of(file: Path | None) -> FormatChoice:
             param_hint="--output",
         )
     return SUFFIXES[suffix]
+
+
+def _few_rows(answered: PredictedRow) -> Problem:
+    from moma_cl.commands.predictions import FEW_ROWS
+
+    return Problem(code="few-rows", message=f"task {answered.task!r}: {FEW_ROWS}")
 
 
 def _notes(tally: Tally, output: Path | None) -> list[str]:

@@ -28,6 +28,8 @@ FIELDS = (
     "applicability",
     "distance",
     "unseen_elements",
+    "known",
+    "known_id",
     "calibration",
     "message",
     "task",
@@ -36,7 +38,7 @@ FIELDS = (
 EXPLAINED = ("neighbours", "modules")
 """Fields that come with ``--explain``."""
 
-_NUMBERS = frozenset({"value", "lower", "upper", "level", "distance"})
+_NUMBERS = frozenset({"value", "lower", "upper", "level", "distance", "known"})
 _FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are full-width
 _TABLE_ROWS = 1000  # laid out together
 _GROUP_ROWS = 10_000  # of a Parquet file, held in memory
@@ -158,16 +160,21 @@ def _flat(row: PredictedRow, *, explain: bool) -> dict[str, Any]:
 
 
 def _predictions_table(rows: list[PredictedRow]) -> Table:
+    known = any(row.known is not None for row in rows)
     return Table(
-        columns=("id", "value", "lower", "upper", "unit", "applicability", "status"),
+        columns=(
+            *("id", "value", "lower", "upper", "unit", "applicability", "status"),
+            *(("known",) if known else ()),
+        ),
         numeric=frozenset({"value", "lower", "upper"}),
         rows=[
             (
                 row.id,
                 *map(figure, (row.value, row.lower, row.upper)),
-                row.unit,
+                "-" if row.unit == "1" else row.unit,
                 _applicability(row),
                 row.status,
+                *((_known(row),) if known else ()),
             )
             for row in rows
         ],
@@ -177,6 +184,10 @@ def _predictions_table(rows: list[PredictedRow]) -> Table:
 def _applicability(row: PredictedRow) -> str:
     unseen = f" (no {', '.join(row.unseen_elements)} known)" if row.unseen_elements else ""
     return f"{row.applicability or '-'}{unseen}"
+
+
+def _known(row: PredictedRow) -> str:
+    return "-" if row.known is None else f"{figure(row.known)} ({row.known_id})"
 
 
 def _neighbours_table(rows: list[PredictedRow]) -> Table:

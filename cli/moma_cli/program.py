@@ -31,6 +31,7 @@ PANELS = {
         "update",
         "plan",
         "set-recipe",
+        "confirm",
         "rollback",
         "daemon",
         "schedule",

@@ -19,13 +19,23 @@ def progress_bar(*, shown: bool) -> Iterator[Progress]:
         yield lambda *_: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
     from rich.progress import Progress as Bars
+
+    from moma_cl.progress import FIRST_ANSWER
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Bars(
         *columns,
         TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
         # Else rich would print what goes to a file or pipe above the bar instead.
@@ -36,6 +46,9 @@ def progress_bar(*, shown: bool) -> Iterator[Progress]:
 
         def show(label: str, steps_done: int, steps_planned: int) -> None:
             nonlocal current
+            if label.startswith(FIRST_ANSWER):
+                bars.console.print(label, markup=False, highlight=False)
+                return
             if label != current:
                 bars.reset(bar)
                 current = label

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _REFS_MOVED = frozenset(
     {PassAction.COMPOSED, PassAction.PROMOTED, PassAction.KEPT_BESIDE, PassAction.MODULE}
 )
+FEW_ROWS = "few-rows"
 _NAMED_WEIGHTS = 5
 _OUTCOMES = {
     PassAction.KEPT_BESIDE: "fitted anew, not promoted",
@@ -28,8 +30,13 @@ _OUTCOMES = {
 _FAILURES = {PassAction.FAILED: "task-failed", PassAction.WAITING: "task-waiting"}
 _NOTICES = {
     PassAction.REFUSED: "inbox.refused",
+    PassAction.TAKEN_IN: "inbox.told",
     PassAction.UNCLAIMED: "inbox.unclaimed",
+    PassAction.UNFINISHED: "inbox.unfinished",
+    PassAction.SET_ASIDE: "task-set-aside",
     PassAction.DRIFT: "drift",
+    PassAction.MEASURED: "new-elements",
+    PassAction.HELD: "held",
 }
 
 
@@ -60,10 +67,11 @@ def rows_output(run: Run, added: RowsAdded, report: Path | None, summary: str) -
         text=[summary, *_state_lines(listed, added.done), *_other_tasks(added)],
         notes=[
             *flagged(added.flagged),
+            *proposals(added),
             *_check_lines(added.checks, listed.unit),
             f"next: moma-cl predict {added.task} FILES",
         ],
-        errors=[*refused(added.refusals), *failures, *noticed(added.done)],
+        errors=[*warned(added), *refused(added.refusals), *failures, *noticed(added.done)],
         exit_code=int((added.task, PassAction.FAILED) in [(d.task, d.action) for d in added.done]),
     )
 
@@ -76,8 +84,8 @@ def dry_run_output(added: RowsAdded, report: Path | None) -> Output:
     return Output(
         data=added,
         text=[f"{would}{total} {folds_text(added)}"],
-        notes=flagged(added.flagged),
-        errors=refused(added.refusals),
+        notes=[*flagged(added.flagged), *proposals(added)],
+        errors=[*warned(added), *refused(added.refusals)],
     )
 
 
@@ -94,7 +102,14 @@ def failed(done: Iterable[Done]) -> list[Problem]:
 
 def noticed(done: Iterable[Done]) -> list[Problem]:
     """List what somebody should read although the pass went well: the inbox, and drift."""
-    return _problems(done, _NOTICES)
+    from moma_cl.automation.notices import is_news, what_to_do
+
+    news = [entry for entry in done if is_news(entry)]
+    return _problems([replace(e, text=_with_advice(e.text, what_to_do(e))) for e in news], _NOTICES)
+
+
+def _with_advice(text: str, advice: str) -> str:
+    return f"{text}; {advice}" if advice else text
 
 
 def refused(refusals: Sequence[Refusal]) -> list[Problem]:
@@ -119,6 +134,20 @@ def flagged(flags: Sequence[Refusal]) -> list[str]:
     first = flags[0]
     example = f"first {first.id} ({first.source}): {first.message}"
     return [f"{counted(len(flags), 'row')} {first.code}, {example}"]
+
+
+def warned(added: RowsAdded) -> list[Problem]:
+    """List what must not be missed about the rows, though they were added: that they are few."""
+    return [
+        Problem(code=advice.code, message=advice.message)
+        for advice in added.advice
+        if advice.code == FEW_ROWS
+    ]
+
+
+def proposals(added: RowsAdded) -> list[str]:
+    """List what would make a task better."""
+    return [advice.message for advice in added.advice if advice.code != FEW_ROWS]
 
 
 def write_report(

@@ -1,4 +1,4 @@
-"""``remove-task`` and ``rollback``: which tasks there are, and which predictor answers."""
+"""``remove-task``, ``rollback`` and ``confirm``: which tasks there are, and what answers."""
 
 from __future__ import annotations
 
@@ -52,6 +52,18 @@ def rollback(
     It answers until a new predictor is promoted.
     """
     moved = run.waiting(wait).rollback(name, to=to)
+    return Output(
+        data=moved, text=[f"{name}: {moved.after[:12]} answers, in place of {moved.before[:12]}"]
+    )
+
+
+@command("confirm", example="moma-cl confirm bulk_modulus")
+def confirm(run: Run, name: TaskName, wait: Wait = 0.0) -> Output:
+    """Let a predictor answer whose promotion is held because of new rows.
+
+    `retract` takes the rows away instead, if they are wrong.
+    """
+    moved = run.waiting(wait).confirm(name)
     return Output(
         data=moved, text=[f"{name}: {moved.after[:12]} answers, in place of {moved.before[:12]}"]
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +15,7 @@ from moma_cli.program import Run, command
 from moma_cli.rows_output import failed, noticed
 
 if TYPE_CHECKING:
+    from moma_cl.automation.notices import Notice
     from moma_cl.reconciling.plan import Step
 
 _SHOWN = 3  # postponed derivations that are named
@@ -36,6 +37,16 @@ Scheduler = Annotated[
 Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Processes of a Dask cluster started here; one per core."),
+]
+
+
+Notify = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--notify",
+        metavar="TARGET",
+        help="Send the mail to a command, as its input, or as JSON to an http(s) address.",
+    ),
 ]
 
 
@@ -62,13 +73,18 @@ def update(
     workers: Workers = None,
     settle: Settle = 2.0,
     wait: Wait = 0.0,
+    notify_targets: Notify = None,
 ) -> Output:
     """Add what the inbox holds, compute what is stale, and exit.
 
-    Silent on success, for cron. Exits 1 if a task failed, 5 if another process is writing.
+    Prints a mail if there is something to read, and nothing otherwise. Exits 1 if a task failed, 10
+    if work was set aside, 9 on drift, 8 if a row or a delivery was refused, 5 if another process is
+    writing.
     """
+    from moma_cl.automation import conditions, notices
     from moma_cl.reconciling.executors import ExecutorKind, ExecutorSettings
 
+    send = _sender(notify_targets or ())
     settings = ExecutorSettings(
         kind=ExecutorKind(executor.value), scheduler=scheduler, workers=workers
     )
@@ -80,7 +96,11 @@ def update(
             executor=settings,
             settle=settle,
         )
-    return _pass_output(done, verbose=run.verbose)
+    notice = notices.notice_of(run.path, done)
+    if notice is not None:
+        send(notice)
+    conditions.remember(run.path, done)
+    return _pass_output(run, done, notice)
 
 
 @command("plan", example="moma-cl plan --tasks bulk_modulus")
@@ -101,14 +121,33 @@ def plan(
     return Output(data=steps, text=[plan_table(steps)] if steps else [], notes=_cost_notes(steps))
 
 
-def _pass_output(done: Sequence[Done], *, verbose: bool) -> Output:
-    failures = failed(done)
+def _sender(targets: Sequence[str]) -> Callable[[Notice], None]:
+    """Check where mails go, before the pass, and give what sends one there."""
+    if not targets:
+        return lambda _: None
+    from moma_cl.automation import notify
+
+    for target in targets:
+        notify.check_target(target)
+
+    def send(notice: Notice) -> None:
+        for target in targets:
+            notify.notify(target, notice)
+
+    return send
+
+
+def _pass_output(run: Run, done: Sequence[Done], notice: Notice | None) -> Output:
+    """Print the mail; programs get its parts as errors."""
+    from moma_cl.automation.notices import exit_code
+
     notes = [f"{entry.task}: {entry.action} {entry.kind}, {entry.text}" for entry in done]
     return Output(
         data=done,
-        notes=(notes or ["nothing is stale"]) if verbose else _postponed(done),
-        errors=[*failures, *noticed(done)],
-        exit_code=int(bool(failures)),
+        text=[] if notice is None else [notice.text],
+        notes=(notes or ["nothing is stale"]) if run.verbose else _postponed(done),
+        errors=[*failed(done), *noticed(done)] if run.json else (),
+        exit_code=exit_code(done),
     )
 
 

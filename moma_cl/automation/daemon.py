@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from moma_cl.automation import inbox
+from moma_cl.automation import inbox, notices
 from moma_cl.automation.inbox import Delivery
 from moma_cl.automation.last_pass import last_pass
 from moma_cl.automation.state_files import read_state, write_state
@@ -47,6 +47,8 @@ _TERMINATED_WITHIN = 2.0  # s, before a pass is killed
 _POLL = 0.1  # s, while a pass runs
 _PIPE = 2**16  # bytes, more than a pipe holds
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+_SUCCESSES = frozenset({0, notices.REFUSED, notices.DRIFT, notices.SET_ASIDE})
 
 Look = list[Delivery]
 
@@ -210,7 +212,7 @@ class Daemon:
             return
         self._exit_code = exit_code
         self._passes += 1
-        if self._exit_code == 0:
+        if self._exit_code in _SUCCESSES:
             self._failures = 0
         else:
             self._failures += 1

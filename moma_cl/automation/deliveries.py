@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,6 +55,20 @@ class _Outcome:
     folder: str  # where it goes
     text: str  # for people
     figures: dict[str, Any]  # for the report
+    reasons: tuple[str, ...] = ()  # for which rows were refused, each with an example
+
+    def for_mail(self, delivery: Delivery) -> dict[str, Any]:
+        """Give what a mail says: the file, and how many rows of how many were refused and why."""
+        refusals = self.figures.get("refusals", {"refused": 0, "counts": {}})
+        names = ("rows", "repeated", "replaced", "total")
+        return {
+            "file": delivery.shown,
+            "folder": self.folder,
+            **{name: self.figures.get(name, 0) for name in names},
+            "refused": refusals["refused"],
+            "codes": list(refusals["counts"]),
+            "reasons": list(self.reasons),
+        }
 
 
 def add_deliveries(
@@ -79,21 +93,26 @@ def add_deliveries(
         if outcome is not None:
             refused = outcome.folder == inbox.REFUSED
             action = PassAction.REFUSED if refused else PassAction.TAKEN_IN
-            done.append(_done(delivery, action, f"{delivery.shown}: {outcome.text}", start))
+            text = f"{delivery.shown}: {outcome.text}"
+            done.append(_done(delivery, action, text, start, outcome.for_mail(delivery)))
     return done
 
 
-def unclaimed(hub: Path, tasks: Collection[str]) -> list[Done]:
-    """Note each folder of the inbox that has the name of no task, and what lies beside them."""
-    return [
-        Done(task=folder, action=PassAction.UNCLAIMED, kind=KIND, text=text, seconds=0.0)
-        for folder, text in inbox.unclaimed(inbox.look(hub), tasks).items()
-    ]
-
-
-def _done(delivery: Delivery, action: PassAction, text: str, start: float) -> Done:
-    seconds = time.perf_counter() - start
-    return Done(task=delivery.task, action=action, kind=KIND, text=text, seconds=seconds)
+def _done(
+    delivery: Delivery,
+    action: PassAction,
+    text: str,
+    start: float,
+    figures: dict[str, Any] | None = None,
+) -> Done:
+    return Done(
+        task=delivery.task,
+        action=action,
+        kind=KIND,
+        text=text,
+        seconds=time.perf_counter() - start,
+        figures=figures or {},
+    )
 
 
 def _add_delivery(store: Store, delivery: Delivery, progress: Progress) -> _Outcome | None:
@@ -123,7 +142,7 @@ def _outcome(
     state = task_state(store, delivery.task)
     earlier = _segment_from(store, state, origin)
     if earlier is not None:
-        text = "its content was taken in before"
+        text = f"nothing to add, its content was added before{_as_name(store, earlier, delivery)}"
         return _Outcome(folder=inbox.DONE, text=text, figures={"segment": earlier, "rows": 0})
     try:
         return _add_rows(store, state, delivery, origin, progress)
@@ -159,11 +178,13 @@ def _add_rows(
     if not _unchanged(delivery):
         return None  # written to while it was read
     intake = added_rows.new_rows(store, state, intake, replace=delivery.replaces)
-    added = len(intake.ids)
+    added, before = len(intake.ids), state.dataset.n_rows
     if added:
         rows = added_rows.segment_rows(store, intake, state.task)
         added_rows.append_rows(store, state, intake, rows, [origin])
     refused = len(intake.refusals)
+    replaced = added + before - task_state(store, delivery.task).dataset.n_rows
+    quarantine = Quarantine(refusals=intake.refusals)
     counts = {"added": added, "there already": intake.repeats, "refused": refused}
     told = [f"{count:,} {what}" for what, count in counts.items() if count]
     return _Outcome(
@@ -172,9 +193,12 @@ def _add_rows(
         figures={
             "rows": added,
             "repeated": intake.repeats,
+            "replaced": replaced,
             "left_out": intake.left_out,
-            "refusals": Quarantine(refusals=intake.refusals).to_json(),
+            "total": added + intake.repeats + intake.left_out + refused,
+            "refusals": quarantine.to_json(),
         },
+        reasons=tuple(quarantine.summary()[1:]),
     )
 
 
@@ -186,6 +210,12 @@ def _segment_from(store: Store, state: TaskState, origin: dict[str, str]) -> str
         if sha256 is not None and any(source.get("sha256") == sha256 for source in sources):
             return digest
     return None
+
+
+def _as_name(store: Store, segment: str, delivery: Delivery) -> str:
+    """Say what a delivery was called then, if that was another name."""
+    names = [source["name"] for source in Segment.from_doc(store.record(segment)).sources]
+    return "" if delivery.path.name in names or not names else f" as {names[0]}"
 
 
 def _unchanged(delivery: Delivery) -> bool:

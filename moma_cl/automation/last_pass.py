@@ -1,4 +1,4 @@
-"""The last pass: what it did and how it ended, in a file of the hub, whoever made it."""
+"""The last passes: what they did and how they ended, in a file of the hub, whoever made them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from moma_cl.automation.state_files import read_state, write_state
 from moma_cl.reconciling.pass_actions import Done, PassAction
 from moma_store.errors import BusyError, MomaError, NotFoundError
 
-FILE = "last-pass.json"
+FILE = "passes.json"
+KEPT = 20
+"""Passes that are kept beside the last one: those that did something, or failed."""
 
 
 class PassOutcome(StrEnum):
@@ -71,11 +73,17 @@ def noted(hub: Path) -> Iterator[list[Done]]:
 
 def last_pass(hub: Path) -> LastPass | None:
     """Read how the last pass ended; none before the first, or where the file cannot be read."""
-    document = read_state(hub / FILE)
+    passes = last_passes(hub)
+    return passes[0] if passes else None
+
+
+def last_passes(hub: Path) -> tuple[LastPass, ...]:
+    """Read how the last passes ended, the latest first; of those with nothing to do, only that."""
+    document = read_state(hub / FILE) or {}
     try:
-        return None if document is None else _read(document)
+        return tuple(map(_read, document.get("passes", ())))
     except (KeyError, TypeError, ValueError, AttributeError):  # another version wrote it
-        return None
+        return ()
 
 
 def _read(document: dict[str, Any]) -> LastPass:
@@ -101,4 +109,5 @@ def _ended(done: list[Done], errors: list[str], at: datetime, seconds: float) ->
 def _write(hub: Path, ended: LastPass) -> None:
     # A hub that is mounted for reading has passes with nothing to do.
     with suppress(OSError):
-        write_state(hub / FILE, asdict(ended))
+        earlier = [one for one in last_passes(hub) if one.outcome != PassOutcome.IDLE][:KEPT]
+        write_state(hub / FILE, {"passes": [asdict(one) for one in (ended, *earlier)]})

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from moma_cl.automation import daemon, drift, inbox
 from moma_cl.automation.daemon import Heartbeat
-from moma_cl.automation.last_pass import LastPass, last_pass
+from moma_cl.automation.last_pass import LastPass, last_passes
+from moma_cl.reconciling.holds import hold_of
 from moma_cl.reconciling.plan import Step, plan_steps
 from moma_cl.reconciling.reasons import StepStatus
 from moma_cl.records.records import Drift, Predictor
@@ -59,6 +60,8 @@ class TaskStatus:
         Which head of it answers.
     held_out_mae
         Its error on rows that decided nothing, or that of the cross-validation, in the unit.
+    error_from
+        Which of the two it is, a calibration; none without an error.
     unit
         The task's unit.
     steps
@@ -69,6 +72,8 @@ class TaskStatus:
         What was last measured on new rows; none where none were added.
     drifted
         Whether that was beyond chance, and the champion has not been replaced since.
+    held
+        Why the promotion of a new predictor waits for somebody; none where none does.
     """
 
     name: str
@@ -77,11 +82,13 @@ class TaskStatus:
     version: int
     method: str | None
     held_out_mae: float | None
+    error_from: str | None
     unit: str
     steps: dict[StepStatus, int]
     problems: tuple[str, ...]
     drift: Drift | None
     drifted: bool
+    held: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +118,12 @@ class InboxStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubStatus:
-    """How a hub is, in all its parts."""
+    """How a hub is, in all its parts; earlier passes are those that did something, latest first."""
 
     hub: str
     daemon: DaemonStatus
     last_pass: LastPass | None
+    earlier_passes: tuple[LastPass, ...]
     tasks: tuple[TaskStatus, ...]
     inbox: InboxStatus
 
@@ -126,10 +134,12 @@ def status(hub: Path) -> HubStatus:
         names, past = task_names(view), Past.of(view)
         steps = plan_steps(view)
         tasks = tuple(_task(view, past, steps, name) for name in names)
+    passes = last_passes(hub)
     return HubStatus(
         hub=str(hub),
         daemon=DaemonStatus(running=daemon.is_running(hub), heartbeat=daemon.heartbeat(hub)),
-        last_pass=last_pass(hub),
+        last_pass=passes[0] if passes else None,
+        earlier_passes=passes[1:],
         tasks=tasks,
         inbox=_inbox(hub, names),
     )
@@ -141,6 +151,8 @@ def _task(view: Snapshot, past: Past, steps: list[Step], name: str) -> TaskStatu
     champion = None if digest is None else Predictor.from_doc(view.record(digest))
     measured = view.ref(RefKind.DRIFT.of(name))
     record = None if measured is None else Drift.from_doc(view.record(measured))
+    error = None if champion is None else drift.promised_mae(champion)
+    hold = hold_of(view, name)
     own = [step for step in steps if step.task == name and step.status != StepStatus.NOT_WORTH_IT]
     return TaskStatus(
         name=name,
@@ -148,12 +160,14 @@ def _task(view: Snapshot, past: Past, steps: list[Step], name: str) -> TaskStatu
         champion=digest,
         version=len(past.moves.get(RefKind.PREDICTOR.of(name), [])),
         method=None if champion is None else str(champion.method),
-        held_out_mae=None if champion is None else drift.promised_mae(champion),
+        held_out_mae=error,
+        error_from=None if champion is None or error is None else str(champion.calibration),
         unit=state.task.unit,
         steps=dict(Counter(step.status for step in own)),
         problems=tuple(step.why for step in own if step.status in _PROBLEMS),
         drift=record,
         drifted=record is not None and record.drifted and record.predictor == digest,
+        held=None if hold is None else hold.because,
     )
 
 

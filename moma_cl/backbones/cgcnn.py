@@ -81,23 +81,11 @@ class WeightedCGConv(CGConv):  # type: ignore[misc]  # torch_geometric is untype
     def forward(
         self, features: Tensor, edge_index: Tensor, lengths: Tensor, weight: Tensor
     ) -> Tensor:
-        """Update the nodes.
+        """Update the node features, shape ``(n_nodes, feature_dim)``.
 
-        Parameters
-        ----------
-        features
-            Node features, shape ``(n_nodes, feature_dim)``.
-        edge_index
-            Neighbour and centre of each edge, shape ``(2, n_edges)``.
-        lengths
-            Gaussian functions of each edge's length, shape ``(n_edges, n_gaussians)``.
-        weight
-            How often each message counts, shape ``(n_edges,)``.
-
-        Returns
-        -------
-        Tensor
-            New node features, shape ``(n_nodes, feature_dim)``.
+        ``edge_index``, shape ``(2, n_edges)``, has the neighbour and the centre of each edge;
+        ``lengths``, shape ``(n_edges, n_gaussians)``, Gaussian functions of its length; ``weight``,
+        shape ``(n_edges,)``, how often its message counts.
         """
         neighbors, centers = edge_index
         total = weight.new_zeros(len(features)).index_add(0, centers, weight)
@@ -154,19 +142,9 @@ class CGCNNBackbone(Backbone):
 
     @classmethod
     def to_graph(cls, crystal: Crystal, *, quotient: bool = True) -> CGCNNGraph:
-        """Build the graph of one structure.
+        """Build the graph of one structure: its atoms and their nearest neighbours.
 
-        Parameters
-        ----------
-        crystal
-            The structure.
-        quotient
-            Whether to take the symmetry quotient, which leaves the features of atoms as they are.
-
-        Returns
-        -------
-        CGCNNGraph
-            Its atoms and their nearest neighbours.
+        The symmetry quotient, if taken, leaves the features of atoms as they are.
         """
         division = merge if quotient else unmerged
         (attributes,) = division(_whole_graph(crystal), KINDS).split(KINDS)

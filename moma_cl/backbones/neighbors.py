@@ -17,24 +17,12 @@ _TOLERANCE = 1e-8
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Neighbors:
-    """Directed pairs of an atom and a neighbour, grouped by the atom.
+    """Directed pairs of an atom and a neighbour, grouped by the atom."""
 
-    Attributes
-    ----------
-    centers
-        The atom, ascending, shape ``(n_pairs,)``.
-    neighbors
-        The neighbour, shape ``(n_pairs,)``.
-    images
-        Cell that the neighbour is in, in lattice vectors, shape ``(n_pairs, 3)``.
-    distances
-        Distance between the two, shape ``(n_pairs,)``, Å.
-    """
-
-    centers: IntArray
-    neighbors: IntArray
-    images: IntArray
-    distances: FloatArray
+    centers: IntArray  # the atom, ascending, shape (n_pairs,)
+    neighbors: IntArray  # the neighbour, shape (n_pairs,)
+    images: IntArray  # cell that the neighbour is in, in lattice vectors, shape (n_pairs, 3)
+    distances: FloatArray  # distance between the two, shape (n_pairs,), Å
 
     def __len__(self) -> int:
         return len(self.centers)
@@ -50,19 +38,9 @@ class Neighbors:
 
 
 def find_neighbors(crystal: Crystal, cutoff: float) -> Neighbors:
-    """Find all pairs of atoms within a distance of each other, periodic images included.
+    """Find all pairs of atoms within the cutoff, Å, of each other, periodic images included.
 
-    Parameters
-    ----------
-    crystal
-        The structure.
-    cutoff
-        Largest distance, Å.
-
-    Returns
-    -------
-    Neighbors
-        Both directions of every pair. An atom without neighbours is in no pair.
+    Both directions of every pair are there. An atom without neighbours is in no pair.
     """
     # imported here, so that training on prepared graphs does not need pymatgen
     from pymatgen.optimization.neighbors import find_points_in_spheres
@@ -104,21 +82,9 @@ def pair_directions(pairs: Neighbors) -> tuple[Neighbors, IntArray, IntArray]:
     """Match every pair with its reverse, so that both directions share one bond.
 
     A pair whose reverse is missing lies on the cutoff, where rounding puts one direction inside
-    and the other outside. It is dropped, since messages vanish at the cutoff.
-
-    Parameters
-    ----------
-    pairs
-        Directed pairs, each at most once.
-
-    Returns
-    -------
-    Neighbors
-        The pairs that have a reverse, shape ``(n_pairs,)`` each.
-    IntArray
-        Bond of each pair, shape ``(n_pairs,)``.
-    IntArray
-        First pair of each bond, shape ``(n_bonds,)``.
+    and the other outside. It is dropped, since messages vanish at the cutoff. What comes back are
+    the pairs that are left, the bond of each, shape ``(n_pairs,)``, and the first pair of each
+    bond, shape ``(n_bonds,)``.
     """
     keys = _bond_keys(pairs)
     _, first, bonds, counts = np.unique(

@@ -23,18 +23,10 @@ _ADAPTERS = "adapters."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParameterManifest:
-    """The tensors that a flat vector of parameters consists of, in order.
+    """The tensors that a flat vector of parameters consists of, in order."""
 
-    Attributes
-    ----------
-    names
-        Name of each tensor in the backbone.
-    shapes
-        Shape of each tensor.
-    """
-
-    names: tuple[str, ...]
-    shapes: tuple[tuple[int, ...], ...]
+    names: tuple[str, ...]  # of each tensor in the backbone
+    shapes: tuple[tuple[int, ...], ...]  # shape of each tensor
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -61,22 +53,9 @@ class ParameterManifest:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """Read a manifest from a document that `to_json` gave.
+        """Read a manifest from a document that `to_json` gave: lists of names, shapes and offsets.
 
-        Parameters
-        ----------
-        document
-            Lists of names, shapes and offsets.
-
-        Returns
-        -------
-        Self
-            The manifest.
-
-        Raises
-        ------
-        BackboneError
-            If the document is not a manifest, or its offsets contradict its shapes.
+        Raises ``BackboneError`` if it is none, or its offsets contradict its shapes.
         """
         try:
             manifest = cls(
@@ -95,24 +74,10 @@ class ParameterManifest:
 
 
 def manifest_of(backbone: Backbone, kind: ModuleKind) -> ParameterManifest:
-    """List the parameters that a module of one kind holds.
+    """List the parameters that a module of one kind holds, in the backbone's own order.
 
-    Parameters
-    ----------
-    backbone
-        The backbone, with adapters if the kind is adapter.
-    kind
-        ``full`` for all encoder parameters but the adapters, ``adapter`` for the adapters alone.
-
-    Returns
-    -------
-    ParameterManifest
-        Names and shapes in the backbone's own order.
-
-    Raises
-    ------
-    BackboneError
-        If the kind has no parameters, such as adapters before `Backbone.add_adapters`.
+    They are all encoder parameters but the adapters, or the adapters alone. It raises
+    ``BackboneError`` if there are none, such as adapters before `Backbone.add_adapters`.
     """
     adapters = {ModuleKind.FULL: False, ModuleKind.ADAPTER: True}.get(kind)
     named = [
@@ -130,24 +95,9 @@ def manifest_of(backbone: Backbone, kind: ModuleKind) -> ParameterManifest:
 
 
 def to_vector(backbone: Backbone, manifest: ParameterManifest) -> ParameterVector:
-    """Copy parameters of a backbone into one vector.
+    """Copy parameters of a backbone into one vector, shape ``(manifest.size,)``.
 
-    Parameters
-    ----------
-    backbone
-        The backbone.
-    manifest
-        The parameters to copy.
-
-    Returns
-    -------
-    ParameterVector
-        Their values, shape ``(manifest.size,)``.
-
-    Raises
-    ------
-    BackboneError
-        If the manifest is not that of the backbone's parameters of either kind.
+    Raises ``BackboneError`` if the manifest is not that of its parameters of either kind.
     """
     parameters = _matching(backbone, manifest)
     flat = [parameters[name].detach().reshape(-1).cpu() for name in manifest.names]
@@ -186,22 +136,10 @@ def rounded(vector: ParameterVector, base: ParameterVector, bits: int) -> Parame
 
 
 def load_vector(backbone: Backbone, vector: ParameterVector, manifest: ParameterManifest) -> None:
-    """Copy a vector into the parameters.
+    """Copy a vector, shape ``(manifest.size,)``, into the parameters that the manifest names.
 
-    Parameters
-    ----------
-    backbone
-        The backbone to change.
-    vector
-        Values of the parameters, shape ``(manifest.size,)``.
-    manifest
-        The parameters that the vector consists of.
-
-    Raises
-    ------
-    BackboneError
-        If the manifest is not that of the backbone's parameters of either kind, or the vector
-        is not a float32 vector of its size.
+    Raises ``BackboneError`` if the manifest is not that of the backbone's parameters of either
+    kind, or the vector is not a float32 vector of its size.
     """
     parameters = _matching(backbone, manifest)
     if vector.dtype != np.float32 or vector.shape != (manifest.size,):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from moma_cl.core.suggestions import did_you_mean
@@ -21,24 +21,17 @@ def backbone_names() -> list[str]:
 
 
 def backbone_class(name: str) -> type[Backbone]:
-    """Import the class of a backbone.
+    """Import the class of a backbone, by its name in the entry-point group.
 
-    Parameters
-    ----------
-    name
-        Its name in the entry-point group.
-
-    Returns
-    -------
-    type[Backbone]
-        The class.
-
-    Raises
-    ------
-    BackboneError
-        If no installed package offers the name, or its import fails.
+    Raises ``BackboneError`` if no installed package offers the name, or its import fails.
     """
-    entry = _entry(name)
+    entries = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if name not in entries:
+        raise BackboneError(
+            f"no backbone {name!r} is installed (installed: {', '.join(sorted(entries))})"
+            f"{did_you_mean(name, entries)}"
+        )
+    entry = entries[name]
     try:
         loaded: type[Backbone] = entry.load()
     except ImportError as error:
@@ -47,13 +40,3 @@ def backbone_class(name: str) -> type[Backbone]:
             "install the package that it needs"
         ) from error
     return loaded
-
-
-def _entry(name: str) -> EntryPoint:
-    entries = {entry.name: entry for entry in entry_points(group=GROUP)}
-    if name in entries:
-        return entries[name]
-    raise BackboneError(
-        f"no backbone {name!r} is installed (installed: {', '.join(sorted(entries))})"
-        f"{did_you_mean(name, entries)}"
-    )

@@ -22,6 +22,7 @@ from moma_store.store import Store
 
 if TYPE_CHECKING:
     from moma_cl.commands.row_checks import RowChecks
+    from moma_cl.commands.target_advice import Advice
     from moma_cl.datasets.intake import Intake
     from moma_cl.readers.memory import Sources
     from moma_cl.readers.rows import Reading
@@ -58,6 +59,8 @@ class RowsAdded:
         What the pass did; empty for a dry run.
     checks
         Checks of the rows against each other; none where no row was added, or no predictor exists.
+    advice
+        What the user should hear about rows and targets: too few rows, a better transform.
     """
 
     task: str
@@ -71,6 +74,7 @@ class RowsAdded:
     flagged: tuple[Refusal, ...]
     done: tuple[Done, ...]
     checks: RowChecks | None = None
+    advice: tuple[Advice, ...] = ()
 
 
 def add_task(
@@ -93,20 +97,26 @@ def add_task(
     check_task_name(name)
     with Store.open(path, write=not dry_run, wait=wait) as store:
         _check_name_free(store, name)
+        from moma_cl.commands.target_advice import advice_on_transform
         from moma_cl.datasets import added_rows  # heavy; the checks above need it not
+        from moma_cl.datasets.cell_growth import check_not_growing
 
         origins = _origins(sources)  # before the rows are read: files may change meanwhile
         intake = _read(store, sources, spec, reading, appended=False, progress=progress)
+        check_not_growing(intake, spec)
+        advice = advice_on_transform(spec, intake)
         task = spec.task(name, added_rows.grouping_of(intake))
         pinned = recipe.to_doc() if recipe else _default_recipe(store)
         rows = added_rows.segment_rows(store, intake, task)
         dataset = added_rows.first_dataset(rows, task)
         if dry_run:
-            return _added(name, dataset, task.grouping, len(rows.ids), intake)
-        added_rows.store_task(store, task, pinned, intake, rows, origins)
+            return _added(name, dataset, task.grouping, len(rows.ids), intake, advice=advice)
+        added_rows.store_task(
+            store, task, rows, intake, dataset=dataset, recipe=pinned, origins=origins
+        )
         inbox.open_for(store.path, [name])
         done = _compose(store, name, compose=compose, progress=progress)
-        return _after_pass(store, name, len(rows.ids), intake, done)
+        return _after_pass(store, name, len(rows.ids), intake, done, advice)
 
 
 def add_data(
@@ -125,9 +135,10 @@ def add_data(
     with Store.open(path, write=not dry_run, wait=wait) as store:
         state = task_state(store, name)
         if reading is not None and reading.unit is not None:
-            from moma_cl.properties.units import convert
+            from moma_cl.properties.units import convert, per_atom
 
-            convert(1.0, reading.unit, state.task.unit)  # refuse a wrong unit before reading
+            unit = per_atom(reading.unit) if state.task.per_atom else reading.unit
+            convert(1.0, unit, state.task.unit)  # refuse a wrong unit before reading
         from moma_cl.datasets import added_rows  # heavy; the checks above need it not
 
         origins = _origins(sources)  # before the rows are read: files may change meanwhile
@@ -203,14 +214,20 @@ def _compose(store: Store, name: str, *, compose: bool, progress: Progress) -> t
     return (*measured, *composer.run())
 
 
-def _after_pass(
-    store: Store, name: str, added: int, intake: Intake | None, done: tuple[Done, ...]
+def _after_pass(  # noqa: PLR0917  what was added, and what followed
+    store: Store,
+    name: str,
+    added: int,
+    intake: Intake | None,
+    done: tuple[Done, ...],
+    advice: tuple[Advice, ...] = (),
 ) -> RowsAdded:
     from moma_cl.commands.row_checks import check_rows
 
     state = task_state(store, name)
     checks = check_rows(store, name) if added else None
-    return _added(name, state.dataset, state.task.grouping, added, intake, done, checks)
+    grouping = state.task.grouping
+    return _added(name, state.dataset, grouping, added, intake, done, checks, advice)
 
 
 def _added(  # noqa: PLR0917  what was added, and what followed
@@ -221,7 +238,10 @@ def _added(  # noqa: PLR0917  what was added, and what followed
     intake: Intake | None,
     done: tuple[Done, ...] = (),
     checks: RowChecks | None = None,
+    advice: tuple[Advice, ...] = (),
 ) -> RowsAdded:
+    from moma_cl.commands.target_advice import advice_on_rows
+
     return RowsAdded(
         task=name,
         rows=dataset.n_rows,
@@ -238,6 +258,7 @@ def _added(  # noqa: PLR0917  what was added, and what followed
         flagged=intake.flagged if intake else (),
         done=done,
         checks=checks,
+        advice=(*advice_on_rows(name, dataset, grouping), *advice),
     )
 
 

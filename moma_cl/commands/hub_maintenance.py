@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from moma_cl.commands.add_module import ModuleAdded, Weights
     from moma_cl.commands.maintenance import Migrated, Pinned
     from moma_cl.commands.set_recipe import RecipeSet
-    from moma_cl.commands.tasks import RolledBack
+    from moma_cl.commands.tasks import Confirmed, RolledBack
     from moma_cl.reconciling.executors import ExecutorSettings
     from moma_cl.reconciling.pass_actions import Done
     from moma_store.archives import Exported
@@ -161,6 +161,15 @@ class HubMaintenance(HubViews):
         from moma_cl.commands.tasks import rollback
 
         return rollback(self.path, name, to=to, wait=self._wait)
+
+    def confirm(self, name: str) -> Confirmed:
+        """Promote the predictor whose promotion is held because of new rows.
+
+        Raises `NotFoundError` if there is no such task, or no promotion of it is held.
+        """
+        from moma_cl.commands.tasks import confirm
+
+        return confirm(self.path, name, wait=self._wait)
 
     # modules from elsewhere, archives
 

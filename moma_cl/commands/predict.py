@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import islice
 from threading import Lock
@@ -14,17 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moma_cl.backbones.base import Backbone
-from moma_cl.commands.predictions import OK, PredictedRow
+from moma_cl.commands.predictions import FEW_ROWS, OK, PredictedRow
 from moma_cl.core.pyg import Data
 from moma_cl.graphs.prefetch import with_graphs
 from moma_cl.predictors.explanation import Explainer, known_slabs
 from moma_cl.predictors.golden import require_golden
+from moma_cl.predictors.measured_rows import MeasuredRows
 from moma_cl.predictors.predictor import Answers, LoadedPredictor, load_predictor
 from moma_cl.progress import Progress, quiet
 from moma_cl.readers.dispatch import Reading, Row, read_rows
 from moma_cl.readers.memory import Sources
 from moma_cl.readers.rows import ISOLATED, REMARKS, SLAB
 from moma_cl.records.champions import champions, choose_champion
+from moma_cl.records.records import Calibration
 from moma_cl.records.refs import RefKind
 from moma_cl.records.tasks import task_state
 from moma_cl.structures.checks import RowError, check_crystals
@@ -83,6 +85,10 @@ class ReadyPredictor:
         Which of the rows that it learned from have vacuum, shape ``(n_known,)``.
     explainer
         Explains its answers; none where explanations were not asked for.
+    dataset
+        Digest of the task's rows now, which may be newer than those it learned from.
+    measured
+        These rows.
     busy
         Held while it computes: the number of threads that torch uses is one for a process.
     """
@@ -94,6 +100,8 @@ class ReadyPredictor:
     backbone: type[Backbone]
     known_slabs: NDArray[np.bool_]
     explainer: Explainer | None
+    dataset: str
+    measured: MeasuredRows
     busy: Lock = field(default_factory=Lock)
 
 
@@ -108,6 +116,7 @@ class _Call:
     predictor: str
     explainer: Explainer | None
     known_slabs: NDArray[np.bool_]
+    measured: MeasuredRows
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -151,6 +160,7 @@ def ready_predictor(store: Store, name: str, digest: str, *, explain: bool) -> R
     with Workspace(store=store, progress=quiet) as workspace:
         predictor = load_predictor(workspace, digest)
         require_golden(workspace, predictor, digest)
+        dataset = task_state(store, name).dataset_digest
         return ReadyPredictor(
             task=name,
             unit=task_state(store, name).task.unit,
@@ -159,7 +169,19 @@ def ready_predictor(store: Store, name: str, digest: str, *, explain: bool) -> R
             backbone=workspace.backbone,
             known_slabs=known_slabs(workspace, predictor),
             explainer=Explainer.of(store, workspace, predictor) if explain else None,
+            dataset=dataset,
+            measured=MeasuredRows.of(workspace.rows(dataset)),
         )
+
+
+def with_rows_of_now(store: Store, view: Snapshot, ready: ReadyPredictor) -> ReadyPredictor:
+    """Let a loaded predictor know the rows that its task has now."""
+    dataset = view.ref(RefKind.DATASET.of(ready.task))
+    if dataset is None or dataset == ready.dataset:
+        return ready
+    with Workspace(store=store, progress=quiet) as workspace:
+        measured = MeasuredRows.of(workspace.rows(dataset))
+    return replace(ready, dataset=dataset, measured=measured)
 
 
 def predict(
@@ -182,6 +204,7 @@ def predict(
         predictor=ready.digest,
         explainer=ready.explainer,
         known_slabs=ready.known_slabs,
+        measured=ready.measured,
     )
     _check_same(earlier, call)
     unanswered = _unanswered(read_rows(sources, reading=reading), earlier)
@@ -273,10 +296,14 @@ def _good_row(  # noqa: PLR0917  the row, the call, and where its answer is
     domain, explainer = predictor.domain, call.explainer
     strangers = domain.strangers(crystal.atomic_numbers.tolist())
     distance = float(answers.distances[at])
+    few = (FEW_ROWS,) if call.calibration == Calibration.RANGE else ()
+    known_id, known = call.measured.find(crystal) or (None, None)
     return _row(
         row,
         call,
-        message="; ".join(REMARKS[flag] for flag in flags),
+        message="; ".join((*few, *(REMARKS[flag] for flag in flags))),
+        known=known,
+        known_id=known_id,
         value=float(answers.values[at]),
         lower=float(answers.lower[at]),
         upper=float(answers.upper[at]),

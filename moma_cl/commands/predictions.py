@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 OK = "ok"
 """Status of a row that has an answer."""
 
+FEW_ROWS = (
+    "the predictor learned from too few rows to measure its errors (at least ten are needed): the "
+    "interval is the range of their values, and promises nothing"
+)
+"""What the message of a row begins with whose calibration is ``range``."""
+
 _SHOWN = 10  # rows that a notebook shows
 
 
@@ -54,6 +60,11 @@ class PredictedRow:
         Symbols of the elements that no row had from which the predictor learned.
     calibration
         Where the interval comes from; ``range`` promises no coverage.
+    known
+        The measured value, in the unit, where the structure is that of one of the task's rows;
+        ``value`` is the prediction all the same.
+    known_id
+        Id of that row.
     predictor
         Digest of the predictor that answered.
     neighbours
@@ -77,6 +88,8 @@ class PredictedRow:
     calibration: str
     predictor: str
     per_atom: bool = False
+    known: float | None = None
+    known_id: str | None = None
     unseen_elements: tuple[str, ...] = ()
     neighbours: tuple[KnownRow, ...] = ()
     modules: Mapping[str, float] = field(default_factory=dict)
@@ -130,7 +143,7 @@ class Predictions(Sequence[PredictedRow]):
         return pd.DataFrame(self.to_dicts(), columns=list(PredictedRow.__dataclass_fields__))
 
     def _repr_html_(self) -> str:
-        names = ("id", "status", "value", "lower", "upper", "unit", "applicability")
+        names = ("id", "status", "value", "lower", "upper", "unit", "known", "applicability")
         lines = "".join(_line(row, names) for row in self.rows[:_SHOWN])
         head = "".join(f"<th>{name}</th>" for name in names)
         more = len(self.rows) - _SHOWN

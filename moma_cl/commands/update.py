@@ -6,8 +6,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moma_cl.automation import drift, inbox
-from moma_cl.automation.deliveries import add_deliveries, unclaimed
+from moma_cl.automation import conditions, drift, inbox
+from moma_cl.automation.deliveries import add_deliveries
 from moma_cl.automation.last_pass import noted
 from moma_cl.progress import Progress, quiet
 from moma_cl.reconciling.executors import ExecutorSettings, open_executor
@@ -52,7 +52,9 @@ def update(
                     if retry:
                         composer.retry(tasks)
                     done.extend(composer.run(only=tasks))
-        done.extend(unclaimed(path, names))
+        done.extend(conditions.set_aside(steps, done))
+        done.extend(conditions.left_alone(path, names, seconds=settle))
+        done[:] = conditions.marked(path, done)
     return done
 
 

@@ -92,7 +92,7 @@ def segment_rows(store: Store, intake: Intake, task: Task) -> SegmentRows:
     )
 
 
-def first_dataset(rows: SegmentRows, task: Task, segment: str = "") -> Dataset:
+def first_dataset(rows: SegmentRows, task: Task) -> Dataset:
     """Describe the dataset of a new task.
 
     Parameters
@@ -101,20 +101,18 @@ def first_dataset(rows: SegmentRows, task: Task, segment: str = "") -> Dataset:
         Its rows.
     task
         The task.
-    segment
-        Digest of the rows' segment, once it is stored.
 
     Returns
     -------
     Dataset
-        The record.
+        The record, with an empty digest for the segment, which is not stored yet.
 
     Raises
     ------
     InvalidInputError
         If every row is held-out.
     """
-    dataset = describe(live_rows([(segment, rows)]), (segment,), None)
+    dataset = describe(live_rows([("", rows)]), ("",), None)
     if task.fold_column is not None and dataset.n_held_out == dataset.n_rows:
         raise InvalidInputError(
             f"every row of column {task.fold_column!r} is held-out; expected some to train on",
@@ -124,29 +122,47 @@ def first_dataset(rows: SegmentRows, task: Task, segment: str = "") -> Dataset:
 
 
 def next_dataset(store: Store, state: TaskState, rows: SegmentRows | None) -> Dataset:
-    """Describe the dataset of a task as it would be with more rows, if there are any."""
+    """Describe the dataset of a task with more rows, if there are any; as in `first_dataset`."""
     if rows is None:
         return state.dataset
-    live = live_rows([*_contents(store, state.dataset.segments), ("", rows)])
-    check_not_constant(live.targets, state.task.target)
-    return describe(live, (*state.dataset.segments, ""), state.dataset_digest)
+    return _described(state, [*_contents(store, state.dataset.segments), ("", rows)])
 
 
-def store_task(  # noqa: PLR0917  a task is a record, a recipe and rows
+def store_task(
     store: Store,
     task: Task,
-    recipe: dict[str, Any],
-    intake: Intake,
     rows: SegmentRows,
+    intake: Intake,
+    *,
+    dataset: Dataset,
+    recipe: dict[str, Any],
     origins: Origins,
 ) -> None:
-    """Store a new task with its first segment; the intake says how many rows were refused."""
+    """Store a new task with its first segment.
+
+    Parameters
+    ----------
+    store
+        The hub's store.
+    task
+        The task.
+    rows
+        Its rows.
+    intake
+        Says how many rows were refused.
+    dataset
+        What :func:`first_dataset` gave for the rows.
+    recipe
+        The document of the task's recipe.
+    origins
+        Where the rows come from.
+    """
     segment = _stored_segment(store, rows, origins, intake)
     with store.transaction(HistoryAction.ADD_TASK, _detail(task.name, rows, intake)) as transaction:
         digest = transaction.put_record(segment.to_doc())
         documents = {
             RefKind.TASK: task.to_doc(),
-            RefKind.DATASET: first_dataset(rows, task, digest).to_doc(),
+            RefKind.DATASET: replace(dataset, segments=(digest,)).to_doc(),
             RefKind.RECIPE: recipe,
         }
         for kind, doc in documents.items():
@@ -157,8 +173,10 @@ def append_rows(
     store: Store, state: TaskState, intake: Intake, rows: SegmentRows, origins: Origins
 ) -> None:
     """Store rows of a task as one more segment; parameters as in `store_task`."""
+    dataset = next_dataset(store, state, rows)
     segment = _stored_segment(store, rows, origins, intake)
-    _append(store, state, segment, HistoryAction.ADD_DATA, _detail(state.name, rows, intake))
+    detail = _detail(state.name, rows, intake)
+    _append(store, state, segment, dataset, HistoryAction.ADD_DATA, detail)
 
 
 def append_retraction(store: Store, state: TaskState, ids: frozenset[str]) -> None:
@@ -182,7 +200,8 @@ def append_retraction(store: Store, state: TaskState, ids: frozenset[str]) -> No
     """
     if not ids:
         raise InvalidInputError(f"no row of task {state.name!r} to retract: no id was given")
-    live = live_rows(_contents(store, state.dataset.segments))
+    earlier = _contents(store, state.dataset.segments)
+    live = live_rows(earlier)
     unknown = sorted(ids - set(live.ids))
     if unknown:
         more = f" (and {len(unknown) - 1} more of the ids given)" if len(unknown) > 1 else ""
@@ -192,26 +211,38 @@ def append_retraction(store: Store, state: TaskState, ids: frozenset[str]) -> No
             f"retracting {len(ids)} rows would leave task {state.name!r} empty; "
             f"`moma-cl remove-task {state.name}` removes it"
         )
+    dataset = _described(state, [*earlier, ("", ids)])
     blob = store.put_blob(retraction_arrays(sorted(ids)), HEADER)
     segment = Segment(
         role=SegmentRole.RETRACTION, blob=blob, n_rows=len(ids), sources=(), refused=0
     )
-    _append(store, state, segment, HistoryAction.RETRACT, {"task": state.name, "rows": len(ids)})
+    detail = {"task": state.name, "rows": len(ids)}
+    _append(store, state, segment, dataset, HistoryAction.RETRACT, detail)
 
 
-def _append(
-    store: Store, state: TaskState, segment: Segment, action: HistoryAction, detail: dict[str, Any]
+def _described(
+    state: TaskState, contents: Sequence[tuple[str, SegmentRows | frozenset[str]]]
+) -> Dataset:
+    """Describe the dataset of a task's segments and one more, which is not stored yet."""
+    live = live_rows(contents)
+    check_not_constant(live.targets, state.task.target)
+    return describe(live, (*state.dataset.segments, ""), state.dataset_digest)
+
+
+def _append(  # noqa: PLR0917  a segment, what the dataset becomes, and what the history says
+    store: Store,
+    state: TaskState,
+    segment: Segment,
+    dataset: Dataset,
+    action: HistoryAction,
+    detail: dict[str, Any],
 ) -> None:
-    content = content_of(segment, store.blob(segment.blob).arrays)
-    earlier = _contents(store, state.dataset.segments)
     with store.transaction(action, detail) as transaction:
         digest = transaction.put_record(segment.to_doc())
-        live = live_rows([*earlier, (digest, content)])
-        check_not_constant(live.targets, state.task.target)
-        dataset = describe(live, (*state.dataset.segments, digest), state.dataset_digest)
+        stored = replace(dataset, segments=(*state.dataset.segments, digest))
         transaction.move_ref(
             RefKind.DATASET.of(state.name),
-            transaction.put_record(dataset.to_doc()),
+            transaction.put_record(stored.to_doc()),
             expected=state.dataset_digest,
         )
 

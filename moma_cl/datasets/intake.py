@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from moma_cl.core.suggestions import did_you_mean
 from moma_cl.datasets.folds import FOLD_NAMES
 from moma_cl.datasets.target_column import TargetColumn, split_header
+from moma_cl.properties.units import with_unit
 from moma_cl.readers.dispatch import Reading, Row, read_rows
 from moma_cl.readers.memory import MemoryRows, Sources
 from moma_cl.records.task_spec import TaskSpec
@@ -154,7 +155,7 @@ class _Sorter:
                     f"the fold is {str(fold)[:32]!r}; expected {', '.join(FOLD_NAMES)}",
                     code="invalid-input.unknown-fold",
                 )
-        target = self.target.read(row.values)
+        target = self.target.read(row.values, max(1, row.crystal.n_atoms))
         problem = check_crystal(row.crystal, elements=self.elements)
         if problem is not None:
             raise _as_error(problem)
@@ -312,9 +313,9 @@ def _flagged(sorter: _Sorter) -> Iterator[Refusal]:
                 id=row.id,
                 source=row.source,
                 code="outside-bounds",
-                message=f"{row.target:.6g} {spec.unit} is kept as it is, but {spec.property} "
-                f"lies between {bounds[0]:g} and {bounds[1]:g} {spec.unit}: check value and "
-                "unit",
+                message=f"{with_unit(f'{row.target:.6g}', spec.unit)} is kept as it is, but "
+                f"{spec.property} lies between {bounds[0]:g} and "
+                f"{with_unit(f'{bounds[1]:g}', spec.unit)}: check value and unit",
             )
 
 

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from moma_cl.properties.table import known_property
+from moma_cl.properties.table import bounds_in
 from moma_cl.properties.transforms import Transform
-from moma_cl.properties.units import convert, resembles_unit
+from moma_cl.properties.units import convert, is_per_atom, per_atom, resembles_unit
 from moma_cl.records.task_spec import TaskSpec
 from moma_cl.structures.checks import checked_target
-from moma_store.errors import InvalidInputError
 
 # A name, then the unit in brackets of either kind, which may hold parentheses itself.
 _HEADER = re.compile(r"(?P<name>.+?)\s*(?:\[(?P<square>[^\[\]]+)\]|\((?P<round>.+)\))")
@@ -58,13 +57,15 @@ class TargetColumn:
     spec: TaskSpec
     unit: str | None = None
 
-    def read(self, values: Mapping[str, object]) -> float:
+    def read(self, values: Mapping[str, object], n_atoms: int = 1) -> float:
         """Read the target of a row.
 
         Parameters
         ----------
         values
             The row's columns.
+        n_atoms
+            Atoms in the row's cell, by which the values of a task per atom are divided.
 
         Returns
         -------
@@ -79,27 +80,16 @@ class TargetColumn:
         """
         cell, header_unit = self._cell(values)
         unit = self._row_unit(values) or header_unit or self.unit
-        if unit is None:
-            return checked_target(cell, self.spec.transform)
-        target = convert(checked_target(cell, Transform.NONE), unit, self.spec.unit)
+        target = checked_target(cell, Transform.NONE)
+        if self.spec.per_atom and (unit is None or not is_per_atom(unit)):
+            target, unit = target / n_atoms, None if unit is None else per_atom(unit)
+        if unit is not None:
+            target = convert(target, unit, self.spec.unit)
         return checked_target(target, self.spec.transform)
 
     def bounds(self) -> tuple[float, float] | None:
-        """Look up the bounds of the property in the task's unit.
-
-        None where the property is not in the table, or the unit is not one of it, such as that of
-        a logarithm.
-        """
-        listed = known_property(self.spec.property)
-        if listed is None:
-            return None
-        try:
-            return (
-                convert(listed.lower, listed.unit, self.spec.unit),
-                convert(listed.upper, listed.unit, self.spec.unit),
-            )
-        except InvalidInputError:
-            return None
+        """Give the bounds of the property in the task's unit; none where they are not known."""
+        return bounds_in(self.spec.unit, self.spec.property, self.spec.target)
 
     def _cell(self, values: Mapping[str, object]) -> tuple[object, str | None]:
         """Give the cell, and the unit in its header."""

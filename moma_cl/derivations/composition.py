@@ -7,9 +7,10 @@ import numpy as np
 from moma_cl.arraytypes import FloatArray
 from moma_cl.datasets.split import split_of
 from moma_cl.derivations.derived import Derived
-from moma_cl.derivations.estimate_targets import estimate_targets, sampled_rows
+from moma_cl.derivations.estimate_targets import estimate_targets
 from moma_cl.derivations.keys import Derivation
 from moma_cl.derivations.leakage import JudgedRows
+from moma_cl.learning.sampling import evenly_spaced
 from moma_cl.learning.weights import Weights, solve_weights
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Composition, Estimate, Task
@@ -18,22 +19,7 @@ from moma_store.errors import IntegrityError
 
 
 def compose(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> Derived:
-    """Find the weights of a task's modules.
-
-    Parameters
-    ----------
-    workspace
-        Reads the hub.
-    derivation
-        Names the estimates, the backbone's first, the dataset, and whether it is of a sample.
-    recipe
-        The settings.
-
-    Returns
-    -------
-    Derived
-        A `Composition`.
-    """
+    """Find the weights of a task's modules: a `Composition`, of a sample of the rows if asked."""
     inputs, store = derivation.inputs, workspace.store
     task = Task.from_doc(store.record(inputs["task"]))
     estimates = [Estimate.from_doc(store.record(digest)) for digest in inputs["estimates"]]
@@ -43,8 +29,9 @@ def compose(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> Der
     usable = [e for e in estimates if e.excluded is None and e.module not in excluded]
     backbone_objective = None
     if usable:
-        size = recipe.estimate.sample_rows
-        training = sampled_rows(split.train, size) if inputs.get("sampled") else split.train
+        training = split.train
+        if inputs.get("sampled"):
+            training = training[evenly_spaced(len(training), recipe.estimate.sample_rows)]
         targets = estimate_targets(rows.targets[training], task, recipe.estimate)
         columns = np.stack([_predictions(workspace, one) for one in usable], axis=1)
         solution = solve_weights(columns, targets, prune=recipe.weights.prune)

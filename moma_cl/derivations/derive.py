@@ -14,20 +14,7 @@ from moma_cl.workspace.workspace import Workspace
 
 
 def derive(workspace: Workspace, derivation: Derivation) -> Derived:
-    """Compute a derivation.
-
-    Parameters
-    ----------
-    workspace
-        Reads the hub.
-    derivation
-        What to compute.
-
-    Returns
-    -------
-    Derived
-        The result; the same bits for the same derivation under equal software.
-    """
+    """Compute a derivation; the same bits for the same derivation under equal software."""
     recipe = Recipe.from_doc(derivation.settings)
     computations = {
         DerivationKind.ESTIMATE: estimate,

@@ -16,18 +16,8 @@ PENDING_BLOB = BlobLink(digest="0" * 64, file="0" * 64, n_bytes=0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Derived:
-    """What a derivation gave, before it is stored.
+    """What a derivation gave, before it is stored."""
 
-    Attributes
-    ----------
-    record
-        The record; `PENDING_BLOB` where there are arrays.
-    arrays
-        Arrays of its blob.
-    base
-        The blob from which its parameters differ little.
-    """
-
-    record: Record
-    arrays: dict[str, NDArray[np.generic]] = field(default_factory=dict)
-    base: BlobLink | None = None
+    record: Record  # with `PENDING_BLOB` where there are arrays
+    arrays: dict[str, NDArray[np.generic]] = field(default_factory=dict)  # of its blob
+    base: BlobLink | None = None  # the blob from which its parameters differ little

@@ -10,32 +10,21 @@ from moma_cl.arraytypes import FloatArray, IntArray
 from moma_cl.datasets.segments import LiveRows
 from moma_cl.datasets.split import split_of
 from moma_cl.derivations.derived import PENDING_BLOB, Derived
-from moma_cl.derivations.estimate_targets import estimate_targets, sampled_rows
+from moma_cl.derivations.estimate_targets import estimate_targets
 from moma_cl.derivations.keys import Derivation
 from moma_cl.derivations.leakage import JudgedRows
 from moma_cl.learning.embedding import embed, last_mean
 from moma_cl.learning.estimate import leave_one_out_predictions
+from moma_cl.learning.sampling import evenly_spaced
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Estimate, Task
 from moma_cl.workspace.workspace import Workspace
 
 
 def estimate(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> Derived:
-    """Predict a task's rows from each other in one module's embedding space.
+    """Predict a task's rows from each other in one module's embedding space, or some rows if asked.
 
-    Parameters
-    ----------
-    workspace
-        Reads the hub.
-    derivation
-        Names module, task and dataset, and whether a sample of rows is enough.
-    recipe
-        The settings.
-
-    Returns
-    -------
-    Derived
-        An `Estimate`, with a blob of predictions unless the module is excluded.
+    The result is an `Estimate`, with a blob of predictions unless the module is excluded.
     """
     inputs = derivation.inputs
     task = Task.from_doc(workspace.store.record(inputs["task"]))
@@ -43,7 +32,7 @@ def estimate(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> De
     split = split_of(rows, task.grouping, recipe.predictor)
     training = split.train
     if inputs["sampled"]:
-        training = sampled_rows(training, recipe.estimate.sample_rows)
+        training = training[evenly_spaced(len(training), recipe.estimate.sample_rows)]
     common: dict[str, Any] = {"module": inputs["module"], "dataset": inputs["dataset"]}
 
     def excluded(reason: str) -> Derived:

@@ -24,19 +24,9 @@ from moma_cl.records.records import ModuleKind
 
 
 def fit_finetuned_learners(data: FittingData, *, with_readouts: bool) -> dict[str, FittedLearner]:
-    """Fine-tune every start of a predictor.
+    """Fine-tune every start of a predictor; give a learner for each, by the name of its start.
 
-    Parameters
-    ----------
-    data
-        What the learners are fitted on.
-    with_readouts
-        Whether readouts of modules help to predict the task.
-
-    Returns
-    -------
-    dict[str, FittedLearner]
-        A learner for each start, by its name.
+    ``with_readouts`` says whether readouts of modules help to predict the task.
     """
     baseline = None
     if with_readouts:

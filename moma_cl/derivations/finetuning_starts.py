@@ -22,25 +22,13 @@ ADAPTED_BACKBONE = "adapted backbone"
 
 @dataclass(slots=True, kw_only=True)
 class Start:
-    """An encoder and a fresh head, which fine-tuning trains in place.
+    """An encoder and a fresh head, which fine-tuning trains in place."""
 
-    Attributes
-    ----------
-    name
-        Name of the start.
-    encoder, head
-        What is trained.
-    slot
-        Where the encoder is stored.
-    baseline
-        The regression on readouts whose residuals are learned; none: the targets themselves.
-    """
-
-    name: str
-    encoder: Backbone
+    name: str  # of the start
+    encoder: Backbone  # what is trained, with the head
     head: Head
-    slot: EncoderSlot
-    baseline: ReadoutBaseline | None
+    slot: EncoderSlot  # where the encoder is stored
+    baseline: ReadoutBaseline | None  # residuals of it are learned; none: the targets themselves
 
 
 def finetuning_starts(data: FittingData, baseline: ReadoutBaseline | None) -> Iterator[Start]:
@@ -50,18 +38,6 @@ def finetuning_starts(data: FittingData, baseline: ReadoutBaseline | None) -> It
     the composition and of the backbone. Gradients can make more of a start than its frozen features
     promise, or less: the weights tell which modules are of use to a task, not whether any is a
     better start than the backbone. Adapters change less of the encoder.
-
-    Parameters
-    ----------
-    data
-        What the learners are fitted on.
-    baseline
-        The regression on readouts, where they are used.
-
-    Yields
-    ------
-    Start
-        A start.
     """
     workspace, composition = data.workspace, data.composition
     kind = composition.module

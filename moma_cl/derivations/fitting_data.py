@@ -22,47 +22,21 @@ from moma_cl.workspace.workspace import Workspace
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FittingData:
-    """Rows, features and targets of a task.
-
-    Attributes
-    ----------
-    workspace
-        Reads the hub.
-    task, recipe, composition
-        What the predictor is of.
-    multitask
-        Digest of the multitask module to fine-tune beside the composition, where there is one.
-    rows
-        The live rows of the dataset.
-    split
-        What each row is used for.
-    normaliser
-        Between the task's unit and normalised targets.
-    composed
-        Parameters of the composed encoder, shape ``(n_parameters,)``.
-    embeddings
-        Of all rows by the composed encoder, shape ``(n_rows, n_features)``.
-    readout_scale
-        How readouts of the composition's modules became features.
-    readout_features
-        These features of all rows, shape ``(n_rows, n_modules)``.
-    targets
-        Normalised, shape ``(n_rows,)``.
-    """
+    """Rows, features and targets of a task."""
 
     workspace: Workspace
-    task: Task
+    task: Task  # what the predictor is of, like recipe and composition
     recipe: Recipe
     composition: Composition
-    multitask: str | None
-    rows: LiveRows
-    split: Split
-    normaliser: Normaliser
-    composed: ParameterVector
-    embeddings: FloatArray
-    readout_scale: ReadoutScale
-    readout_features: FloatArray
-    targets: FloatArray
+    multitask: str | None  # the multitask module to fine-tune beside the composition
+    rows: LiveRows  # the live ones of the dataset
+    split: Split  # what each row is used for
+    normaliser: Normaliser  # between the task's unit and normalised targets
+    composed: ParameterVector  # parameters of the composed encoder, shape (n_parameters,)
+    embeddings: FloatArray  # of all rows by the composed encoder, shape (n_rows, n_features)
+    readout_scale: ReadoutScale  # how readouts of the composition's modules became features
+    readout_features: FloatArray  # these features of all rows, shape (n_rows, n_modules)
+    targets: FloatArray  # normalised, shape (n_rows,)
 
     def graphs_of(self, rows: IntArray) -> list[Data]:
         """Give the graphs of some rows, in their order."""
@@ -79,22 +53,7 @@ class FittingData:
 
 
 def fitting_data(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> FittingData:
-    """Read and prepare what the learners of a predictor are fitted on.
-
-    Parameters
-    ----------
-    workspace
-        Reads the hub.
-    derivation
-        Names task, dataset, composition and perhaps a multitask module.
-    recipe
-        The settings.
-
-    Returns
-    -------
-    FittingData
-        Rows, features and targets.
-    """
+    """Read and prepare what the learners of a predictor are fitted on."""
     inputs = derivation.inputs
     task = Task.from_doc(workspace.store.record(inputs["task"]))
     composition = Composition.from_doc(workspace.store.record(inputs["composition"]))

@@ -20,44 +20,21 @@ from moma_cl.records.records import Method
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class JoinedLearners:
-    """The learners that answer for a task, and how well each did.
+    """The learners that answer for a task, and how well each did."""
 
-    Attributes
-    ----------
-    method
-        Which of them answer.
-    learner
-        Those that answer, joined.
-    validation_maes, held_out_maes
-        Mean absolute errors by method and by start, in the task's unit.
-    deciding_rows
-        Rows of the learner's validation predictions, shape ``(n_deciding,)``.
-    cross_validation
-        Out-of-fold errors; none where rows were held out.
-    """
-
-    method: Method
-    learner: FittedLearner
-    validation_maes: dict[str, float]
-    held_out_maes: dict[str, float]
-    deciding_rows: IntArray
-    cross_validation: CrossValidation | None = None
+    method: Method  # which of them answer
+    learner: FittedLearner  # those that answer, joined
+    validation_maes: dict[str, float]  # by method and by start, in the task's unit
+    held_out_maes: dict[str, float]  # likewise
+    deciding_rows: IntArray  # of the validation predictions, shape (n_deciding,)
+    cross_validation: CrossValidation | None = None  # none where rows were held out
 
 
 def join_learners(data: FittingData, *, finetune: bool) -> JoinedLearners:
     """Fit the learners of a task with a validation fold, and choose which answer.
 
-    Parameters
-    ----------
-    data
-        What they are fitted on.
-    finetune
-        Whether to fine-tune, beside the kernel learner.
-
-    Returns
-    -------
-    JoinedLearners
-        The kernel learner, the fine-tuned ones, or the mean of both: what errs least on validation.
+    They are the kernel learner, the fine-tuned ones if asked for, or the mean of both: what errs
+    least on validation.
     """
     split = data.split
     methods = {Method.KERNEL: fit_kernel_learner(data)}
@@ -84,15 +61,7 @@ def join_learners(data: FittingData, *, finetune: bool) -> JoinedLearners:
 def cross_validated_learner(data: FittingData) -> JoinedLearners:
     """Fit the kernel learner of a task of few rows, which answers alone.
 
-    Parameters
-    ----------
-    data
-        What it is fitted on.
-
-    Returns
-    -------
-    JoinedLearners
-        The kernel learner; every training row decides, out of fold.
+    Every training row decides, out of fold.
     """
     learner, cross_validation = cross_validate_kernel_learner(data)
     name, split = str(Method.KERNEL), data.split

@@ -20,16 +20,6 @@ def fit_kernel_learner(data: FittingData) -> FittedLearner:
 
     Its validation predictions are of a head that has not seen the validation rows; the head that
     is kept has seen them.
-
-    Parameters
-    ----------
-    data
-        What it is fitted on.
-
-    Returns
-    -------
-    FittedLearner
-        The learner.
     """
     split = data.split
     head, choice = _fit(data, split.train)
@@ -43,17 +33,7 @@ def fit_kernel_learner(data: FittingData) -> FittedLearner:
 def cross_validate_kernel_learner(data: FittingData) -> tuple[FittedLearner, CrossValidation]:
     """Fit a head on all rows to answer, and one without each group to measure its errors.
 
-    Parameters
-    ----------
-    data
-        What it is fitted on.
-
-    Returns
-    -------
-    learner
-        The learner; its validation predictions are out of fold, of all training rows.
-    cross_validation
-        The errors of these predictions.
+    The learner's validation predictions are out of fold, of all training rows.
     """
     training = data.split.train
     # a user's column of folds does not tell which rows belong together

@@ -28,27 +28,13 @@ class DerivationKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Derivation:
-    """One computation whose result is stored under its key.
+    """One computation whose result is stored under its key."""
 
-    Attributes
-    ----------
-    kind
-        What is computed.
-    task
-        Name of the task it belongs to, for messages; the key has the task's digest.
-    subject
-        What it is about, for messages.
-    inputs
-        Digests of the records it reads, and what else decides the result.
-    settings
-        The sections of the recipe that it depends on.
-    """
-
-    kind: DerivationKind
-    task: str
-    subject: str
-    inputs: Mapping[str, Any]
-    settings: Mapping[str, Any]
+    kind: DerivationKind  # what is computed
+    task: str  # name of the task it belongs to, for messages; the key has the task's digest
+    subject: str  # what it is about, for messages
+    inputs: Mapping[str, Any]  # digests of the records it reads, and what else decides the result
+    settings: Mapping[str, Any]  # the sections of the recipe that it depends on
 
     @property
     def key(self) -> str:
@@ -71,18 +57,5 @@ class Derivation:
 
 
 def comparison_key(champion: str | None, predictor: str) -> str:
-    """Name the comparison of a predictor with a champion, so that its failures can be counted.
-
-    Parameters
-    ----------
-    champion
-        Digest of the predictor that answers.
-    predictor
-        Digest of the new one.
-
-    Returns
-    -------
-    str
-        A name like the keys of derivations.
-    """
+    """Name the comparison of a predictor with a champion, so that its failures can be counted."""
     return f"comparison:{digest({'champion': champion, 'predictor': predictor})}"

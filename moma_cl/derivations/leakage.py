@@ -27,37 +27,17 @@ MIN_UNSEEN = 30  # rows of each fold that must be left to judge where more were 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JudgedRows:
-    """The rows of a task, and which of them judge the modules it may use.
-
-    Attributes
-    ----------
-    workspace
-        Reads the hub.
-    task
-        The task.
-    rows
-        Its live rows.
-    split
-        What each row is used for.
-    """
+    """The rows of a task, and which of them judge the modules it may use."""
 
     workspace: Workspace
     task: Task
-    rows: LiveRows
-    split: Split
+    rows: LiveRows  # live ones of the task
+    split: Split  # what each row is used for
 
     def exclusion(self, module_digest: str) -> str | None:
         """Say why a module must not be a candidate: it was trained on too many rows that judge.
 
-        Parameters
-        ----------
-        module_digest
-            The module.
-
-        Returns
-        -------
-        str | None
-            The reason; none where it may be a candidate.
+        None where it may be one.
         """
         module = _module(self.workspace, module_digest)
         if not same_or_determines(module.property, self.task.property):
@@ -77,19 +57,10 @@ class JudgedRows:
         )
 
     def exclusions_together(self, modules: Sequence[str]) -> dict[str, str]:
-        """Say which candidates must not be used beside better ones.
+        """Say which candidates, given the best first, must not be used beside better ones, and why.
 
-        Each alone may leave enough rows unseen to judge by, and all of them together too few.
-
-        Parameters
-        ----------
-        modules
-            Candidates that `exclusion` does not exclude, the best first.
-
-        Returns
-        -------
-        dict[str, str]
-            The reason, by module; those that are not named leave rows enough together.
+        Each alone may leave enough rows unseen to judge by, and all of them together too few. Those
+        that `exclusion` excludes must not be among them.
         """
         excluded = {}
         before = np.zeros(len(self.rows.fingerprints), np.bool_)
@@ -116,18 +87,8 @@ class JudgedRows:
     def unseen_beside(self, multitask: str | None) -> tuple[str | None, JudgedRows]:
         """Leave in the same folds only rows that a multitask module was not trained on.
 
-        Parameters
-        ----------
-        multitask
-            The module that would be fine-tuned beside the composed encoder.
-
-        Returns
-        -------
-        multitask
-            The module; none where too few rows would be left to judge it, or nobody knows what it
-            was trained on.
-        judged
-            The rows; without a module they are as before.
+        The module is none, and the rows as before, where too few rows would be left to judge it, or
+        nobody knows what it was trained on.
         """
         if multitask is None or not _tells_what_it_saw(
             self.workspace, _module(self.workspace, multitask)
@@ -159,24 +120,10 @@ class JudgedRows:
 def seen_by(
     workspace: Workspace, modules: Iterable[str], task: Task, rows: LiveRows
 ) -> NDArray[np.bool_]:
-    """Find the rows that modules were trained on.
+    """Find the rows that any of the modules was trained on, shape ``(n_rows,)``.
 
-    Parameters
-    ----------
-    workspace
-        Reads the hub.
-    modules
-        Digests.
-    task
-        The task.
-    rows
-        Its rows.
-
-    Returns
-    -------
-    NDArray[np.bool_]
-        Whether any of the modules has seen the structure with a property that is or determines the
-        task's, shape ``(n_rows,)``.
+    A module has seen a row if it was trained on the structure with a property that is or determines
+    the task's.
     """
     seen = np.zeros(len(rows.fingerprints), np.bool_)
     for module in (_module(workspace, digest) for digest in modules):
@@ -186,19 +133,9 @@ def seen_by(
 
 
 def modules_behind(workspace: Workspace, predictor: Predictor) -> list[str]:
-    """List the modules that a predictor was made from.
+    """List the modules that a predictor was made from, by digest.
 
-    Parameters
-    ----------
-    workspace
-        Reads the hub.
-    predictor
-        The predictor.
-
-    Returns
-    -------
-    list[str]
-        Digests: those composed, and one that was fine-tuned beside them.
+    They are those composed, and one that was fine-tuned beside them.
     """
     composed = Composition.from_doc(workspace.store.record(predictor.composition)).modules
     return [*composed, *filter(None, [predictor.multitask])]

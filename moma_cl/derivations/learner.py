@@ -12,35 +12,17 @@ from moma_cl.predictors.artifact import LearnerParts
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FittedLearner:
-    """One or several learners that answer together.
+    """One or several learners that answer together."""
 
-    Attributes
-    ----------
-    validation
-        Normalised predictions of the rows that decide, shape ``(n_validation,)``.
-    held_out
-        Normalised predictions of the rows that calibrate, shape ``(n_held_out,)``.
-    parts
-        What is stored of it.
-    """
-
-    validation: FloatArray
-    held_out: FloatArray
-    parts: LearnerParts
+    validation: FloatArray  # normalised predictions of rows that decide, shape (n_validation,)
+    held_out: FloatArray  # normalised predictions of rows that calibrate, shape (n_held_out,)
+    parts: LearnerParts  # what is stored of it
 
 
 def mean_of(*learners: FittedLearner) -> FittedLearner:
-    """Let learners answer together, by the mean of their predictions.
+    """Let learners answer together, by the mean of their predictions, with the parts of all.
 
-    Parameters
-    ----------
-    *learners
-        One or more, with encoders in different slots.
-
-    Returns
-    -------
-    FittedLearner
-        Their mean, with the parts of all.
+    Their encoders must be in different slots.
     """
     parts = [one.parts for one in learners]
     return FittedLearner(

@@ -22,19 +22,8 @@ from moma_cl.workspace.workspace import Workspace
 def train_module(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> Derived:
     """Specialise the backbone to one task.
 
-    Parameters
-    ----------
-    workspace
-        Reads the hub.
-    derivation
-        Names hub, task and dataset.
-    recipe
-        The settings.
-
-    Returns
-    -------
-    Derived
-        A `Module` with its parameters, its readout and the fingerprints of what it was trained on.
+    The result is a `Module`; its blob has the parameters, the readout and the fingerprints of the
+    structures that it was trained on.
     """
     inputs, settings = derivation.inputs, recipe.module
     task = Task.from_doc(workspace.store.record(inputs["task"]))

@@ -22,22 +22,7 @@ from moma_cl.workspace.workspace import Workspace
 
 
 def fit_predictor(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> Derived:
-    """Fit what answers for a task.
-
-    Parameters
-    ----------
-    workspace
-        Reads the hub.
-    derivation
-        Names task, dataset, composition and the learners to fit.
-    recipe
-        The settings.
-
-    Returns
-    -------
-    Derived
-        A `Predictor` with learners, normaliser, domain and calibration.
-    """
+    """Fit what answers for a task: a `Predictor`, its blob a `PredictorArtifact`."""
     data = fitting_data(workspace, derivation, recipe)
     if data.split.calibration == Calibration.HELD_OUT:
         joined = join_learners(data, finetune=Method.FINETUNED in derivation.inputs["heads"])

@@ -15,19 +15,10 @@ from moma_cl.core.pyg import Batch, Data
 
 
 def collate(graphs: Sequence[Data]) -> Batch:
-    """Join graphs into one batch, as ``Batch.from_data_list`` does.
+    """Join graphs of one backbone, at least one, as ``Batch.from_data_list`` does.
 
-    For a `CrystalGraph` this is several times faster, but the batch cannot be taken apart again.
-
-    Parameters
-    ----------
-    graphs
-        Graphs of one backbone, at least one.
-
-    Returns
-    -------
-    Batch
-        The batch, with ``batch``, ``ptr`` and ``num_graphs``.
+    For a `CrystalGraph` this is several times faster, but the batch cannot be taken apart again. It
+    has ``batch``, ``ptr`` and ``num_graphs``.
     """
     first = graphs[0]
     if not isinstance(first, CrystalGraph):
@@ -49,21 +40,10 @@ def collate(graphs: Sequence[Data]) -> Batch:
 
 
 def batches_by_size(sizes: Sequence[int] | NDArray[np.integer], most: int) -> list[IntArray]:
-    """Divide structures into batches of similar sizes within a budget.
+    """Divide structures into batches of similar sizes, with at most so many nodes or edges in each.
 
-    The result depends on the sizes alone, so that the same data gives the same batches everywhere.
-
-    Parameters
-    ----------
-    sizes
-        Number of nodes or edges of each structure, shape ``(n_structures,)``.
-    most
-        Largest number of nodes or edges in a batch; a structure with more is a batch by itself.
-
-    Returns
-    -------
-    list[IntArray]
-        Indices of the structures of each batch. Every structure is in one batch.
+    The result depends on the sizes alone, shape ``(n_structures,)``, so that the same data gives
+    the same batches everywhere. Every structure is in one batch, by itself if it is larger.
     """
     counts = np.asarray(sizes, dtype=np.int64)
     order = np.argsort(counts, kind="stable")

@@ -54,15 +54,7 @@ def startable(backbone: type[Backbone]) -> bool:
 
 
 class GraphWorkers:
-    """Processes that build graphs; a context manager that kills them.
-
-    Parameters
-    ----------
-    backbone
-        The backbone's class.
-    count
-        How many processes.
-    """
+    """Processes that build graphs of one backbone; a context manager that kills them."""
 
     def __init__(self, backbone: type[Backbone], count: int) -> None:
         self._backbone = backbone

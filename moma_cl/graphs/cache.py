@@ -7,7 +7,6 @@ import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import lmdb
@@ -24,13 +23,8 @@ class ByteCache:
     """Values by key in an LMDB environment of their own, each with a checksum.
 
     Everything in it can be computed again. So a damaged value counts as missing, and a full disk or
-    a broken environment costs the cache, never the caller. A process may open a folder only once at
-    a time.
-
-    Parameters
-    ----------
-    folder
-        Folder of the cache on a local disk; it is made if it is missing.
+    a broken environment costs the cache, never the caller. Its folder, on a local disk, is made if
+    it is missing; a process may open a folder only once at a time.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,12 +34,7 @@ class ByteCache:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -16,7 +16,6 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import starmap
 
 import numpy as np
 import torch
@@ -94,8 +93,9 @@ def _decoded(head: bytes, entries: Sequence[bytes]) -> Iterator[dict[str, Tensor
         sizes = np.stack([shapes[:, own].prod(axis=1) for own in section.extents], axis=1)
         n_bytes = sizes.sum(axis=1) * _stored(section.kind).itemsize
         ends = starts + n_bytes
-        runs = starmap(_part, zip(entries, starts.tolist(), ends.tolist(), strict=True))
-        parts = torch.split(_elements(section.kind, bytearray().join(runs)), sizes.ravel().tolist())
+        spans = zip(entries, starts.tolist(), ends.tolist(), strict=True)
+        run = bytearray().join([entry[start:end] for entry, start, end in spans])
+        parts = torch.split(_elements(section.kind, run), sizes.ravel().tolist())
         for column, (name, own) in enumerate(zip(section.names, section.extents, strict=True)):
             members = parts[column :: len(section.names)]
             columns[name] = members if own.stop - own.start == 1 else _shaped(members, shapes, own)
@@ -115,10 +115,6 @@ def _sections(layout: bytes) -> tuple[_Section, ...]:
         names = tuple(name for name, _ in members)
         sections.append(_Section(kind=kind, names=names, extents=tuple(extents)))
     return tuple(sections)
-
-
-def _part(entry: bytes, start: int, end: int) -> bytes:
-    return entry[start:end]
 
 
 def _elements(kind: str, run: bytearray) -> Tensor:

@@ -23,17 +23,8 @@ _AT_ONCE = 256
 def graph_key(crystal: Crystal, backbone: type[Backbone]) -> bytes:
     """Give the key of a structure's graph in the cache.
 
-    Parameters
-    ----------
-    crystal
-        The structure.
-    backbone
-        The backbone's class.
-
-    Returns
-    -------
-    bytes
-        Name of the backbone, version of its graphs, and digest of the structure's arrays.
+    It is made of the backbone's name, the version of its graphs, and a digest of the structure's
+    arrays.
     """
     digest = hashlib.sha256(np.ascontiguousarray(crystal.lattice, dtype="<f8").tobytes())
     digest.update(np.ascontiguousarray(crystal.atomic_numbers, dtype="<i8").tobytes())
@@ -48,26 +39,11 @@ def graphs_of(
     *,
     progress: Callable[[int], None] | None = None,
 ) -> list[Data]:
-    """Give the graph of every structure; a cache is read first, and gets what it lacks.
+    """Give the graph of every structure, in order; a cache is read first, and gets what it lacks.
 
-    With a cache, graphs are written every few hundred structures, so that a killed run goes on
-    where it was, and many graphs are built by as many processes as there are cores to run on.
-
-    Parameters
-    ----------
-    crystals
-        The structures.
-    backbone
-        The backbone's class.
-    cache
-        The entries that `moma_cl.graphs.codec.encode` makes of graphs, by their `graph_key`.
-    progress
-        Called with the number of structures done.
-
-    Returns
-    -------
-    list[Data]
-        Graphs in the order of the structures.
+    With a cache, whose entries are by `graph_key`, graphs are written every few hundred structures,
+    so that a killed run goes on where it was, and many graphs are built by as many processes as
+    there are cores to run on. ``progress`` is told the number of structures done.
     """
     listed = list(crystals)
     parts = [slice(start, start + _AT_ONCE) for start in range(0, len(listed), _AT_ONCE)]

@@ -51,9 +51,10 @@ def embed(
     width = encoder.n_blocks * N_STATISTICS * encoder.feature_dim
     rows = np.zeros((len(graphs), width), dtype=np.float32)
     parts = _batches(graphs, settings)
-    encoder.eval()
+    if encoder.training:
+        encoder.eval()  # walks through all layers, which takes as long as a small block
     done = 0
-    with torch.no_grad():
+    with torch.inference_mode():
         for part in parts:
             batch = collate([graphs[index] for index in part])
             rows[part] = torch.cat([_statistics(b, batch) for b in encoder(batch)], dim=1).numpy()
@@ -66,17 +67,7 @@ def embed(
 def last_mean(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray[np.float64]:
     """Take the mean of the last block's features, the embedding of the paper.
 
-    Parameters
-    ----------
-    embeddings
-        What :func:`embed` gave, shape ``(n_structures, n_features)``.
-    feature_dim
-        Width of the node features.
-
-    Returns
-    -------
-    NDArray[np.float64]
-        Shape ``(n_structures, feature_dim)``.
+    It is cut out of what :func:`embed` gave, and has shape ``(n_structures, feature_dim)``.
     """
     start = embeddings.shape[1] - N_STATISTICS * feature_dim
     return embeddings[:, start : start + feature_dim].astype(np.float64)
@@ -85,17 +76,7 @@ def last_mean(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray[np.
 def last_extremes(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray[np.float64]:
     """Take the smallest and the largest of the last block's features.
 
-    Parameters
-    ----------
-    embeddings
-        What :func:`embed` gave, shape ``(n_structures, n_features)``.
-    feature_dim
-        Width of the node features.
-
-    Returns
-    -------
-    NDArray[np.float64]
-        Shape ``(n_structures, 2 * feature_dim)``.
+    They are cut out of what :func:`embed` gave, and have shape ``(n_structures, 2 * feature_dim)``.
     """
     return embeddings[:, embeddings.shape[1] - 2 * feature_dim :].astype(np.float64)
 

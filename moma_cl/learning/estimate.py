@@ -7,10 +7,8 @@ useful the module is to the task (MoMa, arXiv 2502.15483, section 2.2).
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moma_cl.arraytypes import FloatArray, IntArray
 from moma_cl.learning.leave_one_out import Groups, left_out_errors, repeated_rows
@@ -115,7 +113,8 @@ def _largest(
     entries = similarity.ravel().take(columns + width * np.arange(n_rows)[:, None])
     n_chosen = min(columns.shape[1], k + MORE)
     chosen = np.argpartition(entries, -n_chosen, axis=1)[:, -n_chosen:]
-    near, nearest = _ordered(_along(entries, chosen), _along(columns, chosen))
+    entries = np.take_along_axis(entries, chosen, axis=1)
+    near, nearest = _ordered(entries, np.take_along_axis(columns, chosen, axis=1))
     last = near[:, k - 1]
     # where entries that equal the last one may have been left out
     tied = (near[:, -1] == last) & (n_chosen < width)
@@ -131,14 +130,7 @@ def _largest(
 def _ordered(entries: FloatArray, columns: IntArray) -> tuple[FloatArray, IntArray]:
     """Sort each row, the largest first, equal entries in the order of columns."""
     order = np.lexsort((columns, -entries), axis=1)
-    return _along(entries, order), _along(columns, order)
-
-
-def _along(values: NDArray[Any], indices: IntArray) -> NDArray[Any]:
-    """Take entries row by row."""
-    shift = values.shape[1] * np.arange(len(values))[:, None]
-    taken: NDArray[Any] = values.ravel().take(indices + shift)
-    return taken
+    return np.take_along_axis(entries, order, axis=1), np.take_along_axis(columns, order, axis=1)
 
 
 def ridge_leave_one_out(embeddings: FloatArray, targets: FloatArray, groups: Groups) -> FloatArray:
@@ -194,19 +186,9 @@ def _softmax(logits: FloatArray) -> FloatArray:
 
 
 def winsorised(targets: FloatArray, share: float) -> FloatArray:
-    """Pull the targets beyond two quantiles in to them.
+    """Pull the targets, shape ``(n_rows,)``, beyond two quantiles in to them.
 
-    Parameters
-    ----------
-    targets
-        Targets, shape ``(n_rows,)``, any unit.
-    share
-        Share of the rows beyond each quantile.
-
-    Returns
-    -------
-    FloatArray
-        Targets, shape ``(n_rows,)``, same unit.
+    ``share`` is the share of the rows beyond each quantile; the unit stays.
     """
     low, high = np.quantile(targets, [share, 1.0 - share])
     return np.clip(targets, low, high)

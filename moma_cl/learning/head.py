@@ -41,19 +41,9 @@ class Head(nn.Module):
             self.atoms = _layers(feature_dim, width)
 
     def forward(self, blocks: Sequence[Tensor], batch: Batch) -> Tensor:
-        """Predict.
+        """Predict normalised targets, shape ``(n_structures,)``, dimensionless.
 
-        Parameters
-        ----------
-        blocks
-            Node features after each block, each of shape ``(n_nodes, feature_dim)``.
-        batch
-            The graphs they belong to.
-
-        Returns
-        -------
-        Tensor
-            Normalised predictions, shape ``(n_structures,)``, dimensionless.
+        ``blocks`` are the node features after each block, each of shape ``(n_nodes, feature_dim)``.
         """
         pooled = [statistic for block in blocks for statistic in mean_and_deviation(block, batch)]
         whole: Tensor = self.whole(torch.cat(pooled, dim=1))
@@ -73,35 +63,14 @@ def _layers(n_features: int, width: int) -> nn.Sequential:
 
 
 def head_vector(head: Head) -> ParameterVector:
-    """Flatten a head's parameters, in their order.
-
-    Parameters
-    ----------
-    head
-        The head.
-
-    Returns
-    -------
-    ParameterVector
-        Shape ``(n_parameters,)``.
-    """
+    """Flatten a head's parameters, in their order, shape ``(n_parameters,)``."""
     return nn.utils.parameters_to_vector(head.parameters()).detach().numpy().copy()
 
 
 def load_head_vector(head: Head, vector: ParameterVector) -> None:
-    """Fill a head's parameters.
+    """Fill a head's parameters from what :func:`head_vector` gave.
 
-    Parameters
-    ----------
-    head
-        The head.
-    vector
-        What :func:`head_vector` gave, shape ``(n_parameters,)``.
-
-    Raises
-    ------
-    BackboneError
-        If the vector belongs to a head of another shape.
+    Raises ``BackboneError`` if the vector belongs to a head of another shape.
     """
     size = sum(parameter.numel() for parameter in head.parameters())
     if len(vector) != size:
@@ -112,17 +81,7 @@ def load_head_vector(head: Head, vector: ParameterVector) -> None:
 def mean_and_deviation(features: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation over the atoms of each structure.
 
-    Parameters
-    ----------
-    features
-        Node features, shape ``(n_nodes, feature_dim)``.
-    batch
-        The graphs they belong to.
-
-    Returns
-    -------
-    tuple[Tensor, Tensor]
-        Two tensors of shape ``(n_structures, feature_dim)``.
+    Features have shape ``(n_nodes, feature_dim)``, both results ``(n_structures, feature_dim)``.
     """
     mean = node_mean(features, batch)
     centred = features - mean.index_select(0, batch.batch)
@@ -133,17 +92,7 @@ def mean_and_deviation(features: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
 def node_mean(features: Tensor, batch: Batch) -> Tensor:
     """Mean over the atoms of each structure, nodes counted as often as they stand for an atom.
 
-    Parameters
-    ----------
-    features
-        Node features, shape ``(n_nodes, feature_dim)``.
-    batch
-        The graphs they belong to.
-
-    Returns
-    -------
-    Tensor
-        Means, shape ``(n_structures, feature_dim)``.
+    Features have shape ``(n_nodes, feature_dim)``, the means ``(n_structures, feature_dim)``.
     """
     weight = batch.node_weight.to(features.dtype)
     size = features.new_zeros(batch.num_graphs).index_add(0, batch.batch, weight)

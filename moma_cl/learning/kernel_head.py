@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from moma_cl.arraytypes import FloatArray, IntArray
 from moma_cl.learning.leave_one_out import Groups, left_out_errors, repeated_rows
+from moma_cl.learning.sampling import evenly_spaced
 from moma_cl.learning.standardisation import centre_and_spread
 from moma_cl.recipe import KernelSettings
 
@@ -22,29 +23,14 @@ SELECTION_ROWS = 1200  # rows on which length scale and ridge are chosen: an eig
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class KernelHead:
-    """Kernel ridge regressions that share their kernel and support.
+    """Kernel ridge regressions that share their kernel and support."""
 
-    Attributes
-    ----------
-    centre, spread
-        Standardisation of the embeddings, shape ``(n_features,)``.
-    support
-        Standardised embeddings the kernel is built on, shape ``(n_support, n_features)``.
-    duals
-        Coefficients, a column per regression, shape ``(n_support, n_fits)``.
-    length
-        Length scale of the kernel, in standardised embedding units.
-    readouts
-        Readout features of the support, times their weight in the kernel, shape
-        ``(n_support, n_modules)``; no columns where the kernel has no linear part.
-    """
-
-    centre: FloatArray
-    spread: FloatArray
-    support: FloatArray
-    duals: FloatArray
-    length: float
-    readouts: FloatArray
+    centre: FloatArray  # of the embeddings, shape (n_features,)
+    spread: FloatArray  # likewise; the embeddings are standardised by both
+    support: FloatArray  # standardised embeddings it is built on, shape (n_support, n_features)
+    duals: FloatArray  # coefficients, a column per regression, shape (n_support, n_fits)
+    length: float  # length scale of the kernel, in standardised embedding units
+    readouts: FloatArray  # of the support, times their weight, (n_support, n_modules or 0)
 
     @property
     def uses_readouts(self) -> bool:
@@ -117,7 +103,7 @@ def fit_kernel_head(
     tuple[KernelHead, KernelChoice]
         The head, and the choice made.
     """
-    kept = _sample(len(targets), settings.max_rows)
+    kept = evenly_spaced(len(targets), settings.max_rows)
     linear = np.zeros((len(kept), 0)) if readouts is None else readouts[kept]
     support = _Support.of(embeddings[kept], linear, targets[kept])
     if choice is None:
@@ -154,7 +140,7 @@ class _Support:
     def choose(self, groups: Groups, settings: KernelSettings) -> KernelChoice:
         """Choose on a sample, by leave-one-out error."""
         median = _median_distance(self.squared)
-        kept = _sample(len(self.targets), SELECTION_ROWS)
+        kept = evenly_spaced(len(self.targets), SELECTION_ROWS)
         squared, targets = self.squared[np.ix_(kept, kept)], self.targets[kept]
         linear = self.readouts[kept] @ self.readouts[kept].T
         repeated = repeated_rows(groups[kept])
@@ -193,19 +179,9 @@ class _Support:
 
 
 def matern(squared_distances: FloatArray, length: float) -> FloatArray:
-    """Evaluate the Matérn kernel of smoothness 5/2.
+    """Evaluate the Matérn kernel of smoothness 5/2, which is one at distance zero.
 
-    Parameters
-    ----------
-    squared_distances
-        Any shape, in squared units of ``length``.
-    length
-        Length scale.
-
-    Returns
-    -------
-    FloatArray
-        Kernel, same shape, one at distance zero.
+    Squared distances, of any shape, are in squared units of ``length``, the length scale.
 
     References
     ----------
@@ -219,19 +195,9 @@ def matern(squared_distances: FloatArray, length: float) -> FloatArray:
 
 
 def squared_distances(first: FloatArray, second: FloatArray) -> FloatArray:
-    """Squared Euclidean distances between two sets of rows.
+    """Squared Euclidean distances between two sets of rows, shape ``(n_first, n_second)``.
 
-    Parameters
-    ----------
-    first
-        Shape ``(n_first, n_features)``.
-    second
-        Shape ``(n_second, n_features)``.
-
-    Returns
-    -------
-    FloatArray
-        Shape ``(n_first, n_second)``.
+    The rows have shapes ``(n_first, n_features)`` and ``(n_second, n_features)``.
     """
     # one product instead of a difference per pair: ten times faster, exact enough in float64
     products = first @ second.T
@@ -277,10 +243,3 @@ def _median_distance(squared: FloatArray) -> float:
     above = squared[np.triu_indices(len(squared), k=1)]
     median = float(np.sqrt(np.median(above))) if len(above) else 1.0
     return median if median > 0 else 1.0
-
-
-def _sample(n_rows: int, n_kept: int) -> IntArray:
-    """Spread a fixed number of rows evenly; all of them where there are fewer."""
-    if n_rows <= n_kept:
-        return np.arange(n_rows)
-    return np.linspace(0, n_rows - 1, n_kept).round().astype(np.int64)

@@ -53,17 +53,9 @@ def left_out_errors(
 
 
 def repeated_rows(groups: Groups) -> list[IntArray]:
-    """List the rows of every group that has more than one.
+    """List the rows of every group that has more than one, group by group.
 
-    Parameters
-    ----------
-    groups
-        Group of each row, shape ``(n_rows,)``.
-
-    Returns
-    -------
-    list[IntArray]
-        Row indices, group by group.
+    ``groups`` has the group of each row, shape ``(n_rows,)``.
     """
     order = np.argsort(groups, kind="stable")
     changes = np.flatnonzero(np.diff(groups[order])) + 1

@@ -14,36 +14,15 @@ NEGLIGIBLE = 1e-12  # relative deviation that is rounding
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Normaliser:
-    """From a task's unit to what is learned, and back.
+    """From a task's unit to what is learned, and back."""
 
-    Attributes
-    ----------
-    transform
-        Applied first.
-    mean, deviation
-        Of the transformed training targets.
-    """
-
-    transform: Transform
-    mean: float
-    deviation: float
+    transform: Transform  # applied first
+    mean: float  # of the transformed training targets
+    deviation: float  # likewise
 
     @classmethod
     def fit(cls, targets: FloatArray, transform: Transform) -> Normaliser:
-        """Take mean and deviation of training rows.
-
-        Parameters
-        ----------
-        targets
-            Targets of the training rows, shape ``(n_rows,)``, in the task's unit.
-        transform
-            The task's transform.
-
-        Returns
-        -------
-        Normaliser
-            The normaliser.
-        """
+        """Take mean and deviation of targets of the training rows, in the task's unit."""
         transformed = transform.forward(targets)
         deviation = float(transformed.std())
         if deviation <= NEGLIGIBLE * float(np.abs(transformed).max(initial=0.0)):
@@ -55,31 +34,9 @@ class Normaliser:
         )
 
     def forward(self, targets: FloatArray) -> FloatArray:
-        """Normalise.
-
-        Parameters
-        ----------
-        targets
-            Any shape, in the task's unit.
-
-        Returns
-        -------
-        FloatArray
-            Same shape, dimensionless.
-        """
+        """Normalise targets in the task's unit, any shape."""
         return np.asarray((self.transform.forward(targets) - self.mean) / self.deviation)
 
     def inverse(self, normalised: FloatArray) -> FloatArray:
-        """Go back to the task's unit.
-
-        Parameters
-        ----------
-        normalised
-            Any shape, dimensionless.
-
-        Returns
-        -------
-        FloatArray
-            Same shape, in the task's unit.
-        """
+        """Go back from normalised values, any shape, to the task's unit."""
         return np.asarray(self.transform.inverse(normalised * self.deviation + self.mean))

@@ -31,32 +31,17 @@ WEIGHT_DECAY = 1e-2
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Readout:
-    """Affine layers with SiLU between them; a single layer is a linear readout.
+    """Affine layers with SiLU between them; a single layer is a linear readout."""
 
-    Attributes
-    ----------
-    centre, spread
-        Of the embeddings that the first layer reads, shape ``(n_features,)``.
-    layers
-        Weights of shape ``(n_out, n_in)`` and biases of shape ``(n_out,)``, in order.
-    """
-
-    centre: FloatArray
-    spread: FloatArray
-    layers: tuple[tuple[FloatArray, FloatArray], ...]
+    centre: FloatArray  # of the embeddings that the first layer reads, shape (n_features,)
+    spread: FloatArray  # likewise
+    layers: tuple[tuple[FloatArray, FloatArray], ...]  # weights (n_out, n_in), biases (n_out,)
 
     def predict(self, embeddings: NDArray[np.float32]) -> FloatArray:
-        """Predict the module's own property.
+        """Predict the module's own property from embeddings by its encoder.
 
-        Parameters
-        ----------
-        embeddings
-            By the module's encoder, shape ``(n_rows, n_features)``.
-
-        Returns
-        -------
-        FloatArray
-            Normalised as the targets of the module's task, shape ``(n_rows,)``, dimensionless.
+        Embeddings have shape ``(n_rows, n_features)``; predictions have shape ``(n_rows,)``,
+        normalised as the targets of its task.
         """
         values = (embeddings.astype(np.float64) - self.centre) / self.spread
         for number, (weight, bias) in enumerate(self.layers):
@@ -66,13 +51,7 @@ class Readout:
         return np.asarray(values[:, 0])
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Give the arrays under which it is stored; the layers of networks in half precision.
-
-        Returns
-        -------
-        dict[str, NDArray[np.generic]]
-            Arrays of the module's blob.
-        """
+        """Give the arrays under which it is stored; the layers of networks in half precision."""
         if len(self.layers) == 1:
             weight, bias = self.layers[0]
             slope = weight[0] / self.spread
@@ -87,18 +66,7 @@ class Readout:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Self | None:
-        """Read what `to_arrays` gave.
-
-        Parameters
-        ----------
-        arrays
-            Arrays of a module's blob.
-
-        Returns
-        -------
-        Self | None
-            The readout; none where the module has none.
-        """
+        """Read what `to_arrays` gave from a module's blob; none where the module has no readout."""
         if "readout" in arrays:
             linear = arrays["readout"].astype(np.float64)
             zeros, ones = np.zeros(len(linear) - 1), np.ones(len(linear) - 1)

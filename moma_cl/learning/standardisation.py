@@ -15,18 +15,10 @@ MIN_RELATIVE_SPREAD = 1e-3
 
 
 def centre_and_spread(embeddings: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Find what to subtract from embeddings and what to divide them by.
+    """Find what to subtract from embeddings, shape ``(n_rows, n_features)``, and to divide them by.
 
-    Parameters
-    ----------
-    embeddings
-        One row each, shape ``(n_rows, n_features)``.
-
-    Returns
-    -------
-    tuple[FloatArray, FloatArray]
-        Means and standard deviations, each of shape ``(n_features,)``; the deviations have a
-        floor above zero.
+    They are means and standard deviations, each of shape ``(n_features,)``; the deviations have a
+    floor above zero.
     """
     centre, spread = embeddings.mean(axis=0), embeddings.std(axis=0)
     size = float(np.abs(embeddings).mean())

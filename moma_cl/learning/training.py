@@ -34,43 +34,21 @@ class TrainingError(MomaError):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class TrainingSet:
-    """Graphs and targets of all rows, and which of them train and validate.
+    """Graphs and targets of all rows, and which of them train and validate."""
 
-    Attributes
-    ----------
-    graphs
-        One graph per row.
-    targets
-        Normalised targets, shape ``(n_rows,)``, dimensionless.
-    train
-        Rows that give gradients.
-    validation
-        Rows that decide when to stop.
-    """
-
-    graphs: Sequence[Data]
-    targets: NDArray[np.float64]
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
+    graphs: Sequence[Data]  # one graph per row
+    targets: NDArray[np.float64]  # normalised targets, shape (n_rows,), dimensionless
+    train: NDArray[np.int64]  # rows that give gradients
+    validation: NDArray[np.int64]  # rows that decide when to stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingReport:
-    """How a training went.
+    """How a training went."""
 
-    Attributes
-    ----------
-    validation_mae
-        Mean absolute error on the validation rows at the best epoch, dimensionless.
-    best_epoch
-        The epoch whose averaged parameters were kept.
-    epochs
-        Epochs run.
-    """
-
-    validation_mae: float
-    best_epoch: int
-    epochs: int
+    validation_mae: float  # mean absolute error at the best epoch, dimensionless
+    best_epoch: int  # the epoch whose averaged parameters were kept
+    epochs: int  # that were run
 
 
 @without_denormals()
@@ -120,26 +98,15 @@ def train(
 
 @without_denormals()
 def predict_graphs(encoder: Backbone, head: Head, graphs: Sequence[Data]) -> NDArray[np.float64]:
-    """Predict without gradients.
+    """Predict without gradients, one graph per row.
 
-    Parameters
-    ----------
-    encoder
-        The encoder.
-    head
-        The head.
-    graphs
-        One graph per row.
-
-    Returns
-    -------
-    NDArray[np.float64]
-        Normalised predictions, shape ``(n_rows,)``, dimensionless.
+    Predictions are normalised, shape ``(n_rows,)``, dimensionless.
     """
     answers = np.zeros(len(graphs))
-    encoder.eval()
-    head.eval()
-    with torch.no_grad():
+    for network in (encoder, head):
+        if network.training:
+            network.eval()  # walks through all layers, which takes as long as a small block
+    with torch.inference_mode():
         for part in batches_by_size([graph.num_edges for graph in graphs], EVALUATION_EDGES):
             batch = collate([graphs[index] for index in part])
             answers[part] = head(encoder(batch), batch).double().numpy()

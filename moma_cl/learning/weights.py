@@ -14,21 +14,11 @@ MAX_EXCHANGES = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """The solution of the convex program.
+    """The solution of the convex program."""
 
-    Attributes
-    ----------
-    values
-        One weight per column, shape ``(n_modules,)``, none below zero, their sum one.
-    objective
-        Mean squared error of the weighted prediction, in var(y).
-    duality_gap
-        Upper bound of the distance to the optimum before pruning, in var(y).
-    """
-
-    values: FloatArray
-    objective: float
-    duality_gap: float
+    values: FloatArray  # one weight per column, shape (n_modules,), none below zero, their sum one
+    objective: float  # mean squared error of the weighted prediction, in var(y)
+    duality_gap: float  # bound of the distance to the optimum before pruning, in var(y)
 
 
 def solve_weights(predictions: FloatArray, targets: FloatArray, *, prune: float) -> Weights:
@@ -69,19 +59,10 @@ def solve_weights(predictions: FloatArray, targets: FloatArray, *, prune: float)
 
 
 def duality_gap(gram: FloatArray, values: FloatArray) -> float:
-    """Bound how far ``wᵀGw`` is above its minimum over the simplex.
+    """Bound how far ``wᵀGw`` is above its minimum over the simplex, in the unit of G.
 
-    Parameters
-    ----------
-    gram
-        Gram matrix of the columns' residuals, shape ``(n_modules, n_modules)``.
-    values
-        Weights on the simplex, shape ``(n_modules,)``.
-
-    Returns
-    -------
-    float
-        The bound, in the unit of the Gram matrix.
+    G is the Gram matrix of the columns' residuals, shape ``(n_modules, n_modules)``; the weights w,
+    shape ``(n_modules,)``, lie on the simplex.
     """
     gradient = 2.0 * gram @ values
     return float(values @ gradient - gradient.min())

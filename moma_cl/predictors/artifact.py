@@ -62,21 +62,11 @@ class FinetunedEncoder:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LearnerParts:
-    """What is stored of the learners that answer together.
+    """What is stored of the learners that answer together."""
 
-    Attributes
-    ----------
-    kernel
-        The kernel head, where it is one of them.
-    finetuned
-        The fine-tuned encoders.
-    baseline
-        The regression on readouts whose residuals some of the encoders learned.
-    """
-
-    kernel: KernelHead | None = None
+    kernel: KernelHead | None = None  # where it is one of them
     finetuned: Mapping[EncoderSlot, FinetunedEncoder] = field(default_factory=dict)
-    baseline: ReadoutBaseline | None = None
+    baseline: ReadoutBaseline | None = None  # whose residuals some of the encoders learned
 
     @property
     def uses_readouts(self) -> bool:
@@ -94,65 +84,28 @@ class CrossValidation:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class GoldenAnswers:
-    """A few structures, and what the predictor answered for them when it was made.
-
-    Attributes
-    ----------
-    crystals
-        The structures.
-    answers
-        Values, lower and upper ends of intervals in the task's unit, and distances, shape
-        ``(4, n_structures)``.
-    """
+    """A few structures, and what the predictor answered for them when it was made."""
 
     crystals: PackedCrystals
-    answers: FloatArray
+    answers: FloatArray  # values, lower, upper ends, task's unit; distances; (4, n_structures)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class PredictorArtifact:
-    """Everything that a predictor's blob holds.
+    """Everything that a predictor's blob holds."""
 
-    Attributes
-    ----------
-    normaliser
-        Between the task's unit and normalised targets.
-    label_range
-        Smallest and largest target of the known rows, in the task's unit.
-    deciding_rows
-        Rows of the dataset by which the learners were chosen, shape ``(n_deciding,)``.
-    deciding_answers
-        Normalised predictions of these rows, by learners that had not seen them, same shape.
-    learners
-        Their parameters.
-    readout_scale
-        How readouts of modules become features; none where they are not used.
-    calibrated
-        Domain and held-out residuals.
-    cross_validation
-        Out-of-fold errors; none where rows were held out.
-    golden
-        Answers that other software must give too; none until they were asked for.
-    """
-
-    normaliser: Normaliser
-    label_range: tuple[float, float]
-    deciding_rows: IntArray
-    deciding_answers: FloatArray
+    normaliser: Normaliser  # between the task's unit and normalised targets
+    label_range: tuple[float, float]  # smallest and largest known target, in the task's unit
+    deciding_rows: IntArray  # of the dataset, which chose the learners, shape (n_deciding,)
+    deciding_answers: FloatArray  # of learners that had not seen them, normalised, same shape
     learners: LearnerParts
-    readout_scale: ReadoutScale | None
-    calibrated: Calibrated
-    cross_validation: CrossValidation | None
-    golden: GoldenAnswers | None = None
+    readout_scale: ReadoutScale | None  # none where readouts of modules are not used
+    calibrated: Calibrated  # domain and held-out residuals
+    cross_validation: CrossValidation | None  # none where rows were held out
+    golden: GoldenAnswers | None = None  # none until they were asked for
 
     def to_arrays(self) -> Arrays:
-        """Give the arrays of the blob.
-
-        Returns
-        -------
-        Arrays
-            Arrays by name.
-        """
+        """Give the arrays of the blob, by name."""
         return {
             "normaliser": np.array([self.normaliser.mean, self.normaliser.deviation]),
             "label_range": np.array(self.label_range),
@@ -168,20 +121,7 @@ class PredictorArtifact:
 
     @classmethod
     def from_arrays(cls, arrays: StoredArrays, transform: Transform) -> Self:
-        """Read what :meth:`to_arrays` gave.
-
-        Parameters
-        ----------
-        arrays
-            Arrays of a blob.
-        transform
-            The task's transform.
-
-        Returns
-        -------
-        Self
-            The parts of the predictor.
-        """
+        """Read the arrays of a blob that :meth:`to_arrays` gave, of a task with this transform."""
         mean, deviation = _floats(arrays, "normaliser").tolist()
         low, high = _floats(arrays, "label_range").tolist()
         return cls(

@@ -20,93 +20,39 @@ DECIDING_LEVELS = (0.7, 0.8, 0.9)  # several: a quantile of few rows says little
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Answered:
-    """A task's rows, and predictions of those that were not fitted.
+    """A task's rows, and predictions of those that were not fitted."""
 
-    Attributes
-    ----------
-    embeddings
-        Of all rows by the composed encoder, shape ``(n_rows, n_features)``.
-    feature_dim
-        Width of the node features.
-    targets
-        Normalised, shape ``(n_rows,)``.
-    fingerprints
-        Fingerprint of each structure, shape ``(n_rows,)``.
-    elements
-        Atomic numbers that occur in the rows learned from, ascending.
-    split
-        What each row is used for.
-    validation, held_out
-        Normalised answers for the rows of these folds; of a cross-validation, ``validation`` is
-        not looked at.
-    """
-
-    embeddings: FloatArray
-    feature_dim: int
-    targets: FloatArray
-    fingerprints: NDArray[np.uint64]
-    elements: tuple[int, ...]
-    split: Split
-    validation: FloatArray
-    held_out: FloatArray
-
-    @property
-    def learned(self) -> IntArray:
-        """The known rows, ascending."""
-        return learned_rows(self.split)
+    embeddings: FloatArray  # of all rows by the composed encoder, shape (n_rows, n_features)
+    feature_dim: int  # width of the node features
+    targets: FloatArray  # normalised, shape (n_rows,)
+    fingerprints: NDArray[np.uint64]  # fingerprint of each structure, shape (n_rows,)
+    elements: tuple[int, ...]  # atomic numbers that occur in the rows learned from, ascending
+    split: Split  # what each row is used for
+    validation: FloatArray  # normalised answers for this fold's rows; unused if cross-validated
+    held_out: FloatArray  # normalised answers for the rows of this fold
 
 
 def learned_rows(split: Split) -> IntArray:
     """List the known rows of a predictor: those that were fitted and those that decided.
 
-    Parameters
-    ----------
-    split
-        What each row of its dataset is used for.
-
-    Returns
-    -------
-    IntArray
-        Row indices, ascending; the points of its domain are in this order.
+    They ascend; the points of its domain are in this order.
     """
     return np.sort(np.concatenate([split.train, split.validation]))
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Calibrated:
-    """The domain, and how wide intervals must be.
+    """The domain, and how wide intervals must be."""
 
-    Attributes
-    ----------
-    domain
-        Where the known rows are.
-    residuals
-        Absolute errors on held-out rows, ascending, shape ``(n_held_out,)``, normalised.
-    difficulty
-        Estimates the difficulty of structures; none where all intervals are of one width.
-    residual_difficulty
-        Difficulty of the same held-out rows, shape ``(n_held_out,)``; none without a difficulty.
-    """
-
-    domain: Domain
-    residuals: FloatArray
-    difficulty: Difficulty | None = None
-    residual_difficulty: FloatArray | None = None
+    domain: Domain  # where the known rows are
+    residuals: FloatArray  # absolute errors on held-out rows, ascending, (n_held_out,), normalised
+    difficulty: Difficulty | None = None  # none where all intervals are of one width
+    residual_difficulty: FloatArray | None = None  # of the same held-out rows, (n_held_out,)
 
     def half_widths(self, near: Neighbours, level: float) -> FloatArray | float:
-        """Give half the width of intervals of normalised targets.
+        """Give half the width of intervals of normalised targets, whose coverage is ``level``.
 
-        Parameters
-        ----------
-        near
-            The known rows nearest to each structure.
-        level
-            Coverage, between 0 and 1.
-
-        Returns
-        -------
-        FloatArray | float
-            One for all structures, or shape ``(n_rows,)``.
+        It is one for all structures, or one for each, shape ``(n_rows,)``.
         """
         if self.difficulty is None or self.residual_difficulty is None:
             return conformal_quantile(self.residuals, level)
@@ -115,23 +61,12 @@ class Calibrated:
 
 
 def calibrate(answered: Answered, settings: PredictorSettings) -> Calibrated:
-    """Learn the domain, and on held-out rows how wide intervals must be.
-
-    Parameters
-    ----------
-    answered
-        Rows and answers.
-    settings
-        Over how many neighbours distances are averaged.
-
-    Returns
-    -------
-    Calibrated
-        Domain and residuals.
-    """
+    """Learn the domain, and on held-out rows how wide intervals must be."""
     split = answered.split
     points = points_of(answered.embeddings, answered.feature_dim)
-    domain = Domain.fit(points[answered.learned], settings.neighbours, elements=answered.elements)
+    domain = Domain.fit(
+        points[learned_rows(split)], settings.neighbours, elements=answered.elements
+    )
     residuals = np.abs(answered.held_out - answered.targets[split.held_out])
     order = np.argsort(residuals, kind="stable")
     difficulty = _difficulty(answered, domain)
@@ -151,7 +86,7 @@ def _difficulty(answered: Answered, domain: Domain) -> Difficulty | None:
     deciding = answered.split.validation
     if len(deciding) < MIN_DECIDING_ROWS or len(answered.split.held_out) == 0:
         return None
-    learned = answered.learned
+    learned = learned_rows(answered.split)
     errors = kernel_left_out_errors(
         answered.embeddings[learned], answered.targets[learned], answered.fingerprints[learned]
     )

@@ -13,7 +13,7 @@ prediction* (AIA 2008); Lei et al., arXiv 1604.04173, section 5.2.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,40 +34,18 @@ LEAST = 1e-12  # of a scale
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Difficulty:
-    """An estimate from a structure's nearest known rows.
+    """An estimate from a structure's nearest known rows."""
 
-    Attributes
-    ----------
-    errors
-        Absolute leave-one-out errors of the known rows, shape ``(n_known,)``, normalised targets.
-    mean_error
-        What neighbours' errors are on average over the known rows.
-    mean_distance
-        The same of the distance to neighbours, in units of the domain's reach.
-    neighbours
-        Over how many the distance is averaged.
-    """
-
-    errors: FloatArray
-    mean_error: float
-    mean_distance: float
-    neighbours: int
+    errors: FloatArray  # absolute, leave-one-out, of normalised targets of known rows, (n_known,)
+    mean_error: float  # what neighbours' errors are on average over the known rows
+    mean_distance: float  # the same of the distance to neighbours, in units of the domain's reach
+    neighbours: int  # over how many the distance is averaged
 
     @classmethod
     def fit(cls, errors: FloatArray, domain: Domain) -> Difficulty:
-        """Measure mean error and mean distance among the known rows.
+        """Measure mean error and mean distance among the known rows, the points of the domain.
 
-        Parameters
-        ----------
-        errors
-            Absolute leave-one-out errors, shape ``(n_known,)``, normalised targets.
-        domain
-            Has the known rows as points.
-
-        Returns
-        -------
-        Difficulty
-            The estimate.
+        ``errors`` are absolute leave-one-out errors, shape ``(n_known,)``, of normalised targets.
         """
         errors = errors.astype(np.float32).astype(np.float64)  # as they are stored
         near = domain.among_known(max(N_NEIGHBOURS, domain.neighbours))
@@ -77,25 +55,12 @@ class Difficulty:
             mean_distance=max(float(near.distances[:, : domain.neighbours].mean()), LEAST),
             neighbours=domain.neighbours,
         )
-        return cls(
-            errors=errors,
-            mean_error=max(float(raw._errors_near(near).mean()), LEAST),
-            mean_distance=raw.mean_distance,
-            neighbours=raw.neighbours,
-        )
+        return replace(raw, mean_error=max(float(raw._errors_near(near).mean()), LEAST))
 
     def of(self, near: Neighbours) -> FloatArray:
-        """Estimate.
+        """Estimate the difficulty of structures, shape ``(n_rows,)``, above zero; 2.5 is usual.
 
-        Parameters
-        ----------
-        near
-            The known rows nearest to each structure: `N_NEIGHBOURS` or more.
-
-        Returns
-        -------
-        FloatArray
-            Shape ``(n_rows,)``, above zero; two and a half is usual.
+        `N_NEIGHBOURS` known rows or more must be given for each.
         """
         distance = near.distances[:, : self.neighbours].mean(axis=1)
         return np.asarray(CONSTANT + self._errors_near(near) + distance / self.mean_distance)
@@ -114,21 +79,8 @@ def kernel_left_out_errors(
     """Measure how well kernel ridge regression predicts each row from rows of other structures.
 
     One kernel and one ridge serve all tasks: this asks which rows are hard to predict, not how well
-    they can be.
-
-    Parameters
-    ----------
-    embeddings
-        One row each, shape ``(n_rows, n_features)``.
-    targets
-        Normalised targets, shape ``(n_rows,)``, dimensionless.
-    groups
-        Rows of one number are the same structure and are left out together, shape ``(n_rows,)``.
-
-    Returns
-    -------
-    FloatArray
-        Target less prediction, shape ``(n_rows,)``, dimensionless.
+    they can be. Errors are target less prediction, shape ``(n_rows,)``, of normalised targets, from
+    embeddings of shape ``(n_rows, n_features)``; rows of one group are left out together.
     """
     errors = np.zeros(len(targets))
     n_blocks = -(-len(targets) // BLOCK_ROWS)

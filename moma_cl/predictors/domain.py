@@ -36,47 +36,23 @@ OUTSIDE = 0.975  # quantile beyond which it is outside
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Neighbours:
-    """The known rows nearest to some structures.
+    """The known rows nearest to some structures."""
 
-    Attributes
-    ----------
-    distances
-        Ascending, shape ``(n_rows, n_neighbours)``, in units of the reach.
-    indices
-        Places among the known rows, same shape.
-    """
-
-    distances: FloatArray
-    indices: IntArray
+    distances: FloatArray  # ascending, shape (n_rows, n_neighbours), in units of the reach
+    indices: IntArray  # places among the known rows, same shape
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Domain:
-    """The known rows as points in the embedding of the composed encoder.
+    """The known rows as points in the embedding of the composed encoder."""
 
-    Attributes
-    ----------
-    centre, spread
-        Standardisation of the points, shape ``(n_features,)``.
-    points
-        Standardised points of the known rows, shape ``(n_known, n_features)``.
-    reach
-        The mean distance to its neighbours within which a structure is inside.
-    limit
-        Multiple of the reach beyond which a structure is outside.
-    neighbours
-        How many neighbours the distance is averaged over.
-    elements
-        Atomic numbers that occur in known rows, ascending.
-    """
-
-    centre: FloatArray
-    spread: FloatArray
-    points: FloatArray
-    reach: float
-    limit: float
-    neighbours: int
-    elements: tuple[int, ...]
+    centre: FloatArray  # standardisation of the points, shape (n_features,)
+    spread: FloatArray  # likewise
+    points: FloatArray  # standardised points of the known rows, shape (n_known, n_features)
+    reach: float  # the mean distance to its neighbours within which a structure is inside
+    limit: float  # multiple of the reach beyond which a structure is outside
+    neighbours: int  # how many neighbours the distance is averaged over
+    elements: tuple[int, ...]  # atomic numbers that occur in known rows, ascending
 
     @classmethod
     def fit(
@@ -88,19 +64,8 @@ class Domain:
     ) -> Domain:
         """Measure how far known rows lie from each other.
 
-        Parameters
-        ----------
-        points
-            What :func:`points_of` gives for the known rows, shape ``(n_known, n_features)``.
-        neighbours
-            How many neighbours to average over; fewer where there are fewer rows.
-        elements
-            Atomic numbers that occur in these rows, ascending.
-
-        Returns
-        -------
-        Domain
-            The domain.
+        ``points`` are what :func:`points_of` gives for them. Distances are averaged over a number
+        of neighbours, or over all where there are fewer. ``elements`` are those of the rows.
         """
         centre, spread = centre_and_spread(points)
         # rounded as it is stored, so that a reloaded domain answers with the same bits
@@ -123,35 +88,11 @@ class Domain:
         return replace(self, reach=reach, limit=limit)
 
     def nearest(self, points: FloatArray, count: int) -> Neighbours:
-        """Find the known rows nearest to structures.
-
-        Parameters
-        ----------
-        points
-            One row each, shape ``(n_rows, n_features)``.
-        count
-            How many to find; fewer where there are fewer known rows.
-
-        Returns
-        -------
-        Neighbours
-            The nearest first.
-        """
+        """Find the known rows nearest to structures, ``count`` or all, the nearest first."""
         return self._nearest((points - self.centre) / self.spread, count, own=None)
 
     def among_known(self, count: int) -> Neighbours:
-        """Find for every known row the nearest others.
-
-        Parameters
-        ----------
-        count
-            How many to find; fewer where there are fewer known rows.
-
-        Returns
-        -------
-        Neighbours
-            The nearest first.
-        """
+        """Find for every known row the nearest others, ``count`` or all, the nearest first."""
         return self._nearest(self.points, count, own=np.arange(len(self.points)))
 
     def _nearest(self, rows: FloatArray, count: int, *, own: IntArray | None) -> Neighbours:
@@ -175,18 +116,7 @@ class Domain:
         return Neighbours(distances=distances / self.reach, indices=indices)
 
     def strangers(self, atomic_numbers: Iterable[int]) -> tuple[int, ...]:
-        """List the elements of a structure that occur in no known row.
-
-        Parameters
-        ----------
-        atomic_numbers
-            Of the structure's atoms.
-
-        Returns
-        -------
-        tuple[int, ...]
-            Atomic numbers, ascending.
-        """
+        """List the elements of a structure that occur in no known row, ascending."""
         return tuple(sorted(set(atomic_numbers).difference(self.elements)))
 
     def applicability(self, distance: float, *, strangers: bool = False) -> Applicability:
@@ -211,18 +141,8 @@ class Domain:
 
 
 def points_of(embeddings: NDArray[np.floating], feature_dim: int) -> FloatArray:
-    """Take from embeddings the points that a domain compares.
+    """Take the points that a domain compares from embeddings, shape ``(n_structures, n_features)``.
 
-    Parameters
-    ----------
-    embeddings
-        What :func:`moma_cl.learning.embedding.embed` gives, shape ``(n_structures, n_features)``.
-    feature_dim
-        Width of the node features.
-
-    Returns
-    -------
-    FloatArray
-        Shape ``(n_structures, 2 * feature_dim)``.
+    They have shape ``(n_structures, 2 * feature_dim)``.
     """
     return last_extremes(embeddings, feature_dim)

@@ -31,65 +31,26 @@ _DIGITS = 12  # of a digest that stands for a module without a name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownRow:
-    """A row that a predictor has learned from.
+    """A row that a predictor has learned from."""
 
-    Attributes
-    ----------
-    id
-        Id of the row.
-    value
-        Its target, in the task's unit.
-    distance
-        From the structure, in units of the domain's reach.
-    similarity
-        One where they are the same, one half at the domain's reach.
-    """
-
-    id: str
-    value: float
-    distance: float
-    similarity: float
+    id: str  # id of the row
+    value: float  # its target, in the task's unit
+    distance: float  # from the structure, in units of the domain's reach
+    similarity: float  # one where they are the same, one half at the domain's reach
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Explainer:
-    """The known rows and the modules behind the answers of one predictor.
+    """The known rows and the modules behind the answers of one predictor."""
 
-    Attributes
-    ----------
-    ids
-        Of the known rows, in the order of the domain's points.
-    values
-        Their targets, shape ``(n_known,)``, in the task's unit.
-    count
-        How many neighbours are listed.
-    modules
-        Weights of the modules that were merged, by name, heaviest first, the backbone's last.
-    """
-
-    ids: tuple[str, ...]
-    values: NDArray[np.float64]
-    count: int
-    modules: Mapping[str, float]
+    ids: tuple[str, ...]  # of the known rows, in the order of the domain's points
+    values: NDArray[np.float64]  # their targets, shape (n_known,), in the task's unit
+    count: int  # how many neighbours are listed
+    modules: Mapping[str, float]  # weights by name, heaviest first, the backbone's last
 
     @classmethod
     def of(cls, store: Store, workspace: Workspace, predictor: LoadedPredictor) -> Self:
-        """Look up the known rows and modules of a predictor.
-
-        Parameters
-        ----------
-        store
-            The hub's store.
-        workspace
-            Reads it.
-        predictor
-            The predictor.
-
-        Returns
-        -------
-        Self
-            The explainer.
-        """
+        """Look up the known rows and modules of a predictor."""
         record = predictor.record
         rows, learned = _known(workspace, predictor)
         return cls(
@@ -100,20 +61,7 @@ class Explainer:
         )
 
     def neighbours(self, near: Neighbours, place: int) -> tuple[KnownRow, ...]:
-        """List the nearest known rows of one answer.
-
-        Parameters
-        ----------
-        near
-            Those of all answers.
-        place
-            Which answer.
-
-        Returns
-        -------
-        tuple[KnownRow, ...]
-            The nearest first.
-        """
+        """List the nearest known rows of one answer, by its place, the nearest first."""
         pairs = zip(near.indices[place].tolist(), near.distances[place].tolist(), strict=True)
         return tuple(
             KnownRow(
@@ -127,20 +75,7 @@ class Explainer:
 
 
 def known_slabs(workspace: Workspace, predictor: LoadedPredictor) -> NDArray[np.bool_]:
-    """Find the known rows whose cell has vacuum.
-
-    Parameters
-    ----------
-    workspace
-        Reads the hub.
-    predictor
-        The predictor.
-
-    Returns
-    -------
-    NDArray[np.bool_]
-        Shape ``(n_known,)``, in the order of the domain's points.
-    """
+    """Find the known rows, in the order of the domain's points, whose cell has vacuum."""
     rows, learned = _known(workspace, predictor)
     return with_vacuum(PackedCrystals.pack(workspace.crystals(rows, learned.tolist())))
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from moma_cl.arraytypes import FloatArray
 from moma_cl.core.software import software
+from moma_cl.learning.sampling import evenly_spaced
 from moma_cl.predictors.artifact import GoldenAnswers, PredictorArtifact
 from moma_cl.predictors.predictor import LoadedPredictor, assembled
 from moma_cl.records.records import Predictor
@@ -38,18 +39,10 @@ class ChangedAnswersError(MomaError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenCheck:
-    """How far a predictor's answers are from those it gave when it was made.
+    """How far a predictor's answers are from those it gave when it was made."""
 
-    Attributes
-    ----------
-    deviation
-        The largest, over the largest answer of its kind; none where there are no golden answers.
-    changed
-        Packages of another version than then: name, version then and now.
-    """
-
-    deviation: float | None
-    changed: tuple[tuple[str, str, str], ...]
+    deviation: float | None  # largest, over the largest answer of its kind; none: no answers
+    changed: tuple[tuple[str, str, str], ...]  # package, its version then and now
 
     @property
     def holds(self) -> bool:
@@ -67,42 +60,17 @@ def golden_answers(
 ) -> GoldenAnswers:
     """Answer for a few rows of a predictor's dataset.
 
-    Parameters
-    ----------
-    workspace
-        Reads the hub.
-    record
-        The predictor, which needs no blob yet.
-    artifact
-        What the blob will hold, but for golden answers.
-
-    Returns
-    -------
-    GoldenAnswers
-        The structures and the answers.
+    The record needs no blob yet; the artifact is what the blob will hold, but for golden answers.
     """
     rows = workspace.rows(record.dataset)
-    chosen = np.unique(np.linspace(0, len(rows.ids) - 1, N_STRUCTURES).round().astype(np.int64))
+    chosen = evenly_spaced(len(rows.ids), N_STRUCTURES)
     crystals = PackedCrystals.pack(workspace.crystals(rows, chosen))
     answers = _answers(workspace, assembled(workspace, record, artifact), crystals)
     return GoldenAnswers(crystals=crystals, answers=answers)
 
 
 def golden_check(workspace: Workspace, predictor: LoadedPredictor) -> GoldenCheck:
-    """Answer for the golden structures again, if the software has changed.
-
-    Parameters
-    ----------
-    workspace
-        Reads the hub.
-    predictor
-        The predictor.
-
-    Returns
-    -------
-    GoldenCheck
-        How far the answers are from those of then.
-    """
+    """Answer for the golden structures again, if the software has changed, and compare."""
     made_by, present = predictor.record.made_by, software()
     changed = tuple(
         (name, made_by.get(name, "none"), version)
@@ -119,19 +87,8 @@ def golden_check(workspace: Workspace, predictor: LoadedPredictor) -> GoldenChec
 def require_golden(workspace: Workspace, predictor: LoadedPredictor, digest: str) -> None:
     """Warn if a predictor's answers have changed with the software, refuse them if by much.
 
-    Parameters
-    ----------
-    workspace
-        Reads the hub.
-    predictor
-        The predictor.
-    digest
-        Its record, for the message.
-
-    Raises
-    ------
-    ChangedAnswersError
-        If they have changed by more than one per cent.
+    Raises ``ChangedAnswersError`` if they have changed by more than one per cent; its message names
+    the digest.
     """
     check = golden_check(workspace, predictor)
     if check.holds:

@@ -36,6 +36,47 @@ def conformal_quantile(scores: FloatArray, level: float) -> float:
     return float(np.sort(scores)[rank - 1])
 
 
+def within_bounds(
+    answers: tuple[FloatArray, FloatArray, FloatArray],
+    bounds: tuple[float, float],
+    label_spread: float,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Keep answers and intervals inside what a property can be, and intervals wider than zero.
+
+    A value outside is moved to the nearest bound. The end of its interval that faces the inside
+    moves along, so that an interval that was all outside does not shrink to the bound; no value
+    that the property can have is lost from an interval. Where the ends are equal, nothing tells
+    how wide the interval has to be: it is then as wide as the known labels are spread around the
+    value or, where they are equal too, from zero to twice the value.
+
+    Parameters
+    ----------
+    answers
+        Values, lower and upper ends, each of shape ``(n_rows,)``, in the task's unit.
+    bounds
+        Least and largest value of the property, same unit; infinite where there is none.
+    label_spread
+        Difference between the largest and the smallest label of the known rows, same unit.
+
+    Returns
+    -------
+    tuple[FloatArray, FloatArray, FloatArray]
+        The same three.
+    """
+    values, lower, upper = answers
+    kept = np.clip(values, *bounds)
+    with np.errstate(invalid="ignore"):  # infinite ends and values
+        moved = np.where(kept == values, 0.0, kept - values)
+    upper = np.where(moved != 0, np.maximum(upper + np.maximum(moved, 0), kept), upper)
+    lower = np.where(moved != 0, np.minimum(lower + np.minimum(moved, 0), kept), lower)
+    lower, upper = np.clip(lower, *bounds), np.clip(upper, *bounds)
+    empty = lower >= upper
+    half = label_spread / 2 or np.where(kept == 0, 1.0, np.abs(kept))
+    lower = np.where(empty, np.clip(kept - half, *bounds), lower)
+    upper = np.where(empty, np.clip(kept + half, *bounds), upper)
+    return kept, lower, upper
+
+
 def cross_validation_interval(
     predictions: FloatArray, residuals: FloatArray, groups: NDArray[np.int64], level: float
 ) -> tuple[FloatArray, FloatArray]:

@@ -33,24 +33,12 @@ MAX_RESIDUAL = 1 / 3  # standard deviation; a worse baseline only adds its error
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ModuleReadouts:
-    """The readouts of a composition's modules.
+    """The readouts of a composition's modules."""
 
-    Attributes
-    ----------
-    kind
-        Kind of the modules.
-    modules
-        Their digests, ascending.
-    readouts
-        The readout of each.
-    weights
-        The weight of each in the composition, shape ``(n_modules,)``.
-    """
-
-    kind: ModuleKind
-    modules: tuple[str, ...]
-    readouts: tuple[Readout, ...]
-    weights: FloatArray
+    kind: ModuleKind  # of the modules
+    modules: tuple[str, ...]  # digests, ascending
+    readouts: tuple[Readout, ...]  # one of each module
+    weights: FloatArray  # of each module in the composition, shape (n_modules,)
 
     @classmethod
     def of(cls, workspace: Workspace, composition: Composition) -> Self:
@@ -71,22 +59,7 @@ class ModuleReadouts:
     def of_rows(
         self, workspace: Workspace, rows: LiveRows, settings: EmbeddingSettings
     ) -> FloatArray:
-        """Apply every readout to the rows of a dataset.
-
-        Parameters
-        ----------
-        workspace
-            Reads the hub, and keeps embeddings.
-        rows
-            The rows.
-        settings
-            How rows are embedded.
-
-        Returns
-        -------
-        FloatArray
-            Readouts, shape ``(n_rows, n_modules)``, dimensionless.
-        """
+        """Apply every readout to the rows of a dataset, shape ``(n_rows, n_modules)``."""
         embedded = [
             workspace.embeddings(self.kind, workspace.parameters(digest, self.kind), rows, settings)
             for digest in self.modules
@@ -94,17 +67,10 @@ class ModuleReadouts:
         return self.of_embeddings(embedded) if embedded else np.zeros((len(rows.ids), 0))
 
     def of_embeddings(self, embedded: Sequence[Embeddings]) -> FloatArray:
-        """Apply every readout to embeddings by its own module.
+        """Apply every readout to embeddings of the same structures by its own module.
 
-        Parameters
-        ----------
-        embedded
-            The same structures by each module, shape ``(n_structures, n_features)`` each.
-
-        Returns
-        -------
-        FloatArray
-            Readouts, shape ``(n_structures, n_modules)``, dimensionless.
+        Embeddings have shape ``(n_structures, n_features)`` each, the readouts, dimensionless,
+        ``(n_structures, n_modules)``.
         """
         pairs = zip(self.readouts, embedded, strict=True)
         return np.stack([readout.predict(rows) for readout, rows in pairs], axis=1)
@@ -119,16 +85,10 @@ class ModuleReadouts:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ReadoutScale:
-    """How readouts become features of one task.
+    """How readouts become features of one task."""
 
-    Attributes
-    ----------
-    centre, spread
-        Of the readouts of its training rows, shape ``(n_modules,)``.
-    """
-
-    centre: FloatArray
-    spread: FloatArray
+    centre: FloatArray  # of the readouts of the training rows, shape (n_modules,)
+    spread: FloatArray  # likewise
 
     @classmethod
     def fit(cls, readouts: FloatArray) -> Self:
@@ -141,17 +101,8 @@ class ReadoutScale:
     def features(self, readouts: FloatArray, weights: FloatArray) -> FloatArray:
         """Standardise readouts, clip them, and make those of heavier modules larger.
 
-        Parameters
-        ----------
-        readouts
-            Shape ``(n_rows, n_modules)``, dimensionless.
-        weights
-            Of the modules in the composition, shape ``(n_modules,)``.
-
-        Returns
-        -------
-        FloatArray
-            Readout features, shape ``(n_rows, n_modules)``, dimensionless.
+        Readouts and features have shape ``(n_rows, n_modules)``, dimensionless; the weights of the
+        modules in the composition have shape ``(n_modules,)``.
         """
         standard = (readouts - self.centre) / self.spread
         return np.clip(standard, -MAX_DEVIATIONS, MAX_DEVIATIONS) * np.sqrt(weights)
@@ -159,34 +110,17 @@ class ReadoutScale:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ReadoutBaseline:
-    """A linear regression of the targets on readout features; fine-tuning learns its residuals.
+    """A linear regression of the targets on readout features; fine-tuning learns its residuals."""
 
-    Attributes
-    ----------
-    coefficients
-        A coefficient for each module, then the intercept, shape ``(n_modules + 1,)``.
-    spread
-        Standard deviation of the residuals on the training rows, of normalised targets.
-    """
-
-    coefficients: FloatArray
-    spread: float
+    coefficients: FloatArray  # one for each module, then the intercept, shape (n_modules + 1,)
+    spread: float  # standard deviation of the residuals on the training rows, of normalised targets
 
     @classmethod
     def fit(cls, features: FloatArray, targets: FloatArray) -> Self | None:
-        """Regress the targets of training rows on their readout features.
+        """Regress normalised targets of training rows on their readout features.
 
-        Parameters
-        ----------
-        features
-            Readout features, shape ``(n_rows, n_modules)``.
-        targets
-            Normalised targets, shape ``(n_rows,)``, dimensionless.
-
-        Returns
-        -------
-        Self | None
-            The regression; none where it leaves too much of the targets to be of use.
+        Features have shape ``(n_rows, n_modules)``. The regression is none where it leaves too much
+        of the targets to be of use.
         """
         n_rows, n_modules = features.shape
         centre, mean = features.mean(axis=0), float(targets.mean())

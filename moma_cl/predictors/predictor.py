@@ -22,8 +22,9 @@ from moma_cl.learning.training import predict_graphs
 from moma_cl.predictors.artifact import EncoderSlot, LearnerParts, PredictorArtifact
 from moma_cl.predictors.difficulty import N_NEIGHBOURS
 from moma_cl.predictors.domain import Domain, Neighbours, points_of
-from moma_cl.predictors.intervals import cross_validation_interval
+from moma_cl.predictors.intervals import cross_validation_interval, within_bounds
 from moma_cl.predictors.module_readouts import ModuleReadouts, ReadoutBaseline, ReadoutScale
+from moma_cl.properties.table import bounds_in
 from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Calibration, Composition, ModuleKind, Predictor, Task
@@ -35,25 +36,13 @@ FEW_GRAPHS = 16
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Answers:
-    """Predictions for some structures.
+    """Predictions for some structures."""
 
-    Attributes
-    ----------
-    values
-        Shape ``(n_rows,)``, in the task's unit.
-    lower, upper
-        Ends of the interval, shape ``(n_rows,)``, in the task's unit.
-    distances
-        How far each structure lies outside the domain, shape ``(n_rows,)``; up to 1 is inside.
-    near
-        The known rows nearest to each structure.
-    """
-
-    values: FloatArray
-    lower: FloatArray
-    upper: FloatArray
-    distances: FloatArray
-    near: Neighbours
+    values: FloatArray  # shape (n_rows,), in the task's unit
+    lower: FloatArray  # end of the interval, shape (n_rows,), in the task's unit
+    upper: FloatArray  # likewise
+    distances: FloatArray  # from the domain, shape (n_rows,); up to 1 is inside
+    near: Neighbours  # known rows nearest to each structure
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -72,34 +61,16 @@ class LoadedReadouts:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LoadedEncoder:
-    """A fine-tuned encoder with its head, ready to answer.
-
-    Attributes
-    ----------
-    encoder, head
-        Both of them.
-    baseline
-        The regression on readouts whose residuals it learned; none where it learned the targets.
-    """
+    """A fine-tuned encoder with its head, ready to answer."""
 
     encoder: Backbone
     head: Head
-    baseline: ReadoutBaseline | None
+    baseline: ReadoutBaseline | None  # it learned the residuals of this; none: the targets
 
     def predict(self, outputs: FloatArray, features: FloatArray | None) -> FloatArray:
-        """Add the baseline to what encoder and head predict.
+        """Add the baseline to what encoder and head predict, shape ``(n_structures,)``, normalised.
 
-        Parameters
-        ----------
-        outputs
-            Of encoder and head, shape ``(n_structures,)``, dimensionless.
-        features
-            Readout features, shape ``(n_structures, n_modules)``, where readouts are used.
-
-        Returns
-        -------
-        FloatArray
-            Normalised predictions, shape ``(n_structures,)``, dimensionless.
+        Readout features, shape ``(n_structures, n_modules)``, are given where readouts are used.
         """
         if self.baseline is None or features is None:
             return outputs
@@ -108,30 +79,15 @@ class LoadedEncoder:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LoadedPredictor:
-    """A predictor with its encoders and heads, ready to answer.
-
-    Attributes
-    ----------
-    record
-        The predictor's record.
-    artifact
-        What its blob holds.
-    recipe
-        The settings it was fitted with.
-    composed
-        The composed encoder, for kernel head and domain.
-    finetuned
-        The fine-tuned encoders; none where the kernel head answers alone.
-    readouts
-        The modules whose readouts it uses, where it uses any.
-    """
+    """A predictor with its encoders and heads, ready to answer."""
 
     record: Predictor
-    artifact: PredictorArtifact
-    recipe: Recipe
-    composed: Backbone
-    finetuned: list[LoadedEncoder]
-    readouts: LoadedReadouts | None
+    artifact: PredictorArtifact  # what its blob holds
+    recipe: Recipe  # the settings it was fitted with
+    composed: Backbone  # the composed encoder, for kernel head and domain
+    finetuned: list[LoadedEncoder]  # none where the kernel head answers alone
+    readouts: LoadedReadouts | None  # of the modules whose readouts it uses, if any
+    bounds: tuple[float, float]  # least and largest value of the property, in the task's unit
 
     @property
     def level(self) -> float:
@@ -159,20 +115,7 @@ class LoadedPredictor:
         return None
 
     def answer(self, graphs: Sequence[Data], *, level: float) -> Answers:
-        """Predict.
-
-        Parameters
-        ----------
-        graphs
-            One graph per structure.
-        level
-            Coverage of the interval, between 0 and 1.
-
-        Returns
-        -------
-        Answers
-            Values, intervals and distances, in order.
-        """
+        """Predict, in order, with intervals whose coverage is ``level``, between 0 and 1."""
         with fixed_threads(self.recipe.threads):
             return self._answer(graphs, level)
 
@@ -188,9 +131,13 @@ class LoadedPredictor:
         normalised = np.mean(heads, axis=0)
         points = points_of(embedded, self.composed.feature_dim)
         near = self.domain.nearest(points, max(N_NEIGHBOURS, self.domain.neighbours))
-        lower, upper = self._interval(normalised, by_kernel, near, level)
+        ends = self._interval(normalised, by_kernel, near, level)
+        least, largest = self.artifact.label_range
+        values, lower, upper = within_bounds(
+            (self.normaliser.inverse(normalised), *ends), self.bounds, largest - least
+        )
         return Answers(
-            values=self.normaliser.inverse(normalised),
+            values=values,
             lower=lower,
             upper=upper,
             distances=near.distances[:, : self.domain.neighbours].mean(axis=1),
@@ -235,39 +182,13 @@ class LoadedPredictor:
 
 
 def load_predictor(workspace: Workspace, digest: str) -> LoadedPredictor:
-    """Take a predictor out of the store.
-
-    Parameters
-    ----------
-    workspace
-        Reads the hub.
-    digest
-        The predictor's record.
-
-    Returns
-    -------
-    LoadedPredictor
-        Ready to answer.
-    """
+    """Take a predictor out of the store, by the digest of its record, ready to answer."""
     record = Predictor.from_doc(workspace.store.record(digest))
     return assembled(workspace, record, load_artifact(workspace.store, record))
 
 
 def load_artifact(store: Readable, record: Predictor) -> PredictorArtifact:
-    """Read a predictor's blob.
-
-    Parameters
-    ----------
-    store
-        The hub's store.
-    record
-        The predictor's record.
-
-    Returns
-    -------
-    PredictorArtifact
-        What the blob holds.
-    """
+    """Read what a predictor's blob holds."""
     transform = Transform(Task.from_doc(store.record(record.task)).transform)
     return PredictorArtifact.from_arrays(store.blob(record.blob).arrays, transform)
 
@@ -275,23 +196,12 @@ def load_artifact(store: Readable, record: Predictor) -> PredictorArtifact:
 def assembled(
     workspace: Workspace, record: Predictor, artifact: PredictorArtifact
 ) -> LoadedPredictor:
-    """Put a predictor together.
+    """Put a predictor together, ready to answer.
 
-    Parameters
-    ----------
-    workspace
-        Reads the hub.
-    record
-        The predictor's record, which needs no blob yet.
-    artifact
-        What the blob holds or will hold.
-
-    Returns
-    -------
-    LoadedPredictor
-        Ready to answer.
+    Its record needs no blob yet; the artifact is what the blob holds or will hold.
     """
     recipe = Recipe.from_doc(record.settings)
+    task = Task.from_doc(workspace.store.record(record.task))
     composition = Composition.from_doc(workspace.store.record(record.composition))
     vector = workspace.merged(composition)
     loaded: LoadedReadouts | None = None
@@ -308,6 +218,7 @@ def assembled(
             _finetuned(workspace, composition.module, recipe, vector, artifact.learners)
         ),
         readouts=loaded,
+        bounds=bounds_in(task.unit, task.property, task.target) or (-np.inf, np.inf),
     )
 
 

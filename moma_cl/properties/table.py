@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from moma_cl.properties.units import canonical_unit
+from moma_cl.properties.units import canonical_unit, convert
 from moma_store.errors import InvalidInputError
 
 
@@ -95,11 +95,14 @@ _ENTRIES = (
     # Takes all elastic constants; two averaged moduli do not give it.
     _property("elastic_anisotropy", "1", "universal_anisotropy", lower=0),
     _property(
-        "dielectric_electronic", "1", "poly_electronic eps_electronic log_eps_electronic epsx"
+        "dielectric_electronic",
+        "1",
+        "poly_electronic eps_electronic log_eps_electronic epsx",
+        lower=0,
     ),
-    _property("dielectric_total", "1", "poly_total eps_total"),
-    _property("dielectric_constant", "1"),
-    _property("refractive_index", "1", determined_by="dielectric_electronic"),
+    _property("dielectric_total", "1", "poly_total eps_total", lower=0),
+    _property("dielectric_constant", "1", lower=0),
+    _property("refractive_index", "1", lower=0, determined_by="dielectric_electronic"),
     _property("last_phdos_peak", "cm⁻¹", "log_last_phdos_peak", lower=0),
     _property("heat_capacity", "J/(mol K)", "heat_capacity_300K ph_heat_capacity", lower=0),
     _property("debye_temperature", "K", lower=0, determined_by=_MODULI),
@@ -140,6 +143,21 @@ def canonical_property(name: str) -> str:
 def known_property(name: str) -> Property | None:
     """Look a property up by any of its names; none when it is not in the table."""
     return PROPERTIES.get(canonical_property(name))
+
+
+def bounds_in(unit: str, name: str, column: str = "") -> tuple[float, float] | None:
+    """Give the least and the largest value that a property can have, in a unit.
+
+    None where the property, under any of its names, is not in the table; where it is stored as its
+    logarithm, by its name or that of its column; or where the unit is not one of the property.
+    """
+    listed = known_property(name)
+    if listed is None or any(text.strip().lower().startswith("log") for text in (name, column)):
+        return None
+    try:
+        return convert(listed.lower, listed.unit, unit), convert(listed.upper, listed.unit, unit)
+    except InvalidInputError:
+        return None
 
 
 def unit_of_task(unit: str | None, property_name: str) -> str:

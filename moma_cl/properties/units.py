@@ -180,6 +180,28 @@ def canonical_unit(unit: str) -> str:
     )
 
 
+def with_unit(number: str, unit: str) -> str:
+    """Write a number with its unit, which is left out where it is 1."""
+    return number if unit in {"", "1"} else f"{number} {unit}"
+
+
+def dimension_of(unit: str) -> str | None:
+    """Name the dimension of a unit, such as ``energy``; none for one that the table lacks."""
+    name = canonical_unit(unit)
+    return _UNITS[name][0] if name in _UNITS else None
+
+
+def is_per_atom(unit: str) -> bool:
+    """Say whether a unit is one per atom, as it is written."""
+    return "atom" in canonical_unit(unit)
+
+
+def per_atom(unit: str) -> str:
+    """Give the unit of a cell's quantity that was divided by the number of atoms."""
+    name = canonical_unit(unit)
+    return name if is_per_atom(name) else canonical_unit(f"{name}/atom")
+
+
 def resembles_unit(text: str) -> bool:
     """Say whether a text in the brackets of a header is a unit, or may be one that is misspelt."""
     try:

@@ -36,7 +36,7 @@ from moma_cl.readers.rows import (
 from moma_cl.readers.structure_json import structure_from_document
 from moma_cl.readers.text_parser import StructureParser, TextFormat
 from moma_cl.structures.checks import RowError
-from moma_cl.structures.crystals import Crystal
+from moma_cl.structures.crystals import Crystal, wrapped
 from moma_cl.structures.molecules import Molecule, boxed
 from moma_store.errors import InvalidInputError, MomaError, NotFoundError
 
@@ -227,7 +227,7 @@ class Reader:
             if raw_row.error is not None:
                 raise raw_row.error
             structure = self._structure(raw_row.structure)
-            crystal = boxed(structure) if isinstance(structure, Molecule) else structure
+            crystal = wrapped(boxed(structure) if isinstance(structure, Molecule) else structure)
         except MomaError as error:
             if not isinstance(error, (InvalidInputError, NotFoundError)):
                 raise

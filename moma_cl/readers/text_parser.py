@@ -114,7 +114,7 @@ class StructureParser:
                 raise
             raise StorageError(
                 "the process that parses CIF and POSCAR files did not start: check with "
-                f"`{sys.executable} -c 'import pymatgen.io.cif'`"
+                f"`{sys.executable} -c 'import pymatgen.io.vasp.inputs'`"
             ) from error
         return worker
 

@@ -6,6 +6,7 @@ Its owner is `moma_cl.readers.text_parser`. Requests and replies are JSON.
 from __future__ import annotations
 
 import json
+import math
 import re
 import signal
 from collections.abc import Iterable, Iterator
@@ -14,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from moma_cl.core.worker_process import Answer
 from moma_cl.readers.ase_db import read_batch
+from moma_cl.readers.cif.space_groups import all_settings
+from moma_cl.readers.cif.structure import read_cif
 from moma_cl.readers.structure_json import FULL_OCCUPANCY, disordered
+from moma_cl.structures.crystals import Crystal
 from moma_cl.structures.elements import atomic_number
 from moma_store.errors import InvalidInputError
 
@@ -35,8 +39,10 @@ _ISOTOPE = re.compile(r"[DT](?![A-Za-z])")
 
 def prepare(parse_seconds: float, parse_bytes: int) -> Answer:
     """Import the parsers, limit the memory, and get ready to answer."""
-    import pymatgen.io.cif
-    import pymatgen.io.vasp.inputs  # noqa: F401  imported for its effect, as the one above
+    import pymatgen.io.vasp.inputs  # noqa: F401  imported for its effect, as the ones below
+    import spglib  # noqa: F401
+
+    all_settings()
 
     _limit_memory(parse_bytes)
 
@@ -74,8 +80,8 @@ def _reply(request: dict[str, Any]) -> dict[str, object]:
             return read_batch(
                 request["path"], request["after"], request["count"], request["max_bytes"]
             )
-        parse = _parse_cif if request["format"] == "cif" else _parse_poscar
-        return _as_reply(parse(request["text"]))
+        text, is_cif = request["text"], request["format"] == "cif"
+        return _of_crystal(read_cif(text)) if is_cif else _as_reply(_parse_poscar(text))
     except MemoryError:
         return {"code": OUT_OF_MEMORY, "message": "the parser ran out of memory"}
     except InvalidInputError as error:
@@ -88,22 +94,6 @@ def _reply(request: dict[str, Any]) -> dict[str, object]:
         }
 
 
-def _parse_cif(text: str) -> Structure:
-    from pymatgen.io.cif import CifParser
-
-    parser = CifParser.from_str(text, check_cif=False)
-    for block in parser.as_dict().values():
-        labels = block.get("_atom_site_type_symbol") or block.get("_atom_site_label") or []
-        _refuse_isotopes(map(str, labels if isinstance(labels, list) else [labels]))
-    structures = parser.parse_structures(primitive=False, on_error="raise")
-    if len(structures) != 1:
-        raise InvalidInputError(
-            f"the CIF holds {len(structures)} structures: give each its own file",
-            code="invalid-input.many-structures",
-        )
-    return structures[0]
-
-
 def _refuse_isotopes(labels: Iterable[str]) -> None:
     """Refuse D and T, which the parsers take for hydrogen; in zeolites T is even Si or Al."""
     for label in labels:
@@ -112,17 +102,54 @@ def _refuse_isotopes(labels: Iterable[str]) -> None:
 
 
 def _parse_poscar(text: str) -> Structure:
+    from pymatgen.core import Lattice
     from pymatgen.io.vasp.inputs import Poscar
 
     _refuse_isotopes(" ".join(text.splitlines()[5:6]).split())
-    poscar = Poscar.from_str(text, read_velocities=False)
+    lines = text.split("\n")
+    factors = _scaling("".join(lines[1:2]))
+    lines[1:2] = ["1.0"]
+    poscar = Poscar.from_str("\n".join(lines), read_velocities=False)
     if not poscar.true_names:
         raise InvalidInputError(
             "the POSCAR does not name its elements: add a line with their symbols before the "
             "line with the numbers of atoms",
             code="invalid-input.missing-elements",
         )
-    return poscar.structure
+    structure = poscar.structure
+    if factors[0] < 0:
+        factors = [(-factors[0] / structure.volume) ** (1 / 3)]
+    # Cartesian coordinates take the same factors as the cell, so fractional ones stay.
+    structure.lattice = Lattice(structure.lattice.matrix * factors)
+    return structure
+
+
+def _scaling(line: str) -> list[float]:
+    """Read the second line: a factor, minus the volume of the cell in Å³, or x, y and z's factors.
+
+    As the VASP wiki describes POSCAR.
+    """
+    words = re.split("[!#]", line)[0].split()
+    try:
+        factors = [float(word) for word in words]
+    except ValueError:
+        factors = []
+    known = len(factors) in {1, 3} and all(map(math.isfinite, factors)) and all(factors)
+    if not known or (len(factors) == 3 and min(factors) < 0):
+        raise InvalidInputError(
+            f"the second line of the POSCAR is {line.strip()[:40]!r}; expected one scaling factor, "
+            "minus the volume of the cell (Å³), or three positive factors",
+            code="invalid-input.parse-error",
+        )
+    return factors
+
+
+def _of_crystal(crystal: Crystal) -> dict[str, object]:
+    return {
+        "lattice": crystal.lattice.tolist(),
+        "atomic_numbers": crystal.atomic_numbers.tolist(),
+        "frac_coords": crystal.frac_coords.tolist(),
+    }
 
 
 def _as_reply(structure: Structure) -> dict[str, object]:

@@ -31,21 +31,8 @@ def choose_candidates(store: Reads, visitor: Visitor, state: TaskState) -> Candi
     """Choose the modules that a task may compose: all, or the best on a sample of the rows.
 
     Those come first that the convex program weights there: what is best beside others is not always
-    good alone. The rest are those with the smallest errors.
-
-    Parameters
-    ----------
-    store
-        The hub's store.
-    visitor
-        Derives the estimates on the sample.
-    state
-        The task.
-
-    Returns
-    -------
-    Candidates | None
-        The candidates; none while derivations that the choice rests on are missing.
+    good alone. The rest are those with the smallest errors. The choice is none while derivations
+    that it rests on are missing.
     """
     modules = _composable(store, state)
     limit = state.recipe.estimate.max_candidates - 1  # the backbone is always one

@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from moma_cl.derivations.keys import Derivation, DerivationKind, comparison_key
-from moma_cl.progress import Progress
+from moma_cl.progress import FIRST_ANSWER, Progress
 from moma_cl.reconciling.costs import Allowance, Costs
 from moma_cl.reconciling.derivation_job import ExecutorError, job_of
 from moma_cl.reconciling.failures import Failures, failed_too_often
+from moma_cl.reconciling.holds import describe_drift, drift_of, hold_of
 from moma_cl.reconciling.pass_actions import FIRST_PREDICTOR, Done, PassAction
 from moma_cl.reconciling.reasons import Reason
 from moma_cl.reconciling.walk import first_answer, run_stage, walk
 from moma_cl.records.history_actions import HistoryAction
-from moma_cl.records.records import Composition, Module, Predictor
+from moma_cl.records.records import Composition, Hold, HoldReason, Module, Predictor
 from moma_cl.records.refs import RefKind
 from moma_cl.records.tasks import task_state
 from moma_store.errors import BusyError, MomaError, StorageError
@@ -42,29 +43,15 @@ class DerivationError(MomaError):
 
 @dataclass(slots=True, kw_only=True)
 class Composer:
-    """A visitor of the walk that derives, stores and moves refs.
+    """A visitor of the walk that derives, stores and moves refs."""
 
-    Attributes
-    ----------
-    store
-        The hub's store, open for writing.
-    progress
-        Told how far long steps are.
-    max_seconds
-        Time that the pass may take, s: what is likely to take longer is not started; no limit if
-        None.
-    executor
-        Derives many at once; this process one by one if None.
-    done
-        What was done so far, in order.
-    """
-
-    store: Store
-    progress: Progress
-    max_seconds: float | None = None
-    executor: Executor | None = None
-    done: list[Done] = field(default_factory=list)
+    store: Store  # of the hub, open for writing
+    progress: Progress  # is told how far long steps are
+    max_seconds: float | None = None  # s; what is likely to take longer is not started
+    executor: Executor | None = None  # derives many at once; none: this process one by one
+    done: list[Done] = field(default_factory=list)  # so far, in order
     _workspace: Workspace | None = None
+    _task: str = ""  # whose derivation is computed
     _pass_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     _allowance: Allowance = field(init=False)
     _failures: Failures = field(init=False)
@@ -131,7 +118,8 @@ class Composer:
         from moma_cl.derivations.derive import derive
 
         logger.info("%s, because %s", derivation, why, extra={"action": HistoryAction.DERIVE})
-        start = time.perf_counter()
+        start, self._task = time.perf_counter(), derivation.task
+        self.progress(f"{derivation.task}: {derivation.kind}", 0, 0)
         with self._tried(derivation.key, derivation.task, str(derivation)):
             derived = derive(self._opened_workspace(), derivation)
             return self._store(derivation, derived, why, time.perf_counter() - start)
@@ -226,7 +214,7 @@ class Composer:
         self._note(task, PassAction.MODULE, DerivationKind.MODULE, text)
 
     def promote(self, task: str, predictor: str, *, first: bool) -> None:
-        """Promote a predictor if it is better than the champion; keep it beside if not."""
+        """Promote a predictor if it is better than the champion; else keep it, or hold it."""
         champion = self.store.ref(RefKind.PREDICTOR.of(task))
         key = comparison_key(champion, predictor)
         subject = f"comparison of {predictor[:12]} with the champion of {task}"
@@ -234,16 +222,28 @@ class Composer:
             return
         with self._tried(key, task, subject):
             verdict = self._compare(task, champion, predictor)
-        promoted = bool(verdict["promoted"])
-        moves = {} if first else {RefKind.FITTED.of(task): predictor}
-        if promoted:
+        moves: dict[str, str] = {} if first else {RefKind.FITTED.of(task): predictor}
+        action, done, hold = HistoryAction.FIT, PassAction.KEPT_BESIDE, None
+        if verdict["promoted"]:
             moves[RefKind.PREDICTOR.of(task)] = predictor
-        action = HistoryAction.FIT
-        if promoted and champion != predictor:
-            action = HistoryAction.PROMOTE
-        self._move(action, moves, {"task": task, **verdict}, mended=key)
-        done = PassAction.PROMOTED if promoted else PassAction.KEPT_BESIDE
-        self._note(task, done, DerivationKind.PREDICTOR, str(verdict["because"]))
+            done = PassAction.PROMOTED
+            action = HistoryAction.FIT if champion == predictor else HistoryAction.PROMOTE
+        elif champion is not None and "held" in verdict:
+            action, done = HistoryAction.HOLD, PassAction.HELD
+            hold = Hold(
+                predictor=champion,
+                fitted=predictor,
+                reason=HoldReason(verdict["held"]),
+                because=str(verdict["because"]),
+            )
+        earlier = hold_of(self.store, task)
+        told = hold is not None and earlier is not None and earlier.because == hold.because
+        self._move(action, moves, {"task": task, **verdict}, mended=key, hold=hold)
+        self._note(task, done, DerivationKind.PREDICTOR, str(verdict["because"]), told=told)
+
+        if champion is None:
+            label = f"{FIRST_ANSWER}: `moma-cl predict {task} FILES` works now, and gets better"
+            self.progress(label, 1, 1)
 
     def leave(self, task: str, kind: DerivationKind, reason: Reason) -> None:
         """Note what is not worth it, or has to wait for another derivation."""
@@ -276,8 +276,14 @@ class Composer:
         detail: dict[str, Any],
         *,
         mended: str = "",
+        hold: Hold | None = None,
     ) -> None:
         with self.store.transaction(action, detail) as transaction:
+            if hold is not None:
+                moves = {
+                    **moves,
+                    RefKind.HOLD.of(detail["task"]): transaction.put_record(hold.to_doc()),
+                }
             for name, digest in moves.items():
                 transaction.move_ref(name, digest, expected=transaction.ref(name))
             self._failures.mended(transaction, mended)
@@ -294,22 +300,47 @@ class Composer:
             return {**figures, "promoted": True, "because": FIRST_PREDICTOR}
         if champion == predictor:
             return {**figures, "promoted": True, "because": "it is the champion already"}
+        drift = drift_of(self.store, task, champion, fitted.dataset)
+        if drift is not None and drift.drifted:
+            because = f"the new rows are not what the champion promised: {describe_drift(drift)}"
+            return {
+                **figures,
+                "promoted": False,
+                "held": HoldReason.DRIFT.value,
+                "because": because,
+            }
         from moma_cl.derivations.promotion import compare
 
         unit = task_state(self.store, task).task.unit
-        return {**figures, **compare(self._opened_workspace(), champion, fitted, unit)}
+        surprise = None if drift is None else drift.p_value
+        verdict = compare(self._opened_workspace(), champion, fitted, unit, surprise=surprise)
+        return {**figures, **verdict}
 
     def _opened_workspace(self) -> Workspace:
         if self._workspace is None:
             from moma_cl.workspace.workspace import Workspace
 
-            self._workspace = Workspace(store=self.store, progress=self.progress)
+            self._workspace = Workspace(store=self.store, progress=self._show)
         return self._workspace
 
+    def _show(self, label: str, steps_done: int, steps_planned: int) -> None:
+        """Show a step of a derivation with the task that it is for."""
+        named = label if self._task in label else f"{self._task}: {label}"
+        self.progress(named, steps_done, steps_planned)
+
     def _note(
-        self, task: str, action: PassAction, kind: str, text: str, seconds: float = 0.0
+        self,
+        task: str,
+        action: PassAction,
+        kind: str,
+        text: str,
+        seconds: float = 0.0,
+        *,
+        told: bool = False,
     ) -> None:
-        self.done.append(Done(task=task, action=action, kind=str(kind), text=text, seconds=seconds))
+        self.done.append(
+            Done(task=task, action=action, kind=str(kind), text=text, seconds=seconds, told=told)
+        )
 
     def _note_not_done(
         self, task: str, action: PassAction, kind: str, text: str, *, subject: str = ""

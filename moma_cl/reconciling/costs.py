@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 from moma_cl.derivations.keys import Derivation, DerivationKind
+from moma_cl.records.hub import MemoReads
 from moma_cl.records.records import Method
-from moma_store.entries import Memo
 
 RECENT = 40
 """Latest derivations of a kind that are looked at."""
-
-
-class PricedReads(Protocol):
-    """What of the store is read."""
-
-    def record(self, digest: str) -> dict[str, Any]:
-        """Look up a record."""
-
-    def memos(self, prefix: str = "") -> Mapping[str, Memo]:
-        """List results by key."""
 
 
 class _Likeness(NamedTuple):
@@ -31,17 +20,22 @@ class _Likeness(NamedTuple):
     finetuned: bool  # gradients cost a hundred times what a kernel head does
 
 
+_EPOCH = 0.3
+"""Time of an epoch over that of an estimate, which builds and embeds the graphs of all rows."""
+
+_STARTS = 4  # trainings of a fit, at most
+_TRAINING = {
+    _Likeness(DerivationKind.PREDICTOR, finetuned=True): "finetune",
+    _Likeness(DerivationKind.MODULE, finetuned=False): "module",
+}
+"""Sections of the recipe that say how long is trained."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Costs:
-    """Seconds by kind of derivation and rows.
+    """Seconds by kind of derivation and rows."""
 
-    Attributes
-    ----------
-    store
-        The hub's store, or a snapshot of it.
-    """
-
-    store: PricedReads
+    store: MemoReads  # the hub's, or a snapshot of it
     _rates: dict[_Likeness, list[float]] = field(default_factory=dict)  # seconds per row
     _read: set[DerivationKind] = field(default_factory=set)
 
@@ -53,6 +47,31 @@ class Costs:
         self._read_kind(derivation.kind)
         rates = self._rates.get(_likeness(derivation))
         return median(rates[-RECENT:]) * self._rows(derivation.inputs["dataset"]) if rates else None
+
+    def foreseen(self, derivation: Derivation) -> float | None:
+        """Estimate the seconds of a derivation; of a first training by how long embeddings took."""
+        seconds = self.of(derivation)
+        section = _TRAINING.get(_likeness(derivation))
+        if seconds is not None or section is None:
+            return seconds
+        epochs = int(derivation.settings[section]["epochs"])
+        return self._of_training(derivation.inputs["dataset"], section, epochs)
+
+    def of_fit(self, dataset: str, epochs: int) -> float | None:
+        """Estimate the seconds of a fit of whose inputs only the dataset is known yet."""
+        self._read_kind(DerivationKind.PREDICTOR)
+        rates = self._rates.get(_Likeness(DerivationKind.PREDICTOR, finetuned=True))
+        if rates:
+            return median(rates[-RECENT:]) * self._rows(dataset)
+        return self._of_training(dataset, "finetune", epochs)
+
+    def _of_training(self, dataset: str, section: str, epochs: int) -> float | None:
+        self._read_kind(DerivationKind.ESTIMATE)
+        rates = self._rates.get(_Likeness(DerivationKind.ESTIMATE, finetuned=False))
+        if not rates:
+            return None
+        trainings = _STARTS if section == "finetune" else 1
+        return _EPOCH * median(rates[-RECENT:]) * self._rows(dataset) * epochs * trainings
 
     def learn(self, derivation: Derivation, seconds: float) -> None:
         """Take a measured time, s, into account."""
@@ -83,18 +102,10 @@ def _likeness(derivation: Derivation) -> _Likeness:
 
 @dataclass(slots=True, kw_only=True)
 class Allowance:
-    """The time that a pass may take.
+    """The time that a pass may take."""
 
-    Attributes
-    ----------
-    costs
-        What derivations are likely to take.
-    seconds
-        The time, s; none where there is no limit.
-    """
-
-    costs: Costs
-    seconds: float | None = None
+    costs: Costs  # what derivations are likely to take
+    seconds: float | None = None  # none where there is no limit
     _start: float = field(default_factory=time.monotonic)
 
     def admits(self, derivation: Derivation) -> bool:

@@ -38,30 +38,14 @@ class ExecutorError(MomaError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DerivationJob:
-    """A derivation with all that it takes to compute it in another process.
+    """A derivation with all that it takes to compute it in another process."""
 
-    Attributes
-    ----------
-    derivation
-        What to compute.
-    records
-        Documents of the records it reads, by digest.
-    objects
-        Folder of the blobs, which the worker must see under the same path.
-    cache
-        The hub's cache.
-    pass_id
-        The same for all jobs of a pass, whose graphs a worker keeps.
-    software
-        Versions by package: others would give other bits.
-    """
-
-    derivation: Derivation
-    records: Mapping[str, JsonObject]
-    objects: str
-    cache: str
-    pass_id: str
-    software: Mapping[str, str]
+    derivation: Derivation  # what to compute
+    records: Mapping[str, JsonObject]  # documents of the records it reads, by digest
+    objects: str  # folder of the blobs, which workers must see under the same path
+    cache: str  # folder of the hub's cache
+    pass_id: str  # the same for all jobs of a pass, whose graphs a worker keeps
+    software: Mapping[str, str]  # versions by package: others would give other bits
 
 
 def job_of(store: Store, derivation: Derivation, *, pass_id: str) -> DerivationJob:
@@ -95,24 +79,12 @@ def _named_in(doc: JsonObject) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStore:
-    """The part of a hub's store that a worker reads: the records of jobs, and blobs by path.
+    """The part of a hub's store that a worker reads: the records of jobs, and blobs by path."""
 
-    Attributes
-    ----------
-    hub
-        Digest of the record of what all tasks share.
-    records
-        Documents by digest.
-    objects
-        The blobs.
-    cache_dir
-        Folder whose contents may be deleted at any time.
-    """
-
-    hub: str
-    records: dict[str, JsonObject]
-    objects: Objects
-    cache_dir: Path
+    hub: str  # digest of the record of what all tasks share
+    records: dict[str, JsonObject]  # documents by digest
+    objects: Objects  # the blobs
+    cache_dir: Path  # folder whose contents may be deleted at any time
 
     def record(self, digest: str) -> JsonObject:
         """Look up a record."""

@@ -9,7 +9,7 @@ import logging
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -58,32 +58,17 @@ class ExecutorSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Computed:
-    """The end of a computation elsewhere.
+    """The end of a computation elsewhere."""
 
-    Attributes
-    ----------
-    index
-        Place of its job among those given.
-    seconds
-        How long it took, s.
-    derived
-        The result.
-    error
-        What went wrong instead.
-    """
-
-    index: int
-    seconds: float = 0.0
-    derived: Derived | None = None
-    error: BaseException | None = None
+    index: int  # of its job among those given
+    outcome: Derived | BaseException  # the result, or what went wrong instead
+    seconds: float = 0.0  # how long it took, s
 
     def result(self) -> Derived:
         """Give the result, or raise what went wrong."""
-        if self.error is not None:
-            raise self.error
-        if self.derived is None:
-            raise ExecutorError("a worker gave neither a result nor an error")
-        return self.derived
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
 
 
 class Executor(Protocol):
@@ -93,33 +78,16 @@ class Executor(Protocol):
         """Compute jobs, and give each result as soon as it is there."""
 
 
-def open_executor(settings: ExecutorSettings) -> AbstractContextManager[Executor | None]:
-    """Start what computes.
+@contextmanager
+def open_executor(settings: ExecutorSettings) -> Iterator[Executor | None]:
+    """Start what computes, for as long as the block lasts; none for this process.
 
-    Parameters
-    ----------
-    settings
-        Where.
-
-    Returns
-    -------
-    AbstractContextManager[Executor | None]
-        The executor while the block lasts; none for this process.
-
-    Raises
-    ------
-    InvalidInputError
-        If Dask is not installed.
-    ExecutorError
-        If the scheduler does not answer.
+    Raises ``InvalidInputError`` if Dask is not installed, and ``ExecutorError`` if the scheduler
+    does not answer.
     """
     if settings.kind == ExecutorKind.IN_PROCESS:
-        return nullcontext()
-    return _dask(settings)
-
-
-@contextmanager
-def _dask(settings: ExecutorSettings) -> Iterator[Executor]:
+        yield None
+        return
     try:
         import dask
         from distributed import Client, LocalCluster
@@ -161,32 +129,14 @@ class DaskExecutor:
 
     A worker that dies costs what it was computing once more, which Dask sees to; a derivation that
     several workers died of fails.
-
-    Attributes
-    ----------
-    client
-        A ``distributed.Client``.
     """
 
-    client: Any
+    client: Any  # a `distributed.Client`
 
     def compute(self, jobs: Sequence[DerivationJob]) -> Iterator[Computed]:
         """Compute jobs, and give each result as soon as it is there.
 
-        Parameters
-        ----------
-        jobs
-            What to compute.
-
-        Yields
-        ------
-        Computed
-            Results in the order in which they end.
-
-        Raises
-        ------
-        ExecutorError
-            If the cluster is gone.
+        Raises ``ExecutorError`` if the cluster is gone.
         """
         from distributed import as_completed
 
@@ -206,5 +156,5 @@ def _ended(index: int, future: Any) -> Computed:
     except CancelledError as error:
         raise ExecutorError(f"the Dask cluster went away during a computation: {error}") from error
     except Exception as error:  # noqa: BLE001  whoever asks for the result gets it
-        return Computed(index=index, error=error)
-    return Computed(index=index, seconds=seconds, derived=derived)
+        return Computed(index=index, outcome=error)
+    return Computed(index=index, outcome=derived, seconds=seconds)

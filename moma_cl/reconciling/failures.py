@@ -37,15 +37,9 @@ def is_set_aside(store: Reads, key: str) -> bool:
 
 @dataclass(slots=True, kw_only=True)
 class Failures:
-    """The failures of a hub, read once.
+    """The failures of a hub, read once."""
 
-    Attributes
-    ----------
-    by_key
-        Failures by the key of their derivation.
-    """
-
-    by_key: dict[str, Failure] = field(default_factory=dict)
+    by_key: dict[str, Failure] = field(default_factory=dict)  # by the key of their derivation
 
     @classmethod
     def of(cls, store: Reads) -> Self:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 FIRST_PREDICTOR = "the first predictor of the task"
 """Why a task's first answer was promoted."""
@@ -16,6 +17,7 @@ class PassAction(StrEnum):
     COMPOSED = "composed"
     PROMOTED = "promoted"
     KEPT_BESIDE = "kept-beside"  # fitted, and not better than the champion
+    HELD = "held"  # fitted, and not promoted before somebody confirms it
     MODULE = "module"  # the task's own module was added
     FAILED = "failed"
     # the champion was asked rows that are new
@@ -25,6 +27,7 @@ class PassAction(StrEnum):
     TAKEN_IN = "taken-in"  # the rows were added
     REFUSED = "refused"
     UNCLAIMED = "unclaimed"  # no task has the name of its folder
+    UNFINISHED = "unfinished"  # it is empty, or its end is cut off
     # derivations that were not done
     LEFT = "left"  # it is not worth it, or waits for another derivation
     POSTPONED = "postponed"  # there was no time
@@ -49,10 +52,19 @@ _CHANGED_NOTHING = frozenset(
         PassAction.WAITING,
         PassAction.SET_ASIDE,
         PassAction.UNCLAIMED,
+        PassAction.UNFINISHED,
     }
 )
 _PROBLEMS = frozenset(
-    {PassAction.FAILED, PassAction.REFUSED, PassAction.UNCLAIMED, PassAction.DRIFT}
+    {
+        PassAction.FAILED,
+        PassAction.SET_ASIDE,
+        PassAction.REFUSED,
+        PassAction.UNCLAIMED,
+        PassAction.UNFINISHED,
+        PassAction.DRIFT,
+        PassAction.HELD,
+    }
 )
 
 
@@ -72,6 +84,10 @@ class Done:
         What happened, for people.
     seconds
         How long it took.
+    figures
+        The same for programs, and for the mail.
+    told
+        Whether an earlier pass has told of it.
     """
 
     task: str
@@ -79,3 +95,5 @@ class Done:
     kind: str
     text: str
     seconds: float
+    figures: dict[str, Any] = field(default_factory=dict)
+    told: bool = False

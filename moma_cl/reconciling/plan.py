@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 
 from moma_cl.derivations.keys import Derivation, DerivationKind, comparison_key
 from moma_cl.reconciling.costs import Costs
 from moma_cl.reconciling.failures import Failures, failed_too_often
 from moma_cl.reconciling.reasons import Reason, StepStatus
 from moma_cl.reconciling.walk import walk
-from moma_cl.records.hub import Reads
+from moma_cl.records.hub import MemoReads
 from moma_cl.records.refs import RefKind
-from moma_cl.records.tasks import task_names
-from moma_store.entries import Memo
+from moma_cl.records.tasks import task_names, task_state
 from moma_store.errors import MomaError
-
-
-class MemoReads(Reads, Protocol):
-    """What of the store planning reads."""
-
-    def memo(self, key: str) -> Memo | None:
-        """Look up a derivation's result."""
-
-    def memos(self, prefix: str = "") -> Mapping[str, Memo]:
-        """List results by key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +43,7 @@ class Step:
     subject: str
     why: str
     status: StepStatus
-    seconds: float | None
+    seconds: float | None = None
     inputs: tuple[tuple[str, str], ...] = ()
 
 
@@ -92,7 +80,9 @@ class Planner:
                 subject=derivation.subject,
                 why=failed or why,
                 status=status,
-                seconds=None if status == StepStatus.SET_ASIDE else self._costs.of(derivation),
+                seconds=(
+                    None if status == StepStatus.SET_ASIDE else self._costs.foreseen(derivation)
+                ),
                 inputs=tuple((name, d) for name, ds in derivation.reads.items() for d in ds),
             )
         )
@@ -115,12 +105,17 @@ class Planner:
 
     def leave(self, task: str, kind: DerivationKind, reason: Reason) -> None:
         """Note what waits or is not worth it."""
-        self._note(_plain(task, kind, reason))
+        step = Step(task=task, kind=kind, subject="", why=reason.text, status=reason.status)
+        if kind == DerivationKind.PREDICTOR and reason.status == StepStatus.AFTER:
+            state = task_state(self.store, task)
+            if state.trains:
+                epochs = state.recipe.finetune.epochs
+                step = replace(step, seconds=self._costs.of_fit(state.dataset_digest, epochs))
+        self._note(step)
 
     def fail(self, task: str, error: MomaError) -> None:
         """Note that a task cannot even be planned."""
-        reason = Reason(StepStatus.FAILED, error.message)
-        self._note(_plain(task, DerivationKind.PREDICTOR, reason))
+        self.leave(task, DerivationKind.PREDICTOR, Reason(StepStatus.FAILED, error.message))
 
     def _failed(self, key: str) -> tuple[str, StepStatus]:
         """Give how something failed before, if it did, and its status."""
@@ -151,14 +146,7 @@ def _from_before(
         subject=digest[:12],
         why=why or "known from before",
         status=status,
-        seconds=None,
         inputs=((str(kind), digest),),
-    )
-
-
-def _plain(task: str, kind: DerivationKind, reason: Reason) -> Step:
-    return Step(
-        task=task, kind=kind, subject="", why=reason.text, status=reason.status, seconds=None
     )
 
 

@@ -18,22 +18,11 @@ STYLES = {
 
 
 def to_dot(steps: Sequence[Step], refs: Mapping[str, str]) -> str:
-    """Write a plan as a graph.
+    """Write a plan as a directed graph in the DOT language.
 
-    Boxes are steps, ellipses the records that they read; an arrow leads from what is read to what
-    reads it, and from the stale steps of a task to those that follow from them.
-
-    Parameters
-    ----------
-    steps
-        The plan.
-    refs
-        The hub's refs, by which people know records.
-
-    Returns
-    -------
-    str
-        A directed graph in the DOT language.
+    Boxes are steps, ellipses the records that they read, under the names of the hub's refs; an
+    arrow leads from what is read to what reads it, and from the stale steps of a task to those that
+    follow from them.
     """
     names = {digest: name for name, digest in sorted(refs.items(), reverse=True)}
     lines = ["digraph plan {", "  rankdir=LR;"]

@@ -30,11 +30,6 @@ class Reason:
     status: StepStatus
     text: str  # for people
 
-    @property
-    def is_due(self) -> bool:
-        """Whether it should be derived now."""
-        return self.status is StepStatus.STALE
-
 
 AFTER_ESTIMATES = Reason(StepStatus.AFTER, "after its estimates")
 AFTER_COMPOSITION = Reason(StepStatus.AFTER, "if its composition is worth it")

@@ -73,19 +73,8 @@ def module_derivation(store: Reads, state: TaskState, dataset: str) -> Derivatio
 def training_point(store: Reads, dataset_digest: str, factor: float) -> str | None:
     """Find the dataset on which a task's module is trained: a function of the segments alone.
 
-    Parameters
-    ----------
-    store
-        The hub's store.
-    dataset_digest
-        The present dataset.
-    factor
-        Growth at which a module is trained again.
-
-    Returns
-    -------
-    str | None
-        Digest of the present or an earlier dataset; none where there never were enough rows.
+    It is the present or an earlier one, the last that had grown by ``factor``; none where there
+    never were enough rows.
     """
     versions: list[tuple[str, Dataset]] = []
     digest: str | None = dataset_digest

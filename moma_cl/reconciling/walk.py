@@ -14,6 +14,7 @@ from moma_cl.reconciling.candidates import choose_candidates, derive_estimates, 
 from moma_cl.reconciling.reasons import (
     AFTER_COMPOSITION,
     AFTER_ESTIMATES,
+    StepStatus,
     why_estimate,
     why_fit,
     why_module,
@@ -43,28 +44,15 @@ def walk(
     only: Collection[str] | None = None,
     derive_collected: Callable[[], bool] = lambda: False,
 ) -> set[str]:
-    """Bring every task up to date: predictors before modules, until nothing changes.
+    """Bring all tasks, or only some, up to date: predictors before modules, until nothing changes.
 
     A task's own module comes after its predictor, since nothing of that task waits for it; once
-    it is there, the other tasks' compositions are due again.
+    it is there, the other tasks' compositions are due again. What comes back are the tasks that
+    failed.
 
-    Parameters
-    ----------
-    store
-        The hub's store.
-    visitor
-        Derives, or takes notes.
-    only
-        Tasks to look at; all by default.
-    derive_collected
-        For a visitor that only collects what to derive: derives all of it at once, and says
-        whether there was anything. The stage is then run again, so that what is derived, and from
-        what, is the same as one by one.
-
-    Returns
-    -------
-    set[str]
-        Tasks that failed.
+    A visitor that only collects what to derive brings ``derive_collected``, which derives all of it
+    at once, and says whether there was anything. The stage is then run again, so that what is
+    derived, and from what, is the same as one by one.
     """
     failed: set[str] = set()
     modules: dict[str, str] | None = None
@@ -138,7 +126,7 @@ def _fit(store: Reads, visitor: Visitor, state: TaskState, composition: str) -> 
     reason = why_fit(store, state, composition)
     if reason is None:
         return
-    if not reason.is_due:
+    if reason.status is StepStatus.NOT_WORTH_IT:
         visitor.leave(state.name, DerivationKind.PREDICTOR, reason)
         return
     heads = [Method.KERNEL, Method.FINETUNED] if state.trains else [Method.KERNEL]

@@ -24,26 +24,10 @@ def champions(store: HistoryReads, task: str) -> list[str]:
 
 
 def choose_champion(digests: Sequence[str], beginning: str | None, task: str) -> str:
-    """Choose one champion by the beginning of its digest, or else the latest.
+    """Choose a champion by the beginning of its digest, or the latest if that is None.
 
-    Parameters
-    ----------
-    digests
-        Digests of the champions to choose from, the latest first.
-    beginning
-        Beginning of the digest; the latest champion is chosen if None.
-    task
-        The task's name, for the message.
-
-    Returns
-    -------
-    str
-        The digest.
-
-    Raises
-    ------
-    NotFoundError
-        If no digest begins so, or more than one does.
+    ``digests`` has the latest first. Raises ``NotFoundError``, which names the task, if no digest
+    begins so, or more than one does.
     """
     matches = [digest for digest in digests if beginning is None or digest.startswith(beginning)]
     if not matches or (beginning is not None and len(matches) > 1):

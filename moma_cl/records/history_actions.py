@@ -25,6 +25,8 @@ class HistoryAction(StrEnum):
     MODULE = "module"  # a task's own module was added
     PROMOTE = "promote"
     FIT = "fit"  # a predictor was fitted and not promoted
+    HOLD = "hold"  # a predictor was fitted, and waits until somebody confirms it
+    CONFIRM = "confirm"
     ROLLBACK = "rollback"
     # failures
     FAIL = "fail"

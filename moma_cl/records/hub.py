@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from moma_cl.records.records import HubRecord
 from moma_cl.records.refs import HUB
-from moma_store.entries import HistoryEntry
+from moma_store.entries import HistoryEntry, Memo
 from moma_store.errors import IntegrityError, NotFoundError
 from moma_store.store import Store
 
@@ -27,6 +28,16 @@ class Reads(RecordReads, Protocol):
 
     def refs(self, prefix: str = "") -> dict[str, str]:
         """List refs by name."""
+
+
+class MemoReads(Reads, Protocol):
+    """What planning reads besides: results of derivations, by key."""
+
+    def memo(self, key: str) -> Memo | None:
+        """Look up a derivation's result."""
+
+    def memos(self, prefix: str = "") -> Mapping[str, Memo]:
+        """List results by key."""
 
 
 class HistoryReads(Protocol):

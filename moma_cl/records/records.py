@@ -93,6 +93,14 @@ class Task(Record):
     module: ModuleKind
     grouping: Grouping
     fold_column: str | None
+    per_atom: bool = False  # values are of whole cells, and divided by the number of atoms
+
+    def to_doc(self) -> dict[str, Any]:
+        """Write as other records; what is not divided is not mentioned."""
+        doc = Record.to_doc(self)
+        if not self.per_atom:
+            del doc["per_atom"]
+        return doc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,9 +252,38 @@ class Drift(Record):
     reference_mae: float | None  # the promised error, in the unit
     p_value: float | None  # none where nothing was promised
     drifted: bool
+    source: str  # the delivery whose rows fit least
+    source_rows: int  # new ones, in that delivery
+    source_mae: float  # on them, in the unit
+    ratio: float | None  # median of their targets divided by the answers, where all are positive
+    new_elements: tuple[str, ...]  # that occur in new rows, and in none that the champion learned
 
     @property
     def figures(self) -> dict[str, Any]:
         """What the history remembers."""
-        names = ("predictor", "rows", "mae", "reference_mae", "p_value", "drifted")
+        names = ("predictor", "rows", "mae", "reference_mae", "p_value", "drifted", "source")
         return {name: getattr(self, name) for name in names}
+
+
+class HoldReason(StrEnum):
+    """Why a promotion is held."""
+
+    DRIFT = "drift"  # the champion errs on the new rows beyond its promise
+    WORSE = "worse"  # the new rows make the answers to earlier rows worse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold(Record):
+    """A promotion that waits until somebody confirms it, or takes the rows back.
+
+    It holds as long as the same champion answers and the same predictor was fitted last. What it
+    names is text rather than links, as in `Drift`.
+    """
+
+    kind: ClassVar[str] = "hold"
+    words = MappingProxyType({"reason": HoldReason})
+
+    predictor: str  # digest of the champion
+    fitted: str  # digest of the predictor that would take its place
+    reason: HoldReason
+    because: str  # for people

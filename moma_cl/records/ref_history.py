@@ -19,18 +19,10 @@ class Move(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
-    """Where refs pointed.
+    """Where refs pointed."""
 
-    Attributes
-    ----------
-    moves
-        Of each ref, the values it took since it was last made, oldest first.
-    module_names
-        What every module there ever was in this hub was called, by digest.
-    """
-
-    moves: dict[str, list[Move]] = field(default_factory=dict)
-    module_names: dict[str, str] = field(default_factory=dict)
+    moves: dict[str, list[Move]] = field(default_factory=dict)  # values of each ref, oldest first
+    module_names: dict[str, str] = field(default_factory=dict)  # of all there ever were, by digest
 
     @classmethod
     def of(cls, view: Snapshot) -> Self:

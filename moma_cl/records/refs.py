@@ -25,6 +25,7 @@ class RefKind(StrEnum):
     FITTED = "fitted"  # the predictor fitted last
     MODULE = "modules"  # of a task, or added under a name of its own
     DRIFT = "drift"
+    HOLD = "holds"  # a promotion that waits until somebody confirms it
     FAILURE = "failures"  # named by the key of the derivation
 
     @property

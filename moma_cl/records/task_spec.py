@@ -8,6 +8,7 @@ from typing import Self, TypeVar
 
 from moma_cl.properties.table import canonical_property, unit_of_task
 from moma_cl.properties.transforms import Transform
+from moma_cl.properties.units import per_atom
 from moma_cl.records.records import Grouping, ModuleKind, Task
 from moma_store.errors import InvalidInputError
 
@@ -35,6 +36,11 @@ class TaskSpec:
     fold_column
         Column that says of each row ``train``, ``validation`` or ``held-out``; by default a hash
         of the formula decides.
+    per_atom
+        Whether values are of a whole cell, such as total energies: they are divided by the number
+        of its atoms, and the unit becomes one per atom. Values that name a unit per atom are not.
+    intensive
+        States that values do not grow with the cell, where their name or numbers look so.
 
     Raises
     ------
@@ -54,12 +60,15 @@ class TaskSpec:
     transform: Transform = Transform.NONE
     module: ModuleKind = ModuleKind.FULL
     fold_column: str | None = None
+    per_atom: bool = False
+    intensive: bool = False
 
     def __post_init__(self) -> None:
         measured = self.property or self.target
+        unit = unit_of_task(self.unit or None, measured)
         resolved = {
             "property": measured,
-            "unit": unit_of_task(self.unit or None, measured),
+            "unit": per_atom(unit) if self.per_atom else unit,
             "transform": _choice(Transform, self.transform, "transform", tuple(Transform)),
             "module": _choice(ModuleKind, self.module, "module", ModuleKind.of_tasks()),
         }
@@ -76,23 +85,11 @@ class TaskSpec:
             transform=Transform(task.transform),
             module=task.module,
             fold_column=task.fold_column,
+            per_atom=task.per_atom,
         )
 
     def task(self, name: str, grouping: Grouping) -> Task:
-        """Give the record of a task with this specification.
-
-        Parameters
-        ----------
-        name
-            The task's name.
-        grouping
-            What decides the folds of its rows.
-
-        Returns
-        -------
-        Task
-            The record.
-        """
+        """Give the record of a task with this specification; ``grouping`` decides its folds."""
         return Task(
             name=name,
             property=canonical_property(self.property),
@@ -102,6 +99,7 @@ class TaskSpec:
             module=self.module,
             grouping=grouping,
             fold_column=self.fold_column,
+            per_atom=self.per_atom,
         )
 
 

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from moma_cl.arraytypes import FloatArray
 from moma_cl.properties.transforms import Transform
-from moma_cl.structures.crystals import Crystal, PackedCrystals, SameSize, by_size
+from moma_cl.structures.crystals import (
+    MAX_FRACTIONAL,
+    Crystal,
+    PackedCrystals,
+    SameSize,
+    by_size,
+)
 from moma_cl.structures.elements import NUMBERS, named
 from moma_cl.structures.lattices import heights, heights_of_many, reduced_basis
 from moma_store.errors import InvalidInputError
@@ -31,9 +37,6 @@ MAX_LENGTH = 1000.0
 
 MAX_VOLUME = 1e8
 """Largest cell, Å³, for the same reason."""
-
-MAX_FRACTIONAL = 1e6
-"""Fractional coordinates beyond this have lost too many digits to be wrapped into the cell."""
 
 _ELEMENTS = frozenset(NUMBERS.values())
 _BLOCK = 1 << 18  # pairs of atoms looked at together, which bounds the memory
@@ -122,7 +125,8 @@ class Quarantine:
             examples.setdefault(refusal.code, refusal)
         rows = "row" if len(self.refusals) == 1 else "rows"
         return [f"{len(self.refusals):,} {rows} refused"] + [
-            f"{count:,} {code}, e.g. {examples[code].id} at {examples[code].source}: "
+            f"{count:,} {code}, e.g. {examples[code].id}"
+            f"{f' at {examples[code].source}' if examples[code].source else ''}: "
             f"{examples[code].message}"
             for code, count in self.counts.items()
         ]

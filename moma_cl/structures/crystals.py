@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 
 from moma_cl.arraytypes import FloatArray, IntArray
 
+MAX_FRACTIONAL = 1e6
+"""Fractional coordinates beyond this have lost too many digits to be wrapped into the cell."""
+
 _STACKED = 256  # which bounds the memory
+_NEAR = 2.0  # coordinates up to here stay as given, lattice vectors
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -40,6 +44,23 @@ class Crystal:
     def volume(self) -> float:
         """Cell volume, Å³."""
         return float(abs(np.linalg.det(self.lattice)))
+
+
+def wrapped(crystal: Crystal) -> Crystal:
+    """Move atoms that are far outside of the cell, as in unwrapped trajectories, into it.
+
+    The search for neighbours takes the longer the farther atoms are from each other, and graphs
+    round coordinates to float32. Atoms near the cell stay where they are.
+    """
+    reach = np.abs(crystal.frac_coords).max(axis=1, initial=0.0)
+    far = (reach > _NEAR) & (reach <= MAX_FRACTIONAL)  # those beyond are refused later
+    if not far.any():
+        return crystal
+    inside = crystal.frac_coords.copy()
+    inside[far] -= np.floor(inside[far])
+    return Crystal(
+        lattice=crystal.lattice, atomic_numbers=crystal.atomic_numbers, frac_coords=inside
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

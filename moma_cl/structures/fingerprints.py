@@ -88,6 +88,21 @@ def known_in(fingerprints: NDArray[np.uint64], reference: NDArray[np.uint64]) ->
     return occurs
 
 
+def steps_apart(one: int, others: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Count the steps between the features of a fingerprint and of others of the same formula.
+
+    `others` has shape ``(n,)``, the result ``(n, 4)``. At most one in each feature may be noise.
+    """
+    places = _FEATURE_BITS * np.arange(len(_STEPS), dtype=np.uint64)
+    mask = np.uint64((1 << _FEATURE_BITS) - 1)
+    ours, theirs = (
+        ((np.atleast_1d(prints)[:, None] >> places) & mask).astype(np.int64)
+        for prints in (np.uint64(one), others)
+    )
+    steps = np.abs(ours - theirs)
+    return np.asarray(np.minimum(steps, (1 << _FEATURE_BITS) - steps))
+
+
 def _nearby(fingerprints: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """All fingerprints at most one step away in every feature, shape ``(n, 81)``."""
     places = _FEATURE_BITS * np.arange(len(_STEPS), dtype=np.uint64)

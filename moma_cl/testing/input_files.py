@@ -24,8 +24,8 @@ _cell_length_c 4.2
 _cell_angle_alpha 90
 _cell_angle_beta 90
 _cell_angle_gamma 90
-_symmetry_space_group_name_H-M 'P m -3 m'
-_symmetry_Int_Tables_number 221
+_symmetry_space_group_name_H-M 'P -1'
+_symmetry_Int_Tables_number 2
 loop_
 _symmetry_equiv_pos_site_id
 _symmetry_equiv_pos_as_xyz
@@ -205,19 +205,9 @@ def _change(data: bytearray, start: int, stop: int, rng: random.Random) -> None:
 
 
 def mutants(first: int, count: int) -> Iterator[tuple[str, bytes]]:
-    """Make mutated files, each from a seed of its own.
+    """Make ``count`` mutated files, each from a seed of its own; give name and content.
 
-    Parameters
-    ----------
-    first
-        Number of the first file.
-    count
-        Number of files.
-
-    Yields
-    ------
-    tuple[str, bytes]
-        Name and content. The file of a number is the same in every run.
+    The file of a number, counted from ``first``, is the same in every run.
     """
     files = list(valid_files().items())
     for number in range(first, first + count):

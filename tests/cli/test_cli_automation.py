@@ -48,8 +48,8 @@ def test_update_takes_the_inbox_in_silently(own_hub, inputs):
 def test_update_tells_of_deliveries_that_need_somebody(own_hub, inputs):
     deliver(own_hub, inputs / "bad.jsonl")
     deliver(own_hub, inputs / "more.jsonl", folder="enrgy")
-    ended = own_hub.ok("update", "--settle", 0, "--json")
-    assert ended.envelope["status"] == "partial"
+    ended = own_hub("update", "--settle", 0, "--json")
+    assert (ended.code, ended.envelope["status"]) == (8, "error")
     codes = [problem["code"] for problem in ended.envelope["errors"]]
     assert codes == ["inbox.refused", "inbox.unclaimed"]
     said = own_hub.ok("status").err
@@ -58,10 +58,34 @@ def test_update_tells_of_deliveries_that_need_somebody(own_hub, inputs):
     assert "did you mean 'energy'" in said
 
 
+def test_a_delivery_in_another_unit_is_mailed_once_held_and_confirmed(own_hub, inputs, tmp_path):
+    rows = [json.loads(line) for line in (inputs / "more.jsonl").read_text().splitlines()]
+    wrong = tmp_path / "wrong.jsonl"
+    wrong.write_text("".join(json.dumps({**r, "energy": 96.5 * r["energy"]}) + "\n" for r in rows))
+    deliver(own_hub, wrong)
+    kept = tmp_path / "mail.txt"
+    ended = own_hub("update", "--settle", 0, "--notify", f"tee {kept}")
+    assert ended.code == 9
+    assert ": energy: promotion held" in ended.out.splitlines()[0]
+    assert kept.read_text() == ended.out
+    before = own_hub.json("status")["tasks"][0]
+    assert "another unit?" in before["held"]
+    assert own_hub.ok("update").out == ""
+    assert "`moma-cl confirm energy`" in own_hub.ok("status").err
+    metrics = tmp_path / "moma.prom"
+    assert own_hub.ok("status", "--prometheus", metrics).out == ""
+    assert 'moma_cl_task_promotion_held{hub="' in metrics.read_text()
+    confirmed = own_hub.ok("confirm", "energy").out
+    assert re.fullmatch(
+        r"energy: [0-9a-f]{12} answers, in place of " + before["champion"][:12] + "\n", confirmed
+    )
+    assert own_hub("confirm", "energy").code == 3
+
+
 def test_status_of_a_quiet_hub(hub):
     ended = hub.ok("status")
     assert "daemon: none" in ended.out
-    assert re.search(r"^energy +60 +[0-9a-f]{12} +\d", ended.out, flags=re.MULTILINE)
+    assert re.search(r"^energy +60 +[0-9a-f]{8} +\S+ +eV/atom +CV ", ended.out, flags=re.MULTILINE)
     assert ended.err == ""
 
 
@@ -144,7 +168,8 @@ def until(condition, seconds=100.0):
 def test_a_schedule_names_hub_and_program_in_full(hub, monkeypatch):
     line = hub.ok("schedule").out
     assert line.startswith("30 2 * * * ")
-    assert f"--hub {hub.hub.absolute()} update" in line
+    assert f"--hub {hub.hub.absolute()} update --wait 60\n" in line
+    assert hub.ok("schedule", "--", "--wait", "5").out.endswith(" update --wait 5\n")
     assert hub.json("schedule", "--every", 10)["crontab"].startswith("*/10 * * * * ")
 
 

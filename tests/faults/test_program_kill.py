@@ -82,7 +82,7 @@ def material(nursery, tmp_path_factory, made_up) -> Material:
     folder = tmp_path_factory.mktemp("program")
     for name in ("new", "other"):
         hubs.make_hub(folder / name, hubs.short_recipe(1))
-    first, unit = str(write_rows(folder / "first.jsonl", made_up(40))), ["--unit", "eV"]
+    first, unit = str(write_rows(folder / "first.jsonl", made_up(40))), ["--unit", "eV/atom"]
     more = str(write_rows(folder / "more.jsonl", made_up(8, first=40)))
     energy = ["add-task", "energy", first, "--target", "energy", *unit, "--no-update"]
     gap = ["add-task", "gap", first, "--target", "gap", *unit]

@@ -342,3 +342,16 @@ def test_the_checks_of_scikit_learn(estimator, check):
 
 def test_the_example_of_the_class_runs():
     assert doctest.testmod(moma_cl.sklearn).failed == 0
+
+
+def test_targets_that_grow_with_the_cell_are_refused_unless_stated_not_to():
+    cell = Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(4.2), ["Mg", "O"], [[0, 0, 0], [0.5] * 3]
+    )
+    structures = [cell * (1 + index % 3, 1, 1) for index in range(12)]
+    totals = [-5.0 * len(structure) - 0.01 * index for index, structure in enumerate(structures)]
+    regressor = MomaRegressor(backbone="cgcnn", unit="eV", compose=False)
+    with pytest.raises(InvalidInputError) as refused:
+        regressor.fit(structures, totals)
+    assert refused.value.code == "invalid-input.grows-with-cell"
+    assert clone(regressor).set_params(intensive=True).fit(structures, totals).n_structures_ == 12

@@ -16,13 +16,12 @@ from moma_cl.backbones.chgnet.layers import (
     FEATURE_DIM,
     N_ANGULAR,
     N_RADIAL,
-    Angles,
     AngleUpdate,
     AngularBasis,
     AtomConv,
     BondChange,
     BondConv,
-    Edges,
+    Messages,
     RadialBasis,
     table_rows,
 )
@@ -79,19 +78,9 @@ class CHGNetBackbone(Backbone):
 
     @classmethod
     def to_graph(cls, crystal: Crystal, *, quotient: bool = True) -> CHGNetGraph:
-        """Build the graph of one structure.
+        """Build the graph of one structure: its atoms, bonds and angles.
 
-        Parameters
-        ----------
-        crystal
-            The structure.
-        quotient
-            Whether to take the symmetry quotient, which leaves the features of atoms as they are.
-
-        Returns
-        -------
-        CHGNetGraph
-            Its atoms, bonds and angles.
+        The symmetry quotient, if taken, leaves the features of atoms as they are.
         """
         return chgnet_graphs([crystal], merged=quotient)[0]
 
@@ -135,11 +124,11 @@ class CHGNetBackbone(Backbone):
         return torch.split(product(basis, weight, bias), sizes, dim=1)
 
 
-def _edges(batch: Batch, bond_weights: Tensor) -> Edges:
+def _edges(batch: Batch, bond_weights: Tensor) -> Messages:
     """Make edges; messages of those that only round their number up count zero times."""
     neighbors, centers, bonds = map(padded, (*batch.edge_index, batch.edge_bond))
-    return Edges(
-        centers=centers,
+    return Messages(
+        receivers=centers,
         terms=table_rows((centers, neighbors), bonds, len(batch.atomic_numbers)),
         factors=_factors(bond_weights, bonds, padded(batch.edge_weight)),
     )
@@ -158,8 +147,8 @@ class _ShortBonds:
         others, firsts, vertices = map(padded, (*batch.angle_index, batch.angle_vertex))
         lengths = batch.bond_length.index_select(0, self.index)
         self.weights = backbone.short_bond_weights(backbone.short_bond_basis(lengths))
-        self.angles = Angles(
-            firsts=firsts,
+        self.angles = Messages(
+            receivers=firsts,
             terms=table_rows((firsts, others), vertices, len(self.index)),
             factors=_factors(self.weights, others, padded(batch.angle_weight)),
         )

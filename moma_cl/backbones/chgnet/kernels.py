@@ -63,22 +63,9 @@ def product(
 ) -> Tensor:
     """Multiply many rows by a matrix, as :func:`torch.nn.functional.linear` does.
 
-    Parameters
-    ----------
-    rows
-        Shape ``(n_rows, n_in)``.
-    weight
-        Shape ``(n_out, n_in)``.
-    bias
-        Shape ``(n_out,)``.
-    centered
-        If given, the mean over each run of this many columns is subtracted from the result. The
-        kernel subtracts it from the parameters instead, which costs next to nothing.
-
-    Returns
-    -------
-    Tensor
-        Shape ``(n_rows, n_out)``.
+    Rows have shape ``(n_rows, n_in)``, the weight ``(n_out, n_in)``. If ``centered`` is given, the
+    mean over each run of this many columns is subtracted from the result. The kernel subtracts it
+    from the parameters instead, which costs next to nothing.
     """
     if not torch.is_grad_enabled():
         return _multiply(rows, *_centered(weight, bias, centered))
@@ -93,21 +80,10 @@ def plain_gathered_sum(table: Tensor, index: Tensor, start: Tensor | None = None
 
 @_kernel_of(plain_gathered_sum)
 def gathered_sum(table: Tensor, index: Tensor, start: Tensor | None = None) -> Tensor:
-    """Add up rows of a table.
+    """Add up rows of a table, shape ``(n_table, n_columns)``, and what each sum starts from.
 
-    Parameters
-    ----------
-    table
-        Shape ``(n_table, n_columns)``.
-    index
-        Rows of the table that each sum is made of, shape ``(n_rows, n_terms)``.
-    start
-        What is added to each sum, shape ``(n_rows, n_columns)``.
-
-    Returns
-    -------
-    Tensor
-        Sums, shape ``(n_rows, n_columns)``.
+    ``index``, shape ``(n_rows, n_terms)``, has the rows that each sum is made of; sums and start
+    have shape ``(n_rows, n_columns)``.
     """
     if not torch.is_grad_enabled():
         return _gathered(table, index, start)
@@ -133,28 +109,12 @@ def plain_gated(
 def gated(
     core: Tensor, gate: Tensor, norms: tuple[nn.LayerNorm, nn.LayerNorm], factors: Tensor | None
 ) -> Tensor:
-    """Normalise both branches of a layer, let one gate the other, and multiply.
+    """Normalise both branches of a layer, let one gate the other, and multiply by the factors.
 
     The branches must have a mean of zero over each row, as a ``centered`` product has. To normalise
-    them is then to divide by the root of their mean square.
-
-    Parameters
-    ----------
-    core
-        The branch that goes through SiLU, shape ``(n_rows, n_columns)``. It may be overwritten
-        where no gradient is computed.
-    gate
-        The branch that goes through the logistic function, same shape. It may be overwritten
-        likewise.
-    norms
-        Scale γ, shift β and ε of the normalisation of each branch.
-    factors
-        What each result is multiplied by, same shape.
-
-    Returns
-    -------
-    Tensor
-        Same shape.
+    them is then to divide by the root of their mean square; scale γ, shift β and ε are in
+    ``norms``. All shapes are ``(n_rows, n_columns)``. Both branches may be overwritten where no
+    gradient is computed.
 
     References
     ----------
@@ -168,22 +128,11 @@ def gated(
 
 
 def padded(values: Tensor, fill: float = 0.0) -> Tensor:
-    """Append values until their number is one of a few that come again and again.
+    """Append values, at most an eighth more, until their number is one that comes again and again.
 
     oneDNN compiles a kernel for each number of rows, which takes longer than to run it. Other
-    devices gain nothing from this, so values on them are returned as they are.
-
-    Parameters
-    ----------
-    values
-        Shape ``(n_rows,)``.
-    fill
-        The value to append.
-
-    Returns
-    -------
-    Tensor
-        The values and at most an eighth more; as they were if they are few.
+    devices gain nothing from this, so values on them are returned as they are, and so are few
+    values. Values have shape ``(n_rows,)``.
     """
     n_rows = len(values)
     if n_rows < _MIN_ROWS or values.device.type != "cpu":

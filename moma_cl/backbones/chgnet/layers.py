@@ -47,78 +47,33 @@ _CONSTANT = 0.7071067690849304 / math.sqrt(math.pi)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Edges:
-    """The directed edges of a batch.
+class Messages:
+    """What the messages of a batch, along its edges or its angles, are made of.
 
-    Attributes
-    ----------
-    centers
-        Node that receives each message, shape ``(n_edges,)``.
-    terms
-        Rows of a table that add up to each message's first layer, shape ``(n_edges, 3)``. The table
-        has two rows for each node (as centre, as neighbour), then one for each bond.
-    factors
-        What each message is multiplied by, shape ``(n_edges, feature_dim)``.
+    Their first layer adds up rows of a table. That of edges has two rows for each node (as centre,
+    as neighbour), then one for each bond; that of angles has two for each short bond (as first, as
+    other), then one for each node.
     """
 
-    centers: Tensor
-    terms: Tensor
-    factors: Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Angles:
-    """The directed angles of a batch.
-
-    Attributes
-    ----------
-    firsts
-        Short bond that receives each message, shape ``(n_angles,)``.
-    terms
-        Rows of a table that are part of each message's first layer, shape ``(n_angles, 3)``. The
-        table has two rows for each short bond (as first, as other), then one for each node.
-    factors
-        What each message is multiplied by, shape ``(n_angles, feature_dim)``.
-    """
-
-    firsts: Tensor
-    terms: Tensor
-    factors: Tensor
+    receivers: Tensor  # node, or first short bond, of each message, shape (n_messages,)
+    terms: Tensor  # rows of the table, shape (n_messages, 3)
+    factors: Tensor  # what each message is multiplied by, shape (n_messages, feature_dim)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class BondChange:
-    """The sum of what bond convolutions have added to the features of short bonds.
+    """The sum of what bond convolutions have added to the features of short bonds."""
 
-    Attributes
-    ----------
-    bonds
-        Indices of the short bonds among all bonds, shape ``(n_short,)``.
-    features
-        The sum, shape ``(n_short, feature_dim)``.
-    """
-
-    bonds: Tensor
-    features: Tensor
+    bonds: Tensor  # indices of the short bonds among all bonds, shape (n_short,)
+    features: Tensor  # the sum, shape (n_short, feature_dim)
 
 
 def table_rows(pairs: tuple[Tensor, Tensor], singles: Tensor, n_pairs: int) -> Tensor:
     """Give row numbers in a table of two rows for each member of one kind, then one of another.
 
-    Parameters
-    ----------
-    pairs
-        Members of the first kind whose first row is gathered, and members whose second row is,
-        shape ``(n_rows,)`` each.
-    singles
-        Members of the other kind whose row is gathered, shape ``(n_rows,)``.
-    n_pairs
-        Number of members of the first kind.
-
-    Returns
-    -------
-    Tensor
-        Row numbers, shape ``(n_rows, 3)``.
+    ``pairs`` are the members of the first kind, ``n_pairs`` in number, whose first row is gathered,
+    and those whose second row is; ``singles`` are members of the other kind. All have shape
+    ``(n_rows,)``, the row numbers ``(n_rows, 3)``.
     """
     first, second = pairs
     return torch.stack([2 * first, 2 * second + 1, singles + 2 * n_pairs], dim=1)
@@ -146,17 +101,9 @@ class RadialBasis(nn.Module):
         self.frequencies = nn.Parameter(math.pi * torch.arange(1.0, N_RADIAL + 1))
 
     def forward(self, lengths: Tensor) -> Tensor:
-        """Expand lengths.
+        """Expand bond lengths, float64, shape ``(n_bonds,)``, Å.
 
-        Parameters
-        ----------
-        lengths
-            Bond lengths, float64, shape ``(n_bonds,)``, Å.
-
-        Returns
-        -------
-        Tensor
-            Functions in the precision of the frequencies, shape ``(n_bonds, n_radial)``.
+        The functions, shape ``(n_bonds, n_radial)``, are in the precision of the frequencies.
         """
         lengths = lengths.to(self.frequencies.dtype)
         scaled = lengths / self.cutoff
@@ -176,17 +123,9 @@ class AngularBasis(nn.Module):
         self.frequencies = nn.Parameter(torch.arange(1.0, N_ANGULAR + 1))
 
     def forward(self, angles: Tensor) -> Tensor:
-        """Expand angles.
+        """Expand angles, float64, shape ``(n_angles,)``, rad.
 
-        Parameters
-        ----------
-        angles
-            Angles, float64, shape ``(n_angles,)``, rad.
-
-        Returns
-        -------
-        Tensor
-            A constant, sines and cosines, shape ``(n_angles, 2 * n_angular + 1)``.
+        The functions are a constant, sines and cosines, shape ``(n_angles, 2 * n_angular + 1)``.
         """
         phases = torch.outer(angles.to(self.frequencies.dtype), self.frequencies)
         scale = 1.0 / math.sqrt(math.pi)
@@ -238,26 +177,12 @@ class AtomConv(nn.Module):
         self.out = nn.Linear(FEATURE_DIM, FEATURE_DIM, bias=False)
 
     def forward(
-        self, atoms: Tensor, bond_terms: Tensor, change: BondChange | None, edges: Edges
+        self, atoms: Tensor, bond_terms: Tensor, change: BondChange | None, edges: Messages
     ) -> Tensor:
-        """Update the atoms.
+        """Update the features of atoms, shape ``(n_nodes, feature_dim)``.
 
-        Parameters
-        ----------
-        atoms
-            Atom features, shape ``(n_nodes, feature_dim)``.
-        bond_terms
-            The product of ``self.bonds`` with the initial bond features, shape
-            ``(n_bonds, 2 * feature_dim)``.
-        change
-            What has been added to features of short bonds since.
-        edges
-            The edges that messages follow.
-
-        Returns
-        -------
-        Tensor
-            New atom features, shape ``(n_nodes, feature_dim)``.
+        ``bond_terms``, shape ``(n_bonds, 2 * feature_dim)``, is the product of ``self.bonds`` with
+        the initial features of bonds; ``change`` has been added to those of short bonds since.
         """
         pairs = self.atoms(atoms).view(-1, 2 * FEATURE_DIM)
         table = torch.cat([pairs, bond_terms])
@@ -265,7 +190,7 @@ class AtomConv(nn.Module):
             terms = functional.linear(change.features, self.bonds.weight)
             table.index_add_(0, change.bonds + len(pairs), terms)
         messages = self.layers(gathered_sum(table, edges.terms), edges.factors)
-        total = torch.zeros_like(atoms).index_add(0, edges.centers, messages)
+        total = torch.zeros_like(atoms).index_add(0, edges.receivers, messages)
         updated: Tensor = atoms + self.out(total)
         return updated
 
@@ -282,34 +207,20 @@ class BondConv(nn.Module):
         self.out = nn.Linear(FEATURE_DIM, FEATURE_DIM, bias=False)
 
     def forward(
-        self, atoms: Tensor, bonds: Tensor, bond_weights: Tensor, features: Tensor, angles: Angles
+        self, atoms: Tensor, bonds: Tensor, bond_weights: Tensor, features: Tensor, angles: Messages
     ) -> Tensor:
-        """Compute what to add to the short bonds.
+        """Compute what to add to the features of short bonds, shape ``(n_short, feature_dim)``.
 
-        Parameters
-        ----------
-        atoms
-            Atom features, shape ``(n_nodes, feature_dim)``.
-        bonds
-            Features of the short bonds, shape ``(n_short, feature_dim)``.
-        bond_weights
-            Factor of the messages to each short bond, shape ``(n_short, feature_dim)``.
-        features
-            Angle features, shape ``(n_angles, feature_dim)``.
-        angles
-            The angles that messages follow.
-
-        Returns
-        -------
-        Tensor
-            The change of the bond features, shape ``(n_short, feature_dim)``.
+        Features of atoms have shape ``(n_nodes, feature_dim)``, those of angles
+        ``(n_angles, feature_dim)``. Messages to each short bond are multiplied by its
+        ``bond_weights``, shape ``(n_short, feature_dim)``.
         """
         pairs = self.bonds(bonds).view(-1, 2 * FEATURE_DIM)
         table = torch.cat([pairs, self.atoms(atoms)])
         hidden = product(features, self.angles.weight, self.angles.bias)
         hidden = gathered_sum(table, angles.terms, hidden)
         messages = self.layers(hidden, angles.factors)
-        total = torch.zeros_like(bonds).index_add(0, angles.firsts, messages)
+        total = torch.zeros_like(bonds).index_add(0, angles.receivers, messages)
         # the first bond's factor is common to its messages, so it waits until they are summed
         change: Tensor = self.out(total * bond_weights)
         return change
@@ -325,24 +236,11 @@ class AngleUpdate(nn.Module):
         self.atoms = nn.Linear(FEATURE_DIM, 2 * FEATURE_DIM, bias=False)
         self.norms = Gate()
 
-    def forward(self, atoms: Tensor, bonds: Tensor, features: Tensor, angles: Angles) -> Tensor:
-        """Update the angles.
+    def forward(self, atoms: Tensor, bonds: Tensor, features: Tensor, angles: Messages) -> Tensor:
+        """Update the features of angles, shape ``(n_angles, feature_dim)``.
 
-        Parameters
-        ----------
-        atoms
-            Atom features, shape ``(n_nodes, feature_dim)``.
-        bonds
-            Features of the short bonds, shape ``(n_short, feature_dim)``.
-        features
-            Angle features, shape ``(n_angles, feature_dim)``.
-        angles
-            What the angles are made of.
-
-        Returns
-        -------
-        Tensor
-            New angle features, shape ``(n_angles, feature_dim)``.
+        Features of atoms have shape ``(n_nodes, feature_dim)``, those of short bonds
+        ``(n_short, feature_dim)``.
         """
         pairs = product(bonds, self.bonds.weight, centered=FEATURE_DIM).view(-1, 2 * FEATURE_DIM)
         table = torch.cat([pairs, product(atoms, self.atoms.weight, centered=FEATURE_DIM)])

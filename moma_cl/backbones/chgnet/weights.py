@@ -35,17 +35,9 @@ _ANGLE_COLUMNS = ("first", "other", "angle", "atom")
 
 
 def encoder_state() -> dict[str, Tensor]:
-    """Give the parameters of `CHGNetBackbone`.
+    """Give the state of `CHGNetBackbone` for ``load_state_dict``.
 
-    Returns
-    -------
-    dict[str, Tensor]
-        State for ``load_state_dict``.
-
-    Raises
-    ------
-    BackboneError
-        If the package is missing, or its parameters are not those of version 0.3.0.
+    Raises ``BackboneError`` as `package_state` does.
     """
     source = package_state()
     state = {ours: source[theirs] for ours, theirs in _RENAMED.items()}
@@ -60,17 +52,9 @@ def encoder_state() -> dict[str, Tensor]:
 
 @cache
 def package_state() -> dict[str, Tensor]:
-    """Give all parameters of the published model.
+    """Give all parameters of the published model, by their names in the package.
 
-    Returns
-    -------
-    dict[str, Tensor]
-        Parameters by their names in the package.
-
-    Raises
-    ------
-    BackboneError
-        If the package is missing, or its parameters are not those of version 0.3.0.
+    Raises ``BackboneError`` if the package is missing, or its parameters are not those of 0.3.0.
     """
     try:
         from chgnet.model import CHGNet

@@ -9,6 +9,7 @@ import pytest
 from moma_cl.automation import drift
 from moma_cl.automation.status import status
 from moma_cl.hub import Hub
+from moma_cl.reconciling.holds import DRIFT_LEVEL
 from moma_cl.records.records import Drift
 from moma_cl.views.log import log
 from moma_cl.views.show import show
@@ -20,13 +21,18 @@ from tests.helpers.hubs import refs
 @pytest.fixture(scope="module")
 def founded(tmp_path_factory):
     hub = hubs.make_hub(tmp_path_factory.mktemp("founded") / "hub")
-    hubs.add_task(hub, "energy", 60, unit="eV", module="none")
+    hubs.add_task(hub, "energy", 60, unit="eV/atom", module="none")
     return hub
 
 
 @pytest.fixture
 def hub(founded, tmp_path):
     return Path(shutil.copytree(founded, tmp_path / "hub"))
+
+
+def said_of_hold(added):
+    (held,) = [d.text for d in added.done if d.action == "held"]
+    return held
 
 
 def shifted(rows, by):
@@ -52,7 +58,7 @@ def test_probabilities_are_those_of_counting_by_hand():
 
 def test_larger_errors_of_a_few_rows_are_found():
     reference = np.abs(np.random.default_rng(0).normal(size=100))
-    assert drift.chance_of_larger(reference[:5] + 5.0, reference) <= drift.LEVEL
+    assert drift.chance_of_larger(reference[:5] + 5.0, reference) <= DRIFT_LEVEL
 
 
 def test_without_a_promise_there_is_nothing_to_break():
@@ -71,7 +77,7 @@ def test_rows_unlike_the_learned_ones_are_drift_once_and_told_everywhere(hub, ad
     assert (shown["rows"], shown["drifted"]) == (12, True)
     (task,) = status(hub).tasks
     assert task.drift == Drift.from_doc(shown)
-    assert task.drifted is False  # the rows were learned since
+    assert (task.drifted, task.held) == (True, said_of_hold(taken))
     assert [d for d in Hub(hub).update() if d.kind == "drift"] == []
 
 
@@ -83,19 +89,45 @@ def test_rows_like_the_learned_ones_are_only_measured(add_data, made_up):
 
 def test_it_is_measured_before_the_rows_are_learned(hub, add_data, made_up):
     champion = refs(hub)["predictors/energy"]
-    rows = shifted(made_up(12, first=60), 9.0)
-    add_data("energy", rows, compose=False)
+    add_data("energy", made_up(12, first=60), compose=False)
     (said,) = [d for d in Hub(hub).update() if d.kind == "drift"]
-    assert said.action == "drift"
+    assert said.action == "measured"
     with Store.open(hub) as store:
         measured = Drift.from_doc(store.record(store.ref("drift/energy")))
         assert measured.predictor == champion != store.ref("predictors/energy")
 
 
-def test_corrections_of_learned_structures_are_no_drift(add_data, made_up):
-    rows = shifted(made_up(12), 9.0)
-    taken = add_data("energy", rows, replace=True)
-    assert [d for d in taken.done if d.kind == "drift"] == []
+def test_corrections_far_from_what_was_expected_are_drift_and_others_are_not(add_data, made_up):
+    near = add_data("energy", shifted(made_up(12), 0.01), replace=True)
+    assert [d.action for d in near.done if d.kind == "drift"] == ["measured"]
+    far = add_data("energy", shifted(made_up(12), 9.0), replace=True)
+    assert [d.action for d in far.done if d.kind == "drift"] == ["drift"]
+
+
+def test_rows_that_are_there_already_tell_nothing(add_data, made_up):
+    again = [{**row, "id": f"again-{row['id']}"} for row in made_up(12)]
+    assert [d for d in add_data("energy", again).done if d.kind == "drift"] == []
+
+
+def test_the_worst_of_many_groups_is_found_and_chance_is_not():
+    generator = np.random.default_rng(5)
+    reference, sizes = abs(generator.normal(size=200)), np.array([40, 3, 60, 40])
+    errors = abs(generator.normal(size=143))
+    assert drift.chance_of_a_worse_group(errors, sizes, reference) > 0.05
+    errors[40:43] += 6.0
+    assert drift.chance_of_a_worse_group(errors, sizes, reference) <= DRIFT_LEVEL / 2
+    assert drift.chance_of_a_worse_group(np.ones(143), sizes, np.ones(200)) == 1.0
+
+
+def test_false_alarms_are_as_rare_where_the_worst_group_is_asked(monkeypatch):
+    monkeypatch.setattr(drift, "N_RESAMPLES", 199)
+    generator = np.random.default_rng(3)
+    alarms = 0
+    for _ in range(100):
+        errors = abs(generator.standard_t(2, size=120))
+        chance = drift.chance_of_a_worse_group(errors[:20], np.array([4, 10, 6]), errors[20:])
+        alarms += chance <= 0.05
+    assert alarms <= 12  # 5 expected
 
 
 def test_a_removed_task_leaves_no_drift_behind(hub, add_data, made_up):

@@ -37,3 +37,17 @@ def test_a_repeated_structure_is_named():
     checks = SimpleNamespace(n_twins=0, twins=(), n_repeats=1, repeats=(twin,), doubts=())
     (line,) = rows_output._check_lines(checks, "eV")
     assert line.startswith("1 row with the structure of an earlier row, first b:2 (of a:2)")
+
+
+def test_few_rows_are_a_warning_that_quiet_does_not_hide_and_a_proposal_is_a_note():
+    few = SimpleNamespace(code="few-rows", message="task 'gap' has 3 rows")
+    proposal = SimpleNamespace(code="try-log10", message="consider log10")
+    added = SimpleNamespace(advice=(few, proposal))
+    (warning,) = rows_output.warned(added)
+    assert (warning.code, warning.message) == ("few-rows", few.message)
+    assert rows_output.proposals(added) == [proposal.message]
+
+
+def test_a_number_without_a_unit_is_written_alone():
+    assert rows_output.figure(1.0, "1") == "1"
+    assert rows_output.figure(1.0, "GPa") == "1 GPa"

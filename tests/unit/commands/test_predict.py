@@ -222,3 +222,59 @@ def test_rows_that_were_answered_are_skipped_and_other_questions_refused(
     other = Earlier(answered=keys, shared={**shared, "level": 0.8})
     with pytest.raises(InvalidInputError, match=r"level 0\.8, now it would be 0\.9"):
         next(Hub(hub).iter_predictions("task", path, earlier=other))
+
+
+def test_answers_keep_the_bounds_of_their_property(hub, add_task, write_rows, made_up):
+    """Learned as it is, a modulus of small values would be answered with negative ones."""
+    rows = [{**row, "modulus": row["modulus"] ** 8} for row in made_up(40)]
+    add_task("soft", rows, target="modulus", property="bulk_modulus", unit="GPa", module="none")
+    add_task("any", rows, target="modulus", unit="GPa", module="none")
+    asked = write_rows(made_up(40, first=300))
+    free = Hub(hub).predict("any", asked)
+    assert min(free.values) < 0
+    kept = Hub(hub).predict("soft", asked)
+    assert min(kept.values) == 0
+    assert all(0 <= row.lower <= row.value <= row.upper for row in kept)
+    assert all(row.lower < row.upper for row in kept)
+
+
+def test_a_task_of_one_row_has_an_interval(hub, add, write_rows, made_up):
+    add(1)
+    (row,) = Hub(hub).predict("task", write_rows(made_up(1)))
+    assert row.value == pytest.approx(made_up(1)[0]["energy"])
+    assert row.upper - row.lower == pytest.approx(2 * abs(row.value))
+
+
+def test_a_structure_that_is_a_row_says_so_with_its_measured_value(
+    hub, add, add_data, write_rows, made_up
+):
+    add(60)
+    rows, opened = made_up(4), Hub(hub)
+    asked = write_rows(
+        [
+            {"id": "same", "structure": rows[0]["structure"]},
+            {"id": "double", "structure": supercell(rows[1]["structure"])},
+            {"id": "other", "structure": made_up(1, first=90)[0]["structure"]},
+            {"id": "retracted", "structure": rows[2]["structure"]},
+        ],
+        "asked.jsonl",
+    )
+    same, double, other, later = opened.predict("task", asked)
+    assert (same.known, same.known_id) == (rows[0]["energy"], "row-0")
+    assert (double.known, double.known_id) == (rows[1]["energy"], "row-1")
+    assert same.value != same.known  # the answer stays the prediction
+    assert (other.known, other.known_id) == (None, None)
+    assert later.known_id == "row-2"
+
+    opened.retract("task", ["row-2"], compose=False)
+    add_data("task", made_up(1, first=90), compose=False)
+    *_, other, later = opened.predict("task", asked)
+    assert other.known_id == "row-90"
+    assert (later.known, later.known_id) == (None, None)
+
+
+def test_the_message_warns_where_errors_were_not_measured(hub, add, write_rows, made_up):
+    add(5)
+    (row,) = Hub(hub).predict("task", write_rows(made_up(1, first=90)))
+    assert row.status == "ok"
+    assert "too few rows" in row.message

@@ -102,6 +102,8 @@ def test_bounds_are_in_the_unit_of_the_task():
     assert column(unit="%", measured="poisson_ratio").bounds() == pytest.approx((-100, 50))
     assert column(unit="1", measured="log_last_phdos_peak").bounds() is None
     assert column(unit="GPa", measured="mine").bounds() is None
+    assert column(unit="GPa", measured="k_vrh").bounds() == (0, np.inf)
+    assert column("log_kvrh", unit="GPa", measured="k_vrh").bounds() is None  # negative below 1 GPa
 
 
 def test_a_known_property_brings_its_unit():

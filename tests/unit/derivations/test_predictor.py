@@ -36,7 +36,9 @@ def test_trainings_side_by_side_leave_the_same_bits(tmp_path, monkeypatch, n_cor
             200,
             unit="GPa",
             module=ModuleKind.NONE,
-            progress=lambda label, *steps: told.append(steps) if "modulus" in label else None,
+            progress=lambda label, *steps: (
+                told.append(steps) if label == "predictor modulus" else None
+            ),
         )
         predictor = record(hub, "fitted/modulus")
         fitted.append((predictor["blob"], predictor["held_out_maes"]))

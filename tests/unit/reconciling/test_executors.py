@@ -44,9 +44,9 @@ class Elsewhere:
             try:
                 derived, seconds = compute(self.change(replace(posted, cache=str(self.cache))))
             except Exception as error:  # noqa: BLE001  as a worker does
-                yield Computed(index=index, error=error)
+                yield Computed(index=index, outcome=error)
             else:
-                yield Computed(index=index, derived=derived, seconds=seconds)
+                yield Computed(index=index, outcome=derived, seconds=seconds)
 
 
 @pytest.fixture(scope="module")

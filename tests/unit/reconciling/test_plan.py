@@ -7,6 +7,8 @@ import pytest
 from moma_cl.hub import Hub
 from moma_cl.reconciling.costs import Costs
 from moma_cl.reconciling.reasons import StepStatus
+from moma_cl.reconciling.task_derivations import module_derivation
+from moma_cl.records.tasks import task_state
 from moma_store.store import Store
 from tests.helpers import hubs
 
@@ -82,9 +84,22 @@ def test_costs_are_those_of_the_last_like_it_by_rows(hub, add_data, made_up):
     assert cost["estimate"] > 0
 
 
-def test_a_kernel_head_says_nothing_of_what_gradients_cost(hub):
+def test_the_cost_of_a_first_training_is_foreseen_from_that_of_embeddings(tmp_path):
+    hub = hubs.make_hub(tmp_path / "first", hubs.short_recipe(10))
+    hubs.add_task(hub, "energy", 200, unit="eV/atom", compose=False)
+    with Store.open(hub, write=True) as store, store.transaction("slower") as transaction:
+        for key, memo in store.memos("estimate:").items():
+            transaction.put_memo(key, memo.result, 6.0)  # 200 rows: 0.03 s for each
+    cost = {step.kind: step.seconds for step in Hub(hub).plan()}
+    assert cost["module"] == pytest.approx(0.3 * 6.0 * 10)  # an epoch is 0.3 of an estimate
+    assert cost["predictor"] == pytest.approx(0.3 * 6.0 * 10 * 4)  # up to four trainings
+
+
+def test_a_limit_of_time_rests_on_what_was_measured_only(hub):
     with Store.open(hub) as store:
         costs = Costs(store=store)
-        steps = Hub(hub).plan()
-        assert {step.seconds is None for step in steps if step.kind == "module"} == {True}
-        assert costs._rates == {}
+        derivation = module_derivation(
+            store, task_state(store, "energy"), store.ref("datasets/energy")
+        )
+        assert costs.of(derivation) is None
+        assert costs.foreseen(derivation) > 0

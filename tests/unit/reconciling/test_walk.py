@@ -9,7 +9,7 @@ import pytest
 from moma_cl.backbones.parameters import to_vector
 from moma_cl.derivations import composition as composition_derivation
 from moma_cl.hub import Hub
-from moma_cl.progress import quiet
+from moma_cl.progress import FIRST_ANSWER, quiet
 from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import EstimateSettings, KernelSettings
 from moma_cl.reconciling.composer import Composer
@@ -350,9 +350,14 @@ def test_a_task_trains_no_multitask_module(add):
 
 
 def test_progress_labels_say_what_is_going_on(add):
-    labels = set()
-    add("energy", progress=lambda label, done, total: labels.add(label))
-    assert {"embedding", "predictor energy", "module energy"} <= labels
+    labels = []
+    add("energy", progress=lambda label, done, total: labels.append(label))
+    assert {"energy: embedding", "predictor energy", "module energy", "energy: estimate"} <= set(
+        labels
+    )
+    (answers,) = [place for place, label in enumerate(labels) if label.startswith(FIRST_ANSWER)]
+    assert labels[answers].startswith("first answer: `moma-cl predict energy FILES` works now")
+    assert answers < labels.index("module energy")
     quiet("nothing", 0, 0)
 
 

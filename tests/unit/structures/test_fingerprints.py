@@ -8,7 +8,7 @@ import pytest
 
 from moma_cl.readers.dispatch import read_rows
 from moma_cl.structures.crystals import Crystal
-from moma_cl.structures.fingerprints import fingerprint, known_in, reduced_formula
+from moma_cl.structures.fingerprints import fingerprint, known_in, reduced_formula, steps_apart
 from tests.helpers.crystals import supercell
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data" / "paper"
@@ -164,3 +164,11 @@ def test_on_real_data_formulas_never_collide_and_polymorphs_rarely():
     assert len(set(zip(prints, formulas, strict=True))) == len(set(prints))
     same_formula = len(crystals) - len(set(formulas))
     assert len(crystals) - len(set(prints)) < 0.3 * same_formula
+
+
+def test_steps_are_counted_both_ways_round_the_bins():
+    formula = 7 << 32
+    one = formula | 0x00_05_FF_80
+    others = np.array([one, formula | 0xFF_06_00_80, formula | 0x00_05_FF_90], dtype=np.uint64)
+    assert steps_apart(one, others).sum(axis=1).tolist() == [0, 3, 16]
+    assert steps_apart(one, others).max(axis=1).tolist() == [0, 1, 16]
