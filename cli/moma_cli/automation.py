@@ -10,7 +10,7 @@ import typer
 
 from moma_cli.output import Output, Problem, Table, figure
 from moma_cli.parameters import Settle
-from moma_cli.program import Run, command
+from moma_cli.program import Run, command, line_formatter
 
 if TYPE_CHECKING:
     from moma_cl.automation.last_pass import LastPass
@@ -82,7 +82,7 @@ def daemon(
 
     log = logging.getLogger("moma_cl")
     for handler in log.handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        handler.setFormatter(line_formatter("%(asctime)s %(message)s"))
     if not run.quiet:
         log.setLevel(logging.INFO)
     one_pass = [*_program(run), "update", "--quiet", "--settle", f"{settle:g}", "--wait", _WAIT]
@@ -137,8 +137,11 @@ def schedule(
 
 
 def _program(run: Run) -> list[str]:
-    """Give the command line of this very program and hub, for whoever starts it elsewhere."""
-    return [sys.executable, "-m", "moma_cli", "--hub", str(run.path.absolute())]
+    """Give the command line of this very program and hub, for whoever starts it elsewhere.
+
+    With -P, Python takes no module from the folder where it is started, such as cron's HOME.
+    """
+    return [sys.executable, "-P", "-m", "moma_cli", "--hub", str(run.path.absolute())]
 
 
 def _when(at: str | None, every: int | None) -> When:

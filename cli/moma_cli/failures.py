@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from moma_cli.output import Problem, print_envelope
+from moma_cli.output import Problem, print_envelope, say
 from moma_cli.program import Run
 
 USAGE, INTERRUPTED, FAILED = 2, 130, 1
@@ -26,14 +26,14 @@ def report(error: BaseException, run: Run) -> int:
         return 0
     problem, exit_code = _problem_of(error)
     if run.debug:
-        traceback.print_exception(error)
+        say("".join(traceback.format_exception(error)).rstrip("\n"), sys.stderr)
     if run.json:
         print_envelope(run.command or _command_of(error), None, [problem], exit_code)
         return exit_code
     usage = _usage(error)
     if usage:
-        sys.stderr.write(usage)
-    sys.stderr.write(f"Error [{problem.code}]: {problem.message}\n")
+        say(usage, sys.stderr)
+    say(f"Error [{problem.code}]: {problem.message}", sys.stderr)
     return exit_code
 
 
@@ -60,7 +60,7 @@ def _usage(error: BaseException) -> str:
     context = getattr(error, "ctx", None) if isinstance(error, _UsageError) else None
     if context is None:
         return ""
-    return f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n"
+    return f"{context.get_usage()}\nTry '{context.command_path} --help' for help."
 
 
 def _command_of(error: BaseException) -> str | None:

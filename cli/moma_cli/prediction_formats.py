@@ -7,7 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from moma_cli.output import Table, figure, json_line, jsonable, print_table, printable
+from moma_cl.core.printable import printable
+from moma_cli.output import Table, figure, json_line, jsonable, print_table
 
 if TYPE_CHECKING:
     from moma_cl.commands.predictions import PredictedRow

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from moma_cl.core.printable import printable_lines
 from moma_cli.output import Output, print_output
 from moma_cli.progress import Progress, progress_bar
 
 if TYPE_CHECKING:
+    import logging
+
     from moma_cl.hub import Hub as HubOfRun
 
 HUB_VARIABLE = "MOMA_CL_HUB"
@@ -191,7 +194,7 @@ def start_logging(*, verbose: bool) -> None:
     from moma_cl.records.history_actions import HistoryAction
 
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(line_formatter("%(message)s"))
     # Commands report failures themselves.
     handler.addFilter(
         lambda record: verbose or getattr(record, "action", None) != HistoryAction.FAIL
@@ -206,3 +209,14 @@ def start_logging(*, verbose: bool) -> None:
     warned = logging.getLogger("py.warnings")
     warned.addHandler(handler if verbose else logging.NullHandler())
     warned.propagate = False
+
+
+def line_formatter(layout: str) -> logging.Formatter:
+    """Make a formatter of log messages that lets no control characters reach the terminal."""
+    import logging
+
+    class LineFormatter(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return printable_lines(super().format(record))
+
+    return LineFormatter(layout)

@@ -3,13 +3,17 @@
 import itertools
 import json
 import os
+import re
+import shlex
 import stat
 import subprocess
 import sys
+import time
 
 import pytest
 
 from tests.helpers.processes import ENVIRONMENT
+from tests.helpers.rows import write_rows
 
 CLOSED = [
     "".join(choice)
@@ -100,3 +104,71 @@ def test_rows_of_a_repeated_index_are_all_answered_when_a_run_goes_on(hub, made_
     assert [row["id"] for row in again] == [row["id"] for row in asked]
     assert len({row["id"] for row in again}) == 3
     assert [row["value"] for row in again] == pytest.approx([row["value"] for row in asked])
+
+
+@pytest.mark.fault("control characters in names")
+def test_names_of_files_and_columns_do_not_drive_the_terminal(own_hub, made_up, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a\x1b]0;title\x07.cif").touch()
+    (folder / "table.csv").write_text("id,str\x1b[31mx,\x9b2J\n1,2,3\n")
+    delivery = write_rows(tmp_path / "rows.jsonl", made_up(2, first=90))
+    delivery.rename(own_hub.hub / "inbox" / "energy" / "night\x1b[2J.jsonl")
+    (own_hub.hub / "inbox" / "no\x1b[31mtask").mkdir()
+    said = [
+        own_hub("predict", "energy", folder),
+        own_hub("predict", "energy", folder / "table.csv", "--debug"),
+        own_hub("predict", "energy", folder / "none\x1b[31m.csv", "--debug"),
+        own_hub("status"),
+        own_hub("update", "--settle", "0", "--verbose"),
+        own_hub("update", "--tasks", "\x1b[31m", "--debug"),
+        own_hub("\x1b[31m"),
+        own_hub("predict", "--level", "\x1b[31m"),
+    ]
+    for ended in said:
+        text = ended.out + ended.err
+        assert text
+        assert all(character in "\n\t" or character.isprintable() for character in text), text
+    assert "night�[2J.jsonl" in said[3].err
+
+
+@pytest.mark.fault("a module of Python in the working directory")
+@pytest.mark.parametrize("started", ["cron", "systemd", "daemon"])
+def test_passes_take_no_module_from_the_folder_they_are_started_in(
+    started, own_hub, inputs, tmp_path
+):
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("typer", "numpy", "moma_store", "logging"):
+        (home / f"{name}.py").write_text(f"open({str(home / 'taken')!r}, 'w')\n")
+    (own_hub.hub / "inbox" / "energy" / "night.jsonl").write_bytes(
+        (inputs / "more.jsonl").read_bytes()
+    )
+    here = {"cwd": home, "env": {**ENVIRONMENT, "HOME": str(home)}}
+    if started == "cron":
+        line = own_hub.json("schedule")["crontab"]
+        assert (
+            subprocess.run(["sh", "-c", line.split(maxsplit=5)[5]], **here, check=False).returncode
+            == 0
+        )
+    elif started == "systemd":
+        unit = own_hub.json("schedule", "--systemd")["units"][0]["text"]
+        (command,) = re.findall("^ExecStart=(.*)$", unit, re.MULTILINE)
+        assert subprocess.run(shlex.split(command), **here, check=False).returncode == 0
+    else:
+        options = ("--interval", "0.2", "--settle", "0.1")
+        command = [sys.executable, "-P", *own_hub.command("daemon", *options)[1:]]
+        with subprocess.Popen(command, **here) as process:
+            until(lambda: own_hub.json("tasks")[0]["rows"] == 68)
+            process.terminate()
+            assert process.wait(30) == 0
+    assert own_hub.json("tasks")[0]["rows"] == 68
+    assert not (home / "taken").exists()
+
+
+def until(condition, seconds=60.0):
+    """Wait for something, and fail if it does not happen."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)

@@ -292,12 +292,13 @@ def test_a_file_system_that_is_mounted_for_reading_serves_readers(hub, tmp_path)
     assert "Read-only" in write
 
 
-def full_disk(tmp_path: Path, code: str) -> str:
+def full_disk(tmp_path: Path, code: str, *arguments: object) -> str:
     """Run code in a namespace where ``DISK`` is a file system of 3 MB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     script = f'mount -t tmpfs -o size=3m none {disk} && exec "$@"'
     command = ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-c", code, str(disk)]
+    command += map(str, arguments)
     if shutil.which("unshare") is None:
         pytest.skip("unshare is not there")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -362,6 +363,43 @@ print(collected.blobs)
 @pytest.mark.fault("gc on a full disk")
 def test_gc_works_on_a_full_disk(tmp_path):
     assert int(full_disk(tmp_path, FULL)) > 20
+
+
+NO_ROOM_FOR_A_COPY = """
+import logging, os, sys
+from pathlib import Path
+from moma_store.collection import collect
+from moma_store.store import Store
+from moma_store.verification import verify
+
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+hub = Path(sys.argv[1]) / "hub"
+with Store.create(hub, backbone={}) as store:
+    for n in range(300):
+        with store.transaction("add") as tx:
+            doc = {"kind": "x", "format": 1, "n": n, "text": "x" * 1000}
+            ref = f"modules/{min(n, 297)}"  # two of them are replaced
+            tx.move_ref(ref, tx.put_record(doc), expected=tx.ref(ref))
+(hub / "cache" / "graphs").write_bytes(bytes(int(sys.argv[2])))
+before = sorted((hub / "backups").iterdir())
+filler = os.open(Path(sys.argv[1]) / "filler", os.O_CREAT | os.O_WRONLY)
+try:
+    while True:
+        os.write(filler, bytes(4096))
+except OSError:
+    pass
+with Store.open(hub, write=True) as store:
+    collected = collect(store)
+assert collected.records == 2, collected
+assert sorted((hub / "backups").iterdir()) == before
+assert verify(hub, deep=True).problems == ()
+"""
+
+
+@pytest.mark.fault("gc on a full disk")
+@pytest.mark.parametrize("cached", [100_000, 150_000])
+def test_gc_succeeds_although_no_copy_of_the_catalogue_fits(tmp_path, cached):
+    assert "no room for a new copy" in full_disk(tmp_path, NO_ROOM_FOR_A_COPY, cached)
 
 
 @pytest.mark.fault("a second open, a fork, a spawned process")
