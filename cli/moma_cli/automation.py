@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from moma_cl.core.limits import LONGEST
 from moma_cli.output import Output, Problem, Table, figure
 from moma_cli.parameters import Settle
 from moma_cli.program import Run, command, line_formatter
@@ -67,7 +68,8 @@ def status(
 def daemon(
     run: Run,
     interval: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.1, help="Time between two checks.")
+        float,
+        typer.Option(metavar="SECONDS", min=0.1, max=LONGEST, help="Time between two checks."),
     ] = 10.0,
     settle: Settle = 2.0,
     options: UpdateOptions = None,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from moma_cl.core.limits import LONGEST
+
 if TYPE_CHECKING:
     from moma_cl.readers.rows import Reading
     from moma_cl.recipe import Recipe
@@ -33,13 +35,17 @@ StructureColumn = Annotated[
 ]
 IdColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column with the ids.")]
 Wait = Annotated[
-    float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for a writer.")
+    float,
+    typer.Option(
+        "--wait", metavar="SECONDS", min=0, max=LONGEST, help="How long to wait for a writer."
+    ),
 ]
 Settle = Annotated[
     float,
     typer.Option(
         metavar="SECONDS",
         min=0,
+        max=LONGEST,
         help="How long a delivery must be unchanged before it is read.",
     ),
 ]
@@ -96,6 +102,8 @@ def read_settings(file: Path) -> dict[str, Any]:
         settings = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except FileNotFoundError as error:
         raise NotFoundError(f"the recipe {file} does not exist") from error
+    except RecursionError as error:
+        raise InvalidInputError(f"the recipe {file} is nested too deeply") from error
     except ValueError as error:  # what both parsers, and the decoder, raise
         raise InvalidInputError(f"the recipe {file} cannot be parsed: {error}") from error
     if not isinstance(settings, dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -171,6 +172,7 @@ def command(name: str, *, example: str) -> Callable[[Command], Command]:
         def call(ctx: typer.Context, **values: Any) -> None:
             run: Run = ctx.obj
             run.command = name
+            _check_finite(ctx)
             run.set_options(**{option: values.pop(option) for option in _SHARED})
             start_logging(verbose=run.verbose)
             output = function(run, **values)
@@ -185,6 +187,14 @@ def command(name: str, *, example: str) -> Callable[[Command], Command]:
         return function
 
     return register
+
+
+def _check_finite(context: typer.Context) -> None:
+    """Refuse numbers that are infinite or none at all, which a range of Typer's lets through."""
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise typer.BadParameter(f"{value} is no finite number.", ctx=context, param=parameter)
 
 
 def start_logging(*, verbose: bool) -> None:

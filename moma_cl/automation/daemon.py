@@ -27,6 +27,7 @@ from moma_cl.automation import inbox, notices
 from moma_cl.automation.inbox import Delivery
 from moma_cl.automation.last_pass import last_pass
 from moma_cl.automation.state_files import read_state, write_state
+from moma_cl.core.limits import check_seconds
 from moma_cl.reconciling.pass_actions import PassAction
 from moma_store.errors import BusyError, FormatError, MomaError
 from moma_store.locking import WriterLock
@@ -38,6 +39,8 @@ LOCK = "daemon.lock"
 STATE = "daemon.json"
 INTERVAL = 10.0
 """Time between two looks, s."""
+
+SHORTEST_INTERVAL = 0.01
 
 LONGEST_PAUSE = 3600.0
 """Longest time until a pass that failed is made again, s."""
@@ -122,6 +125,9 @@ class Daemon:
     _looked: Look | None = None  # the last look into the inbox
     _trouble: str = ""
     _lock: WriterLock | None = None  # that nobody else watches the hub
+
+    def __post_init__(self) -> None:
+        check_seconds("interval", self.interval, least=SHORTEST_INTERVAL)
 
     def run(self) -> None:
         """Watch until a signal says to stop.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moma_cl.commands.hub_views import HubViews
+from moma_cl.core.limits import check_seconds
 from moma_cl.progress import Progress
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class HubMaintenance(HubViews):
 
     def __init__(self, path: Path, wait: float, progress: Progress) -> None:
         super().__init__(path)
+        check_seconds("wait", wait)
         self._wait = wait
         self._progress = progress
 
@@ -78,6 +80,8 @@ class HubMaintenance(HubViews):
             If a task does not exist.
         BusyError
             If another program is writing.
+        InvalidInputError
+            If a time is not finite, negative, or longer than a year.
         """
         from moma_cl.commands.update import update
 

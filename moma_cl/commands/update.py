@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from moma_cl.automation import conditions, drift, inbox
 from moma_cl.automation.deliveries import add_deliveries
 from moma_cl.automation.last_pass import noted
+from moma_cl.core.limits import check_seconds
 from moma_cl.progress import Progress, quiet
 from moma_cl.reconciling.executors import ExecutorSettings, open_executor
 from moma_cl.reconciling.plan import Step, has_failures, is_work, plan_steps
@@ -32,6 +33,9 @@ def update(
     progress: Progress = quiet,
 ) -> list[Done]:
     """Make one pass: add what the inbox holds, work out what is stale, compute it."""
+    check_seconds("settle", settle)
+    if max_seconds is not None:
+        check_seconds("max_seconds", max_seconds)
     # Plan as a reader first: mostly there is nothing to do, and then no writer to wait for.
     steps = plan(path, tasks=tasks)
     with Store.open(path) as store:

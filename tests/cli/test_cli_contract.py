@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import typer
 
 from moma_cl.properties.transforms import Transform
 from moma_cl.records.records import ModuleKind
@@ -57,6 +58,42 @@ def test_a_mistyped_task_or_command_is_guessed(hub):
     assert ended.out == ""
     assert "did you mean 'energy'" in ended.err
     assert "Did you mean 'add-task'" in hub("add-taks").err
+
+
+ENDLESS = [
+    ("update", "--settle"),
+    ("update", "--wait"),
+    ("update", "--max-seconds"),
+    ("daemon", "--interval"),
+    ("daemon", "--settle"),
+    ("gc", "--wait"),
+    ("predict", "energy", "x.cif", "--level"),
+    (*("add-module", "x", "--weights", "x", "--property", "x", "--unit", "eV"), "--validation-mae"),
+]
+
+
+@pytest.mark.parametrize("arguments", ENDLESS, ids=lambda words: f"{words[0]} {words[-1]}")
+def test_numbers_without_end_are_wrong_usage(hub, arguments):
+    for value in ("nan", "inf", "-inf", "1e300"):
+        ended = hub(*arguments, value)
+        wrong_level = arguments[0] == "predict" and value == "1e300"
+        assert ended.code == (4 if wrong_level else 2), ended
+        assert "internal" not in ended.err
+        assert (value if wrong_level else arguments[-1]) in ended.err.replace("1e+300", "1e300")
+
+
+def test_every_option_that_is_a_number_has_two_ends():
+    commands = typer.main.get_command(program.app).commands
+    ends = {
+        (name, option.name): (getattr(option.type, "min", None), getattr(option.type, "max", None))
+        for name, one in commands.items()
+        for option in one.params
+        if option.type.name.startswith(("int", "float"))
+    }
+    assert len(ends) >= 20
+    # Those two are checked where the message can say more.
+    del ends["predict", "level"], ends["schedule", "every"]
+    assert [option for option, pair in ends.items() if None in pair] == []
 
 
 def test_a_hub_that_is_not_there_is_named(tmp_path, hub):
