@@ -25,7 +25,7 @@ from moma_cli import (
 )
 from moma_cli.failures import report
 from moma_cli.program import Debug, Hub, Json, Quiet, Run, Verbose, app
-from moma_cli.standard_streams import open_standard_streams
+from moma_cli.standard_streams import flush_or_discard, open_standard_streams
 
 COMMAND_MODULES = (
     init,
@@ -104,7 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         exit_code = _invoke(words, run)
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the program's one catch
-        return report(error, run)
+        exit_code = report(error, run)
+    flush_or_discard(sys.stderr)
     return exit_code
 
 

@@ -10,6 +10,7 @@ import typer
 
 from moma_cl.core.limits import LONGEST
 from moma_cli.output import Output, Problem, Table, figure
+from moma_cli.output_file import write_file
 from moma_cli.parameters import Settle
 from moma_cli.program import Run, command, line_formatter
 
@@ -43,9 +44,9 @@ def status(
     """Show the state of the hub: tasks, inbox, last pass, daemon."""
     hub_status = run.hub.status()
     if prometheus is not None:
-        from moma_cl.automation.metrics import write_metrics
+        from moma_cl.automation.metrics import metrics_text
 
-        write_metrics(prometheus, hub_status)
+        write_file(prometheus, metrics_text(hub_status))
         return Output(data={"file": prometheus})
     table = Table(
         columns=("task", "rows", "champion", "error", "unit", "from", "to do", "new rows"),
@@ -164,7 +165,7 @@ def _units_output(units: list[Unit], output: Path | None) -> Output:
     output.mkdir(parents=True, exist_ok=True)
     files = [output / unit.name for unit in units]
     for file, unit in zip(files, units, strict=True):
-        file.write_text(unit.text, encoding="utf-8")
+        write_file(file, unit.text)
     return Output(data={"units": units, "files": files}, text=list(map(str, files)), notes=notes)
 
 

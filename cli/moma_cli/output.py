@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from moma_cl.core.printable import printable, printable_lines
 from moma_cl.properties.units import with_unit
+from moma_cli.standard_streams import flush_or_discard
 
 SCHEMA = "moma-cl/1"
 
@@ -76,7 +77,12 @@ def print_output(command: str, output: Output, *, as_json: bool, quiet: bool) ->
 
 def say(text: str, stream: TextIO) -> None:
     """Write lines for people; control characters in them do not reach the terminal."""
-    stream.write(printable_lines(text) + "\n")
+    try:
+        stream.write(printable_lines(text) + "\n")
+    except OSError:
+        if stream is not sys.stderr:
+            raise
+        flush_or_discard(stream)  # work goes on although nobody can be told
 
 
 def print_envelope(

@@ -99,8 +99,10 @@ class Files:
         StorageError
             If the file cannot be written, or not forced to disk.
         """
+        with reported("write", path):
+            stream = self.create(path)  # whatever is there already is not ours to discard
         try:
-            with reported("write", path), self.create(path) as stream:
+            with reported("write", path), stream:
                 yield stream
                 stream.flush()
                 self.fsync(stream.fileno())
