@@ -54,6 +54,42 @@ def test_a_pass_is_made_although_all_streams_are_closed(own_hub, inputs):
     assert own_hub.json("tasks")[0]["rows"] == 68
 
 
+@pytest.mark.fault("standard streams that take nothing")
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("tasks >/dev/full", 1, "Error [storage]"),
+        ("--json tasks >/dev/full", 1, "Error [storage]"),
+        ("--json show none >/dev/full", 3, "Error [not-found]"),
+        ("show none 2>/dev/full", 3, ""),
+        ("update -v 2>/dev/full", 0, ""),
+        ("update -v >/dev/full 2>/dev/full", 0, ""),
+    ],
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_streams_that_take_nothing_end_in_the_right_code(hub, words, code, said, unbuffered):
+    command = ["sh", "-c", f'exec "$@" {words}', "sh", *hub.command()]
+    variables = {**ENVIRONMENT, "PYTHONUNBUFFERED": unbuffered}
+    ended = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    assert ended.returncode == code
+    assert ended.stderr.startswith(said)
+    assert len(ended.stderr.splitlines()) == bool(said)
+
+
+def test_metrics_go_into_a_pipe_and_behind_a_link(hub, tmp_path):
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    with subprocess.Popen(hub.command("status", "--prometheus", pipe), env=ENVIRONMENT) as process:
+        text = pipe.read_text()
+        assert process.wait(60) == 0
+    assert "moma_cl_task_rows" in text
+    link.symlink_to("metrics.prom")
+    hub.ok("status", "--prometheus", link)
+    assert "moma_cl_task_rows" in (tmp_path / "metrics.prom").read_text()
+    assert link.is_symlink()
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
 def test_a_pipe_gets_the_rows_and_stays_a_pipe(hub, inputs, tmp_path):
     pipe = tmp_path / "rows"
     os.mkfifo(pipe)
