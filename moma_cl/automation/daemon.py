@@ -40,7 +40,7 @@ STATE = "daemon.json"
 INTERVAL = 10.0
 """Time between two looks, s."""
 
-SHORTEST_INTERVAL = 0.01
+SHORTEST_INTERVAL = 0.001
 
 LONGEST_PAUSE = 3600.0
 """Longest time until a pass that failed is made again, s."""
