@@ -446,7 +446,8 @@ def test_damaged_databases_are_rows(tmp_path, reader):
         assert codes(reader.rows([tmp_path / f"{name}.db"])) == ["unreadable"]
     made = sqlite3.connect(tmp_path / "odd.db")
     made.execute(
-        "CREATE TABLE systems (id INTEGER, numbers, positions, cell, pbc, energy, key_value_pairs)"
+        "CREATE TABLE systems (id INTEGER PRIMARY KEY, numbers, positions, cell, pbc, energy, "
+        "key_value_pairs)"
     )
     good = (np.array([55, 17], "<i4").tobytes(), np.zeros(6).tobytes(), np.eye(3).tobytes())
     made.execute("INSERT INTO systems VALUES (1, 'text', 2, NULL, 7, NULL, '{}')")
@@ -459,19 +460,50 @@ def test_damaged_databases_are_rows(tmp_path, reader):
     assert rows[2].values == {"energy": 1.0}
 
 
-def test_a_database_that_never_ends_is_stopped(tmp_path):
+_COUNTED = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000000) "
+_REST = "7 AS pbc, 1.0 AS energy, '{}' AS key_value_pairs"
+_STORED = "positions, cell, pbc, energy, key_value_pairs"
+NO_TABLES = {
+    "a view": [
+        (
+            f"CREATE VIEW systems AS {_COUNTED} SELECT i AS id, X'0b000000' AS numbers, "
+            f"zeroblob(24) AS positions, zeroblob(72) AS cell, {_REST} FROM n"
+        )
+    ],
+    "a view without end": [
+        (
+            "CREATE VIEW systems AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+            f"SELECT -i AS id, 1 AS numbers, 1 AS positions, 1 AS cell, {_REST} FROM n"
+        )
+    ],
+    "a view that is called a table": [
+        (
+            f"CREATE VIEW systems AS {_COUNTED} SELECT i AS id, X'0b000000' AS numbers, "
+            f"zeroblob(24) AS positions, zeroblob(72) AS cell, {_REST} FROM n"
+        ),
+        "PRAGMA writable_schema = ON",
+        "UPDATE sqlite_master SET type = 'table'",
+    ],
+    "a computed column": [
+        f"CREATE TABLE systems (id INTEGER PRIMARY KEY, numbers AS (zeroblob(1000000)), {_STORED})",
+        "INSERT INTO systems (id) VALUES (1)",
+    ],
+    "a virtual table": [f"CREATE VIRTUAL TABLE systems USING fts5(id, numbers, {_STORED})"],
+    "ids that are no key": [f"CREATE TABLE systems (id, numbers, {_STORED})"],
+    "no such table": ["CREATE TABLE structures (id INTEGER PRIMARY KEY)"],
+}
+
+
+@pytest.mark.parametrize("name", NO_TABLES)
+def test_databases_without_a_table_of_stored_rows_are_refused(name, tmp_path, reader):
     import sqlite3
 
-    made = sqlite3.connect(tmp_path / "endless.db")
-    made.execute(
-        "CREATE VIEW systems AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
-        "SELECT -i AS id, 1 AS numbers, 1 AS positions, 1 AS cell, 7 AS pbc, 1 AS energy, '{}' AS "
-        "key_value_pairs FROM n"
-    )
+    made = sqlite3.connect(tmp_path / "a.db")
+    for statement in NO_TABLES[name]:
+        made.execute(statement)
     made.commit()
     made.close()
-    rows = read_rows([tmp_path / "endless.db"], limits=Limits(parse_seconds=1))
-    assert codes(rows) == ["parse-timeout"]
+    assert codes(reader.rows([tmp_path / "a.db"])) == ["unreadable"]
 
 
 # Archives
