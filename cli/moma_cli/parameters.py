@@ -96,6 +96,8 @@ def read_settings(file: Path) -> dict[str, Any]:
         settings = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except FileNotFoundError as error:
         raise NotFoundError(f"the recipe {file} does not exist") from error
+    except RecursionError as error:
+        raise InvalidInputError(f"the recipe {file} is nested too deeply") from error
     except ValueError as error:  # what both parsers, and the decoder, raise
         raise InvalidInputError(f"the recipe {file} cannot be parsed: {error}") from error
     if not isinstance(settings, dict):

@@ -140,11 +140,12 @@ def add_data(
             unit = per_atom(reading.unit) if state.task.per_atom else reading.unit
             convert(1.0, unit, state.task.unit)  # refuse a wrong unit before reading
         from moma_cl.datasets import added_rows  # heavy; the checks above need it not
+        from moma_cl.datasets.stored_rows import StoredRows
 
         origins = _origins(sources)  # before the rows are read: files may change meanwhile
         spec = TaskSpec.of(state.task)
         intake = _read(store, sources, spec, reading, appended=True, progress=progress)
-        intake = added_rows.new_rows(store, state, intake, replace=replace)
+        intake = StoredRows.of(store, state).new_rows(intake, replace=replace)
         rows = added_rows.segment_rows(store, intake, state.task) if intake.ids else None
         if dry_run:
             dataset = added_rows.next_dataset(store, state, rows)

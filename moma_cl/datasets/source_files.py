@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 Signature = tuple[tuple[str, int, int, int], ...]
@@ -16,10 +17,10 @@ Signature = tuple[tuple[str, int, int, int], ...]
 
 def source_of(path: Path) -> dict[str, str]:
     """Give the name of a file or folder and, if it can be read, the SHA-256 of its content."""
-    try:
-        return {"name": path.name, "sha256": content_digest(path)}
-    except OSError:  # reading the rows says what is wrong
-        return {"name": path.name}
+    with suppress(OSError):  # reading the rows says what is wrong
+        if path.is_file() or path.is_dir():  # a device may have no end, a pipe nobody to fill it
+            return {"name": path.name, "sha256": content_digest(path)}
+    return {"name": path.name}
 
 
 def content_digest(path: Path) -> str:
