@@ -91,19 +91,21 @@ def add_deliveries(
     """
     if not deliveries:
         return []
+    from moma_cl.backbones.registry import backbone_class
     from moma_cl.readers.dispatch import Limits, Reader, Reading
     from moma_cl.readers.text_parser import StructureParser
 
     done = []
+    elements = backbone_class(store.backbone["name"]).elements
     with StructureParser(Limits()) as parser:  # one process for all that need it
         reader = Reader(parser, Reading())
         for _, group in groupby(deliveries, key=lambda delivery: delivery.task):
-            batch = _Batch(store=store, reader=reader, progress=progress)
+            batch = _Batch(store=store, reader=reader, elements=elements, progress=progress)
             for delivery in group:
                 batch.read(delivery)
                 if batch.is_full:
                     done += batch.finished()
-                    batch = _Batch(store=store, reader=reader, progress=progress)
+                    batch = batch.another()
             done += batch.finished()
     return done
 
@@ -134,6 +136,7 @@ class _Batch:
 
     store: Store
     reader: Reader
+    elements: frozenset[int]  # that the backbone supports
     progress: Progress
     entries: list[_Entry] = field(default_factory=list)
     n_rows: int = 0
@@ -145,6 +148,12 @@ class _Batch:
     def is_full(self) -> bool:
         """Whether no more should be read before these rows are stored."""
         return len(self.entries) >= _DELIVERIES_AT_ONCE or self.n_rows >= _ROWS_AT_ONCE
+
+    def another(self) -> _Batch:
+        """Give an empty batch of the same hub."""
+        return _Batch(
+            store=self.store, reader=self.reader, elements=self.elements, progress=self.progress
+        )
 
     def read(self, delivery: Delivery) -> None:
         """Read a delivery; what is wrong with it is its own affair."""
@@ -197,7 +206,6 @@ class _Batch:
             self.n_rows += len(intake.ids)
 
     def _intake(self, delivery: Delivery, state: TaskState) -> Intake:
-        from moma_cl.backbones.registry import backbone_class
         from moma_cl.datasets import intake
         from moma_cl.records.task_spec import TaskSpec
 
@@ -205,7 +213,7 @@ class _Batch:
         return intake.read_task_rows(
             [delivery.path],
             TaskSpec.of(state.task),
-            elements=backbone_class(self.store.backbone["name"]).elements,
+            elements=self.elements,
             appended=True,
             reader=self.reader,
             progress=lambda rows: self.progress("reading", rows, 0),
@@ -244,7 +252,7 @@ class _Batch:
 
     def _store_one_by_one(self, entries: Sequence[_Entry]) -> None:
         for entry in entries:
-            alone = _Batch(store=self.store, reader=self.reader, progress=self.progress)
+            alone = self.another()
             alone.read(entry.delivery)
             alone._store_rows()
             entry.outcome = None

@@ -151,7 +151,7 @@ def settled(
     StorageError
         If the inbox cannot be read.
     """
-    before = [d for d in look(hub) if d.task in tasks and why_incomplete(d) is None]
+    before = {d for d in look(hub) if d.task in tasks and why_incomplete(d) is None}
     if not before:
         return []
     time.sleep(seconds)

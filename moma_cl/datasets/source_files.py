@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -42,18 +43,21 @@ def signature(path: Path) -> Signature:
     the client of a network file system ask the server rather than its cache. Raises `OSError` if
     something is gone or cannot be opened.
     """
-    files = _files(path) if path.is_dir() else iter((path,))
-    return tuple((_name(file, path), *_facts(file)) for file in files)
+    mode, *facts = _facts(path)
+    if not stat.S_ISDIR(mode):
+        return ((".", *facts),)
+    return tuple((_name(file, path), *_facts(file)[1:]) for file in _files(path))
 
 
-def _facts(file: Path) -> tuple[int, int, int]:
+def _facts(path: Path) -> tuple[int, int, int, int]:
+    """Give mode, size in bytes, time of change in ns, and inode."""
     # Opening a named pipe would wait for its other end.
-    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         facts = os.fstat(descriptor)
     finally:
         os.close(descriptor)
-    return facts.st_size, facts.st_mtime_ns, facts.st_ino
+    return facts.st_mode, facts.st_size, facts.st_mtime_ns, facts.st_ino
 
 
 def _files(folder: Path) -> Iterator[Path]:
