@@ -43,21 +43,23 @@ def signature(path: Path) -> Signature:
     the client of a network file system ask the server rather than its cache. Raises `OSError` if
     something is gone or cannot be opened.
     """
-    mode, *facts = _facts(path)
-    if not stat.S_ISDIR(mode):
-        return ((".", *facts),)
-    return tuple((_name(file, path), *_facts(file)[1:]) for file in _files(path))
+    facts = _facts(path)
+    if not stat.S_ISDIR(facts.st_mode):
+        return (_signed(".", facts),)
+    return tuple(_signed(_name(file, path), _facts(file)) for file in _files(path))
 
 
-def _facts(path: Path) -> tuple[int, int, int, int]:
-    """Give mode, size in bytes, time of change in ns, and inode."""
+def _signed(name: str, facts: os.stat_result) -> tuple[str, int, int, int]:
+    return name, facts.st_size, facts.st_mtime_ns, facts.st_ino
+
+
+def _facts(path: Path) -> os.stat_result:
     # Opening a named pipe would wait for its other end.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        facts = os.fstat(descriptor)
+        return os.fstat(descriptor)
     finally:
         os.close(descriptor)
-    return facts.st_mode, facts.st_size, facts.st_mtime_ns, facts.st_ino
 
 
 def _files(folder: Path) -> Iterator[Path]:
