@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from moma_cl.datasets.intake import Intake
     from moma_cl.datasets.stored_rows import StoredRows
     from moma_cl.readers.dispatch import Reader
+    from moma_cl.records.task_spec import TaskSpec
     from moma_store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -141,6 +142,7 @@ class _Batch:
     entries: list[_Entry] = field(default_factory=list)
     n_rows: int = 0
     state: TaskState | None = None
+    spec: TaskSpec | None = None
     stored: StoredRows | None = None  # with the rows of this batch
     earlier: dict[str, _Stored] = field(default_factory=dict)  # by digest of the content
 
@@ -210,9 +212,10 @@ class _Batch:
         from moma_cl.records.task_spec import TaskSpec
 
         _check_name(delivery.path)
+        self.spec = self.spec or TaskSpec.of(state.task)
         return intake.read_task_rows(
             [delivery.path],
-            TaskSpec.of(state.task),
+            self.spec,
             elements=self.elements,
             appended=True,
             reader=self.reader,

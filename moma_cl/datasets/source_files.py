@@ -19,7 +19,8 @@ Signature = tuple[tuple[str, int, int, int], ...]
 def source_of(path: Path) -> dict[str, str]:
     """Give the name of a file or folder and, if it can be read, the SHA-256 of its content."""
     with suppress(OSError):  # reading the rows says what is wrong
-        if path.is_file() or path.is_dir():  # a device may have no end, a pipe nobody to fill it
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # others may have no end, or nobody to write
             return {"name": path.name, "sha256": content_digest(path)}
     return {"name": path.name}
 
