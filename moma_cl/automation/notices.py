@@ -115,6 +115,8 @@ def what_to_do(entry: Done) -> str:
     """Say what somebody can do about something that a pass did."""
     if entry.figures.get("refused"):
         return _about_refused_rows(entry)
+    if entry.figures.get("closed"):
+        return "let the user that moma-cl runs as read it, or remove it"
     advice = _ADVICE.get(entry.action, "")
     return advice.format(task=entry.task)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from moma_cl.automation import inbox
+from moma_cl.automation.notices import what_to_do
 from moma_cl.automation.state_files import read_state
 from moma_cl.automation.status import status
 from moma_cl.datasets.source_files import source_of
@@ -103,6 +104,8 @@ def test_a_folder_that_cannot_be_read_stops_no_other(
     assert told(done, "unfinished") == [
         f"{closed} is left alone: the folder cannot be read (Permission denied)"
     ]
+    (left,) = [entry for entry in done if entry.action == "unfinished"]
+    assert what_to_do(left) == "let the user that moma-cl runs as read it, or remove it"
     seen = status(hub).inbox
     assert seen.unfinished == {closed: "the folder cannot be read (Permission denied)"}
     assert seen.unclaimed == {}
