@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.parameters import ParameterManifest
+from moma_cl.backbones.registry import backbone_class
 from moma_cl.datasets.segments import HELD_OUT, SegmentRows, content_of
+from moma_cl.learning.embedding import N_STATISTICS
 from moma_cl.learning.readout import Readout
 from moma_cl.predictors.artifact import EncoderSlot, PredictorArtifact
 from moma_cl.properties.transforms import Transform
@@ -88,6 +91,7 @@ def _module(record: Module, records: Records, contents: Contents) -> None:
     right = seen.dtype == np.uint64 and seen.ndim == 1 and _finite(arrays)
     readout = Readout.from_arrays(arrays)
     if readout is not None:
+        right = right and len(readout.centre) == _n_features(contents)
         answers = readout.predict(np.zeros((1, len(readout.centre)), dtype=np.float32))
         right = right and answers.shape == (1,)
     if not right or record.module is ModuleKind.NONE:
@@ -151,9 +155,12 @@ def _predictor(record: Predictor, records: Records, contents: Contents) -> None:
         if first in arrays and second in arrays
     )
     domain, kernel = artifact.calibrated.domain, artifact.learners.kernel
-    right = right and domain.points.shape[1:] == domain.centre.shape and domain.neighbours > 0
+    extremes = 2 * _backbone(contents).feature_dim
+    right = right and domain.points.shape[1:] == domain.centre.shape == (extremes,)
+    right = right and domain.neighbours > 0
     if kernel is not None:
         right = right and kernel.support.shape[1:] == kernel.centre.shape
+        right = right and len(kernel.centre) == _n_features(contents)
     if artifact.golden is not None:
         right = right and artifact.golden.answers.shape == (4, len(artifact.golden.crystals))
     sizes = {
@@ -191,6 +198,16 @@ _CHECKS: Mapping[type, Callable[[Any, Records, Contents], None]] = {
 def _all(contents: Contents, link: BlobLink) -> Arrays:
     with contents.open_blob(link.digest) as reader:
         return reader.read().arrays
+
+
+def _backbone(contents: Contents) -> type[Backbone]:
+    return backbone_class(contents.summary.backbone["name"])
+
+
+def _n_features(contents: Contents) -> int:
+    """Count the features of an embedding."""
+    backbone = _backbone(contents)
+    return backbone.n_blocks * N_STATISTICS * backbone.feature_dim
 
 
 def _size(hub: HubRecord, kind: ModuleKind) -> int:

@@ -141,6 +141,8 @@ def _check_meaning(record: Record) -> None:
     if isinstance(record, Task):
         check_task_name(record.name)
         TaskSpec.of(record)
+    elif isinstance(record, Predictor):
+        Recipe.from_doc(record.settings)
     elif isinstance(record, Dataset):
         if record.n_rows != record.n_train + record.n_validation + record.n_held_out:
             raise _malformed(record.kind, "its folds have other rows than it has")

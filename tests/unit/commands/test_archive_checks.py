@@ -193,6 +193,7 @@ def test_a_document_is_nested_as_deep_as_a_hub_can_go_or_refused(
         ("compositions/energy", "weights", [0.5, 0.25, 0.25]),
         ("predictors/energy", "method", "guess"),
         ("predictors/energy", "validation_maes", {"kernel": "small"}),
+        ("predictors/energy", "settings", {"predictor": {"interval_level": "wide"}}),
         ("hub", "adapter_width", 10**9),
         ("hub", "adapter_width", 0),
         ("hub", "backbone", "chgnet"),
@@ -287,6 +288,10 @@ def without(name):
     return lambda arrays: arrays.pop(name)
 
 
+def narrowed(*names):
+    return lambda arrays: arrays.update({name: arrays[name][..., 1:] for name in names})
+
+
 def filled(name, value):
     return lambda arrays: arrays[name].fill(value)
 
@@ -320,6 +325,9 @@ def as_type(name, dtype):
         ("predictors/energy", cut("held_out_residuals")),
         ("predictors/energy", cut("golden_answers")),
         ("predictors/gap", cut("kernel_duals")),
+        ("predictors/gap", narrowed("domain_centre", "domain_spread", "domain_known")),
+        ("predictors/gap", narrowed("kernel_centre", "kernel_spread", "kernel_support")),
+        ("modules/energy", narrowed("readout_scale", "readout_layer_0")),
     ],
 )
 def test_a_blob_holds_what_its_record_promises(whole, tmp_path, ref, change):
