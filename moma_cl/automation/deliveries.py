@@ -38,6 +38,7 @@ from moma_store.errors import (
 )
 
 if TYPE_CHECKING:
+    from moma_cl.backbones.base import Backbone
     from moma_cl.datasets.intake import Intake
     from moma_cl.datasets.stored_rows import StoredRows
     from moma_cl.readers.dispatch import Reader
@@ -97,11 +98,11 @@ def add_deliveries(
     from moma_cl.readers.text_parser import StructureParser
 
     done = []
-    elements = backbone_class(store.backbone["name"]).elements
+    backbone = backbone_class(store.backbone["name"])
     with StructureParser(Limits()) as parser:  # one process for all that need it
         reader = Reader(parser, Reading())
         for _, group in groupby(deliveries, key=lambda delivery: delivery.task):
-            batch = _Batch(store=store, reader=reader, elements=elements, progress=progress)
+            batch = _Batch(store=store, reader=reader, backbone=backbone, progress=progress)
             for delivery in group:
                 batch.read(delivery)
                 if batch.is_full:
@@ -137,7 +138,7 @@ class _Batch:
 
     store: Store
     reader: Reader
-    elements: frozenset[int]  # that the backbone supports
+    backbone: type[Backbone]
     progress: Progress
     entries: list[_Entry] = field(default_factory=list)
     n_rows: int = 0
@@ -154,7 +155,7 @@ class _Batch:
     def another(self) -> _Batch:
         """Give an empty batch of the same hub."""
         return _Batch(
-            store=self.store, reader=self.reader, elements=self.elements, progress=self.progress
+            store=self.store, reader=self.reader, backbone=self.backbone, progress=self.progress
         )
 
     def read(self, delivery: Delivery) -> None:
@@ -216,7 +217,7 @@ class _Batch:
         return intake.read_task_rows(
             [delivery.path],
             self.spec,
-            elements=self.elements,
+            elements=self.backbone.elements,
             appended=True,
             reader=self.reader,
             progress=lambda rows: self.progress("reading", rows, 0),
