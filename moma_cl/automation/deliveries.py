@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moma_cl.automation import inbox
+from moma_cl.automation.delivery_outcomes import Outcome, of_refusal, of_rows
 from moma_cl.automation.inbox import Delivery
 from moma_cl.automation.put_away import put_away, unchanged
 from moma_cl.datasets.source_files import source_of
@@ -58,29 +59,6 @@ class DeliveryError(MomaError):
 
     code = "delivery"
     exit_code = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Outcome:
-    """What became of a delivery."""
-
-    folder: str  # where it goes
-    text: str  # for people
-    figures: dict[str, Any]  # for the report
-    reasons: tuple[str, ...] = ()  # for which rows were refused, each with an example
-
-    def for_mail(self, delivery: Delivery) -> dict[str, Any]:
-        """Give what a mail says: the file, and how many rows of how many were refused and why."""
-        refusals = self.figures.get("refusals", {"refused": 0, "counts": {}})
-        names = ("rows", "repeated", "replaced", "total")
-        return {
-            "file": delivery.shown,
-            "folder": self.folder,
-            **{name: self.figures.get(name, 0) for name in names},
-            "refused": refusals["refused"],
-            "codes": list(refusals["counts"]),
-            "reasons": list(self.reasons),
-        }
 
 
 def add_deliveries(
@@ -127,7 +105,7 @@ class _Entry:
     delivery: Delivery
     origin: dict[str, str]
     seconds: float
-    outcome: _Outcome | None = None  # none: it is gone, or still being written
+    outcome: Outcome | None = None  # none: it is gone, or still being written
     intake: Intake | None = None  # rows to be stored
     error: DeliveryError | None = None
 
@@ -185,7 +163,7 @@ class _Batch:
         earlier = self.earlier.get(entry.origin.get("sha256", ""))
         if earlier is not None and not delivery.replaces:
             name = "" if earlier.name == delivery.path.name else f" as {earlier.name}"
-            entry.outcome = _Outcome(
+            entry.outcome = Outcome(
                 folder=inbox.DONE,
                 text=f"nothing to add, its content was added before{name}",
                 figures={"segment": earlier.segment, "rows": 0},
@@ -196,13 +174,13 @@ class _Batch:
         except NotFoundError:
             return  # removed meanwhile
         except InvalidInputError as error:
-            entry.outcome = _refused(error)
+            entry.outcome = of_refusal(error)
             return
         if not unchanged(delivery):
             return  # written to while it was read
         stored = self._stored(state)
         intake = stored.new_rows(intake, replace=delivery.replaces)
-        entry.outcome = _told(intake, replaced=stored.count(intake))
+        entry.outcome = of_rows(intake, replaced=stored.count(intake))
         if intake.ids:
             stored.add(intake)
             entry.intake = intake
@@ -250,7 +228,7 @@ class _Batch:
                 except NotFoundError:
                     entries[0].outcome = None  # the task was removed meanwhile
                 except InvalidInputError as error:
-                    entries[0].outcome = _refused(error)
+                    entries[0].outcome = of_refusal(error)
         for entry in entries:
             entry.seconds += (time.perf_counter() - start) / len(entries)
 
@@ -332,34 +310,6 @@ def _append(store: Store, state: TaskState, entries: Sequence[_Entry]) -> None:
     added_rows.append_rows(store, state, intake, rows, origins)
 
 
-def _told(intake: Intake, *, replaced: int) -> _Outcome:
-    """Say what becomes of the rows of a delivery."""
-    from moma_cl.structures.checks import Quarantine
-
-    added, refused = len(intake.ids), len(intake.refusals)
-    quarantine = Quarantine(refusals=intake.refusals)
-    counts = {"added": added, "there already": intake.repeats, "refused": refused}
-    told = [f"{count:,} {what}" for what, count in counts.items() if count]
-    return _Outcome(
-        folder=inbox.REFUSED if refused and not added else inbox.DONE,
-        text="rows: " + (", ".join(told) or "none with a fold"),
-        figures={
-            "rows": added,
-            "repeated": intake.repeats,
-            "replaced": replaced,
-            "left_out": intake.left_out,
-            "total": added + intake.repeats + intake.left_out + refused,
-            "refusals": quarantine.to_json(),
-        },
-        reasons=tuple(quarantine.summary()[1:]),
-    )
-
-
-def _refused(error: InvalidInputError) -> _Outcome:
-    figures = {"rows": 0, "code": error.code, "message": error.message}
-    return _Outcome(folder=inbox.REFUSED, text=error.message, figures=figures)
-
-
 def _contents_of(store: Store, state: TaskState) -> dict[str, _Stored]:
     """Say of each content that was added where it is, by its digest."""
     return {
@@ -380,7 +330,7 @@ def _check_name(path: Path) -> None:
         ) from error
 
 
-def _put_away(delivery: Delivery, origin: dict[str, str], outcome: _Outcome) -> None:
+def _put_away(delivery: Delivery, origin: dict[str, str], outcome: Outcome) -> None:
     try:
         put_away(
             delivery,
