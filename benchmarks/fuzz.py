@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from moma_cl.readers.dispatch import Reader, Reading
-from moma_cl.readers.text_parser import Limits, StructureParser, TextFormat
+from moma_cl.readers.formats import InputFormat
+from moma_cl.readers.text_parser import Limits, StructureParser
 from moma_cl.structures.checks import check_crystal
 from moma_cl.testing.input_files import mutants
 from moma_store.errors import InvalidInputError
@@ -76,7 +77,7 @@ def fuzz(
 def _start(parser: StructureParser) -> None:
     """Start the process, which shall count for no file."""
     with contextlib.suppress(InvalidInputError):
-        parser.parse("data_", TextFormat.CIF)
+        parser.parse("data_", InputFormat.CIF)
 
 
 def fresh() -> dict[str, Any]:

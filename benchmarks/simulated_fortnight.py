@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.simulated_year import _line, _row
+from benchmarks.simulated_year import _line, made_up_row
 from moma_cl.automation import conditions, notices
 from moma_cl.hub import Hub
 from moma_cl.recipe import Recipe, TrainingSettings
@@ -99,7 +99,7 @@ def _with_silver(rows: Rows) -> Rows:
 
 
 def _mended() -> Rows:
-    row = _row(TASK, NUMBERS[3])
+    row = made_up_row(TASK, NUMBERS[3])
     return [{**row, "value": row["value"] + 0.004}]
 
 
@@ -162,7 +162,7 @@ def nights() -> list[Night]:
 
 def _rows(night: int) -> Rows:
     first = FIRST_ROWS + NIGHTLY * night
-    return [_row(TASK, number) for number in NUMBERS[first : first + NIGHTLY]]
+    return [made_up_row(TASK, number) for number in NUMBERS[first : first + NIGHTLY]]
 
 
 def live(folder: Path) -> dict[str, Any]:
@@ -170,9 +170,9 @@ def live(folder: Path) -> dict[str, Any]:
     training = TrainingSettings(epochs=1, batch_size=64)
     hub = Hub(folder / "lab-hub")
     hub.init(backbone="cgcnn", recipe=Recipe(threads=1, finetune=training, module=training))
-    first = [_row(TASK, number) for number in NUMBERS[:FIRST_ROWS]]
+    first = [made_up_row(TASK, number) for number in NUMBERS[:FIRST_ROWS]]
     hub.add_task(TASK, first, target="value", unit="eV", module="none")
-    probes = [_row(TASK, number) for number in NUMBERS[-PROBES:]]
+    probes = [made_up_row(TASK, number) for number in NUMBERS[-PROBES:]]
     promised = _error(hub, probes)
     lived = [_live_through(hub, number, night, probes) for number, night in enumerate(nights())]
     return {

@@ -87,7 +87,7 @@ def _plan_night(number: int, draw: random.Random, ledger: Ledger) -> Night:
         deliveries.append((task, f"night-{number:03d}.jsonl", rows))
     if draw.random() < 0.1:  # a correction; its file is named to come after the night's own
         task = draw.choice(sorted(ledger.rows))
-        row = _row(task, _number(draw.choice(sorted(ledger.rows[task]))), number)
+        row = made_up_row(task, _number(draw.choice(sorted(ledger.rows[task]))), number)
         ledger.rows[task][row["id"]] = row["value"]
         ledger.written += 1
         deliveries.append((f"{task}/replace", f"night-{number:03d}.mended.jsonl", [row]))
@@ -102,7 +102,7 @@ def _plan_night(number: int, draw: random.Random, ledger: Ledger) -> Night:
 
 
 def _take(ledger: Ledger, task: str, numbers: range) -> list[dict[str, Any]]:
-    rows = [_row(task, number) for number in numbers]
+    rows = [made_up_row(task, number) for number in numbers]
     ledger.rows[task].update({row["id"]: row["value"] for row in rows})
     ledger.written += len(rows)
     return rows
@@ -112,7 +112,7 @@ def _number(row_id: str) -> int:
     return int(row_id.rpartition("-")[2])
 
 
-def _row(task: str, number: int, mended: int = 0) -> dict[str, Any]:
+def made_up_row(task: str, number: int, mended: int = 0) -> dict[str, Any]:
     """Make a rock salt under strain; every task weighs size and anion in its own way."""
     cation, anion = PAIRS[number % len(PAIRS)]
     strain = 0.002 * (number // len(PAIRS) % 50) + 1e-5 * (number // 1000)
@@ -176,7 +176,7 @@ class Year:
 
     def _add_task(self, name: str) -> None:
         file = self.inputs / f"{name}.jsonl"
-        rows = [_row(name, number) for number in range(FIRST_ROWS)]
+        rows = [made_up_row(name, number) for number in range(FIRST_ROWS)]
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
         kind = ModuleKind.FULL if int(name[-2:]) % 3 == 0 else ModuleKind.NONE
         try:

@@ -12,6 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
 from moma_cl.commands.hub_maintenance import HubMaintenance
+from moma_cl.core.devices import AUTO, DeviceName, resolve_device
 from moma_cl.progress import Progress, quiet
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ class Hub(HubMaintenance):
         `BusyError`.
     progress
         Called with a label, the steps done and the steps planned (zero where nobody knows).
+    device
+        Where encoders are trained, embed and predict: ``cpu``, ``cuda`` (an NVIDIA or AMD GPU),
+        ``mps`` (Apple's), or ``auto``, the best of them that is there. A verb that computes raises
+        `InvalidInputError` if the device is not there. Equal bits are promised for ``cpu`` only.
 
     Notes
     -----
@@ -70,8 +75,15 @@ class Hub(HubMaintenance):
     False
     """
 
-    def __init__(self, path: str | Path, *, wait: float = 0.0, progress: Progress = quiet) -> None:
-        super().__init__(Path(path), wait, progress)
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        wait: float = 0.0,
+        progress: Progress = quiet,
+        device: DeviceName = AUTO,
+    ) -> None:
+        super().__init__(Path(path), wait, progress, device)
         self._predictors: OrderedDict[tuple[str, str, bool], ReadyPredictor] = OrderedDict()
         self._lock = Lock()
 
@@ -89,10 +101,11 @@ class Hub(HubMaintenance):
         recipe: Recipe | None = None,
         wait: float = 0.0,
         progress: Progress = quiet,
+        device: DeviceName = AUTO,
         **options: Any,
     ) -> Self:
         """Make a hub; parameters are those of the class and of :meth:`init`."""
-        hub = cls(path, wait=wait, progress=progress)
+        hub = cls(path, wait=wait, progress=progress, device=device)
         hub.init(backbone=backbone, recipe=recipe, **options)
         return hub
 
@@ -186,6 +199,7 @@ class Hub(HubMaintenance):
             dry_run=dry_run,
             wait=self._wait,
             progress=self._progress,
+            device=self.device,
         )
 
     def add_data(
@@ -222,6 +236,7 @@ class Hub(HubMaintenance):
             dry_run=dry_run,
             wait=self._wait,
             progress=self._progress,
+            device=self.device,
         )
 
     def retract(self, name: str, ids: Collection[str], *, compose: bool = True) -> RowsAdded:
@@ -233,7 +248,13 @@ class Hub(HubMaintenance):
         from moma_cl.commands.add_rows import retract
 
         return retract(
-            self.path, name, ids, compose=compose, wait=self._wait, progress=self._progress
+            self.path,
+            name,
+            ids,
+            compose=compose,
+            wait=self._wait,
+            progress=self._progress,
+            device=self.device,
         )
 
     def remove_task(self, name: str) -> None:
@@ -329,7 +350,8 @@ class Hub(HubMaintenance):
             key = name, digest, explain
             ready = self._predictors.get(key)
             if ready is None:
-                ready = ready_predictor(store, name, digest, explain=explain)
+                device = resolve_device(self.device)
+                ready = ready_predictor(store, name, digest, explain=explain, device=device)
             ready = self._predictors[key] = with_rows_of_now(store, view, ready)
             self._predictors.move_to_end(key)
             while len(self._predictors) > _KEPT_PREDICTORS:

@@ -7,10 +7,12 @@ of a derivation is made of the sections it depends on, never of the whole recipe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
+from moma_cl.core.limits import MOST
 from moma_store.errors import InvalidInputError
 
 
@@ -99,8 +101,55 @@ class PredictorSettings:
         return enough and min(n_train, n_validation) > 0 and n_held_out >= self.min_rows_interval
 
 
-_VERSIONED = ("embedding", "estimate", "weights", "kernel", "finetune", "module", "predictor")
-"""Sections that say which version of their algorithm they are for; so far each has one."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Range:
+    """From where to where a setting may be; an end that is open does not belong to it."""
+
+    least: float
+    most: float
+    least_open: bool = False
+    most_open: bool = False
+
+    def expected(self, value: float) -> str | None:
+        """Say what was expected instead of a value; none for a good one."""
+        if not -math.inf < value < math.inf:
+            return "a finite number"
+        if value < self.least or (self.least_open and value == self.least):
+            return f"{'more than' if self.least_open else 'at least'} {self.least:g}"
+        if value > self.most or (self.most_open and value == self.most):
+            return f"{'less than' if self.most_open else 'at most'} {self.most:.10g}"
+        return None
+
+
+_COUNT = _Range(least=1, most=MOST)
+_COUNT_OR_NONE = _Range(least=0, most=MOST)
+_POSITIVE = _Range(least=0.0, most=1e6, least_open=True)
+_NOT_NEGATIVE = _Range(least=0.0, most=1e6)
+_GAIN = _Range(least=-1.0, most=1.0)  # of an error; a negative one is always reached
+
+_RANGES: dict[str, _Range] = {
+    **dict.fromkeys(("max_edges", "k", "max_candidates", "sample_rows", "max_rows"), _COUNT),
+    **dict.fromkeys(("epochs", "batch_size", "patience", "max_steps", "neighbours"), _COUNT),
+    **dict.fromkeys(("head_width", "adapter_width"), _Range(least=1, most=2**16)),
+    "threads": _Range(least=1, most=1024),
+    **dict.fromkeys(("min_rows_training", "min_rows_interval", "seed"), _COUNT_OR_NONE),
+    **dict.fromkeys(("temperature", "clip_norm", "length_scales", "ridges"), _POSITIVE),
+    **dict.fromkeys(("opinions", "prune", "weight_decay"), _NOT_NEGATIVE),
+    **dict.fromkeys(
+        ("encoder_learning_rate", "adapter_learning_rate", "head_learning_rate"), _NOT_NEGATIVE
+    ),
+    **dict.fromkeys(("opinions_worth", "worth_it"), _GAIN),
+    "version": _Range(least=1, most=1),  # of the algorithms; so far each has one
+    "cv_folds": _Range(least=2, most=MOST),
+    "rounded_bits": _Range(least=0, most=16),
+    "duplicate_distance": _Range(least=-1.0, most=2.0),  # negative: no row is a duplicate
+    "winsorise": _Range(least=0.0, most=0.5, most_open=True),
+    "warmup": _Range(least=0.0, most=1.0),
+    "ema_decay": _Range(least=0.0, most=1.0, most_open=True),
+    "interval_level": _Range(least=0.0, most=1.0, least_open=True, most_open=True),
+    "retrain_factor": _Range(least=1.0, most=1e6),
+}
+"""Of every setting that is a number, or a list of numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,21 +183,12 @@ class Recipe:
         return cls(**{name: _read(cls, name, v, prefix="") for name, v in settings.items()})
 
     def __post_init__(self) -> None:
-        for name in _VERSIONED:
-            _check(f"{name}.version", getattr(self, name).version, {1})
         _check("estimate.estimator", self.estimate.estimator, {"knn", "ridge"})
         _check("estimate.readout", self.estimate.readout, {"mean", "moments"})
-        _check_at_least("threads", self.threads, 1)
-        _check_at_least("adapter_width", self.adapter_width, 1)
-        _check_at_least("estimate.k", self.estimate.k, 1)
-        _check_at_least("estimate.max_candidates", self.estimate.max_candidates, 1)
-        _check_at_least("kernel.cv_folds", self.kernel.cv_folds, 2)
-        for name in ("finetune", "module"):
-            training: TrainingSettings = getattr(self, name)
-            _check_at_least(f"{name}.epochs", training.epochs, 1)
-            _check_at_least(f"{name}.batch_size", training.batch_size, 1)
-            _check_at_least(f"{name}.head_width", training.head_width, 1)
-            _check(f"{name}.rounded_bits", training.rounded_bits, set(range(17)))
+        for name in ("length_scales", "ridges"):
+            if not getattr(self.kernel, name):
+                raise InvalidInputError(f"recipe setting 'kernel.{name}' is empty")
+        _check_ranges(self)
 
 
 def section(document: Mapping[str, Any], *names: str) -> dict[str, Any]:
@@ -183,9 +223,9 @@ def _read(cls: type, name: str, value: Any, *, prefix: str) -> Any:
     if isinstance(default, tuple):
         if not isinstance(value, list | tuple) or not all(_is_number(v) for v in value):
             raise _wrong_type(prefix + name, value, "a list of numbers")
-        return tuple(float(v) for v in value)
+        return tuple(_to_float(prefix + name, number) for number in value)
     if isinstance(default, float) and _is_number(value):
-        return float(value)
+        return _to_float(prefix + name, value)
     if type(value) is not type(default):
         raise _wrong_type(prefix + name, value, f"a value like {default!r}")
     return value
@@ -195,15 +235,32 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _to_float(name: str, value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:  # an integer of hundreds of digits
+        raise InvalidInputError(f"recipe setting {name!r} is far too large") from error
+
+
 def _check(name: str, value: Any, allowed: set[Any]) -> None:
     if value not in allowed:
         listed = ", ".join(repr(choice) for choice in sorted(allowed))
         raise InvalidInputError(f"recipe setting {name!r} is {value!r}; expected {listed}")
 
 
-def _check_at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise InvalidInputError(f"recipe setting {name!r} is {value}; expected at least {least}")
+def _check_ranges(settings: Any, prefix: str = "") -> None:
+    for entry in fields(settings):
+        value = getattr(settings, entry.name)
+        if is_dataclass(value):
+            _check_ranges(value, prefix=f"{entry.name}.")
+        for number in value if isinstance(value, tuple) else (value,):
+            if not _is_number(number):
+                continue
+            expected = _RANGES[entry.name].expected(number)
+            if expected is not None:
+                raise InvalidInputError(
+                    f"recipe setting {prefix + entry.name!r} is {number!r}; expected {expected}"
+                )
 
 
 def _wrong_type(name: str, value: Any, expected: str) -> InvalidInputError:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from moma_cl.arraytypes import FloatArray
+from moma_cl.core.devices import AUTO, DeviceName, resolve_device
 from moma_cl.hub import Hub
 from moma_cl.readers.memory import MemoryRows
 from moma_cl.readers.rows import STRUCTURE_NAMES, Reading, first_of
@@ -93,6 +94,8 @@ class MomaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sci
     compose
         Whether modules are composed and encoders are trained, where there are rows enough for it.
         Otherwise the first predictor of the task answers, which takes seconds to fit.
+    device
+        Where encoders compute, as for :class:`Hub`; on ``cpu`` fits are the same to the last bit.
 
     Attributes
     ----------
@@ -139,6 +142,7 @@ class MomaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sci
         recipe: Recipe | None = None,
         hub: str | Path | None = None,
         compose: bool = True,
+        device: DeviceName = AUTO,
     ) -> None:
         self.unit = unit
         self.property = property
@@ -149,6 +153,7 @@ class MomaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sci
         self.recipe = recipe
         self.hub = hub
         self.compose = compose
+        self.device = device
 
     def fit(self, X: Any, y: ArrayLike) -> Self:  # noqa: N803  scikit-learn's name
         """Learn from structures and their targets.
@@ -253,7 +258,9 @@ class MomaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sci
     def _new_hub(self, folder: Path) -> Hub:
         """Make the hub to learn in, with the modules of the given hub if there is one."""
         if self.hub is None:
-            return Hub.create(folder / "hub", backbone=self.backbone, recipe=self.recipe)
+            return Hub.create(
+                folder / "hub", backbone=self.backbone, recipe=self.recipe, device=self.device
+            )
         with Store.open(Path(self.hub)) as store:
             salt, refs = hub_of(store).salt, store.refs(RefKind.MODULE.prefix)
         recipe = Hub(self.hub).show(DEFAULT_RECIPE).document
@@ -264,6 +271,7 @@ class MomaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sci
             recipe=Recipe.from_doc(recipe),
             salt=salt,
             starter=False,
+            device=self.device,
         )
         if refs:
             names = [RefKind.MODULE.name_in(ref) for ref in refs]
@@ -309,7 +317,8 @@ class MomaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sci
         """Give the predictor; a copy of a fitted estimator loads it when it is first asked."""
         if self._loaded is None:
             with TemporaryDirectory(prefix="moma-cl-") as folder:
-                archive, hub = Path(folder) / "hub.moma", Hub(Path(folder) / "hub")
+                archive = Path(folder) / "hub.moma"
+                hub = Hub(Path(folder) / "hub", device=self.device)
                 archive.write_bytes(self.archive_)
                 hub.import_archive(archive)
                 self._loaded = _ready_predictor(hub, self.task_)
@@ -353,10 +362,7 @@ def _structures(given: Any) -> list[Any]:
 
 def _rows(structures: list[Any], targets: FloatArray | None = None) -> MemoryRows:
     """Make rows whose ids are their positions."""
-    rows = [
-        {"id": str(position), "structure": structure}
-        for position, structure in enumerate(structures)
-    ]
+    rows = [{"id": str(place), "structure": one} for place, one in enumerate(structures)]
     if targets is not None:
         rows = [
             {**row, _TARGET: target} for row, target in zip(rows, targets.tolist(), strict=True)
@@ -389,4 +395,6 @@ def _ready_predictor(hub: Hub, task: str) -> ReadyPredictor:
     from moma_cl.commands.predict import champion, ready_predictor
 
     with Store.open(hub.path) as store, store.snapshot() as view:
-        return ready_predictor(store, task, champion(view, task, None), explain=False)
+        digest = champion(view, task, None)
+        device = resolve_device(hub.device)
+        return ready_predictor(store, task, digest, explain=False, device=device)

@@ -5,10 +5,19 @@ from functools import partial
 
 import pytest
 
+from moma_cl.core import devices
 from moma_cl.recipe import Recipe
 from tests.helpers import hubs
 from tests.helpers.rows import made_up_rows
 from tests.helpers.rows import write_rows as write_rows_to
+
+
+@pytest.fixture(scope="session", autouse=True)
+def only_the_cpu():
+    """Hide the machine's GPU, if it has one: equal bits are promised on the CPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "_present", lambda: [devices.CPU])
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from moma_cl.core.limits import LARGEST, MOST
 from moma_cli.output import Output
 from moma_cli.parameters import Wait
 from moma_cli.program import Run, command
@@ -30,10 +31,15 @@ PropertyUnit = Annotated[str, typer.Option(help="Unit of that.", show_default=Fa
 ValidationError = Annotated[
     float,
     typer.Option(
-        min=0, help="Its error on rows it was not trained on, in UNIT.", show_default=False
+        min=0,
+        max=LARGEST,
+        help="Its error on rows it was not trained on, in UNIT.",
+        show_default=False,
     ),
 ]
-TrainingRows = Annotated[int, typer.Option(min=0, help="Rows it was trained on, if known.")]
+TrainingRows = Annotated[
+    int, typer.Option(min=0, max=MOST, help="Rows it was trained on, if known.")
+]
 TrainingData = Annotated[
     list[Path] | None,
     typer.Option(

@@ -9,6 +9,7 @@ import typer
 
 from moma_cli.output import Output, counted
 from moma_cli.parameters import (
+    Device,
     IdColumn,
     InputFormatChoice,
     NoUpdate,
@@ -84,6 +85,7 @@ def add_task(
     recipe: RecipeFile = None,
     no_update: NoUpdate = False,
     wait: Wait = 0.0,
+    device: Device = "auto",
     report: ReportFile = None,
     dry_run: DryRun = False,
 ) -> Output:
@@ -92,7 +94,7 @@ def add_task(
     It answers within seconds; then it is composed, fitted, and its own module trained.
     """
     with run.progress() as progress:
-        added = run.waiting(wait, progress).add_task(
+        added = run.waiting(wait, progress, device=device).add_task(
             name,
             sources,
             reading=reading_of(input_format, structure_column, id_column),
@@ -131,12 +133,13 @@ def add_data(
     ] = False,
     no_update: NoUpdate = False,
     wait: Wait = 0.0,
+    device: Device = "auto",
     report: ReportFile = None,
     dry_run: DryRun = False,
 ) -> Output:
     """Add rows to a task, or correct earlier ones."""
     with run.progress() as progress:
-        added = run.waiting(wait, progress).add_data(
+        added = run.waiting(wait, progress, device=device).add_data(
             name,
             sources,
             unit=unit,
@@ -164,10 +167,11 @@ def retract(
     ],
     no_update: NoUpdate = False,
     wait: Wait = 0.0,
+    device: Device = "auto",
 ) -> Output:
     """Retract rows of a task: nothing is learned from them any more."""
     with run.progress() as progress:
-        rest = run.waiting(wait, progress).retract(name, ids, compose=not no_update)
+        rest = run.waiting(wait, progress, device=device).retract(name, ids, compose=not no_update)
     summary = (
         f"{name}: {counted(len(set(ids)), 'row')} retracted, {rest.rows:,} left {folds_text(rest)}"
     )

@@ -25,6 +25,7 @@ from moma_cli import (
 )
 from moma_cli.failures import report
 from moma_cli.program import Debug, Hub, Json, Quiet, Run, Verbose, app
+from moma_cli.standard_streams import flush_or_discard, open_standard_streams
 
 COMMAND_MODULES = (
     init,
@@ -92,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         6 integrity, 7 format version, 130 interrupted; of `update` also 8 refused, 9 drift, 10 set
         aside.
     """
+    open_standard_streams()  # before any other file could get their numbers
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     # Looked up before parsing, since parsing may be what fails.
     run = Run(json="--json" in words, debug="--debug" in words)
@@ -102,7 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         exit_code = _invoke(words, run)
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the program's one catch
-        return report(error, run)
+        exit_code = report(error, run)
+    flush_or_discard(sys.stderr)
     return exit_code
 
 

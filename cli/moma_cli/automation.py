@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from moma_cl.core.limits import LONGEST
 from moma_cli.output import Output, Problem, Table, figure
+from moma_cli.output_file import write_file
 from moma_cli.parameters import Settle
-from moma_cli.program import Run, command
+from moma_cli.program import Run, command, line_formatter
 
 if TYPE_CHECKING:
     from moma_cl.automation.last_pass import LastPass
@@ -42,9 +44,9 @@ def status(
     """Show the state of the hub: tasks, inbox, last pass, daemon."""
     hub_status = run.hub.status()
     if prometheus is not None:
-        from moma_cl.automation.metrics import write_metrics
+        from moma_cl.automation.metrics import metrics_text
 
-        write_metrics(prometheus, hub_status)
+        write_file(prometheus, metrics_text(hub_status))
         return Output(data={"file": prometheus})
     table = Table(
         columns=("task", "rows", "champion", "error", "unit", "from", "to do", "new rows"),
@@ -67,7 +69,8 @@ def status(
 def daemon(
     run: Run,
     interval: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.1, help="Time between two checks.")
+        float,
+        typer.Option(metavar="SECONDS", min=0.1, max=LONGEST, help="Time between two checks."),
     ] = 10.0,
     settle: Settle = 2.0,
     options: UpdateOptions = None,
@@ -82,7 +85,7 @@ def daemon(
 
     log = logging.getLogger("moma_cl")
     for handler in log.handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        handler.setFormatter(line_formatter("%(asctime)s %(message)s"))
     if not run.quiet:
         log.setLevel(logging.INFO)
     one_pass = [*_program(run), "update", "--quiet", "--settle", f"{settle:g}", "--wait", _WAIT]
@@ -137,8 +140,11 @@ def schedule(
 
 
 def _program(run: Run) -> list[str]:
-    """Give the command line of this very program and hub, for whoever starts it elsewhere."""
-    return [sys.executable, "-m", "moma_cli", "--hub", str(run.path.absolute())]
+    """Give the command line of this very program and hub, for whoever starts it elsewhere.
+
+    With -P, Python takes no module from the folder where it is started, such as cron's HOME.
+    """
+    return [sys.executable, "-P", "-m", "moma_cli", "--hub", str(run.path.absolute())]
 
 
 def _when(at: str | None, every: int | None) -> When:
@@ -159,7 +165,7 @@ def _units_output(units: list[Unit], output: Path | None) -> Output:
     output.mkdir(parents=True, exist_ok=True)
     files = [output / unit.name for unit in units]
     for file, unit in zip(files, units, strict=True):
-        file.write_text(unit.text, encoding="utf-8")
+        write_file(file, unit.text)
     return Output(data={"units": units, "files": files}, text=list(map(str, files)), notes=notes)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from moma_cli.output import Output
+from moma_cli.output import Output, say
 from moma_cli.program import Run, command
 
 
@@ -22,13 +22,13 @@ def demo(
     """Watch a hub grow, property after property."""
     from moma_cl.demo.demo import run as run_demo
 
-    def say(text: str) -> None:
+    def tell(text: str) -> None:
         if not run.json:
-            sys.stdout.write(text + "\n")
+            say(text, sys.stdout)
             sys.stdout.flush()
 
     with run.progress() as progress:
-        result = run_demo(folder, say=say, progress=progress)
+        result = run_demo(folder, say=tell, progress=progress)
     return Output(
         data=result,
         text=[f"{result.picture} ({result.seconds:.0f} s)"],

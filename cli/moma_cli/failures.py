@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 
 import typer
 
-from moma_cli.output import Problem, print_envelope
+from moma_cli.output import Problem, print_envelope, say
 from moma_cli.program import Run
+from moma_cli.standard_streams import flush_or_discard
 
 USAGE, INTERRUPTED, FAILED = 2, 130, 1
 
@@ -20,20 +20,24 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 def report(error: BaseException, run: Run) -> int:
     """Print an error, as an envelope where the output is JSON, and give the status to exit with."""
     if isinstance(error, BrokenPipeError):
-        # The reader of stdout has closed it, as `head` does. What is still buffered must not raise
-        # again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        flush_or_discard(sys.stdout)  # its reader has closed it, as `head` does
         return 0
     problem, exit_code = _problem_of(error)
     if run.debug:
-        traceback.print_exception(error)
+        say("".join(traceback.format_exception(error)).rstrip("\n"), sys.stderr)
     if run.json:
-        print_envelope(run.command or _command_of(error), None, [problem], exit_code)
-        return exit_code
+        try:
+            print_envelope(run.command or _command_of(error), None, [problem], exit_code)
+            sys.stdout.flush()
+        except OSError:
+            pass  # stderr is left to tell it on
+        else:
+            return exit_code
+    flush_or_discard(sys.stdout)  # it may be what could not be written
     usage = _usage(error)
     if usage:
-        sys.stderr.write(usage)
-    sys.stderr.write(f"Error [{problem.code}]: {problem.message}\n")
+        say(usage, sys.stderr)
+    say(f"Error [{problem.code}]: {problem.message}", sys.stderr)
     return exit_code
 
 
@@ -60,7 +64,7 @@ def _usage(error: BaseException) -> str:
     context = getattr(error, "ctx", None) if isinstance(error, _UsageError) else None
     if context is None:
         return ""
-    return f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n"
+    return f"{context.get_usage()}\nTry '{context.command_path} --help' for help."
 
 
 def _command_of(error: BaseException) -> str | None:

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TextIO
 
+from moma_cl.core.printable import printable, printable_lines
 from moma_cl.properties.units import with_unit
+from moma_cli.standard_streams import flush_or_discard
 
 SCHEMA = "moma-cl/1"
 
@@ -64,13 +66,23 @@ def print_output(command: str, output: Output, *, as_json: bool, quiet: bool) ->
         if isinstance(part, Table):
             print_table(part, sys.stdout)
         else:
-            sys.stdout.write(part + "\n")
+            say(part, sys.stdout)
     # Before what follows on stderr, so that a terminal shows both in order.
     sys.stdout.flush()
     for problem in output.errors:
-        sys.stderr.write(f"[{problem.code}] {problem.message}\n")
+        say(f"[{problem.code}] {problem.message}", sys.stderr)
     for note in () if quiet else output.notes:
-        sys.stderr.write(note + "\n")
+        say(note, sys.stderr)
+
+
+def say(text: str, stream: TextIO) -> None:
+    """Write lines for people; control characters in them do not reach the terminal."""
+    try:
+        stream.write(printable_lines(text) + "\n")
+    except OSError:
+        if stream is not sys.stderr:
+            raise
+        flush_or_discard(stream)  # work goes on although nobody can be told
 
 
 def print_envelope(
@@ -166,11 +178,6 @@ def figure(value: float | None, unit: str = "") -> str:
 def counted(number: int, noun: str) -> str:
     """Write a number of things, such as ``1,204 rows``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def printable(text: str) -> str:
-    """Replace control characters, which could drive a terminal."""
-    return "".join(character if character.isprintable() else "�" for character in text)
 
 
 def outline(document: Mapping[str, Any], *, depth: int = 0) -> Iterable[str]:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from moma_cl.core.devices import DeviceName
+from moma_cl.core.limits import LONGEST
+
 if TYPE_CHECKING:
     from moma_cl.readers.rows import Reading
     from moma_cl.recipe import Recipe
@@ -17,12 +20,14 @@ Sources = Annotated[
     list[Path],
     typer.Argument(
         metavar="DATA",
-        help="JSON lines, CSV, JSON, XYZ, ASE databases; folders or archives of CIF files; "
+        help="JSON lines, CSV, XLSX, JSON, XYZ, ASE databases; folders or archives of CIF files; "
         "patterns; - for standard input.",
         show_default=False,
     ),
 ]
-FormatName = Literal["jsonl", "json", "csv", "tsv", "cif", "poscar", "xyz", "ase-db", "archive"]
+FormatName = Literal[
+    "jsonl", "json", "csv", "tsv", "xlsx", "cif", "poscar", "xyz", "ase-db", "archive"
+]
 InputFormatChoice = Annotated[
     FormatName | None,
     typer.Option("--input-format", help="Of the files; by default as their names say."),
@@ -33,14 +38,26 @@ StructureColumn = Annotated[
 ]
 IdColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column with the ids.")]
 Wait = Annotated[
-    float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for a writer.")
+    float,
+    typer.Option(
+        "--wait", metavar="SECONDS", min=0, max=LONGEST, help="How long to wait for a writer."
+    ),
 ]
 Settle = Annotated[
     float,
     typer.Option(
         metavar="SECONDS",
         min=0,
+        max=LONGEST,
         help="How long a delivery must be unchanged before it is read.",
+    ),
+]
+Device = Annotated[
+    DeviceName,
+    typer.Option(
+        "--device",
+        envvar="MOMA_CL_DEVICE",
+        help="Where encoders compute; auto takes a GPU if there is one. Equal bits on cpu only.",
     ),
 ]
 NoUpdate = Annotated[
@@ -63,7 +80,8 @@ def reading_of(
     input_format: FormatName | None, structure_column: str | None, id_column: str | None
 ) -> Reading:
     """Turn the options about files into the library's `Reading`."""
-    from moma_cl.readers.rows import InputFormat, Reading
+    from moma_cl.readers.formats import InputFormat
+    from moma_cl.readers.rows import Reading
 
     return Reading(
         format=InputFormat(input_format) if input_format else None,
@@ -96,6 +114,8 @@ def read_settings(file: Path) -> dict[str, Any]:
         settings = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except FileNotFoundError as error:
         raise NotFoundError(f"the recipe {file} does not exist") from error
+    except RecursionError as error:
+        raise InvalidInputError(f"the recipe {file} is nested too deeply") from error
     except ValueError as error:  # what both parsers, and the decoder, raise
         raise InvalidInputError(f"the recipe {file} cannot be parsed: {error}") from error
     if not isinstance(settings, dict):

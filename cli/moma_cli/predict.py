@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moma_cli.output import Output, Problem, counted
+from moma_cli.output_file import final_path, is_special, published
 from moma_cli.parameters import (
+    Device,
     IdColumn,
     InputFormatChoice,
     StructureColumn,
@@ -30,7 +32,8 @@ from moma_cli.prediction_formats import (
     write_parquet,
 )
 from moma_cli.program import Run, command
-from moma_cli.resume import RESUMABLE, published, unfinished_file
+from moma_cli.resume import RESUMABLE, unfinished_file
+from moma_store.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from moma_cl.commands.predict import Earlier
@@ -122,6 +125,7 @@ def predict(
     explain: Explain = False,
     output: OutputFile = None,
     resume: ResumedFile = None,
+    device: Device = "auto",
 ) -> Output:
     """Predict for structures; a bad one never stops the rest.
 
@@ -133,7 +137,7 @@ def predict(
     # A bar would overwrite rows that appear on the same terminal.
     with run.progress(shown=target.file is not None or run.json or not sys.stdout.isatty()) as bar:
         ask = partial(
-            run.waiting(progress=bar).iter_predictions,
+            run.waiting(progress=bar, device=device).iter_predictions,
             name,
             files,
             level=level,
@@ -170,7 +174,7 @@ class Target:
     def write(self, ask: Ask, *, as_json: bool) -> list[dict[str, object]] | None:
         """Write the rows to the file, else to stdout; or give them, for the JSON envelope."""
         if self.file is not None:
-            self._write_file(ask, self.file)
+            self._write_file(ask, final_path(self.file))
         elif as_json:
             return [document(row, explain=self.explain) for row in ask(None)]
         else:
@@ -179,13 +183,15 @@ class Target:
 
     def _write_file(self, ask: Ask, file: Path) -> None:
         names = fields(explain=self.explain)
-        resumed = unfinished_file(file, self.layout, names) if self.resumed else None
+        if self.resumed and is_special(file):
+            raise InvalidInputError(f"{file} is no plain file; only a plain one can go on")
         with published(file, keep=self.layout in RESUMABLE) as path:
+            resumed = unfinished_file(file, self.layout, names) if self.resumed else None
             if self.layout == "parquet":
                 write_parquet(ask(None), path, explain=self.explain)
                 return
             header = resumed is None or resumed.n_bytes == 0
-            mode = "w" if resumed is None else "a"
+            mode = "w" if resumed is None and path != file else "a"
             with path.open(mode, encoding="utf-8", newline="") as stream:
                 rows = ask(resumed.earlier if resumed else None)
                 WRITERS[self.layout](rows, stream, explain=self.explain, header=header)

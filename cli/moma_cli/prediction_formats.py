@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+from moma_cl.core.printable import printable
 from moma_cli.output import Table, figure, json_line, jsonable, print_table
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ EXPLAINED = ("neighbours", "modules")
 """Fields that come with ``--explain``."""
 
 _NUMBERS = frozenset({"value", "lower", "upper", "level", "distance", "known"})
+_FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are full-width
 _TABLE_ROWS = 1000  # laid out together
 _GROUP_ROWS = 10_000  # of a Parquet file, held in memory
 
@@ -72,9 +74,35 @@ def write_csv(
     writer = csv.DictWriter(stream, fields(explain=explain), lineterminator="\n")
     if header:
         writer.writeheader()
+    shown = printable if stream.isatty() else str
     for row in rows:
-        writer.writerow(_flat(row, explain=explain))
+        cells = _flat(row, explain=explain)
+        writer.writerow({name: to_csv_cell(cell, shown) for name, cell in cells.items()})
         stream.flush()
+
+
+def to_csv_cell(cell: Any, shown: Callable[[str], str] = str) -> Any:
+    """Put an apostrophe before a text that a spreadsheet would take for a formula."""
+    if not isinstance(cell, str):
+        return cell
+    return f"'{shown(cell)}" if _is_formula(cell) else shown(cell)
+
+
+def from_csv_cell(cell: str) -> str:
+    """Give the text that `to_csv_cell` wrote."""
+    return cell[1:] if cell.startswith("'") and _is_formula(cell) else cell
+
+
+def _is_formula(text: str) -> bool:
+    """Tell whether a spreadsheet would compute a text, or whether it already has an apostrophe."""
+    bare = text.lstrip("'")
+    if not bare.startswith(_FORMULA_STARTS):
+        return False
+    try:
+        float(bare)
+    except ValueError:
+        return True
+    return False
 
 
 def write_table(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,12 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
+from moma_cl.core.printable import printable_lines
 from moma_cli.output import Output, print_output
 from moma_cli.progress import Progress, progress_bar
 
 if TYPE_CHECKING:
+    import logging
+
+    from moma_cl.core.devices import DeviceName
     from moma_cl.hub import Hub as HubOfRun
 
 HUB_VARIABLE = "MOMA_CL_HUB"
@@ -73,12 +79,18 @@ class Run:
         """The hub, for a verb that neither waits nor takes long."""
         return self.waiting()
 
-    def waiting(self, wait: float = 0.0, progress: Progress | None = None) -> HubOfRun:
-        """Give the hub, for a verb that waits for another writer, or that reports its progress."""
+    def waiting(
+        self,
+        wait: float = 0.0,
+        progress: Progress | None = None,
+        *,
+        device: DeviceName = "auto",
+    ) -> HubOfRun:
+        """Give the hub, for a verb that waits for a writer, reports its progress, or computes."""
         from moma_cl.hub import Hub
         from moma_cl.progress import quiet
 
-        return Hub(self.path, wait=wait, progress=progress or quiet)
+        return Hub(self.path, wait=wait, progress=progress or quiet, device=device)
 
     def progress(self, *, shown: bool = True) -> AbstractContextManager[Progress]:
         """Show how far long steps are, unless the output is JSON or the run is quiet."""
@@ -112,6 +124,23 @@ def shared_options(
 
 
 _SHARED = inspect.signature(shared_options, eval_str=True).parameters
+
+
+class _Command(TyperCommand):
+    """A command that refuses an option given twice, of which the parser would take the last."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments."""
+        *_, given = self.make_parser(ctx).parse_args(args=list(args))
+        counts = Counter(
+            option.opts[0]
+            for option in given
+            if not (option.multiple or getattr(option, "is_flag", True))
+        )
+        for name, count in counts.items():
+            if count > 1:
+                raise typer.BadParameter(f"{name} is given {count} times: give it once", ctx=ctx)
+        return super().parse_args(ctx, args)
 
 
 class GroupedHelp(TyperGroup):
@@ -168,6 +197,7 @@ def command(name: str, *, example: str) -> Callable[[Command], Command]:
         def call(ctx: typer.Context, **values: Any) -> None:
             run: Run = ctx.obj
             run.command = name
+            _check_finite(ctx)
             run.set_options(**{option: values.pop(option) for option in _SHARED})
             start_logging(verbose=run.verbose)
             output = function(run, **values)
@@ -178,10 +208,18 @@ def command(name: str, *, example: str) -> Callable[[Command], Command]:
         call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         call.__annotations__ = {entry.name: entry.annotation for entry in parameters}
         help_text = f"{inspect.getdoc(function)}\n\n\b\nExample:\n  {example}"
-        app.command(name, help=help_text)(call)
+        app.command(name, cls=_Command, help=help_text)(call)
         return function
 
     return register
+
+
+def _check_finite(context: typer.Context) -> None:
+    """Refuse numbers that are infinite or none at all, which a range of Typer's lets through."""
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise typer.BadParameter(f"{value} is no finite number.", ctx=context, param=parameter)
 
 
 def start_logging(*, verbose: bool) -> None:
@@ -191,7 +229,7 @@ def start_logging(*, verbose: bool) -> None:
     from moma_cl.records.history_actions import HistoryAction
 
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(line_formatter("%(message)s"))
     # Commands report failures themselves.
     handler.addFilter(
         lambda record: verbose or getattr(record, "action", None) != HistoryAction.FAIL
@@ -206,3 +244,14 @@ def start_logging(*, verbose: bool) -> None:
     warned = logging.getLogger("py.warnings")
     warned.addHandler(handler if verbose else logging.NullHandler())
     warned.propagate = False
+
+
+def line_formatter(layout: str) -> logging.Formatter:
+    """Make a formatter of log messages that lets no control characters reach the terminal."""
+    import logging
+
+    class LineFormatter(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return printable_lines(super().format(record))
+
+    return LineFormatter(layout)

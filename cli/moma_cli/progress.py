@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from moma_cl.core.printable import printable
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -30,7 +32,7 @@ def progress_bar(*, shown: bool) -> Iterator[Progress]:
 
     from moma_cl.progress import FIRST_ANSWER
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with Bars(
         *columns,
         TimeElapsedColumn(),
@@ -46,6 +48,7 @@ def progress_bar(*, shown: bool) -> Iterator[Progress]:
 
         def show(label: str, steps_done: int, steps_planned: int) -> None:
             nonlocal current
+            label = printable(label)
             if label.startswith(FIRST_ANSWER):
                 bars.console.print(label, markup=False, highlight=False)
                 return

@@ -10,12 +10,14 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moma_cli.output_file import unfinished_path
+from moma_cli.prediction_formats import from_csv_cell
 from moma_store.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -44,37 +46,6 @@ class UnfinishedFile:
     n_bytes: int
 
 
-def unfinished_path(file: Path) -> Path:
-    """Name the file that rows are written to before it is complete."""
-    return file.with_name(f"{file.name}.unfinished")
-
-
-@contextmanager
-def published(file: Path, *, keep: bool) -> Iterator[Path]:
-    """Give a path to write to, which gets the name `file` once it is complete.
-
-    Parameters
-    ----------
-    file
-        The name of the complete file.
-    keep
-        Whether rows that an interrupted run has written are kept.
-
-    Yields
-    ------
-    Path
-        The path to write to.
-    """
-    path = unfinished_path(file)
-    try:
-        yield path
-        path.replace(file)
-    except BaseException:
-        if path.exists() and not (keep and path.stat().st_size):
-            path.unlink()
-        raise
-
-
 def unfinished_file(file: Path, layout: str, names: tuple[str, ...]) -> UnfinishedFile | None:
     """Read which rows an interrupted run has answered, and cut off an incomplete last one.
 
@@ -98,13 +69,13 @@ def unfinished_file(file: Path, layout: str, names: tuple[str, ...]) -> Unfinish
         If its rows have other fields, or are not all of one predictor.
     """
     path = unfinished_path(file)
-    if not path.exists():
-        if not file.exists():
-            return None
+    if file.exists() and not (path.exists() and path.stat().st_size):
         shutil.copyfile(file, path)
+    if not path.exists():
+        return None
     from moma_cl.commands.predict import SHARED, Earlier, row_key
 
-    answered: set[bytes] = set()
+    answered: Counter[bytes] = Counter()
     shared: dict[str, Any] = {}
     n_bytes = 0
     with path.open("rb") as stream:
@@ -116,13 +87,11 @@ def unfinished_file(file: Path, layout: str, names: tuple[str, ...]) -> Unfinish
             if shared and shared_here != shared:
                 raise _refusal(path, "its rows are not all of one predictor and level")
             shared = shared_here
-            answered.add(row_key(row["id"], row["source"]))
+            answered[row_key(row["id"], row["source"])] += 1
             n_bytes = end
     with path.open("r+b") as stream:
         stream.truncate(n_bytes)
-    return UnfinishedFile(
-        earlier=Earlier(answered=frozenset(answered), shared=shared), n_bytes=n_bytes
-    )
+    return UnfinishedFile(earlier=Earlier(answered=answered, shared=shared), n_bytes=n_bytes)
 
 
 def _json_rows(lines: Iterable[bytes], path: Path) -> Rows:
@@ -150,7 +119,7 @@ def _csv_rows(lines: Iterable[bytes]) -> Rows:
     for values in reader:
         if names is None or len(values) != len(names):
             return  # cut off inside a quoted field, which the reader took to the end of the file
-        row: dict[str, Any] = dict(zip(names, values, strict=True))
+        row: dict[str, Any] = dict(zip(names, map(from_csv_cell, values), strict=True))
         yield {**row, "level": float(row["level"])} if "level" in row else row, end
 
 

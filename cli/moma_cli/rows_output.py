@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from moma_cl.reconciling.pass_actions import FIRST_PREDICTOR, Done, PassAction
 from moma_cli.output import Output, Problem, counted, figure, jsonable
+from moma_cli.output_file import write_file
 from moma_cli.program import Run
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def write_report(
     from moma_cl.structures.checks import Quarantine
 
     document = {**Quarantine(refusals=refusals).to_json(), "checks": jsonable(checks)}
-    file.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_file(file, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 
 def composed_of(task: TaskListed) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from moma_cli.output import Output
-from moma_cli.parameters import NoUpdate, TaskName, Wait, read_settings
+from moma_cli.parameters import Device, NoUpdate, TaskName, Wait, read_settings
 from moma_cli.program import Run, command
 from moma_cli.rows_output import failed
 from moma_cli.update import plan_table
@@ -34,6 +34,7 @@ def set_recipe(
     ] = False,
     no_update: NoUpdate = False,
     wait: Wait = 0.0,
+    device: Device = "auto",
 ) -> Output:
     """Change the recipe that is pinned to a task.
 
@@ -42,7 +43,7 @@ def set_recipe(
     if default == (file is not None):
         raise typer.BadParameter("give either a file or --default", param_hint="FILE")
     with run.progress() as progress:
-        recipe_set = run.waiting(wait, progress).set_recipe(
+        recipe_set = run.waiting(wait, progress, device=device).set_recipe(
             name,
             None if file is None else read_settings(file),
             dry_run=dry_run,

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from moma_cl.core.limits import LONGEST
 from moma_cl.reconciling.pass_actions import Done, PassAction
 from moma_cli.output import Output, Table, counted
-from moma_cli.parameters import Settle, Wait
+from moma_cli.parameters import Device, Settle, Wait
 from moma_cli.program import Run, command
 from moma_cli.rows_output import failed, noticed
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from moma_cl.automation.notices import Notice
     from moma_cl.reconciling.plan import Step
 
+_MOST_WORKERS = 4096
 _SHOWN = 3  # postponed derivations that are named
 
 Only = Annotated[
@@ -27,7 +29,10 @@ Only = Annotated[
 MaxSeconds = Annotated[
     float | None,
     typer.Option(
-        metavar="SECONDS", min=0, help="Start nothing that is likely to end later than that."
+        metavar="SECONDS",
+        min=0,
+        max=LONGEST,
+        help="Start nothing that is likely to end later than that.",
     ),
 ]
 Scheduler = Annotated[
@@ -36,7 +41,9 @@ Scheduler = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help="Processes of a Dask cluster started here; one per core."),
+    typer.Option(
+        min=1, max=_MOST_WORKERS, help="Processes of a Dask cluster started here; one per core."
+    ),
 ]
 
 
@@ -73,6 +80,7 @@ def update(
     workers: Workers = None,
     settle: Settle = 2.0,
     wait: Wait = 0.0,
+    device: Device = "auto",
     notify_targets: Notify = None,
 ) -> Output:
     """Add what the inbox holds, compute what is stale, and exit.
@@ -89,7 +97,7 @@ def update(
         kind=ExecutorKind(executor.value), scheduler=scheduler, workers=workers
     )
     with run.progress() as progress:
-        done = run.waiting(wait, progress).update(
+        done = run.waiting(wait, progress, device=device).update(
             tasks=_names(only),
             max_seconds=max_seconds,
             retry=retry,

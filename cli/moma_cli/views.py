@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from moma_cl.core.limits import MOST
 from moma_cli.output import Output, Table, figure, jsonable, outline
 from moma_cli.program import Run, command
 from moma_cli.rows_output import composed_of
@@ -95,7 +96,8 @@ def log(
         str | None, typer.Argument(metavar="NAME", help="Only entries of this task.")
     ] = None,
     limit: Annotated[
-        int, typer.Option("--number", "-n", min=1, help="How many entries, the newest first.")
+        int,
+        typer.Option("--number", "-n", min=1, max=MOST, help="How many entries, the newest first."),
     ] = 20,
 ) -> Output:
     """Say what happened, newest first."""

@@ -51,9 +51,12 @@ def left_alone(hub: Path, tasks: Collection[str], *, seconds: float) -> list[Don
     if not unfinished:
         return entries
     time.sleep(seconds)
-    still = inbox.look(hub)
+    still = set(inbox.look(hub))
     return entries + [
-        _entry(PassAction.UNFINISHED, one.task, f"{one.shown} is left alone: {why}")
+        replace(
+            _entry(PassAction.UNFINISHED, one.task, f"{one.shown} is left alone: {why}"),
+            figures={"closed": one.signature is None},
+        )
         for one, why in unfinished
         if one in still
     ]

@@ -27,6 +27,7 @@ from moma_cl.automation import inbox, notices
 from moma_cl.automation.inbox import Delivery
 from moma_cl.automation.last_pass import last_pass
 from moma_cl.automation.state_files import read_state, write_state
+from moma_cl.core.limits import check_seconds
 from moma_cl.reconciling.pass_actions import PassAction
 from moma_store.errors import BusyError, FormatError, MomaError
 from moma_store.locking import WriterLock
@@ -38,6 +39,8 @@ LOCK = "daemon.lock"
 STATE = "daemon.json"
 INTERVAL = 10.0
 """Time between two looks, s."""
+
+SHORTEST_INTERVAL = 0.001
 
 LONGEST_PAUSE = 3600.0
 """Longest time until a pass that failed is made again, s."""
@@ -121,6 +124,10 @@ class Daemon:
     _seen: tuple[int, Look] | None = None  # transaction and inbox before the last pass
     _looked: Look | None = None  # the last look into the inbox
     _trouble: str = ""
+    _lock: WriterLock | None = None  # that nobody else watches the hub
+
+    def __post_init__(self) -> None:
+        check_seconds("interval", self.interval, least=SHORTEST_INTERVAL)
 
     def run(self) -> None:
         """Watch until a signal says to stop.
@@ -133,16 +140,48 @@ class Daemon:
             If a newer version made the hub.
         """
         self._since = _now()
-        with _only_one(self.hub), self._signals():
-            logger.info("watching %s every %g s", self.hub, self.interval)
-            while not self._stopping:
-                change = self._due()
-                if change is not None:
-                    self._pass(change)
-                self._beat(self._resting)
-                self._wait(self.interval)
-            self._beat(DaemonState.STOPPED)
-            logger.info("stopped after %d passes", self._passes)
+        Store.open(self.hub).close()  # says what is wrong with the hub
+        self._hold()
+        try:
+            with self._signals():
+                logger.info("watching %s every %g s", self.hub, self.interval)
+                while not self._stopping:
+                    change = self._due()
+                    if change is not None:
+                        self._pass(change)
+                    self._beat(self._resting)
+                    self._wait(self.interval)
+                self._beat(DaemonState.STOPPED)
+                logger.info("stopped after %d passes", self._passes)
+        finally:
+            self._let_go()
+
+    def _hold(self) -> None:
+        """See to it that this daemon alone watches what is at the path, also after a move."""
+        if self._holds():
+            return
+        if self._lock is not None:
+            logger.warning("the hub at %s was moved or replaced", self.hub)
+            self._seen = None  # what is there now is another hub
+        self._let_go()
+        try:
+            self._lock = WriterLock.acquire(
+                self.hub / LOCK, wait=_STARTS_WITHIN, now=datetime.now(UTC)
+            )
+        except BusyError as error:
+            beat = heartbeat(self.hub)
+            who = "" if beat is None else f": process {beat.pid} on {beat.host}"
+            raise BusyError(
+                f"the hub {self.hub} has a daemon already{who}; `moma-cl status` shows what it does"
+            ) from error
+
+    def _holds(self) -> bool:
+        return self._lock is not None and self._lock.is_in_place(self.hub / LOCK)
+
+    def _let_go(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
 
     @property
     def _resting(self) -> DaemonState:
@@ -153,10 +192,13 @@ class Daemon:
         try:
             with Store.open(self.hub) as store, store.snapshot() as view:
                 transaction = view.transaction
+            self._hold()
             look = inbox.look(self.hub)
-        except FormatError:
+        except (FormatError, BusyError):
             raise
         except MomaError as error:
+            if not self._holds():
+                self._let_go()  # it may be watched from where it is now
             self._say(f"cannot look at the hub, will try again: {error.message}")
             return None
         self._say("")
@@ -216,6 +258,8 @@ class Daemon:
         self._trouble = trouble
 
     def _beat(self, state: DaemonState) -> None:
+        if not self._holds():  # what is at the path now is not watched yet
+            return
         heartbeat = Heartbeat(
             pid=os.getpid(),
             host=socket.gethostname(),
@@ -276,23 +320,6 @@ def _read(document: dict[str, Any]) -> Heartbeat:
 def is_running(hub: Path) -> bool:
     """Tell whether a hub has a daemon now: by the lock it holds, not by the clock."""
     return WriterLock.is_held(hub / LOCK)
-
-
-@contextmanager
-def _only_one(hub: Path) -> Iterator[None]:
-    Store.open(hub).close()  # says what is wrong with the hub
-    try:
-        lock = WriterLock.acquire(hub / LOCK, wait=_STARTS_WITHIN, now=datetime.now(UTC))
-    except BusyError as error:
-        beat = heartbeat(hub)
-        who = "" if beat is None else f": process {beat.pid} on {beat.host}"
-        raise BusyError(
-            f"the hub {hub} has a daemon already{who}; `moma-cl status` shows what it does"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

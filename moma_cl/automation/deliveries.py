@@ -2,22 +2,29 @@
 
 The digest of a delivery is stored in its segment, in the transaction that adds its rows. A pass
 that was killed between that and putting the delivery away finds the digest, and only puts it away.
+Those whose rows may replace stored ones are read again instead: the same content may be needed
+once more, after other corrections, and rows that are stored already make no difference.
+
+Deliveries of one task are stored together, many in one segment, so that each costs the same
+however many there are; rows count as if every delivery had been stored by itself, in its turn.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moma_cl.automation import inbox
+from moma_cl.automation.delivery_outcomes import Outcome, of_refusal, of_rows
 from moma_cl.automation.inbox import Delivery
-from moma_cl.automation.state_files import write_state
-from moma_cl.datasets.source_files import signature, source_of
+from moma_cl.automation.put_away import put_away, unchanged
+from moma_cl.datasets.source_files import source_of
 from moma_cl.progress import Progress
 from moma_cl.reconciling.pass_actions import Done, PassAction
 from moma_cl.records.history_actions import HistoryAction
@@ -30,15 +37,23 @@ from moma_store.errors import (
     NotFoundError,
     StorageError,
 )
-from moma_store.files import reported
 
 if TYPE_CHECKING:
+    from moma_cl.backbones.base import Backbone
+    from moma_cl.datasets.intake import Intake
+    from moma_cl.datasets.stored_rows import StoredRows
+    from moma_cl.readers.dispatch import Reader
+    from moma_cl.records.task_spec import TaskSpec
+    from moma_cl.structures.checks import RowError
+    from moma_cl.structures.crystals import Crystal
     from moma_store.store import Store
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = "moma-cl-delivery/1"
 KIND = "inbox"
+
+_DELIVERIES_AT_ONCE = 1000  # in one segment
+_ROWS_AT_ONCE = 50_000  # of all of them, as their rows are held in memory
 
 
 class DeliveryError(MomaError):
@@ -46,29 +61,6 @@ class DeliveryError(MomaError):
 
     code = "delivery"
     exit_code = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Outcome:
-    """What became of a delivery."""
-
-    folder: str  # where it goes
-    text: str  # for people
-    figures: dict[str, Any]  # for the report
-    reasons: tuple[str, ...] = ()  # for which rows were refused, each with an example
-
-    def for_mail(self, delivery: Delivery) -> dict[str, Any]:
-        """Give what a mail says: the file, and how many rows of how many were refused and why."""
-        refusals = self.figures.get("refusals", {"refused": 0, "counts": {}})
-        names = ("rows", "repeated", "replaced", "total")
-        return {
-            "file": delivery.shown,
-            "folder": self.folder,
-            **{name: self.figures.get(name, 0) for name in names},
-            "refused": refusals["refused"],
-            "codes": list(refusals["counts"]),
-            "reasons": list(self.reasons),
-        }
 
 
 def add_deliveries(
@@ -79,150 +71,261 @@ def add_deliveries(
     Those that have changed since `moma_cl.automation.inbox.settled` gave them wait for the next
     pass. An error that concerns all is raised: the disk refuses, or somebody else moved a ref.
     """
+    if not deliveries:
+        return []
+    from moma_cl.backbones.registry import backbone_class
+    from moma_cl.readers.dispatch import Limits, Reader, Reading
+    from moma_cl.readers.text_parser import StructureParser
+
     done = []
-    for delivery in deliveries:
-        start = time.perf_counter()
-        try:
-            outcome = _add_delivery(store, delivery, progress)
-        except DeliveryError as error:
-            logger.error("%s", error.message, extra={"action": HistoryAction.FAIL})  # noqa: TRY400  its cause is told
-            done.append(
-                _done(delivery, PassAction.FAILED, f"[{error.code}] {error.message}", start)
-            )
-            continue
-        if outcome is not None:
-            refused = outcome.folder == inbox.REFUSED
-            action = PassAction.REFUSED if refused else PassAction.TAKEN_IN
-            text = f"{delivery.shown}: {outcome.text}"
-            done.append(_done(delivery, action, text, start, outcome.for_mail(delivery)))
+    backbone = backbone_class(store.backbone["name"])
+    with StructureParser(Limits()) as parser:  # one process for all that need it
+        reader = Reader(parser, Reading())
+        for _, group in groupby(deliveries, key=lambda delivery: delivery.task):
+            batch = _Batch(store=store, reader=reader, backbone=backbone, progress=progress)
+            for delivery in group:
+                batch.read(delivery)
+                if batch.is_full:
+                    done += batch.finished()
+                    batch = batch.another()
+            done += batch.finished()
     return done
 
 
-def _done(
-    delivery: Delivery,
-    action: PassAction,
-    text: str,
-    start: float,
-    figures: dict[str, Any] | None = None,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stored:
+    """Where a content was stored, and under which name it came."""
+
+    segment: str
+    name: str
+
+
+@dataclass(slots=True, kw_only=True)
+class _Entry:
+    """A delivery that has been read."""
+
+    delivery: Delivery
+    origin: dict[str, str]
+    seconds: float
+    outcome: Outcome | None = None  # none: it is gone, or still being written
+    intake: Intake | None = None  # rows to be stored
+    error: DeliveryError | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Batch:
+    """Deliveries of one task whose rows are stored together."""
+
+    store: Store
+    reader: Reader
+    backbone: type[Backbone]
+    progress: Progress
+    entries: list[_Entry] = field(default_factory=list)
+    n_rows: int = 0
+    state: TaskState | None = None
+    spec: TaskSpec | None = None
+    stored: StoredRows | None = None  # with the rows of this batch
+    earlier: dict[str, _Stored] = field(default_factory=dict)  # by digest of the content
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more should be read before these rows are stored."""
+        return len(self.entries) >= _DELIVERIES_AT_ONCE or self.n_rows >= _ROWS_AT_ONCE
+
+    def another(self) -> _Batch:
+        """Give an empty batch of the same hub."""
+        return _Batch(
+            store=self.store, reader=self.reader, backbone=self.backbone, progress=self.progress
+        )
+
+    def read(self, delivery: Delivery) -> None:
+        """Read a delivery; what is wrong with it is its own affair."""
+        start = time.perf_counter()
+        if self.state is None:
+            if delivery.task not in task_names(self.store):
+                return
+            self.state = task_state(self.store, delivery.task)
+            self.earlier = _contents_of(self.store, self.state)
+        if not unchanged(delivery):
+            return
+        entry = _Entry(delivery=delivery, origin=source_of(delivery.path), seconds=0.0)
+        with _own_affair(entry):
+            self._read(entry, self.state)
+        entry.seconds = time.perf_counter() - start
+        self.entries.append(entry)
+
+    def finished(self) -> list[Done]:
+        """Store the rows and put the deliveries away."""
+        self._store_rows()
+        done = [self._done(entry) for entry in self.entries]
+        return [one for one in done if one is not None]
+
+    def _read(self, entry: _Entry, state: TaskState) -> None:
+        delivery = entry.delivery
+        earlier = self.earlier.get(entry.origin.get("sha256", ""))
+        if earlier is not None and not delivery.replaces:
+            name = "" if earlier.name == delivery.path.name else f" as {earlier.name}"
+            entry.outcome = Outcome(
+                folder=inbox.DONE,
+                text=f"nothing to add, its content was added before{name}",
+                figures={"segment": earlier.segment, "rows": 0},
+            )
+            return
+        try:
+            intake = self._intake(delivery, state)
+        except NotFoundError:
+            return  # removed meanwhile
+        except InvalidInputError as error:
+            entry.outcome = of_refusal(error)
+            return
+        if not unchanged(delivery):
+            return  # written to while it was read
+        stored = self._stored(state)
+        intake = stored.new_rows(intake, replace=delivery.replaces)
+        entry.outcome = of_rows(intake, replaced=stored.count(intake))
+        if intake.ids:
+            stored.add(intake)
+            entry.intake = intake
+            self.n_rows += len(intake.ids)
+
+    def _intake(self, delivery: Delivery, state: TaskState) -> Intake:
+        from moma_cl.datasets import intake
+        from moma_cl.records.task_spec import TaskSpec
+
+        _check_name(delivery.path)
+        self.spec = self.spec or TaskSpec.of(state.task)
+        return intake.read_task_rows(
+            [delivery.path],
+            self.spec,
+            elements=self.backbone.elements,
+            check_graphs=self._check_graphs,
+            appended=True,
+            reader=self.reader,
+            progress=lambda rows: self.progress("reading", rows, 0),
+        )
+
+    def _check_graphs(self, crystals: Sequence[Crystal]) -> list[RowError | None]:
+        from moma_cl.graphs.checks import check_graphs
+
+        return check_graphs(crystals, self.backbone, self.store.cache_dir / "graphs")
+
+    def _stored(self, state: TaskState) -> StoredRows:
+        from moma_cl.datasets.stored_rows import StoredRows
+
+        if self.stored is None:
+            self.stored = StoredRows.of(self.store, state)
+        return self.stored
+
+    def _store_rows(self) -> None:
+        """Store the rows of all; if one of them spoils that, the rows of each by themselves."""
+        entries = [entry for entry in self.entries if entry.intake is not None]
+        if not entries or self.state is None:
+            return
+        start = time.perf_counter()
+        if len(entries) > 1:
+            try:
+                _append(self.store, self.state, entries)
+            except (StorageError, BusyError):
+                raise
+            except Exception:  # noqa: BLE001  whichever it is, the others must not wait for it
+                self._store_one_by_one(entries)
+        else:
+            with _own_affair(entries[0]):
+                try:
+                    _append(self.store, self.state, entries)
+                except NotFoundError:
+                    entries[0].outcome = None  # the task was removed meanwhile
+                except InvalidInputError as error:
+                    entries[0].outcome = of_refusal(error)
+        for entry in entries:
+            entry.seconds += (time.perf_counter() - start) / len(entries)
+
+    def _store_one_by_one(self, entries: Sequence[_Entry]) -> None:
+        for entry in entries:
+            alone = self.another()
+            alone.read(entry.delivery)
+            alone._store_rows()
+            entry.outcome = None
+            for read in alone.entries:
+                entry.outcome, entry.error = read.outcome, read.error
+
+    def _done(self, entry: _Entry) -> Done | None:
+        """Put a delivery away, and say what became of it."""
+        start = time.perf_counter()
+        delivery, outcome = entry.delivery, entry.outcome
+        # If it was written to meanwhile, its content is another, which the next pass adds.
+        if entry.error is None and outcome is not None and unchanged(delivery):
+            with _own_affair(entry):
+                _put_away(delivery, entry.origin, outcome)
+        entry.seconds += time.perf_counter() - start
+        if entry.error is not None:
+            error = entry.error
+            logger.error("%s", error.message, extra={"action": HistoryAction.FAIL})
+            text = f"[{error.code}] {error.message}"
+            return _as_done(entry, PassAction.FAILED, text)
+        if outcome is None:
+            return None
+        refused = outcome.folder == inbox.REFUSED
+        action = PassAction.REFUSED if refused else PassAction.TAKEN_IN
+        text = f"{delivery.shown}: {outcome.text}"
+        return _as_done(entry, action, text, outcome.for_mail(delivery))
+
+
+def _as_done(
+    entry: _Entry, action: PassAction, text: str, figures: dict[str, Any] | None = None
 ) -> Done:
     return Done(
-        task=delivery.task,
+        task=entry.delivery.task,
         action=action,
         kind=KIND,
         text=text,
-        seconds=time.perf_counter() - start,
+        seconds=entry.seconds,
         figures=figures or {},
     )
 
 
-def _add_delivery(store: Store, delivery: Delivery, progress: Progress) -> _Outcome | None:
-    """Add a delivery and put it away; none where it is gone, or still being written."""
-    if delivery.task not in task_names(store) or not _unchanged(delivery):
-        return None
-    origin = source_of(delivery.path)
+@contextmanager
+def _own_affair(entry: _Entry) -> Iterator[None]:
+    """Keep an error of the block for the delivery, unless it concerns all."""
     try:
-        outcome = _outcome(store, delivery, origin, progress)
+        yield
+    except DeliveryError as error:
+        entry.error = error
     except (StorageError, BusyError):
         raise
     except MomaError as error:
-        raise DeliveryError(f"{delivery.shown} stays in the inbox: {error.message}") from error
-    except Exception as error:
-        raise DeliveryError(
-            f"{delivery.shown} stays in the inbox: {type(error).__name__}: {error}"
-        ) from error
-    # If it was written to meanwhile, its content is another, which the next pass adds.
-    if outcome is not None and _unchanged(delivery):
-        _put_away(delivery, origin, outcome)
-    return outcome
+        entry.error = _stays(entry.delivery, error.message, error)
+    except Exception as error:  # noqa: BLE001  one delivery must not stop the others
+        entry.error = _stays(entry.delivery, f"{type(error).__name__}: {error}", error)
 
 
-def _outcome(
-    store: Store, delivery: Delivery, origin: dict[str, str], progress: Progress
-) -> _Outcome | None:
-    state = task_state(store, delivery.task)
-    earlier = _segment_from(store, state, origin)
-    if earlier is not None:
-        text = f"nothing to add, its content was added before{_as_name(store, earlier, delivery)}"
-        return _Outcome(folder=inbox.DONE, text=text, figures={"segment": earlier, "rows": 0})
-    try:
-        return _add_rows(store, state, delivery, origin, progress)
-    except NotFoundError:
-        return None  # removed meanwhile
-    except InvalidInputError as error:
-        figures = {"rows": 0, "code": error.code, "message": error.message}
-        return _Outcome(folder=inbox.REFUSED, text=error.message, figures=figures)
+def _stays(delivery: Delivery, why: str, cause: Exception) -> DeliveryError:
+    error = DeliveryError(f"{delivery.shown} stays in the inbox: {why}")
+    error.__cause__ = cause
+    return error
 
 
-def _add_rows(
-    store: Store,
-    state: TaskState,
-    delivery: Delivery,
-    origin: dict[str, str],
-    progress: Progress,
-) -> _Outcome | None:
-    """Add a delivery's rows as one more segment, which names its digest."""
-    from moma_cl.backbones.registry import backbone_class
+def _append(store: Store, state: TaskState, entries: Sequence[_Entry]) -> None:
+    """Store the rows of deliveries as one more segment, which names their digests."""
     from moma_cl.datasets import added_rows
-    from moma_cl.datasets.intake import read_task_rows
-    from moma_cl.records.task_spec import TaskSpec
-    from moma_cl.structures.checks import Quarantine
+    from moma_cl.datasets.stored_rows import joined
 
-    _check_name(delivery.path)
-    intake = read_task_rows(
-        [delivery.path],
-        TaskSpec.of(state.task),
-        elements=backbone_class(store.backbone["name"]).elements,
-        appended=True,
-        progress=lambda rows: progress("reading", rows, 0),
-    )
-    if not _unchanged(delivery):
-        return None  # written to while it was read
-    intake = added_rows.new_rows(store, state, intake, replace=delivery.replaces)
-    added, before = len(intake.ids), state.dataset.n_rows
-    if added:
-        rows = added_rows.segment_rows(store, intake, state.task)
-        added_rows.append_rows(store, state, intake, rows, [origin])
-    refused = len(intake.refusals)
-    replaced = added + before - task_state(store, delivery.task).dataset.n_rows
-    quarantine = Quarantine(refusals=intake.refusals)
-    counts = {"added": added, "there already": intake.repeats, "refused": refused}
-    told = [f"{count:,} {what}" for what, count in counts.items() if count]
-    return _Outcome(
-        folder=inbox.REFUSED if refused and not added else inbox.DONE,
-        text="rows: " + (", ".join(told) or "none with a fold"),
-        figures={
-            "rows": added,
-            "repeated": intake.repeats,
-            "replaced": replaced,
-            "left_out": intake.left_out,
-            "total": added + intake.repeats + intake.left_out + refused,
-            "refusals": quarantine.to_json(),
-        },
-        reasons=tuple(quarantine.summary()[1:]),
-    )
+    intake, counts = joined([entry.intake for entry in entries if entry.intake is not None])
+    origins: list[dict[str, Any]] = [entry.origin for entry in entries]
+    if len(entries) > 1:
+        origins = [{**origin, "rows": count} for origin, count in zip(origins, counts, strict=True)]
+    rows = added_rows.segment_rows(store, intake, state.task)
+    added_rows.append_rows(store, state, intake, rows, origins)
 
 
-def _segment_from(store: Store, state: TaskState, origin: dict[str, str]) -> str | None:
-    """Find the segment that holds this content, whatever the file was called then."""
-    sha256 = origin.get("sha256")
-    for digest in reversed(state.dataset.segments):
-        sources = Segment.from_doc(store.record(digest)).sources
-        if sha256 is not None and any(source.get("sha256") == sha256 for source in sources):
-            return digest
-    return None
-
-
-def _as_name(store: Store, segment: str, delivery: Delivery) -> str:
-    """Say what a delivery was called then, if that was another name."""
-    names = [source["name"] for source in Segment.from_doc(store.record(segment)).sources]
-    return "" if delivery.path.name in names or not names else f" as {names[0]}"
-
-
-def _unchanged(delivery: Delivery) -> bool:
-    try:
-        return signature(delivery.path) == delivery.signature
-    except OSError:
-        return False
+def _contents_of(store: Store, state: TaskState) -> dict[str, _Stored]:
+    """Say of each content that was added where it is, by its digest."""
+    return {
+        source["sha256"]: _Stored(segment=digest, name=source["name"])
+        for digest in state.dataset.segments
+        for source in Segment.from_doc(store.record(digest)).sources
+        if "sha256" in source
+    }
 
 
 def _check_name(path: Path) -> None:
@@ -235,36 +338,17 @@ def _check_name(path: Path) -> None:
         ) from error
 
 
-def _put_away(delivery: Delivery, origin: dict[str, str], outcome: _Outcome) -> None:
-    """Move a delivery out of the way, its report first: what is there is always explained."""
-    folder = delivery.path.parents[1 if delivery.replaces else 0]
-    target = _free_name(folder / outcome.folder / delivery.path.name)
-    report = {
-        "schema": SCHEMA,
-        "task": delivery.task,
-        "file": delivery.path.name,
-        "sha256": origin.get("sha256"),
-        "replaces": delivery.replaces,
-        "outcome": outcome.text,
-        **outcome.figures,
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+def _put_away(delivery: Delivery, origin: dict[str, str], outcome: Outcome) -> None:
     try:
-        with reported("put away", delivery.path):
-            target.parent.mkdir(exist_ok=True)
-            write_state(target.with_name(target.name + inbox.REPORT), report)
-            delivery.path.rename(target)
+        put_away(
+            delivery,
+            outcome.folder,
+            sha256=origin.get("sha256"),
+            outcome=outcome.text,
+            figures=outcome.figures,
+        )
     except StorageError as error:
         raise DeliveryError(
             f"{delivery.shown} was dealt with ({outcome.text}) but stays in the inbox: "
             f"{error.message}"
         ) from error
-
-
-def _free_name(target: Path) -> Path:
-    """Give the name that a delivery is put away under; an earlier one of its name stays."""
-    if not target.exists():
-        return target
-    stem, dot, suffix = target.name.partition(".")
-    numbered = (target.with_name(f"{stem}-{number}{dot}{suffix}") for number in range(2, 1_000_000))
-    return next(name for name in numbered if not name.exists())

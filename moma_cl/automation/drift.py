@@ -26,6 +26,7 @@ import logging
 import time
 from collections.abc import Collection
 from dataclasses import replace
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from moma_cl.derivations.keys import Derivation, DerivationKind
@@ -40,6 +41,7 @@ from moma_store.errors import BusyError, MomaError, StorageError
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
 
     from moma_cl.datasets.segments import LiveRows
@@ -53,7 +55,13 @@ N_RESAMPLES = 9999
 _ROUNDING = 1e-12  # sums of the same numbers in another order
 
 
-def measure(store: Store, *, progress: Progress, only: Collection[str] | None = None) -> list[Done]:
+def measure(
+    store: Store,
+    *,
+    progress: Progress,
+    device: torch.device,
+    only: Collection[str] | None = None,
+) -> list[Done]:
     """Compare the champions' errors on rows added since with those they promised.
 
     This must come before a pass, which learns the rows. Tasks without new rows are left out. An
@@ -66,7 +74,7 @@ def measure(store: Store, *, progress: Progress, only: Collection[str] | None = 
     from moma_cl.workspace.workspace import Workspace
 
     done = []
-    with Workspace(store=store, progress=progress) as workspace:
+    with Workspace(store=store, progress=progress, device=device) as workspace:
         for derivation in due:
             start = time.perf_counter()
             try:
@@ -146,7 +154,7 @@ def _compared(
     """Compare what the champion answers of new rows with their targets, delivery by delivery."""
     answers, targets = _answers(workspace, predictor, rows, new), rows.targets[new]
     errors, forward = abs(answers - targets), predictor.normaliser.forward
-    segments, sizes = _deliveries(rows, new)
+    names, sizes = _deliveries(workspace, rows, new)
     normalised = abs(forward(answers) - forward(targets))
     reference = predictor.residuals
     p_value = chance_of_larger(normalised, reference)
@@ -162,7 +170,7 @@ def _compared(
         mae=float(errors.mean()),
         p_value=p_value,
         drifted=p_value is not None and p_value <= DRIFT_LEVEL,
-        source=_source(workspace, segments[chosen]),
+        source=names[chosen],
         source_rows=len(errors[worst]),
         source_mae=float(errors[worst].mean()),
         ratio=_ratio(targets[worst], answers[worst]),
@@ -185,13 +193,23 @@ def _answers(
     return answers
 
 
-def _deliveries(rows: LiveRows, new: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:
-    """Tell which segments new rows, in their order, came with, and how many with each."""
+def _deliveries(
+    workspace: Workspace, rows: LiveRows, new: NDArray[np.int64]
+) -> tuple[list[str], NDArray[np.int64]]:
+    """Name the deliveries that new rows, in their order, came with, and count each one's rows."""
     import numpy as np
 
     ends = np.cumsum([len(kept) for kept in rows.kept])
-    places, sizes = np.unique(np.searchsorted(ends, new, side="right"), return_counts=True)
-    return [rows.segments[place] for place in places], sizes
+    names: list[str] = []
+    sizes: list[int] = []
+    places = np.searchsorted(ends, new, side="right")
+    for place in np.unique(places):
+        kept = rows.kept[place][new[places == place] - (ends[place] - len(rows.kept[place]))]
+        labels, last = _sources(workspace, rows.segments[place])
+        chosen, counts = np.unique(np.searchsorted(last, kept, side="right"), return_counts=True)
+        names += [labels[one] for one in chosen]
+        sizes += counts.tolist()
+    return names, np.array(sizes, dtype=np.int64)
 
 
 def _places(sizes: NDArray[np.int64]) -> list[slice]:
@@ -206,11 +224,17 @@ def _standing_out(errors: NDArray[np.float64], among: NDArray[np.float64]) -> fl
     return float(excess / len(errors) ** 0.5)
 
 
-def _source(workspace: Workspace, segment: str) -> str:
-    """Name the first file of a segment; nothing for rows from memory."""
-    names = [one["name"] for one in Segment.from_doc(workspace.store.record(segment)).sources]
+def _sources(workspace: Workspace, segment: str) -> tuple[list[str], list[int]]:
+    """Name the deliveries in a segment, and say at which of its rows each ends.
+
+    Files that were added in one go are named by the first; rows from memory have no name.
+    """
+    record = Segment.from_doc(workspace.store.record(segment))
+    names = [one["name"] for one in record.sources]
+    if names and all("rows" in one for one in record.sources):
+        return names, list(accumulate(one["rows"] for one in record.sources))
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return f"{names[0]}{more}" if names else ""
+    return [f"{names[0]}{more}" if names else ""], [record.n_rows]
 
 
 def _ratio(targets: NDArray[np.float64], answers: NDArray[np.float64]) -> float | None:

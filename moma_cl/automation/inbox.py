@@ -14,8 +14,9 @@ always safe; folders should come in no other way. Light: a look imports nothing 
 
 from __future__ import annotations
 
-import gzip
+import io
 import json
+import os
 import time
 import zlib
 from collections.abc import Collection, Iterator, Sequence
@@ -25,6 +26,7 @@ from pathlib import Path
 
 from moma_cl.core.suggestions import did_you_mean
 from moma_cl.datasets.source_files import Signature, signature
+from moma_cl.readers.byte_sources import Inflated
 from moma_store.files import reported
 
 INBOX = "inbox"
@@ -42,6 +44,9 @@ SETTLE_SECONDS = 2.0
 _PIECE = 1 << 20  # bytes read at once
 _LONGEST_TAIL = 1 << 24  # bytes of a last line that are looked at
 
+AT_A_GLANCE = 1 << 26
+"""Bytes that a glance unpacks of a compressed delivery; a pass, which reads it, unpacks all."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
@@ -57,17 +62,22 @@ class Delivery:
         Whether its rows may replace stored ones.
     signature
         How it looked; none if it could not be looked at.
+    unlisted
+        Why nobody can tell what is in the folder, where this stands for a whole folder of the
+        inbox; otherwise empty.
     """
 
     task: str
     path: Path
     replaces: bool
     signature: Signature | None
+    unlisted: str = ""
 
     @property
     def shown(self) -> str:
         """Its place below the inbox, for messages."""
-        parts = (self.task, REPLACE if self.replaces else "", self.path.name)
+        name = "" if self.unlisted else self.path.name
+        parts = (self.task, REPLACE if self.replaces else "", name)
         return "/".join(part for part in parts if part)
 
 
@@ -78,16 +88,17 @@ def folder_of(hub: Path, task: str) -> Path:
 
 def open_for(hub: Path, tasks: Collection[str]) -> None:
     """Make the folders of tasks, so that nobody has to guess their names."""
-    # A hub that cannot have them needs none: whoever delivers can make them as well.
-    with suppress(OSError):
-        for task in tasks:
+    for task in tasks:
+        # A hub that cannot have them needs none: whoever delivers can make them as well.
+        with suppress(OSError):
             folder_of(hub, task).mkdir(parents=True, exist_ok=True)
 
 
 def look(hub: Path) -> list[Delivery]:
     """List the deliveries in the inbox, complete or not, in the order in which they are added.
 
-    An inbox that cannot be read raises ``StorageError``.
+    A folder in it that cannot be read is listed as one delivery, which nobody can open. An inbox
+    that cannot be read raises ``StorageError``.
     """
     inbox = hub / INBOX
     deliveries = []
@@ -96,13 +107,24 @@ def look(hub: Path) -> list[Delivery]:
             if not entry.is_dir():
                 deliveries.append(_delivery("", entry, replaces=False))
                 continue
-            deliveries += [
-                _delivery(entry.name, path, replaces=folder == REPLACE)
-                for folder in ("", REPLACE)
-                for path in _entries(entry / folder)
-                if folder or path.name not in _OWN_FOLDERS
-            ]
+            deliveries += _in_folder(entry.name, entry, replaces=False)
+            deliveries += _in_folder(entry.name, entry / REPLACE, replaces=True)
     return sorted(deliveries, key=lambda delivery: (delivery.task, delivery.path.name))
+
+
+def _in_folder(task: str, folder: Path, *, replaces: bool) -> list[Delivery]:
+    """List the deliveries in one folder of a task; one that cannot be read stops no other."""
+    try:
+        paths = [path for path in _entries(folder) if replaces or path.name not in _OWN_FOLDERS]
+    except OSError as error:
+        if replaces and not os.access(folder.parent, os.X_OK):
+            return []  # the folder around it has been listed for the same reason
+        reason = f"the folder cannot be read ({error.strerror or error})"
+        closed = Delivery(
+            task=task, path=folder, replaces=replaces, signature=None, unlisted=reason
+        )
+        return [closed]
+    return [_delivery(task, path, replaces=replaces) for path in paths]
 
 
 def settled(
@@ -129,21 +151,27 @@ def settled(
     StorageError
         If the inbox cannot be read.
     """
-    before = [d for d in look(hub) if d.task in tasks and why_incomplete(d) is None]
+    before = {d for d in look(hub) if d.task in tasks and why_incomplete(d) is None}
     if not before:
         return []
     time.sleep(seconds)
     return [delivery for delivery in look(hub) if delivery in before]
 
 
-def why_incomplete(delivery: Delivery) -> str | None:
-    """Say why a delivery cannot be complete even if it keeps still; none if it can."""
+def why_incomplete(delivery: Delivery, *, most: int | None = None) -> str | None:
+    """Say why a delivery cannot be complete even if it keeps still; none if it can.
+
+    Of a compressed one, at most so many bytes are unpacked where ``most`` is given: its end is
+    not looked at if it has more.
+    """
+    if delivery.unlisted:
+        return delivery.unlisted
     if delivery.signature is None:
         return "it cannot be opened"
     if not any(size for _, size, _, _ in delivery.signature):
         return "it is empty"
     try:
-        cut_off = delivery.path.is_file() and _cut_off(delivery.path)
+        cut_off = delivery.path.is_file() and _cut_off(delivery.path, most)
     except OSError as error:
         return f"it cannot be read ({error.strerror or error})"
     return "its end is cut off" if cut_off else None
@@ -180,34 +208,51 @@ def _entries(folder: Path) -> Iterator[Path]:
             yield entry
 
 
-def _cut_off(file: Path) -> bool:
+def _cut_off(file: Path, most: int | None) -> bool:
     """Tell whether JSON lines end in the middle of one, or a compressed stream before its end."""
     name = file.name.lower()
     compressed, lines = name.endswith(".gz"), name.removesuffix(".gz").endswith(".jsonl")
     if not (compressed or lines):
         return False
     try:
-        line = _last_line(file, compressed=compressed)
+        line = _last_line(file, compressed=compressed, most=most)
     except EOFError:
         return True
-    except (gzip.BadGzipFile, zlib.error):
+    except zlib.error:
         return False  # damaged rather than unfinished: whoever reads the rows will say so
-    if not lines or line.endswith(b"\n") or len(line) >= _LONGEST_TAIL:
-        return False
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        return False  # damaged as well, or it unpacks to far more than its size
+    whole = line is None or line.endswith(b"\n") or len(line) >= _LONGEST_TAIL
+    return lines and not whole and _is_part(line or b"")
+
+
+def _is_part(line: bytes) -> bool:
+    """Tell whether a line is only the beginning of a JSON document."""
     try:
         json.loads(line)
-    except ValueError:
+    except (json.JSONDecodeError, UnicodeDecodeError):
         return True
+    except (ValueError, RecursionError):
+        return False  # a number or nesting beyond reason, finished or not: its reader will say so
     return False
 
 
-def _last_line(file: Path, *, compressed: bool) -> bytes:
-    """Read the last line, with its end if it has one."""
-    tail = b""
-    with gzip.open(file, "rb") if compressed else file.open("rb") as stream:
+def _last_line(file: Path, *, compressed: bool, most: int | None) -> bytes | None:
+    """Read the last line, with its end if it has one; none where it is beyond the most bytes."""
+    kept, n_bytes = bytearray(), 0
+    with file.open("rb") as file_stream:
         if not compressed:
-            stream.seek(max(0, file.stat().st_size - _LONGEST_TAIL))
+            file_stream.seek(max(0, file.stat().st_size - _LONGEST_TAIL))
+        stream = io.BufferedReader(Inflated(file_stream)) if compressed else file_stream
         while piece := stream.read(_PIECE):
-            tail = (tail + piece)[-_LONGEST_TAIL:]
+            n_bytes += len(piece)
+            if compressed and most is not None and n_bytes > most:
+                return None
+            kept += piece
+            if len(kept) > 2 * _LONGEST_TAIL:
+                del kept[:-_LONGEST_TAIL]
+    tail = bytes(kept[-_LONGEST_TAIL:])
     ended = tail.endswith(b"\n")
     return tail.removesuffix(b"\n").rpartition(b"\n")[2] + (b"\n" if ended else b"")

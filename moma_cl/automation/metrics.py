@@ -8,15 +8,11 @@ Prometheus, "Exposition formats"; node_exporter, "Textfile collector".
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 
 from moma_cl.automation.last_pass import PassOutcome
 from moma_cl.automation.status import HubStatus, InboxStatus, TaskStatus
-from moma_store.files import reported
 
 Labels = dict[str, str]
 Sample = tuple[str, Labels, float]
@@ -35,20 +31,6 @@ _HELP = {
     "inbox_deliveries": "Deliveries in the inbox, by task and state.",
     "inbox_unclaimed": "Folders of the inbox that no task has the name of.",
 }
-
-
-def write_metrics(file: Path, status: HubStatus) -> None:
-    """Write the metrics of a hub; who reads the file meanwhile sees the earlier one, whole."""
-    # node_exporter reads what ends in .prom
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
-    with reported("write", file):
-        try:
-            temporary.write_text(metrics_text(status), encoding="utf-8")
-            temporary.replace(file)
-        except OSError:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
 
 
 def metrics_text(status: HubStatus) -> str:

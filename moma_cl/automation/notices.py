@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from moma_cl.automation.deliveries import KIND
+from moma_cl.core.printable import printable
 from moma_cl.reconciling.pass_actions import FIRST_PREDICTOR, Done, PassAction
 
 FAILED, REFUSED, DRIFT, SET_ASIDE = 1, 8, 9, 10
@@ -66,12 +67,12 @@ def notice_of(hub: Path, done: Sequence[Done]) -> Notice | None:
         lines += ["", task or "inbox"]
         lines += [f"  {line}" for line in _task_lines(task, news, done)]
     return Notice(
-        subject=_printable(f"moma-cl {hub.absolute().name} on {host}: {told}"),
+        subject=printable(f"moma-cl {hub.absolute().name} on {host}: {told}"),
         hub=str(hub.absolute()),
         host=host,
         at=at,
         exit_code=exit_code(done),
-        lines=tuple(map(_printable, lines)),
+        lines=tuple(map(printable, lines)),
     )
 
 
@@ -115,6 +116,8 @@ def what_to_do(entry: Done) -> str:
     """Say what somebody can do about something that a pass did."""
     if entry.figures.get("refused"):
         return _about_refused_rows(entry)
+    if entry.figures.get("closed"):
+        return "let the user that moma-cl runs as read it, or remove it"
     advice = _ADVICE.get(entry.action, "")
     return advice.format(task=entry.task)
 
@@ -250,8 +253,3 @@ _GRAVE = {
 def _counted(number: int, noun: str) -> str:
     plural = noun if number == 1 else f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{number:,} {plural}"
-
-
-def _printable(text: str) -> str:
-    """Replace control characters: names of files may hold what drives a terminal."""
-    return "".join(character if character.isprintable() else "�" for character in text)

@@ -26,6 +26,6 @@ def read_state(file: Path) -> dict[str, Any] | None:
     """Read a document that :func:`write_state` wrote; none where there is none that can be read."""
     try:
         document = json.loads(file.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None

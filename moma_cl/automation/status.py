@@ -178,7 +178,9 @@ def _inbox(hub: Path, names: list[str]) -> InboxStatus:
         return InboxStatus(
             waiting=(), unfinished={inbox.INBOX: error.message}, unclaimed={}, refused={}, done={}
         )
-    own = [(d, inbox.why_incomplete(d)) for d in deliveries if d.task in names]
+    own = [
+        (d, inbox.why_incomplete(d, most=inbox.AT_A_GLANCE)) for d in deliveries if d.task in names
+    ]
     refused = {name: _put_away(hub, name, inbox.REFUSED) for name in names}
     done = {name: len(_put_away(hub, name, inbox.DONE)) for name in names}
     return InboxStatus(

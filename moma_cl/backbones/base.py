@@ -149,6 +149,26 @@ class Backbone(nn.Module, ABC):
         """
 
     @classmethod
+    def graph_size(cls, crystal: Crystal, enough: int) -> int:  # noqa: ARG003  for those that need it
+        """Count the edges and angles of a graph that may not fit in memory, before it is built.
+
+        To be overridden where a cell of few atoms can have so many; others need no limit.
+
+        Parameters
+        ----------
+        crystal
+            The structure.
+        enough
+            Up to here the number may be any bound, and beyond it any part of the count.
+
+        Returns
+        -------
+        int
+            More than ``enough`` if and only if the graph, before it is merged, has more.
+        """
+        return 0
+
+    @classmethod
     def to_graphs(cls, crystals: Sequence[Crystal]) -> list[Data]:
         """Build the graph of each structure; to be overridden where many at once are faster."""
         return [cls.to_graph(crystal) for crystal in crystals]

@@ -148,7 +148,7 @@ def load_vector(backbone: Backbone, vector: ParameterVector, manifest: Parameter
             f"got {vector.dtype} of shape {vector.shape}; the module belongs to another backbone"
         )
     # a copy, because torch warns of arrays that are read-only, as those of a store may be
-    values = torch.from_numpy(vector.copy())
+    values = torch.from_numpy(vector.copy()).to(backbone.device)
     pieces = torch.split(values, list(manifest.sizes))
     with torch.no_grad():
         for name, shape, piece in zip(manifest.names, manifest.shapes, pieces, strict=True):

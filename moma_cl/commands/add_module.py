@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moma_cl.core.limits import LARGEST, MOST, check_number
 from moma_cl.records.history_actions import HistoryAction
 from moma_cl.records.hub import hub_digest, hub_of
 from moma_cl.records.records import HubRecord, Module, ModuleKind
@@ -88,6 +89,9 @@ def add_module(path: Path, name: str, weights: Weights, *, wait: float = 0.0) ->
     from moma_cl.properties.units import canonical_unit
 
     check_task_name(name)
+    check_number("validation_mae", weights.validation_mae, least=0.0, most=LARGEST)
+    for count in ("n_train", "n_validation"):
+        check_number(count, getattr(weights, count), least=0, most=MOST)
     unit, property_name = canonical_unit(weights.unit), canonical_property(weights.property)
     seen = _fingerprints(weights.trained_on)
     with Store.open(path, write=True, wait=wait) as store:

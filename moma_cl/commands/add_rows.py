@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moma_cl.automation import drift, inbox
+from moma_cl.core.devices import AUTO, DeviceName, resolve_device
 from moma_cl.datasets.source_files import source_of
 from moma_cl.progress import Progress, quiet
 from moma_cl.recipe import Recipe
@@ -21,6 +22,8 @@ from moma_store.errors import AlreadyExistsError, NotFoundError
 from moma_store.store import Store
 
 if TYPE_CHECKING:
+    import torch
+
     from moma_cl.commands.row_checks import RowChecks
     from moma_cl.commands.target_advice import Advice
     from moma_cl.datasets.intake import Intake
@@ -89,6 +92,7 @@ def add_task(
     dry_run: bool = False,
     wait: float = 0.0,
     progress: Progress = quiet,
+    device: DeviceName = AUTO,
 ) -> RowsAdded:
     """Validate and store the rows of a new task, answer at once, then compose and train.
 
@@ -99,10 +103,14 @@ def add_task(
         _check_name_free(store, name)
         from moma_cl.commands.target_advice import advice_on_transform
         from moma_cl.datasets import added_rows  # heavy; the checks above need it not
+
+        found = resolve_device(device)  # before anything is written
         from moma_cl.datasets.cell_growth import check_not_growing
 
         origins = _origins(sources)  # before the rows are read: files may change meanwhile
-        intake = _read(store, sources, spec, reading, appended=False, progress=progress)
+        intake = _read(
+            store, sources, spec, reading, appended=False, dry_run=dry_run, progress=progress
+        )
         check_not_growing(intake, spec)
         advice = advice_on_transform(spec, intake)
         task = spec.task(name, added_rows.grouping_of(intake))
@@ -115,8 +123,8 @@ def add_task(
             store, task, rows, intake, dataset=dataset, recipe=pinned, origins=origins
         )
         inbox.open_for(store.path, [name])
-        done = _compose(store, name, compose=compose, progress=progress)
-        return _after_pass(store, name, len(rows.ids), intake, done, advice)
+        done = _compose(store, name, compose=compose, progress=progress, device=found)
+        return _after_pass(store, name, len(rows.ids), intake, done, advice, device=found)
 
 
 def add_data(
@@ -130,6 +138,7 @@ def add_data(
     dry_run: bool = False,
     wait: float = 0.0,
     progress: Progress = quiet,
+    device: DeviceName = AUTO,
 ) -> RowsAdded:
     """Add rows to a task as one more segment, or correct earlier ones."""
     with Store.open(path, write=not dry_run, wait=wait) as store:
@@ -140,19 +149,24 @@ def add_data(
             unit = per_atom(reading.unit) if state.task.per_atom else reading.unit
             convert(1.0, unit, state.task.unit)  # refuse a wrong unit before reading
         from moma_cl.datasets import added_rows  # heavy; the checks above need it not
+        from moma_cl.datasets.stored_rows import StoredRows
+
+        found = resolve_device(device)  # before anything is written
 
         origins = _origins(sources)  # before the rows are read: files may change meanwhile
         spec = TaskSpec.of(state.task)
-        intake = _read(store, sources, spec, reading, appended=True, progress=progress)
-        intake = added_rows.new_rows(store, state, intake, replace=replace)
+        intake = _read(
+            store, sources, spec, reading, appended=True, dry_run=dry_run, progress=progress
+        )
+        intake = StoredRows.of(store, state).new_rows(intake, replace=replace)
         rows = added_rows.segment_rows(store, intake, state.task) if intake.ids else None
         if dry_run:
             dataset = added_rows.next_dataset(store, state, rows)
             return _added(name, dataset, state.task.grouping, len(intake.ids), intake)
         if rows is not None:
             added_rows.append_rows(store, state, intake, rows, origins)
-        done = _compose(store, name, compose=compose, progress=progress)
-        return _after_pass(store, name, len(intake.ids), intake, done)
+        done = _compose(store, name, compose=compose, progress=progress, device=found)
+        return _after_pass(store, name, len(intake.ids), intake, done, device=found)
 
 
 def retract(
@@ -163,15 +177,18 @@ def retract(
     compose: bool = True,
     wait: float = 0.0,
     progress: Progress = quiet,
+    device: DeviceName = AUTO,
 ) -> RowsAdded:
     """Retract rows of a task, as one more segment."""
     with Store.open(path, write=True, wait=wait) as store:
         state = task_state(store, name)
         from moma_cl.datasets import added_rows  # heavy; the checks above need it not
 
+        found = resolve_device(device)  # before anything is written
+
         added_rows.append_retraction(store, state, frozenset(ids))
-        done = _compose(store, name, compose=compose, progress=progress)
-        return _after_pass(store, name, 0, None, done)
+        done = _compose(store, name, compose=compose, progress=progress, device=found)
+        return _after_pass(store, name, 0, None, done, device=found)
 
 
 def _read(
@@ -181,15 +198,22 @@ def _read(
     reading: Reading | None,
     *,
     appended: bool,
+    dry_run: bool,
     progress: Progress,
 ) -> Intake:
     from moma_cl.backbones.registry import backbone_class
     from moma_cl.datasets.intake import read_task_rows
+    from moma_cl.graphs.checks import check_graphs
 
+    backbone = backbone_class(store.backbone["name"])
+    cache = None if dry_run else store.cache_dir / "graphs"
     return read_task_rows(
         sources,
         spec,
-        elements=backbone_class(store.backbone["name"]).elements,
+        elements=backbone.elements,
+        check_graphs=lambda crystals: check_graphs(
+            crystals, backbone, cache, lambda done: progress("graphs", done, len(crystals))
+        ),
         reading=reading,
         appended=appended,
         progress=lambda rows: progress("reading", rows, 0),
@@ -204,13 +228,15 @@ def _origins(sources: Sources) -> list[dict[str, str]]:
     return [source_of(source) for source in sources]
 
 
-def _compose(store: Store, name: str, *, compose: bool, progress: Progress) -> tuple[Done, ...]:
+def _compose(
+    store: Store, name: str, *, compose: bool, progress: Progress, device: torch.device
+) -> tuple[Done, ...]:
     from moma_cl.reconciling.composer import Composer
 
-    composer = Composer(store=store, progress=progress)
+    composer = Composer(store=store, progress=progress, device=device)
     if not compose:
         return tuple(composer.first_answer(name))
-    measured = drift.measure(store, progress=progress)
+    measured = drift.measure(store, progress=progress, device=device)
     return (*measured, *composer.run())
 
 
@@ -221,11 +247,13 @@ def _after_pass(  # noqa: PLR0917  what was added, and what followed
     intake: Intake | None,
     done: tuple[Done, ...],
     advice: tuple[Advice, ...] = (),
+    *,
+    device: torch.device,
 ) -> RowsAdded:
     from moma_cl.commands.row_checks import check_rows
 
     state = task_state(store, name)
-    checks = check_rows(store, name) if added else None
+    checks = check_rows(store, name, device) if added else None
     grouping = state.task.grouping
     return _added(name, state.dataset, grouping, added, intake, done, checks, advice)
 

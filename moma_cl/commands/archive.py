@@ -41,6 +41,7 @@ def import_archive(
     path: Path, archive: Path, *, catalogue: Path | None = None, wait: float = 0.0
 ) -> Imported:
     """Add the modules of an archive to a hub, or make the hub that was exported."""
+    from moma_cl.commands.archive_checks import check_contents  # heavy: it decodes everything
     from moma_store.importing import take_in
 
     with archives.Archive(archive) as opened:
@@ -48,11 +49,12 @@ def import_archive(
         whole = opened.summary.kind == archives.HUB
         if whole and not (path / "hub.toml").exists():
             with Store.create(path, backbone=backbone, catalogue=catalogue) as store:
-                return take_in(store, opened)
+                return take_in(store, opened, check=lambda c: check_contents(c, None))
         with Store.open(path, write=True, wait=wait) as store:
-            if not whole:
+            hub = None if whole else hub_of(store)
+            if hub is not None:
                 _check_adapters(store, opened)
-            return take_in(store, opened)
+            return take_in(store, opened, check=lambda c: check_contents(c, hub))
 
 
 def _check_adapters(store: Store, archive: archives.Archive) -> None:

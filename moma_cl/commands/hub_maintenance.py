@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moma_cl.commands.hub_views import HubViews
+from moma_cl.core.devices import DeviceName, check_device_name
+from moma_cl.core.limits import check_seconds
 from moma_cl.progress import Progress
 
 if TYPE_CHECKING:
@@ -36,12 +38,17 @@ class HubMaintenance(HubViews):
         How long a verb that writes waits for another program that is writing, s.
     progress
         Called with a label, the steps done and the steps planned.
+    device
+        Name of the device that encoders compute on.
     """
 
-    def __init__(self, path: Path, wait: float, progress: Progress) -> None:
+    def __init__(self, path: Path, wait: float, progress: Progress, device: DeviceName) -> None:
+        check_device_name(device)
         super().__init__(path)
+        check_seconds("wait", wait)
         self._wait = wait
         self._progress = progress
+        self.device = device
 
     def update(
         self,
@@ -78,6 +85,8 @@ class HubMaintenance(HubViews):
             If a task does not exist.
         BusyError
             If another program is writing.
+        InvalidInputError
+            If a time is not finite, negative, or longer than a year.
         """
         from moma_cl.commands.update import update
 
@@ -90,6 +99,7 @@ class HubMaintenance(HubViews):
             settle=settle,
             wait=self._wait,
             progress=self._progress,
+            device=self.device,
         )
 
     def set_recipe(
@@ -136,6 +146,7 @@ class HubMaintenance(HubViews):
             compose=compose,
             wait=self._wait,
             progress=self._progress,
+            device=self.device,
         )
 
     def rollback(self, name: str, *, to: str | None = None) -> RolledBack:

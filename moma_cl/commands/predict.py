@@ -11,11 +11,13 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.commands.predictions import FEW_ROWS, OK, PredictedRow
 from moma_cl.core.pyg import Data
+from moma_cl.graphs.checks import MAX_GRAPH_SIZE, check_graph_size
 from moma_cl.graphs.prefetch import with_graphs
 from moma_cl.predictors.explanation import Explainer, known_slabs
 from moma_cl.predictors.golden import require_golden
@@ -39,6 +41,7 @@ from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.store import Store
 
 CHUNK = 256  # structures in memory at a time
+_SIZE_AT_ONCE = 12_000_000  # edges and angles of their graphs, at 40 bytes each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +51,13 @@ class Earlier:
     Attributes
     ----------
     answered
-        Keys of its rows, as :func:`row_key` gives them.
+        How many of its rows have each key, as :func:`row_key` gives them: rows that share id and
+        place, as those of a repeated index do, are told apart by their order alone.
     shared
         Values of the `SHARED` fields, the same in all its rows; empty where it wrote no row.
     """
 
-    answered: frozenset[bytes]
+    answered: Mapping[bytes, int]
     shared: Mapping[str, Any]
 
 
@@ -151,12 +155,14 @@ def champion(store: Snapshot, name: str, at: str | None) -> str:
     return digest
 
 
-def ready_predictor(store: Store, name: str, digest: str, *, explain: bool) -> ReadyPredictor:
-    """Load a predictor, and check that it answers as when it was made.
+def ready_predictor(
+    store: Store, name: str, digest: str, *, explain: bool, device: torch.device
+) -> ReadyPredictor:
+    """Load a predictor onto a device, and check that it answers as when it was made.
 
     The caller holds a snapshot of the store meanwhile, so that a ``gc`` leaves the files.
     """
-    with Workspace(store=store, progress=quiet) as workspace:
+    with Workspace(store=store, progress=quiet, device=device) as workspace:
         predictor = load_predictor(workspace, digest)
         require_golden(workspace, predictor, digest)
         dataset = task_state(store, name).dataset_digest
@@ -207,10 +213,13 @@ def predict(
     )
     _check_same(earlier, call)
     unanswered = _unanswered(read_rows(sources, reading=reading), earlier)
-    chunks = (_checked(rows, ready.backbone) for rows in _chunks(unanswered, CHUNK))
+    chunks = (
+        chunk for rows in _chunks(unanswered, CHUNK) for chunk in _checked(rows, ready.backbone)
+    )
     n_rows = 0
     with closing(with_graphs(chunks, ready.backbone)) as built:
-        for chunk, graphs in built:
+        for read, graphs_read in built:
+            chunk, graphs = _without_failed(read, graphs_read)
             with ready.busy:
                 answers = _answers(ready.predictor, graphs, call.level)
             yield from _answered(ready.predictor, answers, chunk, graphs, call)
@@ -231,19 +240,56 @@ def _check_same(earlier: Earlier | None, call: _Call) -> None:
 
 
 def _unanswered(rows: Iterable[Row], earlier: Earlier | None) -> Iterator[Row]:
-    answered = earlier.answered if earlier else frozenset()
-    return (row for row in rows if not answered or row_key(row.id, row.source) not in answered)
+    """Leave out as many rows of each key as were answered: the first ones."""
+    left = dict(earlier.answered) if earlier else {}
+    for row in rows:
+        key = row_key(row.id, row.source) if left else b""
+        count = left.pop(key, 0)
+        if count == 0:
+            yield row
+        elif count > 1:
+            left[key] = count - 1
 
 
-def _checked(rows: list[Row], backbone: type[Backbone]) -> tuple[_Chunk, list[Crystal]]:
-    """Check which rows can be answered, and give the structures of those."""
+def _checked(rows: list[Row], backbone: type[Backbone]) -> Iterator[tuple[_Chunk, list[Crystal]]]:
+    """Check which rows can be answered; give them in parts whose graphs fit in memory."""
     crystals = [row.crystal for row in rows if row.error is None and row.crystal is not None]
-    problems = check_crystals(crystals, elements=backbone.elements)
-    good = [crystal for crystal, error in zip(crystals, problems, strict=True) if error is None]
-    rest = iter(problems)
-    errors = [row.error if row.crystal is None else row.error or next(rest) for row in rows]
-    slabs = with_vacuum(PackedCrystals.pack(good))
-    return _Chunk(rows=rows, errors=errors, crystals=good, slabs=slabs), good
+    problems = iter(check_crystals(crystals, elements=backbone.elements))
+    errors: list[RowError | None] = []
+    sizes = []
+    for row in rows:
+        error = row.error if row.crystal is None else row.error or next(problems)
+        size = 0
+        if error is None and row.crystal is not None:
+            size = backbone.graph_size(row.crystal, MAX_GRAPH_SIZE)
+            error = check_graph_size(row.crystal, size)
+        errors.append(error)
+        sizes.append(0 if error else size)
+    parts = np.cumsum(sizes) // _SIZE_AT_ONCE
+    ends = [0, *(np.flatnonzero(np.diff(parts)) + 1).tolist(), len(rows)]
+    for part in map(slice, ends, ends[1:]):
+        good = [
+            row.crystal
+            for row, error in zip(rows[part], errors[part], strict=True)
+            if error is None and row.crystal is not None
+        ]
+        slabs = with_vacuum(PackedCrystals.pack(good))
+        yield _Chunk(rows=rows[part], errors=errors[part], crystals=good, slabs=slabs), good
+
+
+def _without_failed(chunk: _Chunk, graphs: list[Data | RowError]) -> tuple[_Chunk, list[Data]]:
+    """Refuse the rows whose graph could not be built."""
+    built = [not isinstance(graph, RowError) for graph in graphs]
+    if all(built):
+        return chunk, graphs
+    results = iter(graphs)
+    errors = [
+        error or (graph if isinstance(graph := next(results), RowError) else None)
+        for error in chunk.errors
+    ]
+    crystals = [crystal for crystal, good in zip(chunk.crystals, built, strict=True) if good]
+    left = replace(chunk, errors=errors, crystals=crystals, slabs=chunk.slabs[built])
+    return left, [graph for graph in graphs if not isinstance(graph, RowError)]
 
 
 def _answers(predictor: LoadedPredictor, graphs: list[Data], level: float) -> Answers | None:

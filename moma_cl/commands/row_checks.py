@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from moma_cl.arraytypes import FloatArray
 from moma_cl.core.threads import fixed_threads
@@ -93,14 +94,15 @@ class RowChecks:
     doubts: tuple[Doubt, ...]
 
 
-def check_rows(store: Store, name: str) -> RowChecks | None:
+def check_rows(store: Store, name: str, device: torch.device) -> RowChecks | None:
     """Check the rows of a task against each other; none where the task has no predictor."""
     digest = store.ref(RefKind.PREDICTOR.of(name))
     if digest is None:
         return None
     record = Predictor.from_doc(store.record(digest))
     recipe = Recipe.from_doc(record.settings)
-    with Workspace(store=store, progress=quiet) as workspace, fixed_threads(recipe.threads):
+    opened = Workspace(store=store, progress=quiet, device=device)
+    with opened as workspace, fixed_threads(recipe.threads):
         rows = workspace.rows(store.ref(RefKind.DATASET.of(name)) or record.dataset)
         twins, repeats = _twins(rows), _repeats(rows)
         learned = workspace.rows(_learned(store, name, record))

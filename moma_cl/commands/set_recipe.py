@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moma_cl.core.devices import AUTO, DeviceName, resolve_device
 from moma_cl.progress import Progress, quiet
 from moma_cl.recipe import Recipe
 from moma_cl.reconciling.plan import Step, plan_steps
@@ -62,6 +63,7 @@ def set_recipe(
     compose: bool = True,
     wait: float = 0.0,
     progress: Progress = quiet,
+    device: DeviceName = AUTO,
 ) -> RecipeSet:
     """Pin another recipe to a task."""
     if dry_run:
@@ -72,14 +74,16 @@ def set_recipe(
             planned, document = _planned(view, task, settings)
         done: tuple[Done, ...] = ()
         if planned.after != planned.before:
+            found = resolve_device(device) if compose else None  # before anything is written
             detail = {"task": task, "settings": sorted(planned.changes)}
             with store.transaction(HistoryAction.SET_RECIPE, detail) as transaction:
                 after = transaction.put_record(document)
                 transaction.move_ref(RefKind.RECIPE.of(task), after, expected=planned.before)
-            if compose:
+            if found is not None:
                 from moma_cl.reconciling.composer import Composer
 
-                done = tuple(Composer(store=store, progress=progress).run(only=[task]))
+                composer = Composer(store=store, progress=progress, device=found)
+                done = tuple(composer.run(only=[task]))
         return replace(planned, done=done)
 
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from moma_cl.automation import conditions, drift, inbox
 from moma_cl.automation.deliveries import add_deliveries
 from moma_cl.automation.last_pass import noted
+from moma_cl.core.devices import AUTO, DeviceName, resolve_device
+from moma_cl.core.limits import check_seconds
 from moma_cl.progress import Progress, quiet
-from moma_cl.reconciling.executors import ExecutorSettings, open_executor
+from moma_cl.reconciling.executors import ExecutorKind, ExecutorSettings, open_executor
 from moma_cl.reconciling.plan import Step, has_failures, is_work, plan_steps
 from moma_cl.reconciling.plan_graph import to_dot
 from moma_cl.records.tasks import task_names, task_state
@@ -30,8 +32,12 @@ def update(
     settle: float = inbox.SETTLE_SECONDS,
     wait: float = 0.0,
     progress: Progress = quiet,
+    device: DeviceName = AUTO,
 ) -> list[Done]:
     """Make one pass: add what the inbox holds, work out what is stale, compute it."""
+    check_seconds("settle", settle)
+    if max_seconds is not None:
+        check_seconds("max_seconds", max_seconds)
     # Plan as a reader first: mostly there is nothing to do, and then no writer to wait for.
     steps = plan(path, tasks=tasks)
     with Store.open(path) as store:
@@ -41,13 +47,21 @@ def update(
         if deliveries or is_work(steps) or (retry and has_failures(steps)):
             from moma_cl.reconciling.composer import Composer
 
+            executor = executor or ExecutorSettings()
+            # workers have devices of their own, and this process only compares what they fitted
+            here = resolve_device(AUTO if executor.kind == ExecutorKind.DASK else device)
             with Store.open(path, write=True, wait=wait) as store:
                 inbox.open_for(path, names)
                 done.extend(add_deliveries(store, deliveries, progress=progress))
-                done.extend(drift.measure(store, only=tasks, progress=progress))
-                with open_executor(executor or ExecutorSettings()) as running:
+                done.extend(drift.measure(store, only=tasks, progress=progress, device=here))
+                with open_executor(executor) as running:
                     composer = Composer(
-                        store=store, progress=progress, max_seconds=max_seconds, executor=running
+                        store=store,
+                        progress=progress,
+                        device=here,
+                        max_seconds=max_seconds,
+                        executor=running,
+                        worker_device=device,
                     )
                     if retry:
                         composer.retry(tasks)

@@ -1,4 +1,4 @@
-"""Rows that are added: compared with what is stored, and stored as one more segment."""
+"""Rows that are added: stored as one more segment."""
 
 from __future__ import annotations
 
@@ -7,72 +7,31 @@ from dataclasses import replace
 from typing import Any
 
 from moma_cl.datasets.folds import assign_folds, choose_grouping, codes_of
-from moma_cl.datasets.intake import Intake, same_content
+from moma_cl.datasets.intake import Intake
 from moma_cl.datasets.segments import (
     SegmentRows,
-    content_of,
     describe,
     live_rows,
     retraction_arrays,
 )
+from moma_cl.datasets.stored_rows import contents
 from moma_cl.records.history_actions import HistoryAction
 from moma_cl.records.hub import hub_of
 from moma_cl.records.records import Dataset, Grouping, Segment, SegmentRole, Task
 from moma_cl.records.refs import RefKind
 from moma_cl.records.tasks import TaskState
-from moma_cl.structures.checks import Refusal, check_not_constant
-from moma_cl.structures.crystals import Crystal, PackedCrystals
+from moma_cl.structures.checks import check_not_constant
 from moma_store.errors import InvalidInputError, NotFoundError
 from moma_store.store import Store
 
 HEADER = {"kind": "segment-arrays", "format": 1}
-StoredRow = tuple[Crystal, float, int | None]
-"""Structure, target in the task's unit, and fold; none where a hash assigns it."""
-
-Origins = Sequence[dict[str, str]]
+Origins = Sequence[dict[str, Any]]
 """Name and digest of each file or folder that rows were read from."""
 
 
 def grouping_of(intake: Intake) -> Grouping:
     """Decide what assigns a new task's folds: the user's column where there is one."""
     return choose_grouping(intake.formulas) if intake.fold_labels is None else Grouping.COLUMN
-
-
-def new_rows(store: Store, state: TaskState, intake: Intake, *, replace: bool) -> Intake:
-    """Leave out rows that are stored already; refuse those stored with other content.
-
-    Parameters
-    ----------
-    store
-        The hub's store.
-    state
-        The task.
-    intake
-        New rows.
-    replace
-        Whether a row may replace a stored one of the same id.
-
-    Returns
-    -------
-    Intake
-        What is new, or replaces something; the other rows as repeats or refusals.
-    """
-    stored = _stored_rows(store, state)
-    labels = intake.fold_labels
-    folds = [None] * len(intake.ids) if labels is None else codes_of(labels).tolist()
-    kept, repeats, refusals = [], 0, []
-    for index, row_id in enumerate(intake.ids):
-        earlier = stored.get(row_id)
-        if earlier is None:
-            kept.append(index)
-        elif _same(earlier, (intake.crystals[index], float(intake.targets[index]), folds[index])):
-            repeats += 1
-        elif replace:
-            kept.append(index)
-        else:
-            message = "the id is stored with other content; `--replace` lets this row replace it"
-            refusals.append(Refusal(id=row_id, source="", code="already-stored", message=message))
-    return _selected(intake, kept, repeats=repeats, refusals=tuple(refusals))
 
 
 def segment_rows(store: Store, intake: Intake, task: Task) -> SegmentRows:
@@ -125,7 +84,7 @@ def next_dataset(store: Store, state: TaskState, rows: SegmentRows | None) -> Da
     """Describe the dataset of a task with more rows, if there are any; as in `first_dataset`."""
     if rows is None:
         return state.dataset
-    return _described(state, [*_contents(store, state.dataset.segments), ("", rows)])
+    return _described(state, [*contents(store, state.dataset.segments), ("", rows)])
 
 
 def store_task(
@@ -200,7 +159,7 @@ def append_retraction(store: Store, state: TaskState, ids: frozenset[str]) -> No
     """
     if not ids:
         raise InvalidInputError(f"no row of task {state.name!r} to retract: no id was given")
-    earlier = _contents(store, state.dataset.segments)
+    earlier = contents(store, state.dataset.segments)
     live = live_rows(earlier)
     unknown = sorted(ids - set(live.ids))
     if unknown:
@@ -245,52 +204,6 @@ def _append(  # noqa: PLR0917  a segment, what the dataset becomes, and what the
             transaction.put_record(stored.to_doc()),
             expected=state.dataset_digest,
         )
-
-
-def _contents(
-    store: Store, segments: Sequence[str]
-) -> list[tuple[str, SegmentRows | frozenset[str]]]:
-    records = [(digest, Segment.from_doc(store.record(digest))) for digest in segments]
-    return [(digest, content_of(s, store.blob(s.blob).arrays)) for digest, s in records]
-
-
-def _stored_rows(store: Store, state: TaskState) -> dict[str, StoredRow]:
-    segments = _contents(store, state.dataset.segments)  # a retraction may be repeated
-    contents = dict(segments)
-    live = live_rows(segments)
-    stored: dict[str, StoredRow] = {}
-    for digest, kept in zip(live.segments, live.kept, strict=True):
-        rows = contents[digest]
-        if isinstance(rows, SegmentRows):
-            stored.update(
-                {
-                    rows.ids[i]: (rows.crystals[i], float(rows.targets[i]), int(rows.folds[i]))
-                    for i in kept
-                }
-            )
-    return stored
-
-
-def _same(first: StoredRow, second: StoredRow) -> bool:
-    fold_differs = second[2] is not None and first[2] != second[2]
-    return not fold_differs and same_content(first[:2], second[:2])
-
-
-def _selected(
-    intake: Intake, kept: list[int], *, repeats: int, refusals: tuple[Refusal, ...]
-) -> Intake:
-    labels = intake.fold_labels
-    return replace(
-        intake,
-        ids=[intake.ids[i] for i in kept],
-        crystals=PackedCrystals.pack(intake.crystals[i] for i in kept),
-        targets=intake.targets[kept],
-        fingerprints=intake.fingerprints[kept],
-        formulas=[intake.formulas[i] for i in kept],
-        fold_labels=None if labels is None else [labels[i] for i in kept],
-        repeats=intake.repeats + repeats,
-        refusals=(*intake.refusals, *refusals),
-    )
 
 
 def _stored_segment(store: Store, rows: SegmentRows, origins: Origins, intake: Intake) -> Segment:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from moma_cl.core.suggestions import did_you_mean
 from moma_cl.datasets.folds import FOLD_NAMES
 from moma_cl.datasets.target_column import TargetColumn, split_header
 from moma_cl.properties.units import with_unit
-from moma_cl.readers.dispatch import Reading, Row, read_rows
+from moma_cl.readers.dispatch import Reader, Reading, Row, read_rows
 from moma_cl.readers.memory import MemoryRows, Sources
 from moma_cl.records.task_spec import TaskSpec
 from moma_cl.structures.checks import (
@@ -26,6 +27,8 @@ from moma_cl.structures.checks import (
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.structures.fingerprints import fingerprint, reduced_formula
 from moma_store.errors import InvalidInputError
+
+CheckGraphs: TypeAlias = Callable[[Sequence[Crystal]], list[RowError | None]]
 
 _REPORT_EVERY = 100  # rows between two calls of the progress callback
 _NAMED = 3  # sources named in a message
@@ -186,6 +189,15 @@ class _Sorter:
         )
         return merged
 
+    def refuse_failed(self, check_graphs: CheckGraphs) -> None:
+        """Refuse the accepted rows whose graph cannot be built."""
+        rows, self.accepted = self.accepted, []
+        for row, error in zip(rows, check_graphs([row.crystal for row in rows]), strict=True):
+            if error is None:
+                self.accepted.append(row)
+            else:
+                self.refuse(row.place, row, error)
+
     def _refuse_contradicting(self, rows: list[_Accepted]) -> None:
         places = ", ".join(row.source for row in rows[:_NAMED])
         more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
@@ -199,7 +211,9 @@ def read_task_rows(
     spec: TaskSpec,
     *,
     elements: frozenset[int] | None = None,
+    check_graphs: CheckGraphs | None = None,
     reading: Reading | None = None,
+    reader: Reader | None = None,
     appended: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Intake:
@@ -213,8 +227,12 @@ def read_task_rows(
         The task. Rows without a value in its fold column are left out.
     elements
         Atomic numbers that the backbone supports; any element when ``None``.
+    check_graphs
+        Says what is wrong with the graph of each of some structures.
     reading
         What the files do not say themselves.
+    reader
+        Reads the sources, for whoever reads many; by default one of its own.
     appended
         Whether the rows are added to others, so that they may all have the same target.
     progress
@@ -235,10 +253,17 @@ def read_task_rows(
     """
     unit = reading.unit if reading else None
     sorter = _Sorter(target=TargetColumn(spec=spec, unit=unit), elements=elements)
-    _sort_rows(sorter, read_rows(sources, reading=reading, strict=True), progress)
+    if reader is None:
+        rows = read_rows(sources, reading=reading, strict=True)
+    else:
+        rows = reader.rows(sources, strict=True)
+    _sort_rows(sorter, rows, progress)
     for column in filter(None, (spec.target, spec.fold_column)):
         _check_column(column, list(sorter.columns), sources)
-    intake = _packed(sorter, sorter.merge_repeats())
+    repeats = sorter.merge_repeats()
+    if check_graphs is not None:
+        sorter.refuse_failed(check_graphs)
+    intake = _packed(sorter, repeats)
     if not intake.ids:
         raise _nothing_left(intake, sources)
     if not appended:

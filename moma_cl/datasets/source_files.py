@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+
+from moma_cl.core.printable import printable
 
 Signature = tuple[tuple[str, int, int, int], ...]
 """Of each file: name within the folder, size in bytes, time of change in ns, and inode."""
@@ -16,10 +20,11 @@ Signature = tuple[tuple[str, int, int, int], ...]
 
 def source_of(path: Path) -> dict[str, str]:
     """Give the name of a file or folder and, if it can be read, the SHA-256 of its content."""
-    try:
-        return {"name": path.name, "sha256": content_digest(path)}
-    except OSError:  # reading the rows says what is wrong
-        return {"name": path.name}
+    with suppress(OSError):  # reading the rows says what is wrong
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # others may have no end, or nobody to write
+            return {"name": printable(path.name), "sha256": content_digest(path)}
+    return {"name": printable(path.name)}
 
 
 def content_digest(path: Path) -> str:
@@ -41,18 +46,23 @@ def signature(path: Path) -> Signature:
     the client of a network file system ask the server rather than its cache. Raises `OSError` if
     something is gone or cannot be opened.
     """
-    files = _files(path) if path.is_dir() else iter((path,))
-    return tuple((_name(file, path), *_facts(file)) for file in files)
+    facts = _facts(path)
+    if not stat.S_ISDIR(facts.st_mode):
+        return (_signed(".", facts),)
+    return tuple(_signed(_name(file, path), _facts(file)) for file in _files(path))
 
 
-def _facts(file: Path) -> tuple[int, int, int]:
+def _signed(name: str, facts: os.stat_result) -> tuple[str, int, int, int]:
+    return name, facts.st_size, facts.st_mtime_ns, facts.st_ino
+
+
+def _facts(path: Path) -> os.stat_result:
     # Opening a named pipe would wait for its other end.
-    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        facts = os.fstat(descriptor)
+        return os.fstat(descriptor)
     finally:
         os.close(descriptor)
-    return facts.st_size, facts.st_mtime_ns, facts.st_ino
 
 
 def _files(folder: Path) -> Iterator[Path]:

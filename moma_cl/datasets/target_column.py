@@ -12,6 +12,7 @@ from moma_cl.properties.transforms import Transform
 from moma_cl.properties.units import convert, is_per_atom, per_atom, resembles_unit
 from moma_cl.records.task_spec import TaskSpec
 from moma_cl.structures.checks import checked_target
+from moma_store.errors import InvalidInputError
 
 # A name, then the unit in brackets of either kind, which may hold parentheses itself.
 _HEADER = re.compile(r"(?P<name>.+?)\s*(?:\[(?P<square>[^\[\]]+)\]|\((?P<round>.+)\))")
@@ -96,10 +97,20 @@ class TargetColumn:
         column = self.spec.target
         if column in values:
             return values[column], split_header(column)[1]
-        for header, value in values.items():
-            name, unit = split_header(header)
-            if unit is not None and name == column:
-                return value, unit
+        with_units = [
+            (header, unit)
+            for header in values
+            for name, unit in (split_header(header),)
+            if unit is not None and name == column
+        ]
+        if len(with_units) > 1:
+            headers = " and ".join(repr(header) for header, _ in with_units[:2])
+            raise InvalidInputError(
+                f"{headers} are both columns {column!r}: name one of them with its unit as target",
+                code="invalid-input.repeated-column",
+            )
+        for header, unit in with_units:
+            return values[header], unit
         return None, None
 
     def _row_unit(self, values: Mapping[str, object]) -> str | None:

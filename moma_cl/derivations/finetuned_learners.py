@@ -11,6 +11,7 @@ from threading import Event, Lock
 import numpy as np
 
 from moma_cl.arraytypes import FloatArray
+from moma_cl.core.devices import in_turn_off_the_cpu
 from moma_cl.core.threads import side_by_side
 from moma_cl.derivations.finetuning_starts import Start, finetuning_starts
 from moma_cl.derivations.fitting_data import FittingData
@@ -38,7 +39,7 @@ def fit_finetuned_learners(data: FittingData, *, with_readouts: bool) -> dict[st
 
 
 def _train_all(data: FittingData, starts: Sequence[Start]) -> None:
-    """Train all, as many at once as there are cores."""
+    """Train all, on the CPU as many at once as there are cores."""
     workspace, split, settings = data.workspace, data.split, data.recipe.finetune
     graphs = workspace.graphs(data.rows)
     steps = _Steps(f"predictor {data.task.name}", workspace.progress, len(starts))
@@ -58,7 +59,8 @@ def _train_all(data: FittingData, starts: Sequence[Start]) -> None:
     # an optimiser imports it when first made; two at once would each see half of it
     import_module("torch._dynamo")
     try:
-        side_by_side([partial(fit, start) for start in starts])
+        with in_turn_off_the_cpu(workspace.device):
+            side_by_side([partial(fit, start) for start in starts])
     finally:
         steps.cancelled.set()
 

@@ -66,4 +66,5 @@ def _start(
 ) -> Start:
     settings = data.recipe.finetune
     head = Head(encoder.feature_dim, encoder.n_blocks, settings.head_width, seed=settings.seed)
+    head.to(encoder.device)
     return Start(name=name, encoder=encoder, head=head, slot=slot, baseline=baseline)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from moma_cl.core.software import software
+from moma_cl.core.software import made_by
 from moma_cl.datasets.segments import TRAIN, VALIDATION
 from moma_cl.derivations.derived import PENDING_BLOB, Derived
 from moma_cl.derivations.keys import Derivation
@@ -33,6 +33,7 @@ def train_module(workspace: Workspace, derivation: Derivation, recipe: Recipe) -
     targets = normaliser.forward(rows.targets)
     encoder = workspace.encoder(task.module, workspace.parameters(None, task.module))
     head = Head(encoder.feature_dim, encoder.n_blocks, settings.head_width, seed=settings.seed)
+    head.to(encoder.device)
     graphs = workspace.graphs(rows)
     report = train(
         encoder,
@@ -69,6 +70,6 @@ def _record(
         unit=task.unit,
         epochs=epochs,
         settings=dict(derivation.settings),
-        made_by=dict(software()),
+        made_by=dict(made_by(workspace.device)),
         source={},
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from moma_cl.core.software import software
+from moma_cl.core.software import made_by
 from moma_cl.derivations.derived import PENDING_BLOB, Derived
 from moma_cl.derivations.fitting_data import FittingData, fitting_data
 from moma_cl.derivations.join_learners import (
@@ -50,7 +50,7 @@ def _record(data: FittingData, derivation: Derivation, joined: JoinedLearners) -
         held_out_mae=joined.held_out_maes.get(joined.method),
         held_out_maes=joined.held_out_maes,
         settings=dict(derivation.settings),
-        made_by=dict(software()),
+        made_by=dict(made_by(data.workspace.device)),
         multitask=data.multitask,
     )
 

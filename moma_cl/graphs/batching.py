@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moma_cl.arraytypes import IntArray
-from moma_cl.backbones.base import CrystalGraph
+from moma_cl.backbones.base import Backbone, CrystalGraph
 from moma_cl.core.pyg import Batch, Data
+
+_PER_EDGE = 16  # angles beside each edge; hardly any crystal has more
 
 
 def collate(graphs: Sequence[Data]) -> Batch:
@@ -39,6 +41,20 @@ def collate(graphs: Sequence[Data]) -> Batch:
     return batch
 
 
+def collate_for(encoder: Backbone, graphs: Sequence[Data]) -> Batch:
+    """Join graphs on the CPU, at least one, and move the batch to the device of an encoder.
+
+    Off the CPU real numbers get the encoder's precision before they are moved: lengths and angles
+    are kept in float64, which Apple's GPUs do not have, and encoders round them first in any case.
+    """
+    batch = collate(graphs)
+    device = encoder.device
+    if device.type == "cpu":
+        return batch
+    dtype = next(encoder.parameters()).dtype
+    return batch.apply(lambda t: (t.to(dtype) if t.is_floating_point() else t).to(device))
+
+
 def batches_by_size(sizes: Sequence[int] | NDArray[np.integer], most: int) -> list[IntArray]:
     """Divide structures into batches of similar sizes, with at most so many nodes or edges in each.
 
@@ -54,6 +70,17 @@ def batches_by_size(sizes: Sequence[int] | NDArray[np.integer], most: int) -> li
             filled = 0
         filled += size
     return np.split(order, starts[1:]) if starts else []
+
+
+def load_of(graph: Data) -> int:
+    """Count the edges of a graph, or what fills the memory like so many where that is more.
+
+    A dense cell has far more angles than edges.
+    """
+    longest = max(
+        (len(tensor) for tensor in graph.to_dict().values() if tensor.dim() == 1), default=0
+    )
+    return max(int(graph.num_edges), longest // _PER_EDGE)
 
 
 def _lengths(column: Sequence[Tensor]) -> Tensor:

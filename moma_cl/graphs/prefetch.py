@@ -6,6 +6,7 @@ For streams, whose length nobody knows; what is known beforehand is built by
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +17,9 @@ from moma_cl.backbones.base import Backbone
 from moma_cl.core.pyg import Data
 from moma_cl.core.threads import n_cores
 from moma_cl.graphs.build import GraphWorkers, startable
+from moma_cl.graphs.checks import graphs_or_errors
 from moma_cl.graphs.lookup import graphs_from
+from moma_cl.structures.checks import RowError
 from moma_cl.structures.crystals import Crystal
 
 _ALONE = 4  # chunks after which a stream is taken for a long one
@@ -25,13 +28,16 @@ _AHEAD = 2  # chunks that are built or wait, which bounds the memory
 Chunk = TypeVar("Chunk")
 Crystals = Sequence[Crystal]
 
+logger = logging.getLogger(__name__)
+
 
 def with_graphs(
     chunks: Iterable[tuple[Chunk, Crystals]], backbone: type[Backbone]
-) -> Generator[tuple[Chunk, list[Data]]]:
+) -> Generator[tuple[Chunk, list[Data | RowError]]]:
     """Build the graphs of a stream of structures; close the iterator to stop early.
 
-    Chunks are some hundreds of structures each, with whatever shall come with their graphs.
+    A graph that cannot be built is an error in its place. Chunks are some hundreds of structures
+    each, with whatever shall come with their graphs.
     """
     stream = iter(chunks)
     yield from _built_here(islice(stream, _ALONE), backbone)
@@ -60,30 +66,34 @@ def _until(
 
 def _built_here(
     chunks: Iterable[tuple[Chunk, Crystals]], backbone: type[Backbone]
-) -> Iterator[tuple[Chunk, list[Data]]]:
-    return ((chunk, list(backbone.to_graphs(crystals))) for chunk, crystals in chunks)
+) -> Iterator[tuple[Chunk, list[Data | RowError]]]:
+    return ((chunk, graphs_or_errors(crystals, backbone)) for chunk, crystals in chunks)
 
 
 def _built_there(
     chunks: Iterable[tuple[Chunk, Crystals]],
     backbone: type[Backbone],
     build: Callable[[Crystals], Future[list[bytes]]],
-) -> Iterator[tuple[Chunk, list[Data]]]:
-    waiting: deque[tuple[Chunk, Future[list[bytes]]]] = deque()
+) -> Iterator[tuple[Chunk, list[Data | RowError]]]:
+    waiting: deque[tuple[Chunk, Crystals, Future[list[bytes]]]] = deque()
     try:
         for chunk, crystals in chunks:
-            waiting.append((chunk, build(crystals)))
+            waiting.append((chunk, crystals, build(crystals)))
             if len(waiting) > _AHEAD:
                 yield _next_graphs(waiting, backbone)
         while waiting:
             yield _next_graphs(waiting, backbone)
     finally:
-        for _, entries in waiting:
+        for *_, entries in waiting:
             entries.cancel()
 
 
 def _next_graphs(
-    waiting: deque[tuple[Chunk, Future[list[bytes]]]], backbone: type[Backbone]
-) -> tuple[Chunk, list[Data]]:
-    chunk, entries = waiting.popleft()
-    return chunk, graphs_from(entries.result(), backbone)
+    waiting: deque[tuple[Chunk, Crystals, Future[list[bytes]]]], backbone: type[Backbone]
+) -> tuple[Chunk, list[Data | RowError]]:
+    chunk, crystals, entries = waiting.popleft()
+    try:
+        return chunk, list(graphs_from(entries.result(), backbone))
+    except Exception:
+        logger.debug("graphs of a chunk are built here", exc_info=True)
+    return chunk, graphs_or_errors(crystals, backbone)

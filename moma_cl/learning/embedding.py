@@ -12,7 +12,7 @@ from torch import Tensor
 from moma_cl.backbones.base import Backbone
 from moma_cl.core.denormals import without_denormals
 from moma_cl.core.pyg import Batch, Data
-from moma_cl.graphs.batching import batches_by_size, collate
+from moma_cl.graphs.batching import batches_by_size, collate_for, load_of
 from moma_cl.learning.head import mean_and_deviation
 from moma_cl.recipe import EmbeddingSettings
 
@@ -34,9 +34,9 @@ def embed(
     Parameters
     ----------
     encoder
-        The encoder.
+        The encoder, on whose device all is computed.
     graphs
-        One graph per structure.
+        One graph per structure, on the CPU.
     settings
         How large a batch is.
     progress
@@ -56,8 +56,9 @@ def embed(
     done = 0
     with torch.inference_mode():
         for part in parts:
-            batch = collate([graphs[index] for index in part])
-            rows[part] = torch.cat([_statistics(b, batch) for b in encoder(batch)], dim=1).numpy()
+            batch = collate_for(encoder, [graphs[index] for index in part])
+            statistics = torch.cat([_statistics(b, batch) for b in encoder(batch)], dim=1)
+            rows[part] = statistics.cpu().numpy()
             done += len(part)
             if progress is not None:
                 progress(done)
@@ -82,7 +83,7 @@ def last_extremes(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray
 
 
 def _batches(graphs: Sequence[Data], settings: EmbeddingSettings) -> list[NDArray[np.int64]]:
-    n_edges = np.array([graph.num_edges for graph in graphs], dtype=np.int64)
+    n_edges = np.array([load_of(graph) for graph in graphs], dtype=np.int64)
     parts = batches_by_size(n_edges, settings.max_edges)
     # the largest first, so that what it leaves behind has room for all others
     return sorted(parts, key=lambda part: int(n_edges[part].sum()), reverse=True)

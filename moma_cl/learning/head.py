@@ -64,7 +64,7 @@ def _layers(n_features: int, width: int) -> nn.Sequential:
 
 def head_vector(head: Head) -> ParameterVector:
     """Flatten a head's parameters, in their order, shape ``(n_parameters,)``."""
-    return nn.utils.parameters_to_vector(head.parameters()).detach().numpy().copy()
+    return nn.utils.parameters_to_vector(head.parameters()).detach().cpu().numpy().copy()
 
 
 def load_head_vector(head: Head, vector: ParameterVector) -> None:
@@ -72,10 +72,15 @@ def load_head_vector(head: Head, vector: ParameterVector) -> None:
 
     Raises ``BackboneError`` if the vector belongs to a head of another shape.
     """
-    size = sum(parameter.numel() for parameter in head.parameters())
+    parameters = list(head.parameters())
+    sizes = [parameter.numel() for parameter in parameters]
+    size = sum(sizes)
     if len(vector) != size:
         raise BackboneError(f"the head has {size:,} parameters, the vector {len(vector):,}")
-    nn.utils.vector_to_parameters(torch.from_numpy(vector.copy()), head.parameters())
+    pieces = torch.split(torch.from_numpy(vector.copy()).to(parameters[0].device), sizes)
+    with torch.no_grad():
+        for parameter, piece in zip(parameters, pieces, strict=True):
+            parameter.copy_(piece.view_as(parameter))
 
 
 def mean_and_deviation(features: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

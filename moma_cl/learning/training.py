@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from moma_cl.backbones.base import Backbone
 from moma_cl.core.denormals import without_denormals
 from moma_cl.core.pyg import Data
-from moma_cl.graphs.batching import batches_by_size, collate
+from moma_cl.graphs.batching import batches_by_size, collate_for, load_of
 from moma_cl.learning.head import Head
 from moma_cl.recipe import TrainingSettings
 from moma_store.errors import MomaError
 
 EVALUATION_EDGES = 8192  # in a batch
+_FUSED = frozenset({"cpu", "cuda"})  # devices whose optimiser takes one kernel a step
 
 Progress = Callable[[int, int], None]
 
@@ -70,9 +71,9 @@ def train(
     encoder
         The encoder; only parameters that require a gradient move.
     head
-        The head.
+        The head, on the encoder's device, where all is computed.
     data
-        Graphs and targets.
+        Graphs and targets, on the CPU: each step moves its own batch.
     settings
         The recipe's numbers.
     progress
@@ -107,9 +108,10 @@ def predict_graphs(encoder: Backbone, head: Head, graphs: Sequence[Data]) -> NDA
         if network.training:
             network.eval()  # walks through all layers, which takes as long as a small block
     with torch.inference_mode():
-        for part in batches_by_size([graph.num_edges for graph in graphs], EVALUATION_EDGES):
-            batch = collate([graphs[index] for index in part])
-            answers[part] = head(encoder(batch), batch).double().numpy()
+        for part in batches_by_size([load_of(graph) for graph in graphs], EVALUATION_EDGES):
+            batch = collate_for(encoder, [graphs[index] for index in part])
+            # to the CPU first: Apple's GPUs have no float64
+            answers[part] = head(encoder(batch), batch).cpu().double().numpy()
     return answers
 
 
@@ -140,7 +142,7 @@ class _Training:
                 {"params": head_parameters, "lr": settings.head_learning_rate},
             ],
             weight_decay=settings.weight_decay,
-            fused=True,
+            fused=encoder.device.type in _FUSED,
         )
         warmup = max(1, round(settings.warmup * self.total_steps))
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -161,7 +163,8 @@ class _Training:
                 best, best_epoch, kept = error, epoch, [one.clone() for one in self.average]
             if epoch - best_epoch >= self.settings.patience:
                 break
-        if all(torch.equal(old, new) for old, new in zip(start, kept, strict=True)):
+        pairs = zip(start, kept, strict=True)
+        if all(torch.equal(old.cpu(), new.cpu()) for old, new in pairs):
             raise TrainingError(
                 f"no parameter moved in {epoch} epochs; best validation error {best!r}. "
                 "Check the targets and the learning rate of the recipe"
@@ -179,12 +182,13 @@ class _Training:
             self._step(order[start : start + size])
 
     def _step(self, rows: NDArray[np.int64]) -> None:
-        batch = collate([self.data.graphs[row] for row in rows])
-        error = self.head(self.encoder(batch), batch) - self.targets[rows]
-        loss = error.abs().mean()
-        if not bool(torch.isfinite(loss)):
+        batch = collate_for(self.encoder, [self.data.graphs[row] for row in rows])
+        targets = self.targets[rows].to(self.encoder.device)
+        loss = (self.head(self.encoder(batch), batch) - targets).abs().mean()
+        value = float(loss.detach().cpu())
+        if not math.isfinite(value):
             raise TrainingError(
-                f"the loss became {loss.item()} at step {self.step}; lower the learning rate "
+                f"the loss became {value} at step {self.step}; lower the learning rate "
                 "of the recipe, or look for extreme targets"
             )
         self.optimizer.zero_grad(set_to_none=True)

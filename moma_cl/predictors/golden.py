@@ -1,9 +1,9 @@
 """Golden predictions: a few answers kept with a predictor, which new software must give too.
 
-A release of torch may round differently, one of moma-cl may have a fault. Neither changes a digest.
-So a few answers are stored with each predictor when it is made. Where the software has changed
-since, the predictor answers for the same structures again before any others, and the answers are
-compared.
+A release of torch may round differently, one of moma-cl may have a fault, a GPU sums in another
+order. None changes a digest. So a few answers are stored with each predictor when it is made. Where
+the software has changed since, or the device is another, the predictor answers for the same
+structures again before any others, and the answers are compared.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from moma_cl.arraytypes import FloatArray
-from moma_cl.core.software import software
+from moma_cl.core.devices import CPU
+from moma_cl.core.software import DEVICE, made_by
 from moma_cl.learning.sampling import evenly_spaced
 from moma_cl.predictors.artifact import GoldenAnswers, PredictorArtifact
 from moma_cl.predictors.predictor import LoadedPredictor, assembled
@@ -42,7 +43,7 @@ class GoldenCheck:
     """How far a predictor's answers are from those it gave when it was made."""
 
     deviation: float | None  # largest, over the largest answer of its kind; none: no answers
-    changed: tuple[tuple[str, str, str], ...]  # package, its version then and now
+    changed: tuple[tuple[str, str, str], ...]  # package or device, what it was then and is now
 
     @property
     def holds(self) -> bool:
@@ -70,18 +71,19 @@ def golden_answers(
 
 
 def golden_check(workspace: Workspace, predictor: LoadedPredictor) -> GoldenCheck:
-    """Answer for the golden structures again, if the software has changed, and compare."""
-    made_by, present = predictor.record.made_by, software()
+    """Answer for the golden structures again, if software or device have changed, and compare."""
+    then = {DEVICE: CPU, **predictor.record.made_by}
+    now = {DEVICE: CPU, **made_by(workspace.device)}
     changed = tuple(
-        (name, made_by.get(name, "none"), version)
-        for name, version in present.items()
-        if made_by.get(name) != version
+        (name, then.get(name, "none"), present)
+        for name, present in now.items()
+        if then.get(name) != present
     )
     golden = predictor.artifact.golden
     if golden is None or not changed:
         return GoldenCheck(deviation=None if golden is None else 0.0, changed=changed)
-    now = _answers(workspace, predictor, golden.crystals)
-    return GoldenCheck(deviation=_deviation(golden.answers, now), changed=changed)
+    answers = _answers(workspace, predictor, golden.crystals)
+    return GoldenCheck(deviation=_deviation(golden.answers, answers), changed=changed)
 
 
 def require_golden(workspace: Workspace, predictor: LoadedPredictor, digest: str) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from moma_cl.arraytypes import FloatArray, ParameterVector
 from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.parameters import load_vector
+from moma_cl.core.devices import in_turn_off_the_cpu
 from moma_cl.core.pyg import Data
 from moma_cl.core.threads import fixed_threads, side_by_side
 from moma_cl.learning.embedding import Embeddings, embed
@@ -154,7 +155,8 @@ class LoadedPredictor:
             *(partial(predict_graphs, one.encoder, one.head, graphs) for one in self.finetuned),
         ]
         few = len(graphs) < FEW_GRAPHS
-        results = [call() for call in calls] if few else side_by_side(calls)
+        with in_turn_off_the_cpu(self.composed.device):
+            results = [call() for call in calls] if few else side_by_side(calls)
         return results[0], results[1 : len(encoders)], results[len(encoders) :]
 
     def _interval(
@@ -241,6 +243,7 @@ def _finetuned(
             encoder = workspace.encoder(kind, stored.parameters)
         head = Head(encoder.feature_dim, encoder.n_blocks, recipe.finetune.head_width, seed=0)
         load_head_vector(head, stored.head)
+        head.to(encoder.device)
         # beside the composition, an encoder learned the targets themselves
         baseline = None if slot.is_beside else learners.baseline
         yield LoadedEncoder(encoder=encoder, head=head, baseline=baseline)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from functools import lru_cache
 from tokenize import TokenError
@@ -69,6 +70,11 @@ def short_name(unit: str) -> str | None:
     return next((name for name in names if _parsed(name) == parsed), None)
 
 
+def _radians(unit: Any) -> float:
+    """Power of an angle in a unit."""
+    return float(dict(_registry().get_root_units(unit)[1]._units).get("radian", 0))
+
+
 def convert(values: Values, from_unit: str, to_unit: str) -> Values:
     """Convert a number or an array as `moma_cl.properties.units.convert` does."""
     import pint
@@ -81,6 +87,9 @@ def convert(values: Values, from_unit: str, to_unit: str) -> Values:
                 code="invalid-input.inconvertible-unit",
             )
         converted: Values = _registry().Quantity(values, source).to(target).magnitude
+        if source.dimensionality == {"[time]": -1.0}:
+            # to pint radians are numbers, but one hertz is 2π of them a second
+            converted = converted * (2 * math.pi) ** (_radians(target) - _radians(source))
     except pint.PintError as error:
         raise InvalidInputError(
             f"{from_unit} cannot be converted to {to_unit}: the one is a unit of "

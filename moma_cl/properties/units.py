@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -60,6 +61,10 @@ _UNITS: Mapping[str, tuple[str, float]] = MappingProxyType(
         "THz": ("frequency", 1e12 / (100 * _LIGHT)),
         "GHz": ("frequency", 1e9 / (100 * _LIGHT)),
         "Hz": ("frequency", 1 / (100 * _LIGHT)),
+        **{
+            f"rad/{name}": ("frequency", per_second / (2 * math.pi * 100 * _LIGHT))
+            for name, per_second in (("s", 1.0), ("ps", 1e12), ("fs", 1e15))
+        },
         # ħω of a vibration; an electronic energy in meV belongs to another dimension.
         "meV phonon": ("frequency", 1e-3 * _EV / (_PLANCK * 100 * _LIGHT)),
         "μB": ("magnetic moment", 1.0),

@@ -15,9 +15,11 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import BinaryIO, Protocol, Self, cast
 
 from moma_cl.readers.byte_sources import MAX_RATIO, ByteStream, Inflated, Place, missing
+from moma_cl.readers.formats import distinct_stems
 from moma_store.errors import InvalidInputError, MomaError
 
 _FLOOR = 8 << 20  # bytes that may come out before the ratio counts
@@ -74,10 +76,14 @@ class Bundle:
             self._archive = _opened(place)
         try:
             with self._refused():
-                self.names = dict.fromkeys(self._checked(self._archive.members()))
+                names = self._checked(self._archive.members())
+                self.names = {posixpath.normpath(name): name for name in names}
         except BaseException:
             self._archive.close()
             raise
+        shown = {name: PurePosixPath("/", name) for name in self.names.values() if _shown(name)}
+        stems = distinct_stems(list(shown.values()))
+        self._stems = {name: stems[path] for name, path in shown.items()}
 
     def __enter__(self) -> Self:
         return self
@@ -87,15 +93,17 @@ class Bundle:
 
     def places(self) -> Iterator[Place]:
         """Give the members in their order, without those whose names begin with a dot."""
-        for name in self.names:
-            parts = name.split("/")
-            if not any(part.startswith((".", "__MACOSX")) for part in parts):
-                yield self.place(name)
+        for name in self._stems:
+            yield self.place(name)
 
     def place(self, name: str) -> Place:
         """Give the member with a path."""
         return MemberPlace(
-            name=posixpath.basename(name), label=f"{self.label}:{name}", bundle=self, path=name
+            name=posixpath.basename(name),
+            label=f"{self.label}:{name}",
+            stem=self._stems.get(name, ""),
+            bundle=self,
+            path=name,
         )
 
     def open(self, name: str) -> BinaryIO:
@@ -159,7 +167,7 @@ class MemberPlace(Place):
         path = posixpath.normpath(posixpath.join(folder, name))
         if path not in self.bundle.names:
             raise missing(name, f"{self.bundle.label}:{folder}")
-        return self.bundle.place(path)
+        return self.bundle.place(self.bundle.names[path])
 
 
 class _Contents(ByteStream):
@@ -172,6 +180,12 @@ class _Contents(ByteStream):
             raise
         except Exception as error:
             raise OSError(str(error)) from error
+
+
+def _shown(name: str) -> bool:
+    """Say whether a member is no hidden file, and no note of macOS."""
+    parts = (part for part in name.split("/") if part != ".")
+    return not any(part.startswith((".", "__MACOSX")) for part in parts)
 
 
 def _check_name(label: str, name: str) -> None:

@@ -2,6 +2,8 @@
 
 ASE's own reader makes objects out of what it finds; here numbers are taken out and nothing else.
 A database can be made to hang or fill the memory, so this runs in the process that can be killed.
+It can also hold views and computed columns, whose rows are without end however small the file is:
+only a table whose columns are all stored is read.
 """
 
 from __future__ import annotations
@@ -18,10 +20,9 @@ import numpy as np
 
 from moma_store.errors import InvalidInputError
 
-_QUERY = (
-    "SELECT id, numbers, positions, cell, pbc, energy, key_value_pairs FROM systems "
-    "WHERE id > ? ORDER BY id LIMIT ?"
-)
+_TABLE = "systems"
+_COLUMNS = ("id", "numbers", "positions", "cell", "pbc", "energy", "key_value_pairs")
+_QUERY = f"SELECT {', '.join(_COLUMNS)} FROM {_TABLE} WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608  constants
 
 
 def read_batch(path: str, after: int, count: int, max_bytes: int) -> dict[str, Any]:
@@ -41,8 +42,8 @@ def read_batch(path: str, after: int, count: int, max_bytes: int) -> dict[str, A
     Returns
     -------
     dict[str, Any]
-        ``rows``: for each its ``row``, and either ``atomic_numbers``, ``positions``, ``cell``,
-        ``periodic`` and ``values``, or ``code`` and ``message``.
+        ``rows``: for each its ``row``, and either ``structure``, as the dictionary of ASE's
+        ``Atoms``, and ``values``, or ``code`` and ``message``.
     """
     address = f"{Path(path).absolute().as_uri()}?mode=ro"
     try:
@@ -50,6 +51,8 @@ def read_batch(path: str, after: int, count: int, max_bytes: int) -> dict[str, A
             connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max_bytes)
             connection.execute("PRAGMA trusted_schema = OFF")
             connection.execute("PRAGMA cell_size_check = ON")
+            _check_table(connection)
+            connection.set_authorizer(_only_the_table)
             rows = connection.execute(_QUERY, (after, count)).fetchall()
     except (sqlite3.Error, sqlite3.Warning, OverflowError, UnicodeDecodeError) as error:
         raise InvalidInputError(
@@ -58,13 +61,40 @@ def read_batch(path: str, after: int, count: int, max_bytes: int) -> dict[str, A
     return {"rows": [_row(cells) for cells in rows]}
 
 
+def _check_table(connection: sqlite3.Connection) -> None:
+    """Refuse a view, a virtual table, computed columns, and rows that need sorting."""
+    columns = connection.execute(f"PRAGMA table_xinfo({_TABLE})").fetchall()
+    computed = [name for _, name, *_, hidden in columns if hidden and name in _COLUMNS]
+    keys = [(name, declared.upper()) for _, name, declared, _, _, key, _ in columns if key]
+    kinds = [
+        str(kind)
+        for _, name, kind, *_ in connection.execute("PRAGMA table_list")  # none before 3.37
+        if name.lower() == _TABLE and kind != "table"
+    ]
+    if kinds:
+        raise sqlite3.DatabaseError(f"{_TABLE!r} is a {kinds[0]}; expected a table")
+    if computed:
+        raise sqlite3.DatabaseError(f"column {computed[0]!r} is computed; expected a stored one")
+    if columns and keys != [("id", "INTEGER")]:
+        raise sqlite3.DatabaseError(f"the primary key of {_TABLE!r} is not the integer 'id'")
+
+
+def _only_the_table(
+    action: int, table: str | None, _column: str | None, _database: str | None, within: str | None
+) -> int:
+    """Let a query read the table, and neither other tables, views, functions nor recursion."""
+    reads = action == sqlite3.SQLITE_READ and (table or "").lower() == _TABLE and within is None
+    selects = action == sqlite3.SQLITE_SELECT and within is None
+    return sqlite3.SQLITE_OK if reads or selects else sqlite3.SQLITE_DENY
+
+
 def _row(cells: Sequence[Any]) -> dict[str, Any]:
     """Read one row; what is wrong with it is its own affair."""
     number, numbers, positions, cell, pbc, energy, pairs = cells
     row = number if isinstance(number, int) else 0
     try:
         structure = _structure(numbers, positions, cell, pbc)
-        return {"row": row, **structure, "values": _values(energy, pairs)}
+        return {"row": row, "structure": structure, "values": _values(energy, pairs)}
     except (ValueError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         return {
@@ -80,10 +110,10 @@ def _structure(numbers: bytes, positions: bytes, cell: bytes | None, pbc: object
     vectors = np.frombuffer(cell or bytes(72), dtype="<f8").reshape(3, 3)
     bits = pbc if isinstance(pbc, int) else 0b111
     return {
-        "atomic_numbers": atomic_numbers.tolist(),
+        "numbers": atomic_numbers.tolist(),
         "positions": coordinates.tolist(),
         "cell": vectors.tolist(),
-        "periodic": [bool(bits >> axis & 1) for axis in range(3)],
+        "pbc": [bool(bits >> axis & 1) for axis in range(3)],
     }
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import BinaryIO
-
-import numpy as np
 
 from moma_cl.readers.byte_sources import FilePlace, unreadable
 from moma_cl.readers.rows import InputFile, RawRow, take_id
 from moma_cl.readers.text_parser import StructureParser
 from moma_cl.readers.xyz import frames, read_frame
-from moma_cl.structures.molecules import structure_of
 from moma_store.errors import InvalidInputError
 
 _DATABASE_BATCH = 100
@@ -23,7 +21,8 @@ def xyz_frames(file: InputFile) -> Iterator[RawRow]:
     """Read the frames of an XYZ file; a file of one frame gives it its name."""
     limit, stem = file.limits.text_bytes, file.place.stem
     with file.place.stream() as stream:
-        all_frames = frames(_text_lines(stream, limit), limit)
+        text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="\n")
+        all_frames = frames(iter(partial(text.readline, limit), ""), limit)
         first, second = next(all_frames, None), next(all_frames, None)
         if first is None:
             yield RawRow(
@@ -34,26 +33,14 @@ def xyz_frames(file: InputFile) -> Iterator[RawRow]:
         for frame in chain(filter(None, (first, second)), all_frames):
             file.number += 1
             name = stem if second is None else f"{stem}:{file.number}"
+            row = RawRow(line=str(frame.line), default_id=name)
             try:
                 structure, values = read_frame(frame)
                 given_id = take_id(values, file.reading)
             except InvalidInputError as error:
-                yield RawRow(line=str(frame.line), default_id=name, error=error)
+                yield replace(row, error=error)
             else:
-                yield RawRow(
-                    line=str(frame.line),
-                    default_id=name,
-                    given_id=given_id,
-                    structure=structure,
-                    values=values,
-                )
-
-
-def _text_lines(stream: BinaryIO, limit: int) -> Iterator[str]:
-    encoding = "utf-8-sig"
-    while line := stream.readline(limit):
-        yield line.decode(encoding, errors="replace")
-        encoding = "utf-8"
+                yield replace(row, given_id=given_id, structure=structure, values=values)
 
 
 def database(file: InputFile, parser: StructureParser) -> Iterator[RawRow]:
@@ -91,11 +78,4 @@ def _database_row(file: InputFile, row: Mapping[str, object]) -> RawRow:
         given_id = take_id(values, file.reading)
     except InvalidInputError as error:
         return RawRow(line=line, values=values, error=error)
-    structure = partial(
-        structure_of,
-        np.array(row["atomic_numbers"], dtype=np.int64),
-        np.array(row["positions"], dtype=np.float64).reshape(-1, 3),
-        np.array(row["cell"], dtype=np.float64),
-        np.array(row["periodic"], dtype=np.bool_),
-    )
-    return RawRow(line=line, given_id=given_id, structure=structure, values=values)
+    return RawRow(line=line, given_id=given_id, structure=row["structure"], values=values)

@@ -5,6 +5,7 @@ Whatever is compressed is read through a guard, so that a small file cannot beco
 
 from __future__ import annotations
 
+import codecs
 import glob
 import gzip
 import io
@@ -15,9 +16,11 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import BinaryIO, Self, cast
 
+from moma_cl.core.printable import printable
+from moma_cl.readers.formats import stem_of
 from moma_store.errors import InvalidInputError, NotFoundError
 
 STANDARD_INPUT = Path("-")
@@ -29,6 +32,7 @@ READ_ERRORS = (OSError, EOFError, zlib.error)
 MAX_RATIO = 250
 """What unpacks to more than so many times its size is a bomb; text of structures is tenfold."""
 
+_PART = 1 << 16  # bytes that are read at once
 _FLOOR = 8 << 20  # bytes that may be read before the ratio counts
 _READ_AT_ONCE = 128 << 20  # a reader that asks for more was told to by the file
 
@@ -43,10 +47,17 @@ class Place(ABC):
         Name of the file, without folders.
     label
         What messages call it.
+    stem
+        What rows without an id are named after: by default its name without suffixes.
     """
 
     name: str
     label: str
+    stem: str = ""
+
+    def __post_init__(self) -> None:
+        for name, text in (("label", self.label), ("stem", self.stem or stem_of(self.name))):
+            object.__setattr__(self, name, printable(text))
 
     @abstractmethod
     def opened(self) -> BinaryIO:
@@ -57,20 +68,15 @@ class Place(ABC):
         """Find a file that this one names by a path relative to its folder; it must be there."""
 
     @property
-    def stem(self) -> str:
-        """The name without its suffix, and without ``.gz``."""
-        bare = self.name[:-3] if self.packed else self.name
-        return PurePath(bare).stem or self.name
-
-    @property
     def packed(self) -> bool:
         """Whether the bytes are compressed with gzip."""
         return self.name.lower().endswith(".gz")
 
     def stream(self) -> io.BufferedReader:
-        """Open it for reading, decompressed and guarded."""
+        """Open it for reading as text: decompressed and guarded, as `PlainText` has it."""
         raw = self.opened()
-        return io.BufferedReader(Inflated(raw) if self.packed else cast("io.RawIOBase", raw))
+        source = cast("BinaryIO", Inflated(raw)) if self.packed else raw
+        return io.BufferedReader(PlainText(source), _PART)
 
     def text(self, limit: int) -> str:
         """Read all of a text file; one of more bytes than the limit, or no text, is refused."""
@@ -83,8 +89,6 @@ class Place(ABC):
             raise InvalidInputError(
                 f"{self.label} has more than {limit:,} bytes", code="invalid-input.too-long"
             )
-        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-            return data.decode("utf-16", errors="replace")
         if b"\0" in data:
             raise InvalidInputError(
                 f"{self.label} is binary, not text", code="invalid-input.not-text"
@@ -106,9 +110,9 @@ class FilePlace(Place):
     path: Path
 
     @classmethod
-    def of(cls, path: Path) -> Self:
+    def of(cls, path: Path, stem: str = "") -> Self:
         """Give the place of a file on disk."""
-        return cls(name=path.name, label=str(path), path=path)
+        return cls(name=path.name, label=str(path), stem=stem, path=path)
 
     def opened(self) -> BinaryIO:
         """Open the file."""
@@ -191,6 +195,44 @@ class Inflated(ByteStream):
         return data
 
 
+class PlainText(ByteStream):
+    """Text in UTF-8 whose lines end with a line feed.
+
+    Old spreadsheets end lines with a carriage return, others with both. UTF-16 that begins with its
+    mark is recoded.
+    """
+
+    def __init__(self, source: BinaryIO) -> None:
+        super().__init__(source)
+        self._ready = b""
+        self._held = b""  # a carriage return that a line feed may follow
+        self._begun = self._ended = False
+        self._wide: codecs.IncrementalDecoder | None = None
+
+    def some(self, size: int) -> bytes:
+        """Read some bytes of the text."""
+        while not (self._ready or self._ended):
+            data = self._source.read(_PART)
+            self._ended = not data
+            self._ready = self._recoded(data)
+        part, self._ready = self._ready[:size], self._ready[size:]
+        return part
+
+    def _recoded(self, data: bytes) -> bytes:
+        if not self._begun:
+            self._begun = True
+            if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                self._wide = codecs.getincrementaldecoder("utf-16")("replace")
+        if self._wide is not None:
+            data = self._wide.decode(data, final=self._ended).encode("utf-8", "replace")
+        data, self._held = self._held + data, b""
+        if b"\r" not in data:
+            return data
+        if data.endswith(b"\r") and not self._ended:
+            data, self._held = data[:-1], b"\r"
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
 class _Counted:
     """A stream that counts what was read from it."""
 
@@ -261,8 +303,8 @@ def check_source(source: Path, has_format: Callable[[str], bool]) -> None:
         raise unreadable(source, "no permission")
     if stat.S_ISREG(mode) and not has_format(source.name):
         raise InvalidInputError(
-            f"{source} is of no known kind; expected .jsonl, .json, .csv, .tsv, .xyz, .cif, "
-            ".vasp, .db, .zip, .tar, each but .db also with .gz, or a name with POSCAR or "
-            "CONTCAR; --input-format names the kind of other files",
+            f"{source} is of no known kind; expected .jsonl, .json, .csv, .tsv, .xlsx, .xyz, "
+            ".cif, .vasp, .db, .zip, .tar, each but .xlsx and .db also with .gz, or a name with "
+            "POSCAR or CONTCAR; --input-format names the kind of other files",
             code="invalid-input.unknown-format",
         )

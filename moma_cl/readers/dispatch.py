@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from moma_cl.readers import ase_rows, json_rows, table_rows
 from moma_cl.readers.archives import Bundle
@@ -20,21 +20,22 @@ from moma_cl.readers.byte_sources import (
     check_source,
     expanded,
 )
+from moma_cl.readers.formats import InputFormat, distinct_stems, format_of
 from moma_cl.readers.json_stream import load_object
 from moma_cl.readers.memory import LABEL, MemoryRows, Sources
 from moma_cl.readers.rows import (
     BOXED,
     InputFile,
-    InputFormat,
     Limits,
     RawRow,
     Reading,
     Row,
+    from_document,
     refused,
     row_id,
 )
 from moma_cl.readers.structure_json import structure_from_document
-from moma_cl.readers.text_parser import StructureParser, TextFormat
+from moma_cl.readers.text_parser import StructureParser
 from moma_cl.structures.checks import RowError
 from moma_cl.structures.crystals import Crystal, wrapped
 from moma_cl.structures.molecules import Molecule, boxed
@@ -45,40 +46,20 @@ __all__ = ["InputFormat", "Limits", "Reader", "Reading", "Row", "RowError", "rea
 _TABLE = "id_prop.csv"
 # Blanks without line breaks: a text of nothing but these would be searched anew from each.
 _CIF_MARK = re.compile(r"^[^\S\n]*(data_|_cell_|loop_)", re.IGNORECASE | re.MULTILINE)
-_BY_SUFFIX = {
-    ".jsonl": InputFormat.JSONL,
-    ".ndjson": InputFormat.JSONL,
-    ".json": InputFormat.JSON,
-    ".csv": InputFormat.CSV,
-    ".tsv": InputFormat.TSV,
-    ".xyz": InputFormat.XYZ,
-    ".extxyz": InputFormat.XYZ,
-    ".cif": InputFormat.CIF,
-    ".vasp": InputFormat.POSCAR,
-    ".poscar": InputFormat.POSCAR,
-    ".contcar": InputFormat.POSCAR,
-    ".db": InputFormat.ASE_DB,
-    ".zip": InputFormat.ARCHIVE,
-    ".tar": InputFormat.ARCHIVE,
-    ".tgz": InputFormat.ARCHIVE,
-}
+# What pandas' to_csv writes for objects of pymatgen and ASE, and for dictionaries.
+_PRINTED = re.compile(
+    r"Full Formula \(.*\)\nReduced Formula|(?:Structure|Molecule) Summary\n|\{'"
+    r"|(?:Atoms\(|<)[^\n]*[)>]\s*\Z"
+)
 
 _BY_FORMAT: Mapping[InputFormat, Callable[[InputFile], Iterator[RawRow]]] = {
     InputFormat.JSONL: json_rows.lines,
     InputFormat.JSON: json_rows.documents,
     InputFormat.CSV: table_rows.table,
     InputFormat.TSV: table_rows.table,
+    InputFormat.XLSX: table_rows.sheet,
     InputFormat.XYZ: ase_rows.xyz_frames,
 }
-
-
-def format_of(name: str) -> InputFormat | None:
-    """Tell the format of a file from its name, which may end with ``.gz``; none if it cannot."""
-    bare = name.lower().removesuffix(".gz")
-    by_suffix = _BY_SUFFIX.get(Path(bare).suffix)
-    if by_suffix is None and ("poscar" in bare or "contcar" in bare):
-        return InputFormat.POSCAR
-    return by_suffix
 
 
 def read_rows(
@@ -142,15 +123,17 @@ class Reader:
         if isinstance(sources, MemoryRows):
             yield from (self._row(row, LABEL, LABEL) for row in sources.rows(self._reading))
             return
-        for source in expanded(sources):
+        listed = list(expanded(sources))
+        stems = distinct_stems(listed)
+        for source in listed:
             try:
-                yield from self._source(source)
+                yield from self._source(source, stems[source])
             except (NotFoundError, InvalidInputError) as error:
                 if strict:
                     raise
-                yield refused(str(source), source.stem or str(source), error)
+                yield refused(str(source), stems[source] or str(source), error)
 
-    def _source(self, source: Path) -> Iterator[Row]:
+    def _source(self, source: Path, stem: str) -> Iterator[Row]:
         """Read a file, folder or standard input."""
         stated = self._reading.format
         if source == STANDARD_INPUT:
@@ -158,28 +141,30 @@ class Reader:
             return
         check_source(source, lambda name: (stated or format_of(name)) is not None)
         if not source.is_dir():
-            yield from self._place(FilePlace.of(source), stated)
+            yield from self._place(FilePlace.of(source, stem), stated)
             return
         table = source / _TABLE
         if table.is_file():
             yield from self._place(FilePlace.of(table), None)
             return
-        for path in sorted(source.iterdir()):
-            if not path.name.startswith("."):
-                yield from self._inside(path)
+        inside = [path for path in sorted(source.iterdir()) if not path.name.startswith(".")]
+        stems = distinct_stems([PurePath("/", path.name) for path in inside])
+        for path in inside:
+            yield from self._inside(path, stems[PurePath("/", path.name)])
 
-    def _inside(self, path: Path) -> Iterator[Row]:
+    def _inside(self, path: Path, stem: str) -> Iterator[Row]:
         """Read a file of a folder without a table."""
         try:
             if path.is_dir():
                 raise InvalidInputError(
-                    f"{path} is a folder inside a folder: name it by itself",
+                    f"{path} is a folder inside a folder: name it by itself, or use a pattern such "
+                    f"as '{path.parent}/*/POSCAR'",
                     code="invalid-input.unknown-format",
                 )
             check_source(path, lambda name: (format_of(name) or self._reading.format) is not None)
-            yield from self._place(FilePlace.of(path), format_of(path.name))
+            yield from self._place(FilePlace.of(path, stem), format_of(path.name))
         except (NotFoundError, InvalidInputError) as error:
-            yield refused(str(path), path.stem, error)
+            yield refused(str(path), stem, error)
 
     def _bundle(self, place: Place) -> Iterator[Row]:
         """Read an archive: the table in it, or every file."""
@@ -251,14 +236,14 @@ class Reader:
         if isinstance(structure, Mapping):
             return structure_from_document(structure)
         if isinstance(structure, str):
-            return self._parse(structure, is_cif=_CIF_MARK.search(structure) is not None)
+            return self._text(structure)
         if isinstance(structure, Place):
             return self._file(structure)
         if structure is None:
-            column = self._reading.structure_column
-            where = f" in column {column!r}" if column else ""
+            column = self._reading.structure_column or "of a known name (--structure-column)"
             raise InvalidInputError(
-                f"the row has no structure{where}", code="invalid-input.missing-structure"
+                f"the row has no structure in a column {column}",
+                code="invalid-input.missing-structure",
             )
         raise InvalidInputError(
             f"the structure is of type {type(structure).__name__}; expected an object, or CIF or "
@@ -266,13 +251,26 @@ class Reader:
             code="invalid-input.malformed-structure",
         )
 
+    def _text(self, text: str) -> Crystal | Molecule:
+        """Read the text of a CIF or POSCAR file, or of a JSON document."""
+        if _PRINTED.match(text):
+            raise InvalidInputError(
+                f"{text[:20]!r} begins a structure as Python prints it, which lacks digits or "
+                "atoms: write structure.to(fmt='cif'), or json.dumps of its dictionary",
+                code="invalid-input.printed-structure",
+            )
+        if text.lstrip().startswith("{"):
+            return self._structure(from_document(load_object(text), Reading(), "").structure)
+        return self._parse(text, InputFormat.CIF if _CIF_MARK.search(text) else InputFormat.POSCAR)
+
     def _file(self, place: Place) -> Crystal | Molecule:
         """Read a structure file that a table names."""
         file_format = format_of(place.name) or InputFormat.POSCAR
         if file_format in {InputFormat.CIF, InputFormat.POSCAR}:
             return self._text_file(place, file_format)
         if file_format is InputFormat.JSON:
-            return structure_from_document(load_object(place.text(self._limits.text_bytes)))
+            document = load_object(place.text(self._limits.text_bytes))
+            return self._structure(from_document(document, Reading(), "").structure)
         if file_format is not InputFormat.XYZ:
             raise InvalidInputError(
                 f"{place.label} is no file of one structure", code="invalid-input.unknown-format"
@@ -289,15 +287,15 @@ class Reader:
         return self._structure(first.structure)
 
     def _text_file(self, place: Place, file_format: InputFormat) -> Crystal:
-        text = place.text(self._limits.text_bytes)
-        return self._parse(text, is_cif=file_format is InputFormat.CIF)
+        return self._parse(place.text(self._limits.text_bytes), file_format)
 
-    def _parse(self, text: str, *, is_cif: bool) -> Crystal:
+    def _parse(self, text: str, file_format: InputFormat) -> Crystal:
         if not text.strip():
             raise InvalidInputError(
                 "the structure is empty", code="invalid-input.missing-structure"
             )
-        return self._parser.parse(text, TextFormat.CIF if is_cif else TextFormat.POSCAR)
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        return self._parser.parse(text, file_format)
 
 
 def _complete(file: InputFile, raw_rows: Iterator[RawRow]) -> Iterator[RawRow]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from moma_cl.readers.json_stream import JsonStream, load_object, not_json, repeated_key
 from moma_cl.readers.rows import (
@@ -11,12 +12,16 @@ from moma_cl.readers.rows import (
     InputFile,
     RawRow,
     Reading,
+    check_unique,
     first_of,
     from_document,
 )
 from moma_cl.readers.structure_json import is_structure
 from moma_store.errors import InvalidInputError
 
+# Members of an object whose list holds rows: OPTIMADE, pandas' "table", interfaces of databases.
+_LISTS = ("data", "response", "results", "structures", "entries", "rows")
+_COUNTERS = ("ids", "nextid")  # what a JSON database of ASE holds besides its rows
 _SKIPPED = 8  # how many times the longest line is read on in search of the next line
 
 
@@ -68,8 +73,7 @@ def documents(file: InputFile) -> Iterator[RawRow]:
     """Read a JSON file: one structure or row, many in a list or by id, or a matminer data set."""
     try:
         with file.place.stream() as stream:
-            wide = stream.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff")
-            text = io.TextIOWrapper(stream, encoding="utf-16" if wide else "utf-8-sig")
+            text = io.TextIOWrapper(stream, encoding="utf-8-sig")
             for row in _rows(JsonStream(text, file.limits.document_bytes), file.reading):
                 file.number += 1
                 yield row
@@ -83,8 +87,7 @@ def documents(file: InputFile) -> Iterator[RawRow]:
 
 def _rows(stream: JsonStream, reading: Reading) -> Iterator[RawRow]:
     if stream.peek() == "[":
-        for number, (value, problem) in enumerate(stream.elements(), start=1):
-            yield _row(value, problem, reading, str(number))
+        yield from _elements(stream, reading)
     else:
         yield from _members(stream, reading)
     if stream.peek():
@@ -92,29 +95,74 @@ def _rows(stream: JsonStream, reading: Reading) -> Iterator[RawRow]:
 
 
 def _members(stream: JsonStream, reading: Reading) -> Iterator[RawRow]:
-    """Read an object: one row, rows by their ids, or a table in pandas' split form."""
+    """Read an object: one row, rows by their ids or in a list, or a table in a form of pandas."""
     document: dict[str, object] = {}
     first_problem = None
-    by_id = False
+    by_id = listed = False
     for key in stream.members():
         if key == "data" and isinstance(document.get("columns"), list):
             yield from _table(stream, document, reading)
             continue
+        if key in _LISTS and not by_id and stream.begins_list_of_objects():
+            listed = True
+            yield from _elements(stream, reading)
+            continue
         value, problem = stream.value()
         first_problem = first_problem or problem
-        by_id = by_id or (not document and _is_row(key, value))
-        if by_id:
-            yield _row(value, problem, reading, key, given_id=key)
-        else:
+        by_id = by_id or (not document and not listed and _is_row(key, value))
+        if not by_id:
             first_problem = first_problem or (repeated_key(key) if key in document else None)
             document[key] = value
-    if not by_id and "columns" not in document:
-        if first_problem is None:
-            yield from_document(document, reading, "")
-        else:
-            yield RawRow(error=first_problem)
-    elif not by_id and "data" in document:
-        raise not_json("the columns come after the data; write them first")
+        elif key not in _COUNTERS:
+            yield _row(value, problem, reading, key, given_id=key)
+    if by_id or listed:
+        return
+    if "columns" in document:
+        if "data" in document:
+            raise not_json("the columns come after the data; write them first")
+    elif first_problem is not None:
+        yield RawRow(error=first_problem)
+    else:
+        yield from _by_columns(document, reading) or [from_document(document, reading, "")]
+
+
+def _elements(stream: JsonStream, reading: Reading) -> Iterator[RawRow]:
+    for number, (value, problem) in enumerate(stream.elements(), start=1):
+        yield _row(value, problem, reading, str(number))
+
+
+def _by_columns(document: Mapping[str, object], reading: Reading) -> list[RawRow]:
+    """Read a table of columns, each an object by row, as pandas writes it unless told otherwise.
+
+    Nothing comes back for a document that is no such table.
+    """
+    columns = {name: cells for name, cells in document.items() if isinstance(cells, Mapping)}
+    named = reading.structure_column or first_of(STRUCTURE_NAMES, document)
+    column = named or next((name for name, cells in columns.items() if _has_structure(cells)), None)
+    if column not in columns or len(columns) < len(document):
+        return []
+    labels = columns[column].keys()
+    alike = all(cells.keys() == labels for cells in columns.values())
+    if is_structure(columns[column]) or not alike or not _has_structure(columns[column]):
+        return []
+    reading = replace(reading, structure_column=column)
+    counted = [str(place) for place in range(len(labels))] == list(labels)
+    return [
+        from_document(
+            {name: cells[label] for name, cells in columns.items()},
+            reading,
+            str(label)[:80],
+            default_id=None if counted else str(label),
+        )
+        for label in labels
+    ]
+
+
+def _has_structure(cells: Mapping[str, object]) -> bool:
+    return any(
+        is_structure(cell) if isinstance(cell, Mapping) else isinstance(cell, str) and "\n" in cell
+        for cell in cells.values()
+    )
 
 
 def _table(
@@ -123,6 +171,7 @@ def _table(
     """Read the rows of a table whose columns were read before, as matminer caches it."""
     columns, index = document["columns"], document.get("index")
     names = [str(name) for name in columns] if isinstance(columns, list) else []
+    check_unique(names, "the table")
     labels = index if isinstance(index, list) else []
     for place, (cells, problem) in enumerate(stream.elements()):
         label = labels[place] if place < len(labels) else place

@@ -16,6 +16,7 @@ from moma_store.errors import InvalidInputError
 
 _CHUNK = 1 << 16  # characters
 _SPACE = re.compile(r"[ \t\n\r]*")
+_AFTER_SPACE = re.compile(r"[ \t\n\r]*([^ \t\n\r])")
 
 
 class JsonStream:
@@ -80,6 +81,16 @@ class JsonStream:
                 raise self._too_long()
             self._more(max(_CHUNK, held))
 
+    def begins_list_of_objects(self) -> bool:
+        """Say whether the next value is a list whose first element is an object."""
+        if self.peek() != "[":
+            return False
+        while not (match := _AFTER_SPACE.match(self._text, self._at + 1)):
+            if self._ended:
+                return False
+            self._more(_CHUNK)
+        return match[1] == "{"
+
     def elements(self) -> Iterator[tuple[object, InvalidInputError | None]]:
         """Read a list element by element, each as `value` gives it."""
         self._take("[")
@@ -127,7 +138,8 @@ class JsonStream:
 
     def _too_long(self) -> InvalidInputError:
         return InvalidInputError(
-            f"a value has more than {self._limit:,} characters, or is no JSON",
+            f"a value has more than {self._limit:,} characters, or is no JSON: write a large table "
+            "as JSON lines, with pandas by to_json(orient='records', lines=True)",
             code="invalid-input.too-long",
         )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from moma_cl.readers.rows import RawRow, Reading, from_document, take_id
+from moma_cl.readers.rows import RawRow, Reading, check_unique, from_document, take_id
 from moma_cl.structures.crystals import Crystal
 from moma_cl.structures.molecules import Molecule, structure_of
 from moma_store.errors import InvalidInputError
@@ -108,11 +108,11 @@ def _is_ase(item: object) -> bool:
 def _records(table: Any) -> Iterator[dict[str, Any]]:
     """Give the rows of a pandas table; an index that somebody chose is the id of its rows."""
     names = [str(name) for name in table.columns]
-    counted = type(table.index).__name__ == "RangeIndex"
+    check_unique(names, "the table")
     for label, *cells in table.itertuples(index=True, name=None):
         row = dict(zip(names, cells, strict=True))
-        if not counted and "id" not in row:
-            row["id"] = label if isinstance(label, str) else str(label)
+        if type(table.index).__name__ != "RangeIndex":
+            row.setdefault("id", str(label))
         yield row
 
 
@@ -158,4 +158,9 @@ def _canonical(row: RawRow) -> str:
         ]
         structure = [numbers, *(None if array is None else array.tolist() for array in arrays)]
     content = [row.given_id, structure, dict(row.values)]
-    return json.dumps(content, sort_keys=True, default=str)
+    return json.dumps(content, sort_keys=True, default=_in_full)
+
+
+def _in_full(value: object) -> object:
+    """Write what JSON lacks: all of an array, since its text leaves its middle out."""
+    return value.tolist() if isinstance(value, np.ndarray) else str(value)

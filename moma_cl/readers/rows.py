@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from moma_cl.core.printable import printable
 from moma_cl.readers.byte_sources import Place
-from moma_cl.readers.structure_json import is_structure
+from moma_cl.readers.formats import InputFormat
+from moma_cl.readers.structure_json import is_structure, without_structure
 from moma_cl.structures.checks import RowError
 from moma_cl.structures.crystals import Crystal
 from moma_cl.structures.molecules import VACUUM
@@ -43,22 +44,11 @@ STRUCTURE_NAMES = ("structure", "cif", "poscar", "molecule", "final_structure", 
 PATH_NAMES = ("path", "file", "filename", "file_name", "structure_file", "cif_file", "cif_path")
 """Columns of a table that are taken for the paths of structure files."""
 
+ENTRY_PARTS = ("data", "attributes", "key_value_pairs", "info")
+"""Objects inside of an entry whose members are columns of its row."""
+
 _NO_VALUES: Mapping[str, object] = MappingProxyType({})
 _MAX_ID = 512  # characters
-
-
-class InputFormat(StrEnum):
-    """Formats of files that hold structures."""
-
-    JSONL = "jsonl"
-    JSON = "json"
-    CSV = "csv"
-    TSV = "tsv"
-    CIF = "cif"
-    POSCAR = "poscar"
-    XYZ = "xyz"
-    ASE_DB = "ase-db"
-    ARCHIVE = "archive"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,9 +213,10 @@ def refused(
     source: str, name: str, error: MomaError, values: Mapping[str, object] = _NO_VALUES
 ) -> Row:
     """Make the row of something that cannot be read."""
-    code = error.code.removeprefix("invalid-input.")
-    reason = RowError(code=code, message=error.message)
-    return Row(id=name, source=source, crystal=None, values=values, error=reason)
+    reason = replace(RowError.of(error), message=printable(error.message))
+    return Row(
+        id=printable(name), source=printable(source), crystal=None, values=values, error=reason
+    )
 
 
 def from_document(
@@ -233,22 +224,42 @@ def from_document(
 ) -> RawRow:
     """Divide a JSON object into id, structure and the other columns.
 
-    It is a row with a column for the structure, an entry as pymatgen writes it, or a structure.
+    It is a row with a column for the structure; an entry as pymatgen, OPTIMADE or ASE's JSON
+    database has it; or a structure, with other columns beside its own.
     """
-    if reading.structure_column is None and is_structure(document):
-        return RawRow(line=line, default_id=default_id, structure=document)
+    column = reading.structure_column or first_of(STRUCTURE_NAMES, document)
     values = {name: value for name, value in document.items() if not name.startswith("@")}
-    if "@class" in document and isinstance(document.get("data"), Mapping):  # a computed entry
-        values |= {str(name): value for name, value in values.pop("data").items()}  # type: ignore[attr-defined]  # checked
+    for name in ENTRY_PARTS:
+        if name in values and isinstance(values[name], Mapping) and name != column:
+            part = {str(key): value for key, value in values.pop(name).items()}  # type: ignore[attr-defined]  # checked
+            column = column or first_of(STRUCTURE_NAMES, part)
+            values = part | values
+    structure = None
+    if column is not None:
+        structure = values.pop(column, None)
+    elif is_structure(values):
+        structure = dict(document) if is_structure(document) else values
+        values = without_structure(values)
     try:
         given_id = take_id(values, reading)
     except InvalidInputError as error:
         return RawRow(line=line, default_id=default_id, values=values, error=error)
-    column = reading.structure_column or first_of(STRUCTURE_NAMES, values)
-    structure = values.pop(column, None) if column is not None else None
     return RawRow(
         line=line, default_id=default_id, given_id=given_id, structure=structure, values=values
     )
+
+
+def check_unique(names: Sequence[str], label: str) -> None:
+    """Refuse columns of which two have one name; columns without a name are left out."""
+    places: dict[str, int] = {}
+    for place, name in enumerate(names, start=1):
+        first = places.setdefault(name, place)
+        if first != place and name:
+            raise InvalidInputError(
+                f"columns {first} and {place} of {label} are both called {name[:40]!r}: rename one "
+                "of them",
+                code="invalid-input.repeated-column",
+            )
 
 
 def first_of(names: Sequence[str], columns: Collection[str]) -> str | None:

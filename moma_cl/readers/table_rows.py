@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain
 
+from moma_cl.readers import spreadsheets
 from moma_cl.readers.byte_sources import Place
-from moma_cl.readers.json_stream import load_object
+from moma_cl.readers.formats import VASP_NAMES, InputFormat
 from moma_cl.readers.rows import (
     ID_NAMES,
     PATH_NAMES,
     STRUCTURE_NAMES,
     InputFile,
-    InputFormat,
     RawRow,
     Reading,
+    check_unique,
     first_of,
 )
-from moma_cl.readers.tables import Record, cell_value, looks_like_path, path_stem, records
+from moma_cl.readers.tables import Record, cell_value, path_stem, records
 from moma_store.errors import InvalidInputError
 
 _SUFFIXES = ("", ".cif", ".vasp", ".poscar", ".json")  # of a structure named in the table
@@ -27,23 +27,31 @@ _SUFFIXES = ("", ".cif", ".vasp", ".poscar", ".json")  # of a structure named in
 
 def table(file: InputFile) -> Iterator[RawRow]:
     """Read a table whose first record names its columns; one of them must hold structures."""
-    place, reading = file.place, file.reading
-    tabs = reading.format is InputFormat.TSV or ".tsv" in place.name.lower()
-    with place.stream() as stream:
-        all_records = records(stream, file.limits.text_bytes, tabs=tabs)
-        header, second = next(all_records, None), next(all_records, None)
-        if header is None:
-            return
-        file.number = header.line
-        names, column = _header(place, header, second, reading)
-        id_column = _id_column(place, names, reading)
-        lost = False
-        for record in chain(filter(None, (second,)), all_records):
-            file.number = record.line
-            # What follows a malformed record and has too few cells is the rest of it.
-            lost = record.error is not None or (lost and len(record.cells) < len(names))
-            if record.error is not None or not lost:
-                yield _row(place, record, names, column, id_column)
+    tabs = file.reading.format is InputFormat.TSV or ".tsv" in file.place.name.lower()
+    with file.place.stream() as stream:
+        yield from _rows(file, records(stream, file.limits.text_bytes, tabs=tabs))
+
+
+def sheet(file: InputFile) -> Iterator[RawRow]:
+    """Read the sheet of a workbook as a table."""
+    return _rows(file, spreadsheets.records(file.place, file.limits.text_bytes))
+
+
+def _rows(file: InputFile, all_records: Iterator[Record]) -> Iterator[RawRow]:
+    place = file.place
+    header, second = next(all_records, None), next(all_records, None)
+    if header is None:
+        return
+    file.number = header.line
+    names, column = _header(place, header, second, file.reading)
+    id_column = _id_column(place, names, file.reading)
+    lost = False
+    for record in chain(filter(None, (second,)), all_records):
+        file.number = record.line
+        # What follows a malformed record and has too few cells is the rest of it.
+        lost = record.error is not None or (lost and len(record.cells) < len(names))
+        if record.error is not None or not lost:
+            yield _row(place, record, names, column, id_column)
 
 
 def _header(
@@ -56,12 +64,7 @@ def _header(
             code=record.error.code,
         )
     names = record.cells
-    repeated = [name for name, count in Counter(names).items() if count > 1 and name]
-    if repeated:
-        raise InvalidInputError(
-            f"{place.label} has more than one column {repeated[0][:40]!r}: rename one of them",
-            code="invalid-input.repeated-column",
-        )
+    check_unique(names, place.label)
     if reading.structure_column in names:
         return names, str(reading.structure_column)
     if reading.structure_column is None:
@@ -69,7 +72,7 @@ def _header(
         if column is not None:
             return names, column
         for name, cell in zip(names, second.cells if second else (), strict=False):
-            if looks_like_path(cell) or "\n" in cell.strip():
+            if path_stem(cell) is not None or "\n" in cell.strip():
                 return names, name
     hint = "--structure-column names the one that holds the text of CIF files, or their paths"
     raise _missing(place, names, reading.structure_column or "structure", hint)
@@ -118,16 +121,11 @@ def _row(
     return RawRow(
         line=str(record.line),
         given_id=given_id,
-        structure=partial(_cell_structure, place, text),
+        structure=partial(_named_file, place, text.strip())
+        if column.lower() in PATH_NAMES or path_stem(text) is not None
+        else text,
         values={name: cell_value(cell) for name, cell in cells.items()},
     )
-
-
-def _cell_structure(place: Place, text: str) -> object:
-    """Tell a path, a JSON document and the text of a file from each other."""
-    if looks_like_path(text):
-        return place.beside(text.strip())
-    return load_object(text) if text.lstrip().startswith("{") else text
 
 
 def listed(file: InputFile) -> Iterator[RawRow]:
@@ -142,6 +140,7 @@ def listed(file: InputFile) -> Iterator[RawRow]:
             file.number = record.line
             if columns is None:
                 columns, is_header = _columns(record.cells)
+                check_unique(columns, file.place.label)
                 if is_header:
                     continue
             name = record.cells[0].strip() if record.cells else ""
@@ -164,18 +163,41 @@ def _columns(cells: tuple[str, ...]) -> tuple[list[str], bool]:
 
 
 def _beside(place: Place, name: str) -> Place:
-    """Find the file of a structure named in a table."""
+    """Find the file, or the folder of VASP, of a structure whose id is in a table."""
     if "/" in name or "\\" in name or name in {".", ".."}:
         raise InvalidInputError(
             f"the id {name!r} is not the name of a file", code="invalid-input.bad-id"
         )
-    for suffix in _SUFFIXES:
-        try:
-            return place.beside(f"{name}{suffix}")
-        except InvalidInputError as error:
-            if error.code != "invalid-input.missing-structure":
-                raise
-    raise InvalidInputError(
-        f"there is no {name}.cif or {name}.vasp beside {place.label}",
-        code="invalid-input.missing-structure",
-    )
+    files = (_existing(place, f"{name}{suffix}") for suffix in _SUFFIXES)
+    found = next(filter(None, files), None) or _in_folder(place, name)
+    if found is None:
+        raise InvalidInputError(
+            f"there is no {name}.cif, {name}.vasp or {name}/POSCAR beside {place.label}",
+            code="invalid-input.missing-structure",
+        )
+    return found
+
+
+def _named_file(place: Place, path: str) -> Place:
+    """Find a file by its path relative to the table; the path may be that of a folder of VASP."""
+    return _existing(place, path) or _in_folder(place, path) or place.beside(path)
+
+
+def _in_folder(place: Place, folder: str) -> Place | None:
+    found = [file for name in VASP_NAMES if (file := _existing(place, f"{folder}/{name}"))]
+    if len(found) > 1:
+        raise InvalidInputError(
+            f"the folder {folder[:80]!r} has both POSCAR and CONTCAR: name the one that the values "
+            "belong to, in a table with a column 'path'",
+            code="invalid-input.many-structures",
+        )
+    return found[0] if found else None
+
+
+def _existing(place: Place, name: str) -> Place | None:
+    try:
+        return place.beside(name)
+    except InvalidInputError as error:
+        if error.code == "invalid-input.missing-structure":
+            return None
+        raise

@@ -17,9 +17,10 @@ from typing import BinaryIO
 from moma_store.errors import InvalidInputError
 
 _PATH = re.compile(
-    r"([^\n]{1,400})\.(?:cif|vasp|poscar|contcar|xyz|extxyz|json)(?:\.gz)?", re.IGNORECASE
+    r"([^\n]{1,400})\.(?:cif|vasp|poscar|contcar|xyz|extxyz|json)(?:\.gz)?"
+    r"|(?:([^\n]{1,400})/)?(?:(?:POSCAR|CONTCAR)(?:\.gz)?|((?:POSCAR|CONTCAR)[^\n/]{1,100}))",
+    re.IGNORECASE,
 )
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +124,7 @@ def records(stream: BinaryIO, limit: int, *, tabs: bool = False) -> Iterator[Rec
     Parameters
     ----------
     stream
-        The table, UTF-8 (lines that are not are taken for Latin-1) or UTF-16 with its mark.
+        The table, UTF-8; lines that are not are taken for Latin-1.
     limit
         Bytes that one record may have.
     tabs
@@ -187,7 +188,6 @@ class _Lines:
         self._stream = stream
         self._limit = limit
         self._back: deque[str] = deque()
-        self._encoding = ""
 
     def take(self) -> str | None:
         """Give the next line, with its end; none after the last."""
@@ -195,10 +195,6 @@ class _Lines:
             self.number += 1
             return self._back.popleft()
         data = self._stream.readline(self._limit + 2)
-        if not self._encoding:
-            self._encoding = "utf-16" if data.startswith(_UTF16) else "utf-8-sig"
-            if self._encoding == "utf-16":
-                return self._take_wide(data)
         if not data:
             return None
         self.number += 1
@@ -212,14 +208,6 @@ class _Lines:
         self.number -= len(lines)
         self._back.extendleft(reversed(lines))
 
-    def _take_wide(self, data: bytes) -> str | None:
-        """Read a table in UTF-16, which spreadsheets export, at once."""
-        data += self._stream.read(self._limit)
-        if self._stream.read(1):
-            raise OSError(f"UTF-16 and more than {self._limit:,} bytes; save it as UTF-8")
-        self._back.extend(data.decode("utf-16", errors="replace").splitlines(keepends=True))
-        return self.take()
-
 
 def cell_value(text: str) -> object:
     """Read a cell: a number, a text, or ``None`` if it is empty."""
@@ -232,12 +220,13 @@ def cell_value(text: str) -> object:
         return text
 
 
-def looks_like_path(text: str) -> bool:
-    """Say whether a cell names a structure file rather than holding a structure."""
-    return path_stem(text) is not None
-
-
 def path_stem(text: str) -> str | None:
-    """Take ``.cif`` and the like off the path of a structure file; none if it is no such path."""
+    """Take ``.cif`` and the like off the path of a structure file; none if it is no such path.
+
+    Files that VASP names are called by their folder.
+    """
     match = _PATH.fullmatch(text.strip())
-    return None if match is None else match[1]
+    if match is None:
+        return None
+    plain, folder, name = match.groups()
+    return plain or "/".join(filter(None, (folder, name))) or text.strip()

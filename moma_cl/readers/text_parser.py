@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,19 +15,13 @@ import numpy as np
 
 from moma_cl.core.worker_process import Worker
 from moma_cl.readers import text_parser_worker
+from moma_cl.readers.formats import InputFormat
 from moma_cl.readers.rows import Limits
 from moma_cl.structures.crystals import Crystal
 from moma_store.errors import InvalidInputError, StorageError
 
 _START_SECONDS = 120.0  # importing pymatgen from a slow network disk
 _WORKER_ERRORS = (OSError, EOFError)  # a timeout among them
-
-
-class TextFormat(StrEnum):
-    """Text formats that are parsed in the other process."""
-
-    CIF = "cif"
-    POSCAR = "poscar"
 
 
 class StructureParser:
@@ -56,7 +49,7 @@ class StructureParser:
         if worker is not None:
             worker.close()
 
-    def parse(self, text: str, text_format: TextFormat) -> Crystal:
+    def parse(self, text: str, text_format: InputFormat) -> Crystal:
         """Parse the text of a CIF or POSCAR file, in the cell of the file.
 
         A text that is no fully ordered structure, or takes more than the limits allow, is
@@ -72,14 +65,11 @@ class StructureParser:
 
     def database_rows(self, path: Path, after: int, count: int) -> list[dict[str, Any]]:
         """Read rows of a database of ASE, as `moma_cl.readers.ase_db.read_batch` does."""
-        request = {
-            "format": text_parser_worker.DATABASE,
-            "path": str(path),
-            "after": after,
-            "count": count,
-            "max_bytes": self.limits.text_bytes,
-        }
-        rows: list[dict[str, Any]] = self._reply(request)["rows"]
+        limit = self.limits.text_bytes
+        request = {"path": str(path), "after": after, "count": count, "max_bytes": limit}
+        rows: list[dict[str, Any]] = self._reply(
+            {"format": text_parser_worker.DATABASE, **request}
+        )["rows"]
         return rows
 
     def _reply(self, request: dict[str, object]) -> dict[str, Any]:

@@ -9,21 +9,19 @@ import json
 import math
 import re
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from moma_cl.core.worker_process import Answer
 from moma_cl.readers.ase_db import read_batch
 from moma_cl.readers.cif.space_groups import all_settings
 from moma_cl.readers.cif.structure import read_cif
-from moma_cl.readers.structure_json import FULL_OCCUPANCY, disordered
 from moma_cl.structures.crystals import Crystal
 from moma_cl.structures.elements import atomic_number
 from moma_store.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from pymatgen.core import Structure
 
 NOTHING = "nothing"
 """Format of a request that is only a question whether the process is ready."""
@@ -77,11 +75,9 @@ def _reply(request: dict[str, Any]) -> dict[str, object]:
         if request["format"] == NOTHING:
             return {}
         if request["format"] == DATABASE:
-            return read_batch(
-                request["path"], request["after"], request["count"], request["max_bytes"]
-            )
+            return read_batch(**{name: request[name] for name in request if name != "format"})
         text, is_cif = request["text"], request["format"] == "cif"
-        return _of_crystal(read_cif(text)) if is_cif else _as_reply(_parse_poscar(text))
+        return _as_reply(read_cif(text) if is_cif else _parse_poscar(text))
     except MemoryError:
         return {"code": OUT_OF_MEMORY, "message": "the parser ran out of memory"}
     except InvalidInputError as error:
@@ -94,19 +90,13 @@ def _reply(request: dict[str, Any]) -> dict[str, object]:
         }
 
 
-def _refuse_isotopes(labels: Iterable[str]) -> None:
-    """Refuse D and T, which the parsers take for hydrogen; in zeolites T is even Si or Al."""
-    for label in labels:
-        if _ISOTOPE.match(label):
-            atomic_number(label[0])
-
-
-def _parse_poscar(text: str) -> Structure:
-    from pymatgen.core import Lattice
+def _parse_poscar(text: str) -> Crystal:
     from pymatgen.io.vasp.inputs import Poscar
 
-    _refuse_isotopes(" ".join(text.splitlines()[5:6]).split())
     lines = text.split("\n")
+    for label in " ".join(lines[5:6]).split():
+        if _ISOTOPE.match(label):  # the parser takes D for hydrogen; T may be Si or Al in a zeolite
+            atomic_number(label[0])
     factors = _scaling("".join(lines[1:2]))
     lines[1:2] = ["1.0"]
     poscar = Poscar.from_str("\n".join(lines), read_velocities=False)
@@ -119,9 +109,13 @@ def _parse_poscar(text: str) -> Structure:
     structure = poscar.structure
     if factors[0] < 0:
         factors = [(-factors[0] / structure.volume) ** (1 / 3)]
-    # Cartesian coordinates take the same factors as the cell, so fractional ones stay.
-    structure.lattice = Lattice(structure.lattice.matrix * factors)
-    return structure
+    names = [getattr(specie, "name", specie.symbol) for specie in structure.species]
+    return Crystal(
+        lattice=structure.lattice.matrix * factors,
+        atomic_numbers=np.array([atomic_number(name) for name in names], dtype=np.int64),
+        # Cartesian coordinates take the same factors as the cell, so fractional ones stay.
+        frac_coords=structure.frac_coords,
+    )
 
 
 def _scaling(line: str) -> list[float]:
@@ -144,25 +138,9 @@ def _scaling(line: str) -> list[float]:
     return factors
 
 
-def _of_crystal(crystal: Crystal) -> dict[str, object]:
+def _as_reply(crystal: Crystal) -> dict[str, object]:
     return {
         "lattice": crystal.lattice.tolist(),
         "atomic_numbers": crystal.atomic_numbers.tolist(),
         "frac_coords": crystal.frac_coords.tolist(),
-    }
-
-
-def _as_reply(structure: Structure) -> dict[str, object]:
-    """Take the arrays out of an ordered structure."""
-    species = []
-    for site in structure:
-        if len(site.species) != 1 or site.species.num_atoms < FULL_OCCUPANCY:
-            raise disordered(f"a site holds {site.species_string}")
-        # The enumeration member's name, since the symbol of D is H.
-        specie = site.specie
-        species.append(specie.name if hasattr(specie, "name") else specie.symbol)
-    return {
-        "lattice": structure.lattice.matrix.tolist(),
-        "atomic_numbers": [atomic_number(name) for name in species],
-        "frac_coords": structure.frac_coords.tolist(),
     }

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from moma_cl.arraytypes import FloatArray
+from moma_cl.readers.structure_json import numeric
 from moma_cl.structures.crystals import Crystal
 from moma_cl.structures.elements import SYMBOLS, atomic_number
 from moma_cl.structures.molecules import Molecule, structure_of
@@ -124,11 +124,11 @@ def read_frame(frame: Frame) -> tuple[Crystal | Molecule, dict[str, object]]:
     species = columns["species" if "species" in columns else "Z"][0]
     numbers = np.array([_number(row[species]) for row in cells], dtype=np.int64)
     start, stop = columns["pos"]
-    positions = _floats([row[start:stop] for row in cells], (len(cells), 3), "positions")
+    positions = numeric([row[start:stop] for row in cells], "positions", shape=(len(cells), 3))
     lattice, pbc = values.pop("Lattice", None), values.pop("pbc", "T")
     if lattice is None:
         return structure_of(numbers, positions, np.zeros((3, 3))), values
-    cell = _floats(str(lattice).split(), (9,), "the lattice").reshape(3, 3)
+    cell = numeric(str(lattice).split(), "the lattice", shape=(9,)).reshape(3, 3)
     periodic = None if pbc in {"T", "T T T"} else _periodic(pbc)
     return structure_of(numbers, positions, cell, periodic), values
 
@@ -149,7 +149,9 @@ def _properties(comment: str) -> dict[str, object]:
         quoted = match["double"] or match["single"] or match["braced"]
         text = quoted if quoted is not None else match["bare"]
         name = _SPELLINGS.get(match["key"].lower(), match["key"])
-        properties[name] = True if text is None else _value(text)
+        value = True if text is None else _value(text)
+        if properties.setdefault(name, value) != value:
+            raise _malformed(f"the key {name[:40]!r} with two values", "each key once")
     return properties
 
 
@@ -176,6 +178,8 @@ def _columns(layout: str) -> Mapping[str, tuple[int, int]]:
     columns: dict[str, tuple[int, int]] = {}
     start = 0
     for name, width in zip(parts[::3], parts[2::3], strict=True):
+        if name in columns:
+            raise _malformed(f"Properties={layout[:60]}", "each column once")
         columns[name] = (start, start + int(width[:9]))
         start = columns[name][1]
     first, last = columns.get("pos", (0, 0))
@@ -189,15 +193,3 @@ def _number(name: str) -> int:
     if name.isascii() and name.isdigit() and 0 < int(name[:9]) < len(SYMBOLS):
         return int(name)
     return atomic_number(name)
-
-
-def _floats(cells: object, shape: tuple[int, ...], name: str) -> FloatArray:
-    try:
-        array = np.array(cells, dtype=np.float64)
-    except ValueError as error:
-        raise _malformed(f"{name} with something else than numbers", "numbers") from error
-    if array.size == 0 and shape[0] == 0:
-        return array.reshape(shape)
-    if array.shape != shape:
-        raise _malformed(f"{name} of shape {array.shape}", f"{shape}")
-    return array

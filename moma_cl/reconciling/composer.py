@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from moma_cl.core.devices import AUTO, DeviceName
 from moma_cl.derivations.keys import Derivation, DerivationKind, comparison_key
 from moma_cl.progress import FIRST_ANSWER, Progress
 from moma_cl.reconciling.costs import Allowance, Costs
@@ -26,6 +27,8 @@ from moma_cl.records.tasks import task_state
 from moma_store.errors import BusyError, MomaError, StorageError
 
 if TYPE_CHECKING:
+    import torch
+
     from moma_cl.derivations.derived import Derived
     from moma_cl.reconciling.executors import Executor
     from moma_cl.workspace.workspace import Workspace
@@ -47,8 +50,10 @@ class Composer:
 
     store: Store  # of the hub, open for writing
     progress: Progress  # is told how far long steps are
+    device: torch.device  # that encoders of this process compute on
     max_seconds: float | None = None  # s; what is likely to take longer is not started
     executor: Executor | None = None  # derives many at once; none: this process one by one
+    worker_device: DeviceName = AUTO  # that encoders of the executor's workers compute on
     done: list[Done] = field(default_factory=list)  # so far, in order
     _workspace: Workspace | None = None
     _task: str = ""  # whose derivation is computed
@@ -175,7 +180,11 @@ class Composer:
         if self.executor is None or not self._pending:
             return False
         pending, self._pending = list(self._pending.values()), {}
-        jobs = [job_of(self.store, derivation, pass_id=self._pass_id) for derivation, _ in pending]
+        device = self.worker_device
+        jobs = [
+            job_of(self.store, derivation, pass_id=self._pass_id, device=device)
+            for derivation, _ in pending
+        ]
         notes: dict[int, Done] = {}
         for n_done, computed in enumerate(self.executor.compute(jobs)):
             self.progress("derivations", n_done + 1, len(pending))
@@ -320,7 +329,7 @@ class Composer:
         if self._workspace is None:
             from moma_cl.workspace.workspace import Workspace
 
-            self._workspace = Workspace(store=self.store, progress=self._show)
+            self._workspace = Workspace(store=self.store, progress=self._show, device=self.device)
         return self._workspace
 
     def _show(self, label: str, steps_done: int, steps_planned: int) -> None:

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moma_cl.core.devices import DeviceName, resolve_device
 from moma_cl.derivations.keys import Derivation
 from moma_cl.progress import quiet
-from moma_store.errors import MomaError
+from moma_store.errors import InvalidInputError, MomaError
 from moma_store.files import Files, network_file_system
 from moma_store.objects import Objects
 from moma_store.records import BlobLink, JsonObject
@@ -46,9 +47,12 @@ class DerivationJob:
     cache: str  # folder of the hub's cache
     pass_id: str  # the same for all jobs of a pass, whose graphs a worker keeps
     software: Mapping[str, str]  # versions by package: others would give other bits
+    device: DeviceName  # that the worker's encoders compute on
 
 
-def job_of(store: Store, derivation: Derivation, *, pass_id: str) -> DerivationJob:
+def job_of(
+    store: Store, derivation: Derivation, *, pass_id: str, device: DeviceName
+) -> DerivationJob:
     """Make a job of a derivation: collect the records that it reads, and those that they name."""
     from moma_cl.core.software import software
 
@@ -66,6 +70,7 @@ def job_of(store: Store, derivation: Derivation, *, pass_id: str) -> DerivationJ
         cache=str(store.cache_dir),
         pass_id=pass_id,
         software=dict(software()),
+        device=device,
     )
 
 
@@ -120,7 +125,8 @@ class _WorkerWorkspace:
             if self._workspace is not None:
                 self._workspace.close()
             self._store = _job_store(job)
-            self._workspace = Workspace(store=self._store, progress=quiet)
+            device = resolve_device(job.device)
+            self._workspace = Workspace(store=self._store, progress=quiet, device=device)
             self._pass_id = job.pass_id
         self._store.records.update(job.records)
         return self._workspace
@@ -133,7 +139,7 @@ _WORKER = _WorkerWorkspace()
 def compute(job: DerivationJob) -> tuple[Derived, float]:
     """Compute the derivation of a job, in a worker; give the result, and how long it took, s.
 
-    A worker that lacks the blobs, or has other software, raises ``ExecutorError``.
+    A worker that lacks the blobs or the device, or has other software, raises ``ExecutorError``.
     """
     from moma_cl.core.threads import one_by_one
     from moma_cl.derivations.derive import derive
@@ -158,6 +164,10 @@ def _check_worker(job: DerivationJob) -> None:
             f"the worker on {platform.node()} does not see {job.objects}; hub and workers need"
             " a file system that they share, under the same path"
         )
+    try:
+        resolve_device(job.device)
+    except InvalidInputError as error:
+        raise ExecutorError(f"the worker on {platform.node()}: {error.message}") from error
     here = software()
     other = sorted(name for name in here if here[name] != job.software.get(name))
     if other:

@@ -114,7 +114,8 @@ class Segment(Record):
     role: SegmentRole
     blob: BlobLink
     n_rows: int
-    sources: tuple[dict[str, str], ...]  # name and SHA-256 of each file
+    # name and SHA-256 of each file; the number of its rows where many deliveries came together
+    sources: tuple[dict[str, Any], ...]
     refused: int  # rows that were not added
 
 

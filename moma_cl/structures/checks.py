@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from moma_cl.structures.crystals import (
 )
 from moma_cl.structures.elements import NUMBERS, named
 from moma_cl.structures.lattices import heights, heights_of_many, reduced_basis
-from moma_store.errors import InvalidInputError
+from moma_store.errors import InvalidInputError, MomaError
 
 MAX_ATOMS = 1000
 """Structures with more atoms are refused unless the caller says otherwise."""
@@ -61,7 +61,7 @@ class RowError:
     message: str
 
     @classmethod
-    def of(cls, error: InvalidInputError) -> RowError:
+    def of(cls, error: MomaError) -> RowError:
         """Turn an error into the status of one row, without ``invalid-input.`` in its code."""
         return cls(code=error.code.removeprefix("invalid-input."), message=error.message)
 
@@ -110,10 +110,7 @@ class Quarantine:
         return {
             "refused": len(self.refusals),
             "counts": self.counts,
-            "rows": [
-                {"id": r.id, "source": r.source, "code": r.code, "message": r.message}
-                for r in self.refusals
-            ],
+            "rows": [asdict(refusal) for refusal in self.refusals],
         }
 
     def summary(self) -> list[str]:

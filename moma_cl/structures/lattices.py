@@ -6,8 +6,6 @@ import numpy as np
 
 from moma_cl.arraytypes import FloatArray
 
-_MAX_STEPS = 10_000  # rounding could make vectors of equal length swap for ever
-
 
 def heights(lattice: FloatArray) -> FloatArray:
     """Distances between opposite faces of a cell.
@@ -25,14 +23,8 @@ def heights(lattice: FloatArray) -> FloatArray:
     FloatArray
         Height of the cell along each lattice vector, shape ``(3,)``, Å.
     """
-    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = lattice.tolist()
-    # Written out: a hundred thousand small arrays through np.cross take seconds.
-    bc = (by * cz - bz * cy, bz * cx - bx * cz, bx * cy - by * cx)
-    ca = (cy * az - cz * ay, cz * ax - cx * az, cx * ay - cy * ax)
-    ab = (ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx)
-    volume = abs(ax * bc[0] + ay * bc[1] + az * bc[2])
-    areas = [(v[0] ** 2 + v[1] ** 2 + v[2] ** 2) ** 0.5 for v in (bc, ca, ab)]
-    return np.array([volume / area for area in areas])
+    reciprocal = np.linalg.inv(lattice)  # its vectors are columns
+    return np.asarray(1.0 / np.linalg.norm(reciprocal, axis=0))
 
 
 def heights_of_many(lattices: FloatArray) -> FloatArray:
@@ -46,7 +38,7 @@ def heights_of_many(lattices: FloatArray) -> FloatArray:
 
 
 def reduced_basis(lattice: FloatArray) -> FloatArray:
-    """Find three short vectors that span the same lattice (Semaev's form of Minkowski reduction).
+    """Find three short vectors that span the same lattice, by Minkowski reduction.
 
     Parameters
     ----------
@@ -58,38 +50,8 @@ def reduced_basis(lattice: FloatArray) -> FloatArray:
     FloatArray
         Lattice vectors as rows, the shortest first, shape ``(3, 3)``, Å. The first is a shortest
         vector of the lattice.
-
-    References
-    ----------
-    Semaev, *A 3-dimensional lattice reduction algorithm*, CaLC 2001, LNCS 2146, 181.
     """
-    basis = lattice.copy()
-    for _ in range(_MAX_STEPS):
-        basis = basis[np.argsort(np.linalg.norm(basis, axis=1), kind="stable")]
-        _reduce_pair(basis)
-        shorter = _shortened_last(basis)
-        if shorter @ shorter >= basis[2] @ basis[2] * (1 - 1e-12):
-            break
-        basis[2] = shorter
-    return basis
+    from ase.geometry import minkowski_reduce  # few structures need it
 
-
-def _reduce_pair(basis: FloatArray) -> None:
-    """Lagrange-Gauss reduction of the first two vectors, in place."""
-    for _ in range(_MAX_STEPS):
-        first, second = basis[0].copy(), basis[1].copy()
-        second -= np.rint(first @ second / (first @ first)) * first
-        basis[1] = second
-        if second @ second >= first @ first * (1 - 1e-12):
-            return
-        basis[0], basis[1] = second, first
-
-
-def _shortened_last(basis: FloatArray) -> FloatArray:
-    """Shortest of the third vector and its neighbours modulo the plane of the first two."""
-    plane = basis[:2]
-    nearest = np.rint(np.linalg.solve(plane @ plane.T, plane @ basis[2]))
-    steps = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)], dtype=np.float64)
-    choices = basis[2] - (nearest + steps) @ plane
-    shortest: FloatArray = choices[np.argmin(np.einsum("ij,ij->i", choices, choices))]
-    return shortest
+    reduced: FloatArray = minkowski_reduce(lattice)[0]
+    return reduced

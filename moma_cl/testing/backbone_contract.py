@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import ClassVar
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.parameters import load_vector, manifest_of, to_vector
 from moma_cl.core.pyg import Batch, Data
-from moma_cl.graphs.batching import collate
+from moma_cl.graphs.batching import collate, collate_for
 from moma_cl.records.records import ModuleKind
 from moma_cl.structures.crystals import Crystal
 from moma_cl.testing.crystals import (
@@ -25,6 +26,7 @@ from moma_cl.testing.crystals import (
     rotation,
     supercell,
 )
+from moma_cl.testing.other_device import other_device
 
 TOLERANCE = 1e-5
 """Largest difference of features that mean the same, relative to the largest feature."""
@@ -151,6 +153,24 @@ class BackboneContract:
         batch = collate([encoder.to_graph(crystal) for crystal in _all_crystals()])
         for mine, theirs in zip(_encode(restored, batch), _encode(encoder, batch), strict=True):
             assert torch.equal(mine, theirs)
+
+    def test_features_and_gradients_off_the_cpu_are_those_of_the_cpu(self) -> None:
+        graphs = [self.backbone_class.to_graph(crystal) for crystal in _all_crystals()]
+
+        def last_features(device: torch.device) -> Iterator[Tensor]:
+            encoder = self.backbone_class.pretrained().to(device)
+            features = encoder(collate_for(encoder, graphs))[-1]
+            features.square().mean().backward()
+            yield features.detach().cpu()
+            yield from (p.grad.cpu() for p in encoder.parameters() if p.grad is not None)
+
+        here = list(last_features(torch.device("cpu")))
+        with other_device() as device:
+            there = list(last_features(device))
+        largest = max(float(gradient.abs().max()) for gradient in here[1:])
+        _assert_close(there[0], here[0])
+        for mine, theirs in zip(there[1:], here[1:], strict=True):
+            assert float((mine - theirs).abs().max()) <= TOLERANCE * largest
 
     def test_pretrained_parameters_are_always_the_same(self, encoder: Backbone) -> None:
         torch.manual_seed(4)

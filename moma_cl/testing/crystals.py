@@ -56,5 +56,12 @@ def crystal_of(lattice: object, atomic_numbers: object, frac_coords: object) -> 
     return Crystal(
         lattice=np.array(lattice, dtype=np.float64),
         atomic_numbers=np.array(atomic_numbers, dtype=np.int64),
-        frac_coords=np.array(frac_coords, dtype=np.float64),
+        frac_coords=np.array(frac_coords, dtype=np.float64).reshape(-1, 3),
     )
+
+
+def is_apart(site: FloatArray, sites: object, lattice: FloatArray, distance: float) -> bool:
+    """Say whether a fractional site is farther than a distance (Å) from all images of others."""
+    images = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3), axis=-1).reshape(-1, 3)
+    separations = (site - np.array(sites).reshape(-1, 3))[:, None] + images
+    return bool(np.linalg.norm(separations @ lattice, axis=-1).min(initial=np.inf) > distance)

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-_LATTICE = [[4.2, 0.0, 0.0], [0.0, 4.2, 0.0], [0.0, 0.0, 4.2]]
-_CSCL = {"lattice": _LATTICE, "species": ["Cs", "Cl"], "frac_coords": [[0, 0, 0], [0.5, 0.5, 0.5]]}
-_CIF = """data_CsCl
+# Caesium chloride, and for XYZ a molecule too.
+LATTICE = [[4.2, 0.0, 0.0], [0.0, 4.2, 0.0], [0.0, 0.0, 4.2]]
+CSCL = {"lattice": LATTICE, "species": ["Cs", "Cl"], "frac_coords": [[0, 0, 0], [0.5, 0.5, 0.5]]}
+CIF = """data_CsCl
 _cell_length_a 4.2
 _cell_length_b 4.2
 _cell_length_c 4.2
@@ -41,7 +42,7 @@ _atom_site_occupancy
 Cs1 Cs+ 0 0 0 1.0
 Cl1 Cl- 0.5 0.5 0.5 1.0
 """
-_POSCAR = """CsCl
+POSCAR = """CsCl
 1.0
 4.2 0 0
 0 4.2 0
@@ -52,11 +53,12 @@ Direct
 0 0 0
 0.5 0.5 0.5
 """
-_XYZ = """2
+XYZ = """2
 Lattice="4.2 0 0 0 4.2 0 0 0 4.2" Properties=species:S:1:pos:R:3 energy=-3.5 pbc="T T T"
 Cs 0 0 0
 Cl 2.1 2.1 2.1
-3
+"""
+WATER = """3
 a molecule
 O 0 0 0.12
 H 0 0.76 -0.48
@@ -65,7 +67,7 @@ H 0 -0.76 -0.48
 _SITES = {
     "@module": "pymatgen.core.structure",
     "@class": "Structure",
-    "lattice": {"matrix": _LATTICE, "pbc": [True, True, True]},
+    "lattice": {"matrix": LATTICE, "pbc": [True, True, True]},
     "sites": [
         {"species": [{"element": "Cs", "occu": 1}], "abc": [0, 0, 0]},
         {"species": [{"element": "Cl", "occu": 1}], "abc": [0.5, 0.5, 0.5]},
@@ -101,7 +103,7 @@ _TROUBLE = (
 
 def _table(delimiter: str) -> bytes:
     """Write a table with the text of a CIF file, a POSCAR file and JSON."""
-    cells = [_CIF, _POSCAR, json.dumps(_SITES)]
+    cells = [CIF, POSCAR, json.dumps(_SITES)]
     records = [["id", "cif", "gap [eV]"]]
     for number, cell in enumerate(cells):
         records.append([str(number), '"' + cell.replace('"', '""') + '"', "1.5"])
@@ -112,7 +114,7 @@ def _zipped() -> bytes:
     """Pack one file of each text format."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in (("a.cif", _CIF), ("b.vasp", _POSCAR), ("c.xyz", _XYZ)):
+        for name, text in (("a.cif", CIF), ("b.vasp", POSCAR), ("c.xyz", XYZ + WATER)):
             archive.writestr(zipfile.ZipInfo(name), text)
     return stream.getvalue()
 
@@ -121,7 +123,7 @@ def _tarred(mode: str) -> bytes:
     """Pack the same as a tar archive."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode=mode) as archive:  # type: ignore[call-overload]  # a mode
-        for name, text in (("a.cif", _CIF), ("b.vasp", _POSCAR), ("c.xyz", _XYZ)):
+        for name, text in (("a.cif", CIF), ("b.vasp", POSCAR), ("c.xyz", XYZ + WATER)):
             info = tarfile.TarInfo(name)
             info.size = len(text)
             archive.addfile(info, io.BytesIO(text.encode()))
@@ -138,7 +140,7 @@ def _database() -> bytes:
             "BLOB, pbc INTEGER, energy REAL, key_value_pairs TEXT)"
         )
         numbers, positions = np.array([55, 17], "<i4"), np.array([[0, 0, 0], [2.1, 2.1, 2.1]])
-        cells = (numbers.tobytes(), positions.tobytes(), np.array(_LATTICE).tobytes())
+        cells = (numbers.tobytes(), positions.tobytes(), np.array(LATTICE).tobytes())
         for number in range(5):
             made.execute(
                 "INSERT INTO systems VALUES (?, ?, ?, ?, 7, -3.5, '{\"gap\": 1.5}')",
@@ -151,14 +153,14 @@ def _database() -> bytes:
 
 def valid_files() -> dict[str, bytes]:
     """Make a valid file of every format: contents by suffix."""
-    row = {"id": "a", "structure": _CSCL, "gap": 1.5}
-    lines = [row, {"id": "b", "structure": _CIF}, {"id": "c", "structure": _SITES}]
-    split = {"index": [0, 1], "columns": ["structure", "gap"], "data": [[_SITES, 1.5], [_CSCL, 2]]}
+    row = {"id": "a", "structure": CSCL, "gap": 1.5}
+    lines = [row, {"id": "b", "structure": CIF}, {"id": "c", "structure": _SITES}]
+    split = {"index": [0, 1], "columns": ["structure", "gap"], "data": [[_SITES, 1.5], [CSCL, 2]]}
     by_line = "".join(json.dumps(line) + "\n" for line in lines).encode()
     return {
-        ".cif": _CIF.encode(),
-        ".vasp": _POSCAR.encode(),
-        ".xyz": _XYZ.encode(),
+        ".cif": CIF.encode(),
+        ".vasp": POSCAR.encode(),
+        ".xyz": (XYZ + WATER).encode(),
         ".jsonl": by_line,
         ".jsonl.gz": gzip.compress(by_line, mtime=0),
         ".json": json.dumps([row, _SITES]).encode(),

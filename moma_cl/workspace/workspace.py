@@ -35,6 +35,8 @@ from moma_store.records import BlobLink
 if TYPE_CHECKING:
     from moma_store.blob_reader import Blob
 
+_CPU = torch.device("cpu")
+
 
 class Readable(Protocol):
     """A store that can be read: the hub's, or the part of it that a job carries."""
@@ -66,10 +68,13 @@ class Workspace:
         The hub's store, or the part of it that a job carries.
     progress
         Called with the progress of long steps.
+    device
+        Where encoders are; graphs and all results are on the CPU.
     """
 
     store: Readable
     progress: Progress
+    device: torch.device = _CPU
     hub: HubRecord = field(init=False)
     backbone: type[Backbone] = field(init=False)
     _graph_cache: ByteCache = field(init=False)
@@ -184,14 +189,17 @@ class Workspace:
         return merge(size, ((w, self.store.blob_pieces(link, "parameters")) for w, link in links))
 
     def encoder(self, kind: ModuleKind, vector: ParameterVector) -> Backbone:
-        """Make an encoder with these parameters, for an adapter round the backbone's own."""
+        """Make an encoder with these parameters, for an adapter round the backbone's own.
+
+        It is on the workspace's device.
+        """
         encoder = self.backbone.empty()
         if kind == ModuleKind.ADAPTER:
             manifest = ParameterManifest.from_json(self.hub.manifest)
             load_vector(encoder, self.parameters(None, ModuleKind.FULL), manifest)
             encoder.add_adapters(self.hub.adapter_width)
         load_vector(encoder, vector, self.manifest(kind))
-        return encoder
+        return encoder.to(self.device)
 
     def adaptable(self, vector: ParameterVector) -> Backbone:
         """Make a full encoder with these parameters, frozen, with adapters that change nothing."""
@@ -259,4 +267,6 @@ class Workspace:
         self, encoder_digest: bytes, segment: str, settings: EmbeddingSettings
     ) -> bytes:
         parts = f"{settings}:{self.backbone.graph_version}:{segment}:{torch.get_num_threads()}"
+        if self.device.type != "cpu":  # its rounding must not come into what the CPU computes
+            parts += f":{self.device.type}"
         return hashlib.sha256(encoder_digest + parts.encode()).digest()

@@ -21,6 +21,7 @@ import json
 import re
 import shutil
 import stat
+import uuid
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -306,7 +307,8 @@ def _free(target: Path) -> Path:
 @contextmanager
 def _published(store: Store, target: Path) -> Iterator[zipfile.ZipFile]:
     """Give an archive to write, which gets its name once the block has ended well."""
-    draft = target.with_name(f".{target.name}.part")
+    # A name of its own: another run may be writing the same archive, or have been killed doing so.
+    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
     with (
         store.files.write_published(draft, target) as stream,
         zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive,

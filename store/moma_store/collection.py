@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moma_store.errors import IntegrityError, StorageError
+from moma_store.files import is_full
 from moma_store.objects import ObjectFile
 from moma_store.scan import Content, scan
 
@@ -148,7 +148,7 @@ def _forget(store: Store, garbage: _Garbage) -> None:
         try:
             _forget_once(store, garbage)
         except StorageError as error:
-            if error.errno not in (ENOSPC, EDQUOT):
+            if not is_full(store.cache_dir, error):
                 raise
             make_room(store)
         else:

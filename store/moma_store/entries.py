@@ -199,13 +199,13 @@ def check_name(what: str, name: Any) -> bytes:
     """
     if (
         not isinstance(name, str)
-        or not all(name.split("/"))
+        or not {"", ".", ".."}.isdisjoint(name.split("/"))  # some name folders
         or not name.isprintable()
         or " " in name
     ):
         raise InvalidInputError(
             f"{name!r} cannot name a {what}; expected printable characters without spaces,"
-            " in parts joined by '/'"
+            " in parts joined by '/', none of them '.' or '..'"
         )
     key = name.encode()
     if len(key) > _LONGEST_NAME:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import lmdb
 
 from moma_store.errors import FormatError, IntegrityError, MomaError, StorageError
+from moma_store.standard_descriptors import open_closed_descriptors
 
 DATA_FILE = "data.mdb"
 LOCK_FILE = "lock.mdb"
@@ -193,6 +194,7 @@ class Environment:
             return self._env, self._databases
 
     def _open(self, *, create: bool) -> None:
+        open_closed_descriptors()  # the data file must not get the number of standard error
         # On-disk format 1, that of LMDB 0.9, is pinned: bindings from 3.0 on can write another,
         # older ones cannot and lack the argument.
         pinned: Any = {"lib_version": 0} if int(lmdb.__version__.split(".")[0]) >= 3 else {}

@@ -13,12 +13,14 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from errno import EDQUOT, EIO, ENOSPC
 from pathlib import Path
 from typing import BinaryIO
 
 from moma_store.errors import StorageError
 
 _HASHED_AT_ONCE = 1 << 18  # bytes
+_NO_ROOM = 1 << 20  # bytes left on a disk that is as good as full
 
 # As /proc/mounts names them. A FUSE type is listed only where its data lies on another machine.
 _NETWORK_FILE_SYSTEMS = frozenset(
@@ -97,8 +99,10 @@ class Files:
         StorageError
             If the file cannot be written, or not forced to disk.
         """
+        with reported("write", path):
+            stream = self.create(path)  # whatever is there already is not ours to discard
         try:
-            with reported("write", path), self.create(path) as stream:
+            with reported("write", path), stream:
                 yield stream
                 stream.flush()
                 self.fsync(stream.fileno())
@@ -267,6 +271,21 @@ def reported(action: str, path: Path) -> Iterator[None]:
         raise StorageError(
             f"cannot {action} {path}: {error.strerror or error}", errno=error.errno
         ) from error
+
+
+def is_full(path: Path, error: StorageError) -> bool:
+    """Tell whether a write failed since the disk of a path is full.
+
+    Where a part of what it writes has room, LMDB reports an input/output error; then the room that
+    is left decides.
+    """
+    if error.errno != EIO:
+        return error.errno in {ENOSPC, EDQUOT}
+    try:
+        disk = os.statvfs(path)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < _NO_ROOM
 
 
 def network_file_system(path: Path, *, mounts: Path = Path("/proc/self/mounts")) -> str | None:

@@ -96,7 +96,7 @@ class HubFile:
             if text is None:
                 raise NotFoundError(f"there is no hub at {hub}; {_advice(hub)}")
             return cls._from_toml(path, tomllib.loads(text.decode()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise IntegrityError(
                 f"{path} is damaged: {error}; run `moma-cl verify --repair`, with --catalogue PATH"
                 " if its catalogue is in another folder"

@@ -70,7 +70,7 @@ def make_hub(
         _make_folders(path, catalogue, files)
     Catalogue.create(home, hub, map_size=map_size)
     files.settle(home / DATA_FILE)
-    with files.write_published(path / TMP / hub.hub_id, path / hub_file.NAME) as stream:
+    with files.write_published(draft(path), path / hub_file.NAME) as stream:
         stream.write(text)
     files.remove(path / _UNFINISHED)
 
@@ -87,6 +87,22 @@ def _make_folders(path: Path, catalogue: Path | None, files: Files) -> None:
     shutil.rmtree(path / CATALOGUE, ignore_errors=True)
     (catalogue or path / CATALOGUE).mkdir(parents=True, exist_ok=True)
     files.make_folder((catalogue or path) / CACHE)
+
+
+def draft(path: Path) -> Path:
+    """Name a file in which something of a hub can be written before it gets its name.
+
+    Parameters
+    ----------
+    path
+        The hub's folder.
+
+    Returns
+    -------
+    Path
+        A name that nothing has, not even what a killed run has left.
+    """
+    return path / TMP / uuid.uuid4().hex
 
 
 def refuse_network(catalogue: Path) -> None:

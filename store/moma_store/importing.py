@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moma_store import records
-from moma_store.archives import HISTORY, HUB, MEMOS, RECORDS, Archive
-from moma_store.bases import Base
+from moma_store.archives import HISTORY, HUB, MEMOS, RECORDS, Archive, Summary
 from moma_store.blob_reader import BlobReader
-from moma_store.entries import HistoryEntry, Memo, check_name
+from moma_store.entries import HistoryEntry, Memo, RefChange, check_name
 from moma_store.errors import (
     AlreadyExistsError,
     BackboneError,
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 
 _MOST_EXPANSION = 1000  # decoded bytes for each byte of a blob file
 _ALWAYS_ALLOWED = 1 << 26  # decoded bytes: a constant array of this size is no attack
+
+_LONGEST_SECONDS = 1e12  # that a derivation can have taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,28 @@ class Imported:
     blobs: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What an archive holds: verified, but nothing of it is in the hub yet.
+
+    Attributes
+    ----------
+    summary
+        What the archive says of itself.
+    records
+        Records by digest.
+    memos
+        Memos by key.
+    open_blob
+        Opens one of the blobs that the records refer to.
+    """
+
+    summary: Summary
+    records: Mapping[str, JsonObject]
+    memos: Mapping[str, Memo]
+    open_blob: Callable[[str], AbstractContextManager[BlobReader]]
+
+
 @dataclass(slots=True, kw_only=True)
 class _Arrival:
     """What an archive holds, as far as it has been verified."""
@@ -59,9 +82,13 @@ class _Arrival:
     docs: dict[str, JsonObject] = field(default_factory=dict)
     links: dict[str, set[BlobLink]] = field(default_factory=dict)
     drafts: dict[str, Path] = field(default_factory=dict)
+    memos: dict[str, Memo] = field(default_factory=dict)
+    history: list[HistoryEntry] = field(default_factory=list)
 
 
-def take_in(store: Store, archive: Archive) -> Imported:
+def take_in(
+    store: Store, archive: Archive, *, check: Callable[[Contents], None] | None = None
+) -> Imported:
     """Take everything in an archive into a hub.
 
     Parameters
@@ -70,6 +97,8 @@ def take_in(store: Store, archive: Archive) -> Imported:
         A hub open for writing; an empty one if the archive is of a whole hub.
     archive
         The archive.
+    check
+        Raises an error if the contents are not what they claim to be; by default they are trusted.
 
     Returns
     -------
@@ -92,7 +121,7 @@ def take_in(store: Store, archive: Archive) -> Imported:
     present = store.refs()
     _refuse_strange(store, archive, present)
     arrival = _read(archive)
-    new = _publish_blobs(store, archive, arrival)
+    new = _publish_blobs(store, archive, arrival, check)
     summary = archive.summary
     fresh = [name for name in summary.refs if name not in present]
     if summary.kind == HUB:
@@ -127,10 +156,23 @@ def _refuse_strange(store: Store, archive: Archive, present: dict[str, str]) -> 
             )
 
 
-def _publish_blobs(store: Store, archive: Archive, arrival: _Arrival) -> dict[str, BlobLink]:
+def _publish_blobs(
+    store: Store,
+    archive: Archive,
+    arrival: _Arrival,
+    check: Callable[[Contents], None] | None,
+) -> dict[str, BlobLink]:
     """Verify the blobs that are new, then store them; give one link of each."""
     try:
         new = _verify_blobs(store, archive, arrival)
+        if check is not None:
+            contents = Contents(
+                summary=archive.summary,
+                records=arrival.docs,
+                memos=arrival.memos,
+                open_blob=_opener(store, arrival),
+            )
+            check(contents)
         for digest in sorted(new):
             store.objects.adopt(arrival.drafts[digest], new[digest])
     finally:
@@ -155,19 +197,36 @@ def _read(archive: Archive) -> _Arrival:
     lacking = sorted(wanted - arrival.docs.keys()) + sorted(arrival.links.keys() - archive.objects)
     if lacking:
         raise InvalidInputError(f"the archive is incomplete: it lacks {lacking[0]}")
+    if archive.summary.kind == HUB:
+        _read_past(archive, arrival)
     return arrival
+
+
+def _read_past(archive: Archive, arrival: _Arrival) -> None:
+    """Read what only the archive of a whole hub holds, and compare it with the rest."""
+    arrival.history, arrival.memos = _history(archive), _memos(archive)
+    if replay(arrival.history) != archive.summary.refs:
+        raise InvalidInputError("the archive's refs are not where its history leaves them")
+    lost = sorted(m.result for m in arrival.memos.values() if m.result not in arrival.docs)
+    if lost:
+        raise InvalidInputError(f"the archive is incomplete: it lacks {lost[0]}")
+
+
+def _opener(store: Store, arrival: _Arrival) -> Callable[[str], AbstractContextManager[BlobReader]]:
+    """Open blobs where they are: new ones as drafts, the others in the store."""
+
+    @contextmanager
+    def opened(digest: str) -> Iterator[BlobReader]:
+        place = arrival.drafts.get(digest) or store.objects.path(digest)
+        with BlobReader(place, digest, opened, store.files) as reader:
+            yield reader
+
+    return opened
 
 
 def _verify_blobs(store: Store, archive: Archive, arrival: _Arrival) -> dict[str, BlobLink]:
     """Copy the blobs that are new out and verify them; give one link of each."""
     new: dict[str, BlobLink] = {}
-
-    @contextmanager
-    def open_base(digest: str) -> Iterator[Base]:
-        draft = arrival.drafts.get(digest) or store.objects.path(digest)
-        with BlobReader(draft, digest, open_base, store.files) as reader:
-            yield reader
-
     for digest in sorted(arrival.links):
         if store.objects.is_whole(digest):
             continue
@@ -183,8 +242,9 @@ def _verify_blobs(store: Store, archive: Archive, arrival: _Arrival) -> dict[str
                 f" {min(link.file for link in links)}"
             )
         new[digest] = BlobLink(digest=digest, file=found, n_bytes=n_bytes)
+    opened = _opener(store, arrival)
     for digest, link in new.items():
-        with BlobReader(arrival.drafts[digest], digest, open_base, store.files) as reader:
+        with opened(digest) as reader:
             _check_expansion(reader.manifest, link)
             _check_base(reader.manifest, arrival.links[digest], digest)
             reader.verify()
@@ -227,18 +287,12 @@ def _add(store: Store, archive: Archive, arrival: _Arrival, refs: list[str]) -> 
 
 def _restore(store: Store, archive: Archive, arrival: _Arrival) -> int:
     """Make an empty hub the one that was exported, history and memos included."""
-    history, memos = _history(archive), _memos(archive)
-    if replay(history) != archive.summary.refs:
-        raise InvalidInputError("the archive's refs are not where its history leaves them")
-    lost = sorted(memo.result for memo in memos.values() if memo.result not in arrival.docs)
-    if lost:
-        raise InvalidInputError(f"the archive is incomplete: it lacks {lost[0]}")
     with store.maintain() as writer:
         for digest, doc in arrival.docs.items():
             writer.put_record(digest, records.canonical_json(doc))
-        for key, memo in memos.items():
+        for key, memo in arrival.memos.items():
             writer.put_memo(key, memo)
-        for entry in history:
+        for entry in arrival.history:
             writer.put_history(entry)
         for name, digest in archive.summary.refs.items():
             writer.set_ref(name, digest)
@@ -250,7 +304,7 @@ def _history(archive: Archive) -> list[HistoryEntry]:
     entries: list[HistoryEntry] = []
     previous: str | None = None
     for number, doc in enumerate(archive.lines(HISTORY)):
-        entry = _built(HISTORY, lambda: HistoryEntry.from_json(doc))  # noqa: B023  called at once
+        entry = _built(HISTORY, lambda: _checked_entry(HistoryEntry.from_json(doc)))  # noqa: B023  called at once
         if (entry.counter, entry.previous) != (number, previous):
             raise InvalidInputError(f"{HISTORY}: entry {number} does not follow the one before")
         previous = entry.digest
@@ -264,8 +318,34 @@ def _memos(archive: Archive) -> dict[str, Memo]:
     for doc in archive.lines(MEMOS):
         key = doc.pop("key", None)
         check_name("memo", key)
-        memos[str(key)] = _built(MEMOS, lambda: Memo(**doc))  # noqa: B023  called at once
+        memos[str(key)] = _built(MEMOS, lambda: _checked_memo(Memo(**doc)))  # noqa: B023  called at once
     return memos
+
+
+def _checked_entry(entry: HistoryEntry) -> HistoryEntry:
+    texts = (entry.action, entry.at)
+    if not all(isinstance(text, str) for text in texts) or type(entry.counter) is not int:
+        raise TypeError("action and time must be texts, the counter an integer")
+    if not isinstance(entry.detail, dict):
+        raise TypeError("the detail must be an object")
+    for change in entry.changes:
+        _check_change(change)
+    return entry
+
+
+def _check_change(change: RefChange) -> None:
+    check_name("ref", change.name)
+    for digest in (change.old, change.new):
+        if digest is not None:
+            records.check_digest(digest)
+
+
+def _checked_memo(memo: Memo) -> Memo:
+    records.check_digest(memo.result)
+    right = type(memo.seconds) in {int, float} and 0 <= memo.seconds < _LONGEST_SECONDS
+    if not right or not isinstance(memo.at, str):
+        raise TypeError("seconds must be a number, the time a text")
+    return memo
 
 
 def _built(name: str, make: Any) -> Any:

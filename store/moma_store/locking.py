@@ -103,6 +103,19 @@ class WriterLock:
             os.close(descriptor)
         return False
 
+    def is_in_place(self, path: Path) -> bool:
+        """Tell whether the file that is locked still has this path.
+
+        The lock goes with the file when the hub is moved, and says nothing of another hub that has
+        come to its place.
+        """
+        if self._descriptor is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), path.stat())
+        except OSError:
+            return False
+
     def release(self) -> None:
         """Let go; doing so twice does nothing."""
         descriptor, self._descriptor = self._descriptor, None

@@ -19,6 +19,9 @@ from moma_store.errors import IntegrityError, InvalidInputError
 
 JsonObject = dict[str, Any]
 
+MOST_DEPTH = 64
+"""Objects and arrays inside one another that a document may have."""
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CONTAINERS = (dict, list, tuple)  # what JSON is written from
 _DECODER = json.JSONDecoder()
@@ -156,13 +159,14 @@ def canonical_json(doc: object) -> bytes:
     Raises
     ------
     InvalidInputError
-        If the document holds something JSON has no form for, NaN and infinity included.
+        If the document holds something JSON has no form for, NaN and infinity included, or is
+        nested more than `MOST_DEPTH` deep.
     """
     try:
         text = json.dumps(
             doc, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
         )
-        _check_keys(doc)  # afterwards, when it is known that nothing contains itself
+        _check_form(doc)  # afterwards, when it is known that nothing contains itself
         return text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"the document cannot be stored as JSON: {error}") from error
@@ -281,10 +285,12 @@ def _objects(doc: object) -> Iterator[Mapping[str, Any]]:
             yield from _objects(value)
 
 
-def _check_keys(doc: object) -> None:
+def _check_form(doc: object, depth: int = 1) -> None:
     # json.dumps would turn 1, True and None into strings, so that unlike documents coincide.
     if not isinstance(doc, _CONTAINERS):
         return
+    if depth > MOST_DEPTH:
+        raise InvalidInputError(f"the document is nested more than {MOST_DEPTH} deep")
     inner: Iterable[object] = doc
     if isinstance(doc, dict):
         for key in doc:
@@ -294,4 +300,4 @@ def _check_keys(doc: object) -> None:
     for value in inner:
         # Most values hold nothing; a call for each would take most of the time.
         if isinstance(value, _CONTAINERS):
-            _check_keys(value)
+            _check_form(value, depth + 1)

@@ -181,7 +181,7 @@ def restore_hub_file(path: Path, hub: HubFile, *, files: Files) -> str:
     target = path / hub_file.NAME
     if target.exists():
         quarantine(target, path, files=files, keep=True)
-    with files.write_published(path / hub_layout.TMP / hub.hub_id, target) as stream:
+    with files.write_published(hub_layout.draft(path), target) as stream:
         stream.write(hub.to_toml())
     return "made anew from the catalogue"
 
@@ -221,8 +221,10 @@ def quarantine(source: Path, hub: Path, *, files: Files, keep: bool = False) -> 
     if not keep:
         files.publish(source, target)
         return target
-    draft = hub / hub_layout.TMP / f"quarantine-{name}"
-    with files.write_published(draft, target) as stream, files.open(source) as damaged:
+    with (
+        files.write_published(hub_layout.draft(hub), target) as stream,
+        files.open(source) as damaged,
+    ):
         shutil.copyfileobj(damaged, stream)
     return target
 

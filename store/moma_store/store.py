@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 from moma_store import hub_layout
 from moma_store.backups import list_backups, write_backup
 from moma_store.catalogue import Writer
-from moma_store.errors import InvalidInputError
-from moma_store.files import Files
+from moma_store.errors import InvalidInputError, StorageError
+from moma_store.files import Files, is_full
 from moma_store.hub_file import HubFile
 from moma_store.hub_layout import make_hub
 from moma_store.locking import WriterLock
@@ -24,6 +25,8 @@ from moma_store.transactions import Transaction
 
 if TYPE_CHECKING:
     from moma_store.bases import AnyArray
+
+logger = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
 
@@ -316,6 +319,23 @@ class Store(Reads):
             yield writer
         self._wrote = True
 
+    def _back_up_if_there_is_room(self) -> None:
+        """Back up at the end of a session; on a full disk its commits have succeeded all the same.
+
+        An error would make whoever makes room, or has just stored something, do it again.
+        """
+        try:
+            self.backup()
+        except StorageError as error:
+            if not is_full(self.path, error):
+                raise
+            logger.warning(
+                "what was done is stored, but the disk of %s has no room for a new copy of the"
+                " catalogue in %s; free some space",
+                self.path,
+                hub_layout.BACKUPS,
+            )
+
     def _clear_tmp(self) -> None:
         # Whoever left something here is gone: it held the lock that is now held.
         for leftover in self.tmp_dir.iterdir():
@@ -330,7 +350,7 @@ class Store(Reads):
     def _close(self, *, backup: bool) -> None:
         try:
             if backup and self._wrote and self._lock is not None:
-                self.backup()
+                self._back_up_if_there_is_room()
         finally:
             self._catalogue.close()
             self.objects.close()

@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import typer
 
 from moma_cl.properties.transforms import Transform
 from moma_cl.records.records import ModuleKind
 from moma_cli import add_rows, app, output, program
 from moma_store.store import Store
-from tests.helpers.processes import run_python
+from tests.helpers.processes import ENVIRONMENT, run_python
 
 HEAVY = ("numpy", "torch", "pymatgen", "zarr", "scipy", "clarabel", "pint", "rich")
 COMMANDS = sorted(name for names in program.PANELS.values() for name in names)
 ROWS = ("x.jsonl", "--target", "y")
+ABSENT = "cuda" if sys.platform == "darwin" else "mps"
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 
 
@@ -35,7 +37,12 @@ DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
         (["add-task", "energy", *ROWS, "--unit", "eV"], "add-task", "already-exists", 4),
         (["add-task", "new", "x.jsonl"], "add-task", "usage", 2),
         (["tasks", "--colour"], "tasks", "usage", 2),
+        (["predict", "energy", "x.cif", "--device", "gpu"], "predict", "usage", 2),
+        (["predict", "energy", "x.cif", "--device", ABSENT], "predict", "invalid-input", 4),
         (["add-taks"], None, "usage", 2),
+        (["add-task", "new", *ROWS, "--unit", "eV", "--target", "z"], "add-task", "usage", 2),
+        (["add-task", "new", *ROWS, "--unit", "eV", "--unit=eV"], "add-task", "usage", 2),
+        (["predict", "energy", "x.cif", "-o", "a.csv", "--output", "b.csv"], "predict", "usage", 2),
         ([], None, "usage", 2),
     ],
 )
@@ -52,11 +59,62 @@ def test_every_failure_prints_one_envelope(hub, arguments, command, code, exit_c
     assert problem["message"]
 
 
+def test_the_device_is_the_option_then_the_environment(hub, inputs, monkeypatch):
+    ask = ("predict", "energy", inputs / "ask.jsonl")
+    monkeypatch.setitem(ENVIRONMENT, "MOMA_CL_DEVICE", ABSENT)
+    refused = hub(*ask)
+    assert refused.code == 4
+    assert f"device {ABSENT!r} was asked for" in refused.err
+    assert hub(*ask, "--device", "cpu").code == 0
+
+
+def test_an_option_given_twice_is_named(hub):
+    ended = hub("add-task", "new", *ROWS, "--target", "z", "--unit", "eV")
+    assert ended.code == 2
+    assert "--target is given 2 times" in ended.err
+
+
 def test_a_mistyped_task_or_command_is_guessed(hub):
     ended = hub("predict", "enrgy", "x.cif")
     assert ended.out == ""
     assert "did you mean 'energy'" in ended.err
     assert "Did you mean 'add-task'" in hub("add-taks").err
+
+
+ENDLESS = [
+    ("update", "--settle"),
+    ("update", "--wait"),
+    ("update", "--max-seconds"),
+    ("daemon", "--interval"),
+    ("daemon", "--settle"),
+    ("gc", "--wait"),
+    ("predict", "energy", "x.cif", "--level"),
+    (*("add-module", "x", "--weights", "x", "--property", "x", "--unit", "eV"), "--validation-mae"),
+]
+
+
+@pytest.mark.parametrize("arguments", ENDLESS, ids=lambda words: f"{words[0]} {words[-1]}")
+def test_numbers_without_end_are_wrong_usage(hub, arguments):
+    for value in ("nan", "inf", "-inf", "1e300"):
+        ended = hub(*arguments, value)
+        wrong_level = arguments[0] == "predict" and value == "1e300"
+        assert ended.code == (4 if wrong_level else 2), ended
+        assert "internal" not in ended.err
+        assert (value if wrong_level else arguments[-1]) in ended.err.replace("1e+300", "1e300")
+
+
+def test_every_option_that_is_a_number_has_two_ends():
+    commands = typer.main.get_command(program.app).commands
+    ends = {
+        (name, option.name): (getattr(option.type, "min", None), getattr(option.type, "max", None))
+        for name, one in commands.items()
+        for option in one.params
+        if option.type.name.startswith(("int", "float"))
+    }
+    assert len(ends) >= 20
+    # Those two are checked where the message can say more.
+    del ends["predict", "level"], ends["schedule", "every"]
+    assert [option for option, pair in ends.items() if None in pair] == []
 
 
 def test_a_hub_that_is_not_there_is_named(tmp_path, hub):
@@ -179,7 +237,7 @@ def test_numbers_that_json_lacks_are_null():
 
 def test_control_characters_do_not_reach_the_terminal(capsys):
     output.print_table(output.Table(columns=("id",), rows=[["a\x1b[31mb\nc"]]), sys.stdout)
-    assert capsys.readouterr().out == "id\na�[31mb�c\n"
+    assert capsys.readouterr().out == "id\na\\x1b[31mb\\nc\n"
 
 
 def test_choices_are_those_of_the_library():

@@ -32,6 +32,28 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path, text):
         read_recipe(file, BASE)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("r.toml", "worth_it = inf"),
+        ("r.toml", "worth_it = nan"),
+        ("r.toml", "[kernel]\nridges = [1.0, -inf]"),
+        ("r.toml", f"threads = {10**100}"),
+        ("r.json", '{"worth_it": Infinity}'),
+        ("r.json", '{"worth_it": 1e999}'),
+        ("r.json", '{"finetune": {"head_learning_rate": NaN}}'),
+        ("r.json", f'{{"finetune": {{"epochs": {"9" * 5000}}}}}'),
+        ("r.json", "[" * 100_000),
+        ("r.toml", "a = " + "[" * 100_000),
+    ],
+)
+def test_endless_numbers_and_nesting_are_refused(tmp_path, name, text):
+    file = tmp_path / name
+    file.write_text(text)
+    with pytest.raises(InvalidInputError):
+        read_recipe(file, BASE)
+
+
 def test_a_file_that_is_not_there_is_not_found(tmp_path):
     with pytest.raises(NotFoundError, match="absent"):
         read_recipe(tmp_path / "absent.toml", BASE)

@@ -14,7 +14,7 @@ ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
     if name == "PYTHONPATH" or not name.startswith(("MOMA_CL_", "PYTHON"))
-} | {"OMP_NUM_THREADS": "1"}
+} | {"OMP_NUM_THREADS": "1", "MOMA_CL_DEVICE": "cpu"}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,26 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.helpers.crystals import PAIRS, RADII, rocksalt
+ALKALI = ("Li", "Na", "K", "Rb", "Cs")
+ALKALINE = ("Mg", "Ca", "Sr", "Ba")
+HALOGENS = ("F", "Cl", "Br", "I")
+CHALCOGENS = ("O", "S", "Se", "Te")
+RADII = dict(
+    zip((*ALKALI, *ALKALINE, *HALOGENS, *CHALCOGENS), np.linspace(0.7, 2.2, 17), strict=True)
+)
+PAIRS = [(cation, anion) for cation in ALKALI for anion in HALOGENS] + [
+    (cation, anion) for cation in ALKALINE for anion in CHALCOGENS
+]
+
+
+def rocksalt(cation: str, anion: str, strain: float = 0.0) -> dict[str, object]:
+    """The primitive cell of a rocksalt, its lattice constant made from made-up radii."""
+    half = (RADII[cation] + RADII[anion]) * (1.0 + strain)
+    return {
+        "lattice": [[0.0, half, half], [half, 0.0, half], [half, half, 0.0]],
+        "species": [cation, anion],
+        "frac_coords": [[0.0, 0.0, 0.0], [0.5, 0.5, 0.5]],
+    }
 
 
 def made_up_rows(n_rows: int, *, first: int = 0) -> list[dict[str, object]]:

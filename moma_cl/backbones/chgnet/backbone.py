@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from moma_cl.backbones.base import Backbone
-from moma_cl.backbones.chgnet.graph import ANGLE_CUTOFF, BOND_CUTOFF, CHGNetGraph, chgnet_graphs
+from moma_cl.backbones.chgnet.graph import (
+    ANGLE_CUTOFF,
+    BOND_CUTOFF,
+    CHGNetGraph,
+    chgnet_graphs,
+    graph_size,
+)
 from moma_cl.backbones.chgnet.kernels import padded, product
 from moma_cl.backbones.chgnet.layers import (
     FEATURE_DIM,
@@ -83,6 +89,11 @@ class CHGNetBackbone(Backbone):
         The symmetry quotient, if taken, leaves the features of atoms as they are.
         """
         return chgnet_graphs([crystal], merged=quotient)[0]
+
+    @classmethod
+    def graph_size(cls, crystal: Crystal, enough: int) -> int:
+        """Count edges and angles: of a dense cell each atom has tens of thousands of angles."""
+        return graph_size(crystal, enough)
 
     @classmethod
     def to_graphs(cls, crystals: Sequence[Crystal]) -> list[CHGNetGraph]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -14,12 +15,16 @@ from moma_cl.backbones.graph_arrays import Graphs, Kind
 from moma_cl.backbones.neighbors import Neighbors, find_neighbors, joined, pair_directions
 from moma_cl.backbones.quotient import merge, unmerged
 from moma_cl.structures.crystals import Crystal
+from moma_cl.structures.lattices import heights
 
 BOND_CUTOFF = 6.0
 """Largest length of a bond, Å."""
 
 ANGLE_CUTOFF = 3.0
 """Largest length of the two bonds of an angle, Å."""
+
+# Edges and angles that are built together, which bounds the memory: some 200 bytes for each.
+_SIZE_AT_ONCE = 1_000_000
 
 # Keeps the arc cosine of straight angles differentiable; CHGNet was trained with it.
 _COSINE_SCALE = 1.0 - 1e-6
@@ -90,22 +95,48 @@ KINDS = MappingProxyType(
 """The kinds of members of a graph, for the symmetry quotient, in the order messages pass."""
 
 
+def graph_size(crystal: Crystal, enough: int) -> int:
+    """Count edges and angles as `moma_cl.backbones.base.Backbone.graph_size` says."""
+    n_atoms, thickness = crystal.n_atoms, heights(crystal.lattice)
+    # within a radius of an atom there are at most so many images of another
+    near, far = (
+        n_atoms * int(np.prod(np.floor(2 * radius / thickness) + 1))
+        for radius in (ANGLE_CUTOFF, BOND_CUTOFF)
+    )
+    bound = n_atoms * (near**2 + far)
+    if bound <= enough:
+        return bound
+    n_angles = _n_angles(find_neighbors(crystal, ANGLE_CUTOFF))
+    return n_angles if n_angles > enough else n_angles + len(find_neighbors(crystal, BOND_CUTOFF))
+
+
+def _n_angles(neighbors: Neighbors) -> int:
+    """Count the ordered pairs of short edges around each atom."""
+    n_short = np.bincount(neighbors.centers[neighbors.distances <= ANGLE_CUTOFF])
+    return int((n_short * (n_short - 1)).sum())
+
+
 def chgnet_graphs(crystals: Sequence[Crystal], *, merged: bool) -> list[CHGNetGraph]:
     """Build CHGNet's graph of each structure, if ``merged`` then its symmetry quotient."""
-    if not crystals:
-        return []
-    graphs = (merge if merged else unmerged)(whole_graphs(crystals), KINDS)
-    return [CHGNetGraph.of(attributes) for attributes in graphs.split(KINDS)]
+    neighbors = [find_neighbors(crystal, BOND_CUTOFF) for crystal in crystals]
+    filled = np.cumsum([len(part) + _n_angles(part) for part in neighbors]) // _SIZE_AT_ONCE
+    starts = [0, *(np.flatnonzero(np.diff(filled)) + 1).tolist(), len(crystals)]
+    graphs: list[CHGNetGraph] = []
+    for start, end in pairwise(starts if crystals else []):
+        whole = whole_graphs(crystals[start:end], neighbors[start:end])
+        attributes = (merge if merged else unmerged)(whole, KINDS).split(KINDS)
+        graphs += [CHGNetGraph.of(tensors) for tensors in attributes]
+    return graphs
 
 
-def whole_graphs(crystals: Sequence[Crystal]) -> Graphs:
+def whole_graphs(crystals: Sequence[Crystal], neighbors: Sequence[Neighbors]) -> Graphs:
     """Describe all atoms, bonds, edges and angles of structures, without weights.
 
-    Cutoffs act on the structures as given; lengths and angles come from the lattice and the
-    coordinates rounded to float32, as in the package the parameters were trained with.
+    Cutoffs act on the structures as given, whose ``neighbors`` are those within `BOND_CUTOFF`;
+    lengths and angles come from the lattice and the coordinates rounded to float32, as in the
+    package the parameters were trained with.
     """
     n_atoms = np.array([crystal.n_atoms for crystal in crystals])
-    neighbors = [find_neighbors(crystal, BOND_CUTOFF) for crystal in crystals]
     edges, bonds, first = pair_directions(joined(neighbors, n_atoms))
     owners = np.repeat(np.arange(len(crystals)), n_atoms)
     vectors = _vectors(crystals, owners, edges)

@@ -2,17 +2,20 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from moma_cl.automation import daemon
 from moma_store.errors import BusyError, NotFoundError
+from moma_store.locking import WriterLock
 from moma_store.store import Store
 from tests.helpers.stores import new_store
 
@@ -223,6 +226,37 @@ def test_a_hub_that_is_gone_for_a_while_is_waited_for(hub, start, passes):
     until(lambda: passes() >= 2)
     said = stop(process)
     assert said.count("cannot look at the hub") == 1
+
+
+@pytest.mark.fault("a hub moved, copied or replaced under a daemon")
+def test_a_hub_that_was_moved_is_free_for_another_daemon(hub, start, passes):
+    process = start()
+    until(lambda: passes() == 1)
+    moved = hub.with_name("moved")
+    hub.rename(moved)
+    shutil.copytree(moved, hub)
+    (hub / daemon.STATE).unlink()
+    until(lambda: passes() == 2)  # what is there now is watched
+    until(lambda: daemon.is_running(hub))
+    assert not daemon.is_running(moved)
+    state_before = daemon.heartbeat(moved)
+    time.sleep(0.3)
+    assert daemon.heartbeat(moved) == state_before
+    assert "was moved or replaced" in stop(process)
+
+
+@pytest.mark.fault("a hub moved, copied or replaced under a daemon")
+def test_a_daemon_gives_way_to_the_one_of_the_hub_that_came_to_its_path(hub, start, passes):
+    process = start(interval=0.5)
+    until(lambda: passes() == 1)
+    hub.rename(hub.with_name("moved"))
+    new_store(hub).close()
+    lock = WriterLock.acquire(hub / daemon.LOCK, wait=0, now=datetime.now(UTC))
+    try:
+        assert process.wait(20) == 1  # the code around the daemon has no status of its own
+        assert "has a daemon already" in process.stderr.read()
+    finally:
+        lock.release()
 
 
 def test_handlers_are_those_of_before_when_it_ends(hub):

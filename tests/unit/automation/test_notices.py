@@ -194,17 +194,14 @@ def test_an_address_gets_json(tmp_path):
     assert document["text"] == notice.text
 
 
-def test_metrics_are_written_in_one_piece(hub, tmp_path, deliver, made_up):
+def test_metrics_in_the_format_of_prometheus(hub, deliver, made_up):
     deliver([{**row, "energy": 96.485 * row["energy"]} for row in made_up(6, first=60)])
     night(hub)
     deliver("", name="empty.jsonl")
-    file = tmp_path / "moma.prom"
-    metrics.write_metrics(file, status(hub))
-    lines = file.read_text().splitlines()
+    lines = metrics.metrics_text(status(hub)).splitlines()
     place = f'hub="{hub}"'
     assert f'moma_cl_task_rows{{{place},task="energy"}} 66' in lines
     assert f'moma_cl_task_promotion_held{{{place},task="energy"}} 1' in lines
     waiting = f'moma_cl_inbox_deliveries{{{place},task="energy",state="unfinished"}} 1'
     assert waiting in lines
-    assert [one.name for one in tmp_path.glob("*.part")] == []
     assert metrics._written({"hub": 'a"b\\c\n'}) == '{hub="a\\"b\\\\c\\n"}'

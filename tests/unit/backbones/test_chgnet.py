@@ -8,9 +8,14 @@ import torch
 from moma_cl.backbones.chgnet import weights
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.graphs.batching import collate
-from moma_cl.testing.crystals import crystal_of, example_crystals, isolated_atom, supercell
+from moma_cl.testing.crystals import (
+    crystal_of,
+    example_crystals,
+    is_apart,
+    isolated_atom,
+    supercell,
+)
 from moma_store.errors import BackboneError
-from tests.helpers.crystals import is_apart
 
 # the package sorts formulas by electronegativity, which noble gases lack
 pytestmark = pytest.mark.filterwarnings("ignore:No Pauling electronegativity")

@@ -12,13 +12,19 @@ from hypothesis import given, settings
 from moma_cl.backbones import colours
 from moma_cl.backbones.cgcnn import CGCNNBackbone
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
-from moma_cl.backbones.chgnet.graph import KINDS, CHGNetGraph, whole_graphs
+from moma_cl.backbones.chgnet.graph import BOND_CUTOFF, KINDS, CHGNetGraph, whole_graphs
 from moma_cl.backbones.colours import TOLERANCE
+from moma_cl.backbones.neighbors import find_neighbors
 from moma_cl.backbones.quotient import merge, unmerged
 from moma_cl.graphs.batching import collate
 from moma_cl.learning.head import node_mean
-from moma_cl.testing.crystals import crystal_of, example_crystals, isolated_atom, supercell
-from tests.helpers.crystals import is_apart
+from moma_cl.testing.crystals import (
+    crystal_of,
+    example_crystals,
+    is_apart,
+    isolated_atom,
+    supercell,
+)
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 PREFIXES = (
@@ -30,6 +36,11 @@ PREFIXES = (
     np.array([[1, 0.1, 0], [0, 1.2, 0.3], [0.2, 0, 1.1]]),
 )
 SPECIAL = (0.0, 0.25, 1 / 3, 0.5, 2 / 3, 0.75)
+
+
+def graphs_of(structure):
+    """The graph of a structure before it is merged."""
+    return whole_graphs([structure], [find_neighbors(structure, BOND_CUTOFF)])
 
 
 def triclinic(n_atoms, seed=0):
@@ -97,7 +108,7 @@ def encoder():
 
 def encoded(encoder, structure):
     """Features of every atom without the quotient, and of every class with it."""
-    graphs = whole_graphs([structure])
+    graphs = graphs_of(structure)
     whole, merged = unmerged(graphs, KINDS), merge(graphs, KINDS)
     return merged, *(encoder(collate([graph_of(division)])) for division in (whole, merged))
 
@@ -123,7 +134,7 @@ def sizes(structure):
 
 
 def classes(structure):
-    return merge(whole_graphs([structure]), KINDS).classes
+    return merge(graphs_of(structure), KINDS).classes
 
 
 @pytest.mark.parametrize("name", CRYSTALS)
@@ -194,7 +205,7 @@ def test_a_quotient_counts_all_members():
 
 @pytest.mark.parametrize("n_atoms", [1, 5, 40, 100])
 def test_without_symmetry_atoms_stay_and_graphs_are_hardly_smaller(n_atoms):
-    graphs = whole_graphs([triclinic(n_atoms)])
+    graphs = graphs_of(triclinic(n_atoms))
     full, merged = graphs.arrays, merge(graphs, KINDS).arrays
     assert merged["node_weight"].tolist() == [1.0] * n_atoms
     if n_atoms >= 40:
@@ -226,7 +237,7 @@ def test_a_chain_in_a_crystal_keeps_its_distances():
     heights = 0.25 * np.arange(4) + np.array([0, 0.5e-6, 1.5e-6, 3e-6])
     sites = np.stack([np.full(4, 0.1), np.full(4, 0.2), heights], axis=1)
     structure = crystal_of(np.diag([3.0, 3.0, 10.0]), [26] * 4, sites)
-    graphs = whole_graphs([structure])
+    graphs = graphs_of(structure)
     lengths = graphs.arrays["bond_length"]
     assert np.ptp(lengths[np.abs(lengths - 2.5) < 1e-3]) > TOLERANCE
     merged = merge(graphs, KINDS)
@@ -254,7 +265,7 @@ def test_colliding_hashes_cost_the_quotient_and_never_the_exactness(encoder, mon
 @settings(deadline=None, max_examples=30)
 @given(symmetric_crystals())
 def test_classes_are_equitable(structure):
-    graphs = whole_graphs([structure])
+    graphs = graphs_of(structure)
     arrays = graphs.arrays
     of = {name: part.tolist() for name, part in merge(graphs, KINDS).classes.items()}
     edges = zip(*arrays["edge_index"].tolist(), arrays["edge_bond"].tolist(), strict=True)

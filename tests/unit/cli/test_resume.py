@@ -8,8 +8,9 @@ import pytest
 
 from moma_cl.commands.predict import row_key
 from moma_cl.commands.predictions import PredictedRow
-from moma_cli.prediction_formats import EXPLAINED, FIELDS, WRITERS, fields
-from moma_cli.resume import published, unfinished_file, unfinished_path
+from moma_cli.output_file import unfinished_path
+from moma_cli.prediction_formats import EXPLAINED, FIELDS, WRITERS, fields, write_csv
+from moma_cli.resume import unfinished_file
 from moma_store.errors import InvalidInputError
 
 
@@ -53,11 +54,32 @@ def test_rows_that_were_answered_are_read_again(file, layout):
     write(unfinished_path(file), layout, [row(1), row(2, row_id='a "quoted",\nid')])
     resumed = unfinished_file(file, layout, FIELDS)
     assert resumed.earlier.answered == {
-        row_key("row-1", "rows.jsonl:1"),
-        row_key('a "quoted",\nid', "rows.jsonl:2"),
+        row_key("row-1", "rows.jsonl:1"): 1,
+        row_key('a "quoted",\nid', "rows.jsonl:2"): 1,
     }
     assert resumed.earlier.shared == {"task": "energy", "predictor": "a" * 64, "level": 0.9}
     assert resumed.n_bytes == unfinished_path(file).stat().st_size
+
+
+def test_rows_that_share_id_and_place_are_counted(file, layout):
+    write(unfinished_path(file), layout, [row(1), row(1), row(2)])
+    resumed = unfinished_file(file, layout, FIELDS)
+    assert sorted(resumed.earlier.answered.values()) == [1, 2]
+
+
+@pytest.mark.parametrize("row_id", ["=1+1", "'=1+1", "+cmd|' /C calc'!A0", "@sum(1)", "\uff1d1+1"])
+def test_an_id_like_a_formula_goes_through_a_file_and_comes_back(file, layout, row_id):
+    write(unfinished_path(file), layout, [row(1, row_id=row_id)])
+    resumed = unfinished_file(file, layout, FIELDS)
+    assert list(resumed.earlier.answered) == [row_key(row_id, "rows.jsonl:1")]
+
+
+def test_a_spreadsheet_computes_no_cell_and_numbers_stay_numbers():
+    stream = io.StringIO()
+    write_csv([row(1, row_id="=HYPERLINK(1)"), row(2, row_id="-7.5e3")], stream, explain=False)
+    cells = list(csv.DictReader(io.StringIO(stream.getvalue())))
+    assert [cell["id"] for cell in cells] == ["'=HYPERLINK(1)", "-7.5e3"]
+    assert [cell["value"] for cell in cells] == ["0.5", "0.5"]
 
 
 def test_a_file_torn_anywhere_goes_on_from_its_last_whole_row(file, layout):
@@ -69,7 +91,7 @@ def test_a_file_torn_anywhere_goes_on_from_its_last_whole_row(file, layout):
         resumed = unfinished_file(file, layout, FIELDS)
         kept = path.read_bytes()
         assert whole.startswith(kept)
-        left = [row(1), row(2, row_id="two\nlines")][len(resumed.earlier.answered) :]
+        left = [row(1), row(2, row_id="two\nlines")][resumed.earlier.answered.total() :]
         write(path, layout, left, header=resumed.n_bytes == 0)
         assert path.read_bytes() == whole
 
@@ -104,23 +126,6 @@ def test_what_is_no_row_is_refused(tmp_path):
     (tmp_path / "out.jsonl.unfinished").unlink()
     with pytest.raises(InvalidInputError, match="line 1 is not JSON"):
         unfinished_file(tmp_path / "out.jsonl", "jsonl", FIELDS)
-
-
-def interrupted(file, text):
-    with published(file, keep=True) as path:
-        path.write_text(text)
-        raise KeyboardInterrupt
-
-
-def test_an_interrupted_run_leaves_its_rows_behind_and_no_empty_file(tmp_path):
-    file = tmp_path / "out.jsonl"
-    for text, left in (("", False), ("row\n", True)):
-        with pytest.raises(KeyboardInterrupt):
-            interrupted(file, text)
-        assert unfinished_path(file).exists() is left
-    with published(file, keep=True) as path:
-        path.write_text("row\n")
-    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
 
 
 def test_json_and_csv_say_the_same():

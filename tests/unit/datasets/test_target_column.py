@@ -64,6 +64,15 @@ def test_a_decimal_comma_is_told_apart(cell, hinted):
     assert ("decimal comma" in caught.value.message) == hinted
 
 
+def test_two_columns_that_differ_in_their_unit_are_refused():
+    values = {"k [GPa]": 1.0, "k (MPa)": 1000.0}
+    with pytest.raises(InvalidInputError, match=r"'k \[GPa\]' and 'k \(MPa\)' are both") as caught:
+        column(unit="GPa").read(values)
+    assert caught.value.code == "invalid-input.repeated-column"
+    assert column("k (MPa)", unit="GPa").read(values) == 1.0
+    assert column(unit="GPa").read({"k": 2.0, **values}) == 2.0
+
+
 def test_a_transform_sees_the_converted_value():
     celsius = column(transform=Transform.LOG10, unit="K", default_unit="degC")
     assert celsius.read({"k": -20.0}) == pytest.approx(253.15)

@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytest
 
+from moma_cl.core.software import software
 from moma_cl.hub import Hub
 from moma_cl.predictors import golden
 from moma_cl.predictors.golden import ChangedAnswersError, golden_check
@@ -28,8 +29,8 @@ def hub(tmp_path_factory):
 
 @pytest.fixture
 def other_software(monkeypatch):
-    changed = {**golden.software(), "torch": "99.0"}
-    monkeypatch.setattr(golden, "software", lambda: changed)
+    changed = {**software(), "torch": "99.0"}
+    monkeypatch.setattr(golden, "made_by", lambda device: changed)
 
 
 @pytest.fixture

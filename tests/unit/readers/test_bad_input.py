@@ -51,7 +51,7 @@ SHOWN = {
         "test_vacuum_is_along_directions_that_are_stated_not_to_be_periodic",
     ],
     "two columns of one name": [
-        "test_two_columns_of_one_name_are_refused",
+        "test_two_columns_of_one_name_are_refused_wherever_they_are",
     ],
     "zero or near-zero volume, overlapping atoms, NaN coordinates": [
         "test_bad_structures_are_refused_with_their_reason",
@@ -59,6 +59,10 @@ SHOWN = {
     ],
     "more atoms than a stated limit": [
         "test_the_limit_on_atoms_comes_before_anything_costly",
+    ],
+    "a cell whose graph does not fit in memory": [
+        "test_a_dense_cell_is_refused_before_its_graph_is_built",
+        "test_a_run_goes_on_where_a_graph_cannot_be_built",
     ],
     "malformed, binary, empty or endless file; one that hangs the parser": [
         "test_a_text_that_hangs_the_parser_costs_its_row_only",

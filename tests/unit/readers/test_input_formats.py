@@ -16,34 +16,8 @@ from moma_cl.readers.rows import BOXED
 from moma_cl.readers.text_parser import StructureParser
 from moma_cl.structures.molecules import VACUUM
 from moma_store.errors import InvalidInputError, NotFoundError
+from tests.helpers.cscl import CIF, CSCL, LATTICE, POSCAR, WATER, XYZ, codes, is_cscl
 from tests.helpers.processes import run_python
-
-LATTICE = [[4.2, 0.0, 0.0], [0.0, 4.2, 0.0], [0.0, 0.0, 4.2]]
-CSCL = {"lattice": LATTICE, "species": ["Cs", "Cl"], "frac_coords": [[0, 0, 0], [0.5, 0.5, 0.5]]}
-POSCAR = "CsCl\n1.0\n4.2 0 0\n0 4.2 0\n0 0 4.2\nCs Cl\n1 1\nDirect\n0 0 0\n0.5 0.5 0.5\n"
-CIF = """data_CsCl
-_cell_length_a 4.2
-_cell_length_b 4.2
-_cell_length_c 4.2
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 90
-_symmetry_space_group_name_H-M 'P 1'
-loop_
-_atom_site_label
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-_atom_site_occupancy
-Cs1 Cs+ 0 0 0 1.0
-Cl1 Cl- 0.5 0.5 0.5 1.0
-"""
-XYZ = (
-    '2\nLattice="4.2 0 0 0 4.2 0 0 0 4.2" Properties=species:S:1:pos:R:3 energy=-3.5 pbc="T T T"\n'
-    "Cs 0 0 0\nCl 2.1 2.1 2.1\n"
-)
-WATER = "3\na drop of water\nO 0 0 0.12\nH 0 0.76 -0.48\nH 0 -0.76 -0.48\n"
 
 
 @pytest.fixture(scope="module")
@@ -56,18 +30,6 @@ def reader():
 def with_reading(reader, **said):
     """The same process, and what the user says of the files."""
     return Reader(reader._parser, Reading(**said))
-
-
-def is_cscl(row):
-    assert row.error is None, row
-    assert row.crystal.atomic_numbers.tolist() == [55, 17]
-    assert np.allclose(row.crystal.lattice, LATTICE, atol=1e-6)
-    assert np.allclose(row.crystal.frac_coords, [[0, 0, 0], [0.5, 0.5, 0.5]], atol=1e-6)
-    return True
-
-
-def codes(rows):
-    return [row.error and row.error.code for row in rows]
 
 
 def quoted(text):
@@ -400,13 +362,6 @@ def test_databases_of_ase_are_read(tmp_path, reader):
     assert (water.id, water.flags) == ("rows:251", (BOXED,))
 
 
-def test_two_columns_of_one_name_are_refused(tmp_path):
-    (tmp_path / "a.csv").write_text("path,gap,gap,,\na.cif,1,2,,\n")
-    (row,) = read_rows([tmp_path / "a.csv"])
-    assert row.error.code == "repeated-column"
-    assert "'gap'" in row.error.message
-
-
 def test_vacuum_is_along_directions_that_are_stated_not_to_be_periodic(tmp_path, reader):
     from ase import Atoms
     from ase.db import connect
@@ -446,7 +401,8 @@ def test_damaged_databases_are_rows(tmp_path, reader):
         assert codes(reader.rows([tmp_path / f"{name}.db"])) == ["unreadable"]
     made = sqlite3.connect(tmp_path / "odd.db")
     made.execute(
-        "CREATE TABLE systems (id INTEGER, numbers, positions, cell, pbc, energy, key_value_pairs)"
+        "CREATE TABLE systems (id INTEGER PRIMARY KEY, numbers, positions, cell, pbc, energy, "
+        "key_value_pairs)"
     )
     good = (np.array([55, 17], "<i4").tobytes(), np.zeros(6).tobytes(), np.eye(3).tobytes())
     made.execute("INSERT INTO systems VALUES (1, 'text', 2, NULL, 7, NULL, '{}')")
@@ -459,19 +415,50 @@ def test_damaged_databases_are_rows(tmp_path, reader):
     assert rows[2].values == {"energy": 1.0}
 
 
-def test_a_database_that_never_ends_is_stopped(tmp_path):
+_COUNTED = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000000) "
+_REST = "7 AS pbc, 1.0 AS energy, '{}' AS key_value_pairs"
+_STORED = "positions, cell, pbc, energy, key_value_pairs"
+NO_TABLES = {
+    "a view": [
+        (
+            f"CREATE VIEW systems AS {_COUNTED} SELECT i AS id, X'0b000000' AS numbers, "
+            f"zeroblob(24) AS positions, zeroblob(72) AS cell, {_REST} FROM n"
+        )
+    ],
+    "a view without end": [
+        (
+            "CREATE VIEW systems AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+            f"SELECT -i AS id, 1 AS numbers, 1 AS positions, 1 AS cell, {_REST} FROM n"
+        )
+    ],
+    "a view that is called a table": [
+        (
+            f"CREATE VIEW systems AS {_COUNTED} SELECT i AS id, X'0b000000' AS numbers, "
+            f"zeroblob(24) AS positions, zeroblob(72) AS cell, {_REST} FROM n"
+        ),
+        "PRAGMA writable_schema = ON",
+        "UPDATE sqlite_master SET type = 'table'",
+    ],
+    "a computed column": [
+        f"CREATE TABLE systems (id INTEGER PRIMARY KEY, numbers AS (zeroblob(1000000)), {_STORED})",
+        "INSERT INTO systems (id) VALUES (1)",
+    ],
+    "a virtual table": [f"CREATE VIRTUAL TABLE systems USING fts5(id, numbers, {_STORED})"],
+    "ids that are no key": [f"CREATE TABLE systems (id, numbers, {_STORED})"],
+    "no such table": ["CREATE TABLE structures (id INTEGER PRIMARY KEY)"],
+}
+
+
+@pytest.mark.parametrize("name", NO_TABLES)
+def test_databases_without_a_table_of_stored_rows_are_refused(name, tmp_path, reader):
     import sqlite3
 
-    made = sqlite3.connect(tmp_path / "endless.db")
-    made.execute(
-        "CREATE VIEW systems AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
-        "SELECT -i AS id, 1 AS numbers, 1 AS positions, 1 AS cell, 7 AS pbc, 1 AS energy, '{}' AS "
-        "key_value_pairs FROM n"
-    )
+    made = sqlite3.connect(tmp_path / "a.db")
+    for statement in NO_TABLES[name]:
+        made.execute(statement)
     made.commit()
     made.close()
-    rows = read_rows([tmp_path / "endless.db"], limits=Limits(parse_seconds=1))
-    assert codes(rows) == ["parse-timeout"]
+    assert codes(reader.rows([tmp_path / "a.db"])) == ["unreadable"]
 
 
 # Archives

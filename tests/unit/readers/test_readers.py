@@ -13,39 +13,8 @@ import pytest
 from moma_cl.readers.dispatch import Limits, read_rows
 from moma_cl.structures.checks import check_crystal
 from moma_store.errors import InvalidInputError, NotFoundError
+from tests.helpers.cscl import CIF, CSCL, LATTICE, POSCAR, codes, is_cscl
 from tests.helpers.processes import run_python
-
-LATTICE = [[4.2, 0.0, 0.0], [0.0, 4.2, 0.0], [0.0, 0.0, 4.2]]
-CSCL = {"lattice": LATTICE, "species": ["Cs", "Cl"], "frac_coords": [[0, 0, 0], [0.5, 0.5, 0.5]]}
-CIF = """data_CsCl
-_cell_length_a 4.2
-_cell_length_b 4.2
-_cell_length_c 4.2
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 90
-_symmetry_space_group_name_H-M 'P 1'
-loop_
-_atom_site_label
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-_atom_site_occupancy
-Cs1 Cs+ 0 0 0 1.0
-Cl1 Cl- 0.5 0.5 0.5 1.0
-"""
-POSCAR = """CsCl
-1.0
-4.2 0 0
-0 4.2 0
-0 0 4.2
-Cs Cl
-1 1
-Direct
-0 0 0
-0.5 0.5 0.5
-"""
 
 
 def sites(*species, lattice=LATTICE):
@@ -71,13 +40,6 @@ def code_of(structure, tmp_path, **limits):
     return row.error and row.error.code
 
 
-def check_cscl(row):
-    assert row.error is None
-    assert row.crystal.atomic_numbers.tolist() == [55, 17]
-    assert np.allclose(row.crystal.lattice, LATTICE, atol=1e-9)
-    assert np.allclose(row.crystal.frac_coords, [[0, 0, 0], [0.5, 0.5, 0.5]])
-
-
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
 def test_rows_keep_ids_values_and_places(tmp_path, name):
     path = tmp_path / name
@@ -93,7 +55,7 @@ def test_rows_keep_ids_values_and_places(tmp_path, name):
     assert [row.source for row in rows] == [f"{path}:1", f"{path}:3", f"{path}:4"]
     assert rows[0].values == {"tc": 1.5, "note": None}
     for row in rows:
-        check_cscl(row)
+        assert is_cscl(row)
 
 
 def test_all_forms_of_a_structure_read_the_same(tmp_path):
@@ -110,7 +72,7 @@ def test_all_forms_of_a_structure_read_the_same(tmp_path):
     rows = list(read_rows([path]))
     assert len(rows) == 5
     for row in rows:
-        check_cscl(row)
+        assert is_cscl(row)
 
 
 def test_what_pymatgen_writes_is_read(tmp_path):
@@ -121,7 +83,7 @@ def test_what_pymatgen_writes_is_read(tmp_path):
     structure.to(filename=str(tmp_path / "two.cif"))
     structure.to(filename=str(tmp_path / "three.vasp"), fmt="poscar")
     for row in read_rows([tmp_path / "one.json", tmp_path / "two.cif", tmp_path / "three.vasp"]):
-        check_cscl(row)
+        assert is_cscl(row)
 
 
 def test_documents_choose_no_code_to_run(tmp_path):
@@ -216,9 +178,7 @@ def test_unusable_texts_are_refused_with_their_reason(tmp_path):
         (POSCAR.replace("0.5 0.5 0.5\n", ""), "parse-error"),
     ]
     path = write_lines(tmp_path / "a.jsonl", *({"structure": text} for text, _ in cases))
-    assert [row.error and row.error.code for row in read_rows([path])] == [
-        code for _, code in cases
-    ]
+    assert codes(read_rows([path])) == [code for _, code in cases]
 
 
 def test_a_text_that_hangs_the_parser_costs_its_row_only(tmp_path):
@@ -229,8 +189,8 @@ def test_a_text_that_hangs_the_parser_costs_its_row_only(tmp_path):
     rows = list(read_rows([path], limits=Limits(parse_seconds=1, parse_bytes=256 << 20)))
     assert time.perf_counter() - start < 30
     assert rows[1].error.code in {"parse-timeout", "parse-memory", "parse-crash"}
-    check_cscl(rows[0])
-    check_cscl(rows[2])
+    assert is_cscl(rows[0])
+    assert is_cscl(rows[2])
 
 
 def test_a_parser_that_takes_too_long_is_stopped(tmp_path):
@@ -242,7 +202,7 @@ def test_a_parser_that_takes_too_long_is_stopped(tmp_path):
     slow, fast = read_rows([path], limits=Limits(parse_seconds=0.3))
     assert slow.error.code == "parse-timeout"
     assert "0.3 s" in slow.error.message
-    check_cscl(fast)
+    assert is_cscl(fast)
 
 
 def test_the_parser_starts_only_for_texts(tmp_path):
@@ -285,7 +245,7 @@ def test_a_bad_line_is_one_bad_row(tmp_path, line, expected):
     good = json.dumps({"structure": CSCL}).encode()
     path.write_bytes(b"\n".join([good, line, good]))
     rows = list(read_rows([path], limits=Limits(text_bytes=250_000)))
-    assert [row.error and row.error.code for row in rows] == [None, expected, None]
+    assert codes(rows) == [None, expected, None]
     assert rows[1].source == f"{path}:2"
     rows[1].error.message.encode()  # can be printed
 
@@ -338,8 +298,8 @@ def test_a_folder_of_files_gives_a_row_for_each(tmp_path):
     (tmp_path / ".hidden").write_text("hello")
     (tmp_path / "sub").mkdir()
     rows = {row.id: row for row in read_rows([tmp_path], limits=Limits(text_bytes=1_000_000))}
-    check_cscl(rows.pop("b"))
-    check_cscl(rows.pop("POSCAR"))
+    assert is_cscl(rows.pop("b"))
+    assert is_cscl(rows.pop("POSCAR"))
     assert {name: row.error.code for name, row in rows.items()} == {
         "c": "not-text",
         "d": "missing-structure",
@@ -368,8 +328,8 @@ def test_a_table_gives_ids_and_values(tmp_path, header):
     assert rows[0].values == {first: 1.5, second: "icsd"}
     assert rows[1].values == {first: None, second: "mp"}
     assert rows[4].values == {first: -1000.0}
-    check_cscl(rows[0])
-    check_cscl(rows[4])
+    assert is_cscl(rows[0])
+    assert is_cscl(rows[4])
 
 
 def test_reading_compact_rows_is_fast(tmp_path):

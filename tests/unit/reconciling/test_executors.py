@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from moma_cl.hub import Hub
 from moma_cl.progress import quiet
@@ -74,7 +75,9 @@ def in_process(stale_hub, tmp_path_factory):
 
 def composed(hub, executor):
     with Store.open(hub, write=True) as store:
-        return Composer(store=store, progress=quiet, executor=executor).run()
+        return Composer(
+            store=store, progress=quiet, device=torch.device("cpu"), executor=executor
+        ).run()
 
 
 def test_what_is_shipped_suffices_and_gives_the_same_records(hub, in_process, tmp_path):
@@ -107,6 +110,7 @@ def test_a_derivation_that_fails_elsewhere_fails_its_task_only(hub, tmp_path):
     [
         ({"objects": "/nowhere"}, "does not see /nowhere"),
         ({"software": {"torch": "0.1"}}, "expected None: results would differ"),
+        ({"device": "cuda"}, "the worker on .*: device 'cuda' was asked for"),
     ],
 )
 def test_a_worker_that_would_give_other_results_ends_the_pass(hub, tmp_path, change, message):

@@ -1,6 +1,9 @@
 """Recipes."""
 
 import json
+import math
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 
 import pytest
 
@@ -57,3 +60,54 @@ def test_a_setting_that_a_later_release_brings_changes_no_key():
 
 def test_whole_numbers_are_good_for_real_settings():
     assert Recipe.from_doc({"worth_it": 0}).worth_it == 0.0
+
+
+def numbers(settings: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """Name every setting that is a number or, second, a list of numbers."""
+    for entry in fields(settings):
+        value = getattr(settings, entry.name)
+        if is_dataclass(value):
+            yield from numbers(value, (*path, entry.name))
+        elif not isinstance(value, bool | str):
+            yield (*path, entry.name), isinstance(value, tuple)
+
+
+@pytest.mark.parametrize(
+    "value", [math.inf, -math.inf, math.nan, 1e300, -1e300, 10**400, -(10**40)]
+)
+def test_no_number_may_be_endless_or_absurd(value):
+    settings = list(numbers(Recipe()))
+    assert len(settings) > 50
+    for path, listed in settings:
+        document = [value] if listed else value
+        for name in reversed(path):
+            document = {name: document}
+        with pytest.raises(InvalidInputError, match=f"recipe setting '{'.'.join(path)}' is "):
+            Recipe.from_doc(document)
+
+
+@pytest.mark.parametrize(
+    ("doc", "said"),
+    [
+        ({"predictor": {"interval_level": 1.0}}, "less than 1"),
+        ({"predictor": {"interval_level": 0}}, "more than 0"),
+        ({"finetune": {"ema_decay": 1.0}}, "less than 1"),
+        ({"kernel": {"ridges": [1e-3, 0.0]}}, "'kernel.ridges' is 0.0; expected more than 0"),
+        ({"kernel": {"ridges": []}}, "'kernel.ridges' is empty"),
+        ({"module": {"rounded_bits": 17}}, "at most 16"),
+        ({"threads": 2**31}, "at most 1024"),
+    ],
+)
+def test_the_ends_of_ranges(doc, said):
+    with pytest.raises(InvalidInputError, match=said):
+        Recipe.from_doc(doc)
+
+
+def test_good_ends_of_ranges():
+    doc = {
+        "kernel": {"opinions": [], "opinions_worth": -1.0},
+        "finetune": {"rounded_bits": 0, "warmup": 1, "ema_decay": 0, "head_learning_rate": 0.0},
+        "worth_it": -1,
+        "retrain_factor": 1,
+    }
+    assert Recipe.from_doc(Recipe.from_doc(doc).to_doc()) == Recipe.from_doc(doc)

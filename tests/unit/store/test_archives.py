@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moma_store import records
+from moma_store import archives, records
 from moma_store.archives import Archive, export
 from moma_store.blobs import describe, write
 from moma_store.errors import (
@@ -112,6 +112,21 @@ def test_an_archive_is_not_overwritten(store, tmp_path):
     with pytest.raises(AlreadyExistsError):
         export(store, tmp_path / "a.zip")
     assert (tmp_path / "a.zip").read_text() == "mine"
+
+
+def test_two_runs_that_write_one_archive_do_not_meet(store, other, tmp_path, monkeypatch):
+    add_json = archives._add_json
+
+    def export_meanwhile(*arguments):
+        monkeypatch.setattr(archives, "_add_json", add_json)
+        with Store.open(store.path) as reader:
+            export(reader, tmp_path / "a.zip")
+        add_json(*arguments)
+
+    monkeypatch.setattr(archives, "_add_json", export_meanwhile)
+    export(store, tmp_path / "a.zip")
+    assert list(tmp_path.glob("*.part")) + list(tmp_path.glob(".*.part")) == []
+    assert set(bring(other, tmp_path / "a.zip").refs) == set(store.refs())
 
 
 def test_a_damaged_blob_is_not_exported(store, tmp_path):

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import lmdb
 import pytest
@@ -20,8 +22,9 @@ from moma_store.errors import (
     NotFoundError,
     StorageError,
 )
-from moma_store.files import network_file_system
+from moma_store.files import is_full, network_file_system
 from moma_store.store import Store
+from moma_store.testing.faults import FaultyFiles
 from tests.helpers.processes import run_python
 from tests.helpers.stores import BACKBONE, new_store
 
@@ -273,6 +276,36 @@ def test_session_whose_backup_fails_says_so_and_lets_go(hub):
         store.close()
     with Store.open(hub, write=True) as store:
         assert store.ref("tasks/x") == digest
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_session_on_a_full_disk_succeeds_and_says_that_no_copy_was_made(hub, caplog, number):
+    files = FaultyFiles(errno=number)
+    store = Store.open(hub, write=True, files=files)
+    digest = put_ref(store)
+    files.arm(0)
+    store.close()
+    assert "no room for a new copy of the catalogue" in caplog.text
+    assert not list((hub / "backups").iterdir())
+    with Store.open(hub, write=True) as store:
+        assert store.ref("tasks/x") == digest
+
+
+@pytest.mark.parametrize(
+    ("number", "left", "full"),
+    [
+        (errno.ENOSPC, 10**9, True),
+        (errno.EDQUOT, 10**9, True),
+        (errno.EIO, 4096, True),
+        (errno.EIO, 10**9, False),
+        (errno.EACCES, 0, False),
+        (None, 0, False),
+    ],
+)
+def test_a_full_disk_is_told_from_a_broken_one(tmp_path, monkeypatch, number, left, full):
+    disk = SimpleNamespace(f_bavail=left // 4096, f_frsize=4096)
+    monkeypatch.setattr(os, "statvfs", lambda _: disk)
+    assert is_full(tmp_path, StorageError("no", errno=number)) is full
 
 
 @pytest.mark.fault("a second open, a fork, a spawned process")

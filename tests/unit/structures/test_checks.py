@@ -16,14 +16,14 @@ from moma_cl.structures.checks import (
 )
 from moma_cl.structures.crystals import Crystal
 from moma_cl.structures.lattices import heights, reduced_basis
+from moma_cl.testing.crystals import crystal_of
 from moma_store.errors import InvalidInputError
-from tests.helpers import crystals
 
 CUBE = np.eye(3) * 4.2
 
 
 def crystal(lattice=CUBE, numbers=(11, 17), coords=((0, 0, 0), (0.5, 0.5, 0.5))):
-    return crystals.crystal(lattice, numbers, coords)
+    return crystal_of(lattice, numbers, coords)
 
 
 def code(*args, elements=None, max_atoms=1000, **kwargs):

@@ -9,7 +9,7 @@ import pytest
 from moma_cl.readers.dispatch import read_rows
 from moma_cl.structures.crystals import Crystal
 from moma_cl.structures.fingerprints import fingerprint, known_in, reduced_formula, steps_apart
-from tests.helpers.crystals import supercell
+from moma_cl.testing.crystals import supercell
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data" / "paper"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="the real data is not here")
@@ -41,7 +41,7 @@ def disguises(crystal, rng):
         (change @ lattice, numbers, coords @ np.linalg.inv(change)),
     ):
         yield Crystal(lattice=new_lattice, atomic_numbers=new_numbers, frac_coords=new_coords)
-    yield supercell(crystal, 2, 1, 3)
+    yield supercell(crystal, (2, 1, 3))
 
 
 def as_array(*fingerprints):
@@ -117,7 +117,7 @@ def test_an_atom_without_neighbours_has_a_fingerprint():
     alone = Crystal(
         lattice=np.eye(3) * 20, atomic_numbers=np.array([18]), frac_coords=np.zeros((1, 3))
     )
-    assert fingerprint(alone) == fingerprint(supercell(alone, 2, 1, 1))
+    assert fingerprint(alone) == fingerprint(supercell(alone, (2, 1, 1)))
 
 
 def test_a_fingerprint_is_pinned_for_ever():

@@ -5,12 +5,11 @@ import pytest
 
 from moma_cl.structures.crystals import PackedCrystals
 from moma_cl.structures.vacuum import LEAST_VACUUM, with_vacuum
-from moma_cl.testing.crystals import example_crystals, supercell
-from tests.helpers import crystals
+from moma_cl.testing.crystals import crystal_of, example_crystals, supercell
 
 
 def crystal(lattice, coords):
-    return crystals.crystal(lattice, [29] * len(coords), coords)
+    return crystal_of(lattice, [29] * len(coords), coords)
 
 
 def has_vacuum(*structures):
