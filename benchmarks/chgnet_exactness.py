@@ -10,13 +10,11 @@ float32 answers can agree better than the less exact of them is exact.
 from __future__ import annotations
 
 import contextlib
-import gzip
 import io
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,13 +22,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.chgnet_readout import CHGNetReadout
+from benchmarks.structures import ROOT, crystal_of, sample
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.graphs.batching import collate
 from moma_cl.learning.head import node_mean
-from moma_cl.structures.crystals import Crystal
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = ROOT.parent / "shared" / "data"
 RESULT = ROOT / "benchmarks" / "results" / "chgnet_exactness.json"
 N_STRUCTURES = 1000
 BATCH = 32
@@ -69,34 +65,6 @@ def run(n_structures: int = N_STRUCTURES) -> list[dict[str, Any]]:
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     RESULT.write_text(json.dumps(table, indent=1) + "\n")
     return table
-
-
-def sample(n_structures: int) -> list[dict[str, Any]]:
-    """Take structures from all files of the data, as many from each and evenly spaced."""
-    files = sorted(DATA.glob("*/*.jsonl.gz"))
-    if not files:
-        raise SystemExit(f"no data under {DATA}: this benchmark reads real structures")
-    share = -(-n_structures // len(files))
-    chosen = [structure for path in files for structure in _evenly(path, share)]
-    return chosen[:n_structures]
-
-
-def crystal_of(structure: dict[str, Any]) -> Crystal:
-    """Turn a structure of the data into arrays."""
-    from pymatgen.core import Element
-
-    return Crystal(
-        lattice=np.array(structure["lattice"], dtype=np.float64),
-        atomic_numbers=np.array([Element(symbol).Z for symbol in structure["species"]]),
-        frac_coords=np.array(structure["frac_coords"], dtype=np.float64),
-    )
-
-
-def _evenly(path: Path, count: int) -> Iterator[dict[str, Any]]:
-    with gzip.open(path, "rt") as lines:
-        rows = lines.readlines()
-    for index in np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int):
-        yield json.loads(rows[index])["structure"]
 
 
 class _Ours:

@@ -9,26 +9,34 @@ from __future__ import annotations
 
 import contextlib
 import io
-import resource
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Sequence
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.chgnet_exactness import DATA, _evenly, crystal_of
 from benchmarks.chgnet_readout import CHGNetReadout
+from benchmarks.measuring import (
+    BATCH,
+    at_most,
+    batches,
+    each,
+    in_a_process,
+    medians,
+    peak,
+    reset_peak,
+    resident,
+    row,
+    stepper,
+)
+from benchmarks.structures import crystal, crystal_of, pymatgen, shuffled, triclinic
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.backbones.chgnet.graph import CHGNetGraph
 from moma_cl.core.denormals import without_denormals
@@ -39,18 +47,14 @@ from moma_cl.graphs.lookup import graphs_of
 from moma_cl.learning.embedding import embed
 from moma_cl.learning.head import Head
 from moma_cl.recipe import EmbeddingSettings
-from moma_cl.structures.crystals import Crystal, PackedCrystals
+from moma_cl.structures.crystals import PackedCrystals
 from moma_cl.testing.crystals import example_crystals, supercell
 
 THREADS = 2
-BATCH = 32
-ROUNDS = 5
 # name, structures, bar of a training step and of an embedding
 SETS = (("paper/mp_phonons", 256, 7.0), ("paper/jarvis_2d_eform", 256, 4.0))
 LARGE = ("upstream/mp_36k", 96, 4.0)
 MANY = 30_000
-
-Step = Callable[[], object]
 
 
 def run() -> list[dict[str, Any]]:
@@ -63,7 +67,7 @@ def run() -> list[dict[str, Any]]:
     for name, count, bar in (*SETS, LARGE):
         rows += _against_package(name, count, bar)
     rows += [*_building(), _building_on_all_cores()]
-    rows += _larger_batches()
+    rows += _largerbatches()
     rows += [_low_symmetry(), _adapters(), _single()]
     rows += [_memory(), _supercells(), *_many_structures(), _determinism()]
     return rows
@@ -82,7 +86,7 @@ class _Package:
 
     def graphs(self, structures: Sequence[dict[str, Any]]) -> list[Any]:
         """Convert structures."""
-        return [self.model.graph_converter(_pymatgen(one)) for one in structures]
+        return [self.model.graph_converter(pymatgen(one)) for one in structures]
 
     def train(self, graphs: Sequence[Any]) -> None:
         """Take one step."""
@@ -131,25 +135,25 @@ class _Ours:
 
 
 def _against_package(name: str, count: int, bar: float) -> list[dict[str, Any]]:
-    structures = _shuffled(name, count)
+    structures = shuffled(name, count)
     package, ours, plain = _Package(), _Ours(), _Ours()
-    theirs = _batches(package.graphs(structures))
+    theirs = batches(package.graphs(structures))
     crystals = [crystal_of(one) for one in structures]
-    merged = _batches([CHGNetBackbone.to_graph(one) for one in crystals])
-    full = _batches([CHGNetBackbone.to_graph(one, quotient=False) for one in crystals])
+    merged = batches([CHGNetBackbone.to_graph(one) for one in crystals])
+    full = batches([CHGNetBackbone.to_graph(one, quotient=False) for one in crystals])
     _require_equal(package, ours, theirs[0], merged[0], full[0])
     rows = []
     for action in ("embed", "train"):
         steps = [
-            _stepper(getattr(side, action), batches)
-            for side, batches in ((ours, merged), (plain, full), (package, theirs))
+            stepper(getattr(side, action), chosen)
+            for side, chosen in ((ours, merged), (plain, full), (package, theirs))
         ]
         n_batches = len(merged)  # some have twice as many edges as others
-        mine, off, its = (1e3 * v for v in _medians(steps, rounds=3 * n_batches, warm=n_batches))
+        mine, off, its = (1e3 * v for v in medians(steps, rounds=3 * n_batches, warm=n_batches))
         what = "training step" if action == "train" else "embedding"
         label = f"{what}, {name}, batch {BATCH}"
-        rows.append(_row(label, mine, its, "ms", its / mine, bar))
-        rows.append(_row(f"{label}, without the quotient", off, its, "ms", its / off, 2.0))
+        rows.append(row(label, mine, its, "ms", its / mine, bar))
+        rows.append(row(f"{label}, without the quotient", off, its, "ms", its / off, 2.0))
     return rows
 
 
@@ -171,11 +175,11 @@ def _building() -> list[dict[str, Any]]:
     rows = []
     converter = _Package().model.graph_converter
     for name, count, _ in (*SETS, LARGE):
-        structures = [_pymatgen(one) for one in _shuffled(name, count)]
-        ours, theirs = _medians(
+        structures = [pymatgen(one) for one in shuffled(name, count)]
+        ours, theirs = medians(
             [
-                lambda chosen=structures: CHGNetBackbone.to_graphs(_each(_crystal, chosen)),
-                partial(_each, converter, structures),
+                lambda chosen=structures: CHGNetBackbone.to_graphs(each(crystal, chosen)),
+                partial(each, converter, structures),
             ],
             rounds=3,
         )
@@ -183,15 +187,15 @@ def _building() -> list[dict[str, Any]]:
         per_structure = 1e3 / count
         bar = 3.0 if name == SETS[0][0] else None
         rows.append(
-            _row(label, ours * per_structure, theirs * per_structure, "ms each", theirs / ours, bar)
+            row(label, ours * per_structure, theirs * per_structure, "ms each", theirs / ours, bar)
         )
-        crystals = PackedCrystals.pack([_crystal(s) for s in structures])
+        crystals = PackedCrystals.pack([crystal(s) for s in structures])
         with tempfile.TemporaryDirectory() as folder, ByteCache(Path(folder)) as kept:
             graphs_of(crystals, CHGNetBackbone, kept)
             visit = partial(graphs_of, crystals, CHGNetBackbone, kept)
-            (again,) = _medians([visit], rounds=3)
+            (again,) = medians([visit], rounds=3)
         rows.append(
-            _row(
+            row(
                 f"{label}, second visit",
                 again * per_structure,
                 theirs * per_structure,
@@ -206,7 +210,7 @@ def _building() -> list[dict[str, Any]]:
 
 def _building_on_all_cores() -> dict[str, Any]:
     """Build many graphs into a cache, on all cores and in one process."""
-    crystals = PackedCrystals.pack([crystal_of(one) for one in _shuffled(LARGE[0], MANY)])
+    crystals = PackedCrystals.pack([crystal_of(one) for one in shuffled(LARGE[0], MANY)])
 
     def seconds(count: int) -> float:
         with (
@@ -221,59 +225,61 @@ def _building_on_all_cores() -> dict[str, Any]:
     count = build.n_cores()
     several, one = seconds(count), seconds(1)
     label = f"graphs of {MANY} structures of {LARGE[0]} into the cache, {count} processes, and one"
-    return _row(label, several, one, "s", one / several, None)
+    return row(label, several, one, "s", one / several, None)
 
 
-def _larger_batches() -> list[dict[str, Any]]:
+def _largerbatches() -> list[dict[str, Any]]:
     """Milliseconds a structure when batches grow."""
-    graphs = [CHGNetBackbone.to_graph(crystal_of(one)) for one in _shuffled(*SETS[0][:2])]
+    graphs = [CHGNetBackbone.to_graph(crystal_of(one)) for one in shuffled(*SETS[0][:2])]
     ours = _Ours()
     rows = []
     for size in (32, 64, 128, 256):
-        (seconds,) = _medians([_stepper(ours.train, _batches(graphs, size))])
+        (seconds,) = medians([stepper(ours.train, batches(graphs, size))])
         label = f"training, {SETS[0][0]}, batch {size}"
-        rows.append(_row(label, 1e3 * seconds / size, None, "ms each", None, None))
+        rows.append(row(label, 1e3 * seconds / size, None, "ms each", None, None))
     return rows
 
 
 def _low_symmetry() -> dict[str, Any]:
     """Compare with and without a quotient where there is nothing to merge."""
-    crystals = [_triclinic(100, seed) for seed in range(4)]
+    crystals = [triclinic(100, seed) for seed in range(4)]
     on, off = (
         [CHGNetBackbone.to_graph(one, quotient=merged) for one in crystals]
         for merged in (True, False)
     )
     ours, plain = _Ours(), _Ours()
-    mine, its = _medians([lambda: ours.train(on), lambda: plain.train(off)])
+    mine, its = medians([lambda: ours.train(on), lambda: plain.train(off)])
     label = "training step, 4 random P1 cells of 100 atoms, quotient against none"
-    return _at_most(label, 1e3 * mine, 1e3 * its, "ms", mine / its, 1.05)
+    return at_most(label, 1e3 * mine, 1e3 * its, "ms", mine / its, 1.05)
 
 
 def _adapters() -> dict[str, Any]:
-    structures = _shuffled(*SETS[0][:2])
-    batches = _batches([CHGNetBackbone.to_graph(crystal_of(one)) for one in structures])
+    structures = shuffled(*SETS[0][:2])
+    chosen = batches([CHGNetBackbone.to_graph(crystal_of(one)) for one in structures])
     ours, full = _Ours(adapter_width=16), _Ours()
-    mine, its = _medians([_stepper(ours.train, batches), _stepper(full.train, batches)])
+    mine, its = medians([stepper(ours.train, chosen), stepper(full.train, chosen)])
     label = f"training step, {SETS[0][0]}, adapters against full"
-    return _row(label, 1e3 * mine, 1e3 * its, "ms", its / mine, 1.2)
+    return row(label, 1e3 * mine, 1e3 * its, "ms", its / mine, 1.2)
 
 
 def _single() -> dict[str, Any]:
     """One structure of 8 atoms from a pymatgen object to a value."""
     ours = _Ours()
-    structures = [s for s in _shuffled(*SETS[0][:2]) if len(s["species"]) == 8][:20]
-    objects = cycle([_pymatgen(one) for one in structures])
-    (seconds,) = _medians(
-        [lambda: ours.embed([CHGNetBackbone.to_graph(_crystal(next(objects)))])], rounds=40
+    structures = [s for s in shuffled(*SETS[0][:2]) if len(s["species"]) == 8][:20]
+    objects = cycle([pymatgen(one) for one in structures])
+    (seconds,) = medians(
+        [lambda: ours.embed([CHGNetBackbone.to_graph(crystal(next(objects)))])], rounds=40
     )
-    return _at_most("one structure of 8 atoms, warm", 1e3 * seconds, None, "ms", 1e3 * seconds, 15)
+    return at_most("one structure of 8 atoms, warm", 1e3 * seconds, None, "ms", 1e3 * seconds, 15)
 
 
 def _memory() -> dict[str, Any]:
     """Peak resident memory of a step above what was resident before, in fresh processes."""
-    ours, theirs = (_in_a_process(f"print_memory({side!r})")[0] for side in ("ours", "package"))
+    ours, theirs = (
+        in_a_process("chgnet_speed", f"print_memory({side!r})")[0] for side in ("ours", "package")
+    )
     label = f"peak memory of a training step, {SETS[0][0]}, batch {BATCH}"
-    return _at_most(label, ours, theirs, "MB", ours / theirs, 0.25)
+    return at_most(label, ours, theirs, "MB", ours / theirs, 0.25)
 
 
 def _supercells() -> dict[str, Any]:
@@ -284,31 +290,33 @@ def _supercells() -> dict[str, Any]:
     steps = []
     for repeat in repeats:
         graph = CHGNetBackbone.to_graph(supercell(cell, repeat), quotient=False)
-        steps.append(_stepper(ours.embed, [[graph] * (288 // graph.num_nodes)]))
-    seconds = _medians(steps, rounds=9)
+        steps.append(stepper(ours.embed, [[graph] * (288 // graph.num_nodes)]))
+    seconds = medians(steps, rounds=9)
     spread = max(seconds) / min(seconds)
     label = "embedding 288 atoms as 36 cells of 8 to 1 of 288, no quotient, slowest to fastest"
-    return _at_most(label, 1e3 * max(seconds), 1e3 * min(seconds), "ms", spread, 1.15)
+    return at_most(label, 1e3 * max(seconds), 1e3 * min(seconds), "ms", spread, 1.15)
 
 
 def _many_structures() -> list[dict[str, Any]]:
     """Time per structure of embedding 1,000 and 30,000, and what memory it needs meanwhile."""
-    measured = [_in_a_process(f"print_embedding({count})") for count in (30_000, 1_000)]
+    measured = [
+        in_a_process("chgnet_speed", f"print_embedding({count})") for count in (30_000, 1_000)
+    ]
     (many, few), grown = zip(*measured, strict=True)
     label = "embedding 30,000 structures against 1,000"
     return [
-        _at_most(f"{label}, time", many, few, "ms each", many / few, 1.15),
-        _at_most(f"{label}, peak memory above graphs and rows", *grown, "MB", None, None),
+        at_most(f"{label}, time", many, few, "ms each", many / few, 1.15),
+        at_most(f"{label}, peak memory above graphs and rows", *grown, "MB", None, None),
     ]
 
 
 def _determinism() -> dict[str, Any]:
     """Two trainings of eight steps from the same start, byte for byte."""
-    graphs = [CHGNetBackbone.to_graph(crystal_of(one)) for one in _shuffled(*SETS[0][:2])]
+    graphs = [CHGNetBackbone.to_graph(crystal_of(one)) for one in shuffled(*SETS[0][:2])]
     states = []
     for _ in range(2):
         ours = _Ours()
-        for batch in _batches(graphs):
+        for batch in batches(graphs):
             ours.train(batch)
         states.append(b"".join(p.detach().numpy().tobytes() for p in ours.trained))
     same = states[0] == states[1]
@@ -323,20 +331,11 @@ def _determinism() -> dict[str, Any]:
     }
 
 
-def _in_a_process(call: str) -> list[float]:
-    code = f"from benchmarks import chgnet_speed; chgnet_speed.{call}"
-    root = Path(__file__).resolve().parents[1]
-    ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root
-    )
-    return [float(word) for word in ended.stdout.splitlines()[-1].split()]
-
-
 def print_memory(side: str) -> None:
     """Print how many MB a training step takes above what was resident before the first."""
     warnings.filterwarnings("ignore")
     torch.set_num_threads(THREADS)
-    structures = _shuffled(*SETS[0][:2])[:BATCH]
+    structures = shuffled(*SETS[0][:2])[:BATCH]
     trainer: _Ours | _Package
     graphs: list[Any]
     if side == "ours":
@@ -346,129 +345,27 @@ def print_memory(side: str) -> None:
         trainer = _Package()
         graphs = trainer.graphs(structures)
     trainer.train(graphs[:1])
-    _reset_peak()
-    before = _resident()
+    reset_peak()
+    before = resident()
     trainer.train(graphs)
-    print((_peak() - before) / 1e6)
+    print((peak() - before) / 1e6)
 
 
 def print_embedding(count: int) -> None:
     """Print milliseconds a structure, and how many MB it takes above graphs and rows."""
     warnings.filterwarnings("ignore")
     torch.set_num_threads(THREADS)
-    crystals = [crystal_of(one) for one in _shuffled(SETS[0][0], 1000)]
+    crystals = [crystal_of(one) for one in shuffled(SETS[0][0], 1000)]
     graphs = CHGNetBackbone.to_graphs(crystals)
     encoder = CHGNetBackbone.pretrained()
     embed(encoder, graphs[:8], EmbeddingSettings())
     chosen = [graph for graph, _ in zip(cycle(graphs), range(count), strict=False)]
-    _reset_peak()
-    before = _resident()
+    reset_peak()
+    before = resident()
     rows = embed(encoder, chosen, EmbeddingSettings())
-    grown = _peak() - before - rows.nbytes
+    grown = peak() - before - rows.nbytes
     # once more: the first time, kernels for all sizes of batches are compiled
     start = time.perf_counter()
     embed(encoder, chosen, EmbeddingSettings())
     seconds = time.perf_counter() - start
     print(1e3 * seconds / count, grown / 1e6)
-
-
-def _reset_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def _resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
-
-
-def _peak() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-
-
-def _medians(steps: Sequence[Step], rounds: int = ROUNDS, warm: int = 1) -> list[float]:
-    """Median seconds of each, run in turn after some rounds to warm up."""
-    seconds: list[list[float]] = [[] for _ in steps]
-    for turn in range(rounds + warm):
-        for step, measured in zip(steps, seconds, strict=True):
-            start = time.perf_counter()
-            step()
-            if turn >= warm:
-                measured.append(time.perf_counter() - start)
-    return [statistics.median(measured) for measured in seconds]
-
-
-def _each(action: Callable[[Any], object], items: Sequence[Any]) -> list[object]:
-    return [action(item) for item in items]
-
-
-def _stepper(action: Callable[[Any], object], batches: Sequence[Any]) -> Step:
-    """Visit the batches in turn."""
-    turn = cycle(batches)
-    return lambda: action(next(turn))
-
-
-def _batches(graphs: list[Any], size: int = BATCH) -> list[list[Any]]:
-    return [graphs[start : start + size] for start in range(0, len(graphs) - size + 1, size)]
-
-
-@cache
-def _file(name: str, count: int) -> tuple[dict[str, Any], ...]:
-    return tuple(_evenly(DATA / f"{name}.jsonl.gz", count))
-
-
-def _shuffled(name: str, count: int) -> list[dict[str, Any]]:
-    structures = _file(name, count)
-    order = np.random.default_rng(0).permutation(len(structures))
-    return [structures[index] for index in order]
-
-
-def _pymatgen(one: dict[str, Any]) -> Any:
-    from pymatgen.core import Structure
-
-    return Structure(one["lattice"], one["species"], one["frac_coords"])
-
-
-def _crystal(structure: Any) -> Crystal:
-    return Crystal(
-        lattice=structure.lattice.matrix,
-        atomic_numbers=np.array(structure.atomic_numbers),
-        frac_coords=structure.frac_coords,
-    )
-
-
-def _triclinic(n_atoms: int, seed: int) -> Crystal:
-    """Atoms in a random triclinic cell, 20 Å³ each and at least 1.5 Å apart."""
-    rng = np.random.default_rng(seed)
-    lattice = (20.0 * n_atoms) ** (1 / 3) * (np.eye(3) + rng.normal(scale=0.08, size=(3, 3)))
-    images = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3), axis=-1).reshape(-1, 3)
-    sites = np.zeros((0, 3))
-    while len(sites) < n_atoms:
-        candidate = rng.random(3)
-        apart = ((candidate - sites)[:, None] + images) @ lattice
-        if np.linalg.norm(apart, axis=-1).min(initial=9.0) > 1.5:
-            sites = np.vstack([sites, candidate])
-    return Crystal(lattice=lattice, atomic_numbers=rng.integers(1, 90, n_atoms), frac_coords=sites)
-
-
-def _row(  # noqa: PLR0917  the columns of the table
-    name: str, ours: float, theirs: float | None, unit: str, ratio: float | None, bar: float | None
-) -> dict[str, Any]:
-    return {
-        "name": name,
-        "ours": ours,
-        "theirs": theirs,
-        "unit": unit,
-        "ratio": ratio,
-        "bar": None if bar is None else f">= {bar:g} x",
-        "holds": None if bar is None or ratio is None else ratio >= bar,
-    }
-
-
-def _at_most(  # noqa: PLR0917  the columns of the table
-    name: str, ours: float, theirs: float | None, unit: str, value: float | None, bar: float | None
-) -> dict[str, Any]:
-    row = _row(name, ours, theirs, unit, None if theirs is None else value, None)
-    holds = None if bar is None or value is None else value <= bar
-    text = None if bar is None else f"<= {bar:g} {'x' if theirs is not None else unit}"
-    return row | {"bar": text, "holds": holds}

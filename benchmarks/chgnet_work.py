@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from benchmarks.chgnet_exactness import DATA, _evenly, crystal_of
+from benchmarks.structures import DATA, crystal_of, evenly
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.backbones.chgnet.graph import CHGNetGraph
 from moma_cl.backbones.chgnet.kernels import product
@@ -41,7 +41,7 @@ def run() -> list[dict[str, Any]]:
     warnings.filterwarnings("ignore", module="pymatgen")
     rows = []
     for name in SETS:
-        crystals = [crystal_of(one) for one in _evenly(DATA / f"{name}.jsonl.gz", N_STRUCTURES)]
+        crystals = [crystal_of(one) for one in evenly(DATA / f"{name}.jsonl.gz", N_STRUCTURES)]
         merged = _counts(CHGNetBackbone.to_graphs(crystals))
         full = _counts([CHGNetBackbone.to_graph(one, quotient=False) for one in crystals])
         rows += [_row(f"{name}: {kind}", merged[kind], full[kind], "each") for kind in OPERATIONS]

@@ -25,7 +25,8 @@ from unittest.mock import patch
 
 import torch
 
-from benchmarks.chgnet_speed import DATA, _peak, _pymatgen, _resident
+from benchmarks.measuring import peak, resident
+from benchmarks.structures import DATA, pymatgen
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.graphs import prefetch
 from moma_cl.hub import Hub
@@ -119,9 +120,9 @@ def _grown_in_new_process(hub: Path, file: Path) -> float:
 
 def print_memory(hub: str, file: str) -> None:
     """Print how many MB screening takes above what was resident before."""
-    before = _resident()
+    before = resident()
     _screened(Path(hub), Path(file))
-    print((_peak() - before) / 1e6)
+    print((peak() - before) / 1e6)
 
 
 def _package_seconds(file: Path) -> float:
@@ -134,7 +135,7 @@ def _package_seconds(file: Path) -> float:
     model.graph_converter.set_isolated_atom_response("ignore")
     with file.open() as lines:
         rows = [json.loads(line) for line in itertools.islice(lines, 0, None, PACKAGE_SHARE)]
-    structures = [_pymatgen(row["structure"]) for row in rows]
+    structures = [pymatgen(row["structure"]) for row in rows]
     model.predict_structure(structures[:BATCH], task="e", batch_size=BATCH)
     start = time.perf_counter()
     model.predict_structure(structures, task="e", batch_size=BATCH)
@@ -168,7 +169,7 @@ def _cold(hub: Path, folder: Path) -> list[dict[str, Any]]:
     """Ask for one CIF in a new process; say what importing takes of it."""
     cif = folder / "one.cif"
     with gzip.open(DATA / "paper" / f"{SOURCE}.jsonl.gz", "rt") as lines:
-        _pymatgen(json.loads(next(lines))["structure"]).to(filename=str(cif))
+        pymatgen(json.loads(next(lines))["structure"]).to(filename=str(cif))
     command = [sys.executable, "-m", "moma_cli", "--hub", str(hub), "predict", SOURCE, str(cif)]
     _seconds(command)
     whole = min(_seconds(command) for _ in range(3))
