@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -239,6 +240,8 @@ def start_logging(*, verbose: bool) -> None:
         logger.addHandler(handler)
         logger.setLevel(logging.INFO if verbose else logging.WARNING)
         logger.propagate = False
+    if sys.stderr.isatty():  # somebody waits
+        logging.getLogger("moma_cl.core.compiled").setLevel(logging.INFO)
     # A library's deprecations are not what cron should mail.
     logging.captureWarnings(capture=True)
     warned = logging.getLogger("py.warnings")

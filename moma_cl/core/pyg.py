@@ -1,7 +1,7 @@
 """The graphs of torch_geometric, without the seconds that importing the whole of it takes.
 
-Its ``__init__`` imports every data set and torch's compiler, three quarters of its time, of which
-graphs need nothing. Here these two modules are loaded when somebody first looks into them, as
+Its ``__init__`` imports every data set, torch's compiler and Numba, three quarters of its time, of
+which graphs need nothing. Here these modules are loaded when somebody first looks into them, as
 `importlib.util.LazyLoader` does it; whoever needs them finds them as ever. Import graphs from here.
 """
 
@@ -18,7 +18,7 @@ import torch  # noqa: F401  before: only what torch_geometric asks for is to wai
 
 __all__ = ["Batch", "Data"]
 
-_DEFERRED = frozenset({"torch._dynamo", "torch_geometric.datasets"})
+_DEFERRED = frozenset({"numba", "torch._dynamo", "torch_geometric.datasets"})
 
 
 class _Finder:

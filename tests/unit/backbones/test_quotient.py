@@ -25,17 +25,9 @@ from moma_cl.testing.crystals import (
     isolated_atom,
     supercell,
 )
+from tests.helpers.symmetric_crystals import symmetric_crystals
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
-PREFIXES = (
-    np.eye(3),
-    np.diag([1.0, 1.0, 1.4]),
-    np.diag([1.0, 1.3, 1.7]),
-    np.array([[1, 0, 0], [-0.5, 0.75**0.5, 0], [0, 0, 1.6]]),
-    np.array([[0, 0.7, 0.7], [0.7, 0, 0.7], [0.7, 0.7, 0]]),
-    np.array([[1, 0.1, 0], [0, 1.2, 0.3], [0.2, 0, 1.1]]),
-)
-SPECIAL = (0.0, 0.25, 1 / 3, 0.5, 2 / 3, 0.75)
 
 
 def graphs_of(structure):
@@ -53,21 +45,6 @@ def triclinic(n_atoms, seed=0):
         if is_apart(candidate, sites, lattice, 1.5):
             sites = np.vstack([sites, candidate])
     return crystal_of(lattice, rng.integers(1, 90, n_atoms), sites)
-
-
-@st.composite
-def symmetric_crystals(draw):
-    """Special positions in special cells, some shaken by less or more than the tolerance."""
-    lattice = draw(st.sampled_from(PREFIXES)) * draw(st.floats(3.5, 6.0))
-    sites = draw(st.lists(st.tuples(*[st.sampled_from(SPECIAL)] * 3), min_size=1, max_size=6))
-    positions = np.array(sorted(set(sites)))
-    numbers = draw(
-        st.lists(st.sampled_from([3, 8, 26]), min_size=len(positions), max_size=len(positions))
-    )
-    shaken = draw(st.sampled_from([0.0, 0.0, 1e-7, 1e-5, 1e-3]))
-    noise = np.random.default_rng(len(numbers)).normal(scale=shaken, size=positions.shape)
-    repeats = draw(st.sampled_from([(1, 1, 1), (1, 1, 2), (2, 1, 1), (2, 2, 1)]))
-    return supercell(crystal_of(lattice, numbers, positions + noise), repeats)
 
 
 def real_crystals(per_file):
