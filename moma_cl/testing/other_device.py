@@ -95,7 +95,8 @@ def _run(operation: Any, arguments: Sequence[Any], options: Mapping[str, Any]) -
     target = options.get("device")
     if far and len(far) < len(tensors):
         raise SilentCopyError(f"{operation} mixes tensors of two devices")
-    if far and (operation in _READ_BY_THE_HOST or _is_masked(operation, tensors)):
+    sized = options.get("output_size") is not None  # then the host need not wait for the sum
+    if far and (operation in _READ_BY_THE_HOST or _is_masked(operation, tensors)) and not sized:
         raise SilentCopyError(f"{operation} is read by the host; .cpu() has to say so")
     stays_far = bool(far) and (target is None or torch.device(target) == OTHER_DEVICE)
     goes_far = target is not None and torch.device(target) == OTHER_DEVICE

@@ -6,6 +6,7 @@ import torch
 
 from moma_cl.backbones.cgcnn import CGCNNBackbone
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
+from moma_cl.backbones.sevennet.backbone import SevenNet0Backbone, SevenNetL3i5Backbone
 from moma_cl.graphs.batching import collate_for
 from moma_cl.learning.embedding import embed
 from moma_cl.learning.head import Head, head_vector, load_head_vector
@@ -14,7 +15,7 @@ from moma_cl.recipe import EmbeddingSettings, TrainingSettings
 from moma_cl.testing.crystals import example_crystals, isolated_atom
 from moma_cl.testing.other_device import SilentCopyError, other_device
 
-BACKBONES = [CGCNNBackbone, CHGNetBackbone]
+BACKBONES = [CGCNNBackbone, CHGNetBackbone, SevenNet0Backbone, SevenNetL3i5Backbone]
 CPU = torch.device("cpu")
 
 

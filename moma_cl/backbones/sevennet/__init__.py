@@ -1,0 +1,1 @@
+"""SevenNet: an equivariant backbone, exact and many times faster than its package."""
