@@ -97,6 +97,18 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
         ),
         "mt": Variant(methods={"mt": Method.FINETUNED}, multitask=True, recipe=ONE_START),
         "cgcnn": Variant(methods={"cgcnn": Method.FINETUNED}, backbone="cgcnn", recipe=ONE_START),
+        **{
+            name: Variant(
+                methods={
+                    f"{name}-kernel": Method.KERNEL,
+                    f"{name}-ft": Method.FINETUNED,
+                    f"{name}-mean": Method.MEAN,
+                },
+                backbone=name,
+                recipe=ONE_START,
+            )
+            for name in ("sevennet-0", "sevennet-l3i5")
+        },
     }
 )
 
