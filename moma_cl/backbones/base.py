@@ -16,6 +16,8 @@ from moma_cl.structures.crystals import Crystal
 # Adapters are averaged later, so all of a backbone must start from the same random numbers.
 _ADAPTER_SEED = 20250
 
+_PER_EDGE = 16  # angles beside each edge; hardly any crystal has more
+
 
 class CrystalGraph(Data):  # type: ignore[misc]  # torch_geometric is untyped
     """A graph that names what each of its indices counts, so that batches shift them correctly.
@@ -37,6 +39,17 @@ class CrystalGraph(Data):  # type: ignore[misc]  # torch_geometric is untyped
         graph = cls()
         graph._store._mapping.update(tensors)
         return graph
+
+    @property
+    def load(self) -> int:
+        """Edges, or what fills the memory like so many where that is more.
+
+        A dense cell has far more angles than edges.
+        """
+        longest = max(
+            (len(tensor) for tensor in self.to_dict().values() if tensor.dim() == 1), default=0
+        )
+        return max(int(self.num_edges), longest // _PER_EDGE)
 
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
         counted = self.counted_by.get(key)

@@ -13,8 +13,6 @@ from moma_cl.arraytypes import IntArray
 from moma_cl.backbones.base import Backbone, CrystalGraph
 from moma_cl.core.pyg import Batch, Data
 
-_PER_EDGE = 16  # angles beside each edge; hardly any crystal has more
-
 
 def collate(graphs: Sequence[Data]) -> Batch:
     """Join graphs of one backbone, at least one, as ``Batch.from_data_list`` does.
@@ -73,14 +71,8 @@ def batches_by_size(sizes: Sequence[int] | NDArray[np.integer], most: int) -> li
 
 
 def load_of(graph: Data) -> int:
-    """Count the edges of a graph, or what fills the memory like so many where that is more.
-
-    A dense cell has far more angles than edges.
-    """
-    longest = max(
-        (len(tensor) for tensor in graph.to_dict().values() if tensor.dim() == 1), default=0
-    )
-    return max(int(graph.num_edges), longest // _PER_EDGE)
+    """Count the edges of a graph, or what fills the memory like so many where the graph says so."""
+    return graph.load if isinstance(graph, CrystalGraph) else int(graph.num_edges)
 
 
 def _lengths(column: Sequence[Tensor]) -> Tensor:

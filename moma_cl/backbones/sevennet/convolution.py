@@ -86,8 +86,10 @@ def convolve(
     """
     if weights.device.type != "cpu":
         return plain_convolve(paths, rows, edges, weights, features)
-    tensors = [tensor.contiguous() for tensor in (weights, *features)]
-    arguments = (paths, rows, edges, *tensors)
+    weights, *features = (tensor.contiguous() for tensor in (weights, *features))
+    if not torch.is_grad_enabled():
+        return _messages(paths, rows, edges, weights, features)
+    arguments = (paths, rows, edges, weights, *features)
     return list(_Convolution.apply(*arguments))  # type: ignore[no-untyped-call]  # torch's
 
 
@@ -136,24 +138,30 @@ def _places(starts: Tensor, n_sources: Tensor, n_targets: Tensor, path: Path, no
     return torch.where((row < targets) & (column < sources), index, none)
 
 
+def _messages(
+    paths: LayerPaths, rows: Rows, edges: Edges, weights: Tensor, features: Sequence[Tensor]
+) -> list[Tensor]:
+    messages = [
+        weights.new_zeros(len(rows.owners[degree]), width)
+        for degree, width in enumerate(paths.widths)
+    ]
+    forward(
+        _geometry(paths, rows, edges),
+        weights.detach().numpy(),
+        _arrays(features),
+        _arrays(messages),
+    )
+    return messages
+
+
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, paths: LayerPaths, rows: Rows, edges: Edges, weights: Tensor, *features: Tensor
     ) -> tuple[Tensor, ...]:
-        messages = [
-            weights.new_zeros(len(rows.owners[degree]), width)
-            for degree, width in enumerate(paths.widths)
-        ]
-        forward(
-            _geometry(paths, rows, edges),
-            weights.detach().numpy(),
-            _arrays(features),
-            _arrays(messages),
-        )
         ctx.save_for_backward(weights, *features)
         ctx.geometry = (paths, rows, edges)
-        return tuple(messages)
+        return tuple(_messages(paths, rows, edges, weights, features))
 
     @staticmethod
     @once_differentiable
