@@ -22,6 +22,7 @@ from benchmarks.sevennet_package import Package
 from benchmarks.sevennet_readout import SevenNetReadout
 from benchmarks.structures import crystal_of, sample
 from moma_cl.backbones.sevennet.backbone import (
+    N_SCALARS,
     SevenNet0Backbone,
     SevenNetBackbone,
     SevenNetL3i5Backbone,
@@ -117,7 +118,7 @@ def our_answers(
             [nodes_of(one) + start for one, start in zip(symmetric, starts, strict=False)]
         )
     )
-    rows = [block.detach()[nodes] for block in blocks]
+    rows = [block.detach()[nodes, :N_SCALARS] for block in blocks]
     return [*rows, energies.detach(), _taken_back(encoder, package)]
 
 

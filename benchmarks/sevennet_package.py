@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moma_cl.backbones.sevennet.backbone import CUTOFF, SevenNetBackbone
+from moma_cl.backbones.sevennet.backbone import CUTOFF, N_SCALARS, SevenNetBackbone
 from moma_cl.backbones.symmetry import SymmetricCrystal
 from moma_cl.structures.crystals import Crystal
 
@@ -113,7 +113,7 @@ class Package:
         energies = self.energies(graphs)
         for hook in hooks:
             hook.remove()
-        return [block[:, : SevenNetBackbone.feature_dim] for block in blocks], energies
+        return [block[:, :N_SCALARS] for block in blocks], energies
 
     def _mend(self) -> None:
         from e3nn.o3 import wigner_3j

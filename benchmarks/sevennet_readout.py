@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from torch import Tensor, nn
 
-from moma_cl.backbones.sevennet.backbone import SevenNetBackbone
+from moma_cl.backbones.sevennet.backbone import N_SCALARS, SevenNetBackbone
 from moma_cl.backbones.sevennet.weights import checkpoint
 from moma_cl.core.pyg import Batch
 
@@ -20,7 +20,7 @@ class SevenNetReadout(nn.Module):
 
     def __init__(self, n_elements: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(SevenNetBackbone.feature_dim, _HIDDEN, bias=False)
+        self.hidden = nn.Linear(N_SCALARS, _HIDDEN, bias=False)
         self.energy = nn.Linear(_HIDDEN, 1, bias=False)
         self.scale = nn.Embedding(n_elements, 1)
         self.shift = nn.Embedding(n_elements, 1)
@@ -32,7 +32,7 @@ class SevenNetReadout(nn.Module):
         order = np.argsort(source["elements"])
         readout = cls(len(order)).eval().double()
         for layer, name, n_in in (
-            (readout.hidden, "reduce_input_to_hidden", SevenNetBackbone.feature_dim),
+            (readout.hidden, "reduce_input_to_hidden", N_SCALARS),
             (readout.energy, "reduce_hidden_to_energy", _HIDDEN),
         ):
             weight = source[f"{name}.linear.weight"].double().view(n_in, -1)
@@ -45,6 +45,8 @@ class SevenNetReadout(nn.Module):
     def forward(self, features: Tensor, batch: Batch, rows: Tensor) -> Tensor:
         """Give the energy of each structure, eV; ``rows`` is the row of each element."""
         element = rows[batch.atomic_numbers]
-        atoms = self.energy(self.hidden(features)) * self.scale(element) + self.shift(element)
+        atoms = self.energy(self.hidden(features[:, :N_SCALARS])) * self.scale(
+            element
+        ) + self.shift(element)
         total = atoms[:, 0] * batch.node_weight
         return total.new_zeros(batch.num_graphs).index_add(0, batch.batch, total)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import ClassVar, Self, cast
 
@@ -12,13 +13,16 @@ from torch import Tensor, nn
 from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.sevennet.convolution import Edges, Rows
 from moma_cl.backbones.sevennet.graph import SevenNetGraph, graph_size, sevennet_graph
-from moma_cl.backbones.sevennet.layers import Convolution, Envelope, RadialBasis
+from moma_cl.backbones.sevennet.layers import Convolution, Envelope, RadialBasis, norms_of
 from moma_cl.backbones.sevennet.weights import checkpoint, current_layout, encoder_state
 from moma_cl.core.pyg import Batch
 from moma_cl.structures.crystals import Crystal
 
 CUTOFF = 5.0
 """Largest length of an edge, Å."""
+
+N_SCALARS = 128
+"""Features of degree 0 after every layer."""
 
 _N_LAYERS = 5
 # the 89 elements of the data that SevenNet was trained on
@@ -28,7 +32,8 @@ _ELEMENTS = frozenset(range(1, 95)) - frozenset(range(84, 89))
 class SevenNetBackbone(Backbone):
     """SevenNet's layers, from whose last features the published model reads the energy.
 
-    A block is a layer; its features are the scalars. Subclasses name a published set of parameters.
+    A block is a layer. Its features are the scalars and the norms of higher degrees, which the last
+    layer does not have. Subclasses name a published set of parameters.
 
     References
     ----------
@@ -36,7 +41,6 @@ class SevenNetBackbone(Backbone):
     """
 
     graph_version: ClassVar[int] = 1
-    feature_dim: ClassVar[int] = 128
     n_blocks: ClassVar[int] = _N_LAYERS
     elements: ClassVar[frozenset[int]] = _ELEMENTS
     graph_class: ClassVar[type[SevenNetGraph]] = SevenNetGraph
@@ -73,6 +77,17 @@ class SevenNetBackbone(Backbone):
     def degree(self) -> int:
         """Largest degree of harmonics and features."""
         return len(self.channels) - 1
+
+    def _invariants(self, features: Sequence[Tensor], rows: Rows) -> Tensor:
+        """Give what no rotation changes: scalars, and the norms of higher degrees or zeros."""
+        scalars = features[0]
+        norms = [
+            norms_of(one, owners, len(scalars))
+            for one, owners in zip(features[1:], rows.owners[1:], strict=False)
+        ]
+        width = scalars.shape[1] + sum(norm.shape[1] for norm in norms)
+        rest = scalars.new_zeros(len(scalars), self.feature_dim - width)
+        return torch.cat([scalars, *norms, rest], dim=1)
 
     @classmethod
     def _widths(cls) -> list[tuple[int, ...]]:
@@ -112,7 +127,7 @@ class SevenNetBackbone(Backbone):
         return sevennet_graph(crystal, CUTOFF, degree, merged=quotient, dtype=dtype)
 
     def forward(self, batch: Batch) -> list[Tensor]:
-        """Encode a batch of graphs; a block is a layer, and its features are the scalars."""
+        """Encode a batch of graphs; a block is a layer."""
         rows = Rows.of(batch.row_counts)
         edges = Edges(
             index=torch.cat([batch.edge_index, batch.edge_distance[None]]),
@@ -124,8 +139,9 @@ class SevenNetBackbone(Backbone):
         blocks: list[Tensor] = []
         for block, convolution in enumerate(self.convolutions):
             features = convolution(features, basis, rows, edges)
-            features[0] = self.adapt(block, features[0])
-            blocks.append(features[0])
+            invariants = self.adapt(block, self._invariants(features, rows))
+            features[0] = invariants[:, :N_SCALARS]
+            blocks.append(invariants)
         return blocks
 
 
@@ -134,7 +150,8 @@ class SevenNet0Backbone(SevenNetBackbone):
 
     name: ClassVar[str] = "sevennet-0"
     version: ClassVar[str] = "11Jul2024"
-    channels: ClassVar[tuple[int, ...]] = (128, 64, 32)
+    feature_dim: ClassVar[int] = 224
+    channels: ClassVar[tuple[int, ...]] = (N_SCALARS, 64, 32)
     envelope_start: ClassVar[float | None] = 4.5
     neighbors: ClassVar[float] = 35.98957443237305
     checkpoint_file: ClassVar[tuple[str, str]] = (
@@ -148,7 +165,8 @@ class SevenNetL3i5Backbone(SevenNetBackbone):
 
     name: ClassVar[str] = "sevennet-l3i5"
     version: ClassVar[str] = "l3i5"
-    channels: ClassVar[tuple[int, ...]] = (128, 64, 32, 32)
+    feature_dim: ClassVar[int] = 256
+    channels: ClassVar[tuple[int, ...]] = (N_SCALARS, 64, 32, 32)
     envelope_start: ClassVar[float | None] = None
     neighbors: ClassVar[float] = 35.984718322753906
     checkpoint_file: ClassVar[tuple[str, str]] = (

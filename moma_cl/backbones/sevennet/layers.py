@@ -41,6 +41,7 @@ SILU_SCALE = 1.6791767923989418
 """1/√⟨SiLU(x)²⟩ for normally distributed x, as e3nn estimates it and SevenNet was trained with."""
 
 _HIDDEN = 64
+_MIN_SQUARE = 1e-8
 
 
 class Envelope(NamedTuple):
@@ -197,3 +198,12 @@ class Convolution(nn.Module):
         scalars, *gates = torch.split(opened, list(self.n_out), dim=1)
         higher = zip(features[1:], gates, rows.owners[1:], strict=False)
         return [scalars, *(one * gate[owners] for one, gate, owners in higher)]
+
+
+def norms_of(features: Tensor, owners: Tensor, n_nodes: int) -> Tensor:
+    """Compute the norm of each node's rows of a degree, shape ``(n_nodes, n_channels)``.
+
+    Rows have shape ``(n_rows, n_channels)``; a small constant keeps gradients finite.
+    """
+    squares = features.new_zeros(n_nodes, features.shape[1])
+    return (squares.index_add(0, owners, features.square()) + _MIN_SQUARE).sqrt()

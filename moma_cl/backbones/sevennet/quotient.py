@@ -22,7 +22,7 @@ over atoms are those over representatives weighted by the sizes of orbits.
 
 Only proper operations count. SevenNet's features carry no parity: its harmonics of odd degree
 change sign under an inversion, but so would features that a rotation alone may mix with even ones.
-A crystal and its mirror image have different features from the third layer on, and so may atoms
+A crystal and its mirror image have different scalars from the third layer on, and so may atoms
 that only a mirror maps onto each other.
 
 Merging needs no symmetry to pay: without any, atoms are their own representatives, and only edges
