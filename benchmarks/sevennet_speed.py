@@ -51,7 +51,7 @@ from moma_cl.recipe import EmbeddingSettings
 from moma_cl.structures.crystals import Crystal
 from moma_cl.testing.crystals import example_crystals, supercell
 
-COUNT = 192
+COUNT = 128
 # name, bar of an embedding and of a training step
 SETS = (
     ("paper/mp_phonons", 45.0, 40.0),
