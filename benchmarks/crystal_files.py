@@ -131,11 +131,19 @@ def _gemmi_cif(sample: Sample) -> str:
 
 
 def _gemmi_symmetric_cif(sample: Sample) -> str:
-    """Write the sites that differ by symmetry; gemmi names the group by its symbol only."""
+    """Write the sites that differ by symmetry; gemmi names the group by its symbol only.
+
+    Near the tolerance of spglib, pymatgen may list the operations of a larger group than it names.
+    Such a file contradicts itself, and with the symbol alone it would be another crystal.
+    """
     import gemmi
 
     block = gemmi.cif.read_string(sample.symmetric_cif).sole_block()
-    return str(gemmi.make_small_structure_from_block(block).make_cif_block().as_string())
+    small = gemmi.make_small_structure_from_block(block)
+    group = gemmi.find_spacegroup_by_name(small.spacegroup_hm)
+    if len(group.operations()) != len(block.find_values("_symmetry_equiv_pos_as_xyz")):
+        raise ValueError(f"the operations are not those of {small.spacegroup_hm}")
+    return str(small.make_cif_block().as_string())
 
 
 def _all_frames(path: Path, samples: list[Sample]) -> None:

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from benchmarks.crystal_files import DATABASES, FILES, Sample, crystal_of
 from benchmarks.measuring import at_most, row
 from moma_cl.arraytypes import FloatArray
-from moma_cl.readers.dispatch import Reader, Reading, Row
-from moma_cl.readers.text_parser import Limits, StructureParser
+from moma_cl.readers.dispatch import Limits, Reader, Reading, Row
+from moma_cl.readers.text_parser import StructureParser
 from moma_cl.structures.checks import check_crystal
 from moma_cl.structures.crystals import Crystal
 from moma_cl.structures.elements import SYMBOLS

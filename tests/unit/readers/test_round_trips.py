@@ -10,8 +10,8 @@ import pytest
 from benchmarks import round_trips
 from benchmarks.crystal_files import DATABASES, FILES, Sample, crystal_of
 from benchmarks.round_trips import Known, decorated, differences, made, trip
-from moma_cl.readers.dispatch import Reader, Reading
-from moma_cl.readers.text_parser import Limits, StructureParser
+from moma_cl.readers.dispatch import Limits, Reader, Reading
+from moma_cl.readers.text_parser import StructureParser
 from moma_cl.structures.crystals import Crystal
 from moma_cl.testing.crystals import example_crystals, supercell
 
