@@ -140,7 +140,7 @@ def _gemmi_symmetric_cif(sample: Sample) -> str:
 
     block = gemmi.cif.read_string(sample.symmetric_cif).sole_block()
     small = gemmi.make_small_structure_from_block(block)
-    group = gemmi.find_spacegroup_by_name(small.spacegroup_hm)
+    group = gemmi.find_spacegroup_by_name(small.spacegroup_hm.replace("_", ""))
     if len(group.operations()) != len(block.find_values("_symmetry_equiv_pos_as_xyz")):
         raise ValueError(f"the operations are not those of {small.spacegroup_hm}")
     return str(small.make_cif_block().as_string())
