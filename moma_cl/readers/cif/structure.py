@@ -60,7 +60,8 @@ def _only_crystal(
     """Try each symmetry that the file may mean; exactly one crystal may come out."""
     crystals: list[Crystal] = []
     first_error: InvalidInputError | None = None
-    for operations in _symmetries(block, lattice, bool(formula)):
+    symmetries = _symmetries(block, lattice, bool(formula))
+    for operations in symmetries:
         orbits = [_orbit(lattice, site, operations) for site in sites]
         crystal = _crystal(lattice, sites, orbits)
         try:
@@ -71,7 +72,7 @@ def _only_crystal(
             continue
         if len(operations) > 1:
             # Atoms too near exclude no setting: the file may be in that setting, and wrong.
-            _check_apart(crystal, sites, orbits)
+            _check_apart(crystal, sites, orbits, len(symmetries))
         if not any(_same_atoms(crystal, other) for other in crystals):
             crystals.append(crystal)
     if len(crystals) == 1:
@@ -289,7 +290,9 @@ def _distinct(lattice: FloatArray, operations: Operations, start: FloatArray) ->
     return np.array(chosen)
 
 
-def _check_apart(crystal: Crystal, sites: list[Site], orbits: list[FloatArray]) -> None:
+def _check_apart(
+    crystal: Crystal, sites: list[Site], orbits: list[FloatArray], n_settings: int
+) -> None:
     """Refuse sites of which the symmetry makes one nearly another, or nearly itself."""
     owner = np.repeat(np.arange(len(sites)), [len(orbit) for orbit in orbits])
     start = 0
@@ -298,13 +301,18 @@ def _check_apart(crystal: Crystal, sites: list[Site], orbits: list[FloatArray]) 
         lengths = np.linalg.norm((shift - np.rint(shift)) @ crystal.lattice, axis=1)
         if len(lengths) and lengths.min() < _CLOSEST:
             other = sites[owner[start + 1 + int(lengths.argmin())]]
-            raise _overlap(f"{sites[place].label[:20]!r} and {other.label[:20]!r}", lengths.min())
+            raise _overlap(sites[place].label, other.label, lengths.min(), n_settings)
         start += len(orbit)
 
 
-def _overlap(what: str, distance: float) -> InvalidInputError:
+def _overlap(one: str, other: str, distance: float, n_settings: int) -> InvalidInputError:
+    choice = (
+        f" in one of the {n_settings} settings that its space group may be in: add the symmetry "
+        "operations"
+    )
     return InvalidInputError(
-        f"the CIF is not clear: {what} are {distance:.2g} Å apart after the symmetry was applied",
+        f"the CIF is not clear: {one[:20]!r} and {other[:20]!r} are {distance:.2g} Å apart after "
+        f"the symmetry was applied{choice if n_settings > 1 else ''}",
         code="invalid-input.cif-overlap",
     )
 

@@ -292,6 +292,20 @@ def test_a_setting_is_not_excluded_because_its_atoms_are_near():
     assert code_of(cif(symmetry, [place], SILICON)) in {"cif-overlap", "cif-symmetry"}
 
 
+def test_atoms_near_in_a_setting_that_nothing_states_are_told_as_such():
+    # At right angles b or c may be the axis of the group; with c, the two atoms nearly meet.
+    sites = ("Mg Mg 0.1513 0 0.1628 1", "Zn Zn 0.1368 0 0.8408 1")
+    symbol = "_symmetry_space_group_name_H-M 'P 2/m'"
+    with pytest.raises(InvalidInputError) as caught:
+        read_cif(cif(symbol, sites, (12.1, 8.56, 48.4, 90, 90, 90)))
+    assert caught.value.code == "invalid-input.cif-overlap"
+    assert "0.25 Å" in caught.value.message
+    assert "in one of the 3 settings" in caught.value.message
+    with pytest.raises(InvalidInputError) as stated:
+        read_cif(salt(sites=(*NACL, "K1 K 0.01 0 0 1"), formula=""))
+    assert "settings" not in stated.value.message
+
+
 def test_a_symbol_of_earlier_editions_stands_for_its_setting_alone():
     def choices(symbol):
         return {setting.choice for setting in named(symbol)}
