@@ -10,6 +10,7 @@ import math
 import re
 import signal
 from collections.abc import Iterator
+from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -99,14 +100,16 @@ def _parse_poscar(text: str) -> Crystal:
             atomic_number(label[0])
     factors = _scaling("".join(lines[1:2]))
     lines[1:2] = ["1.0"]
-    poscar = Poscar.from_str("\n".join(lines), read_velocities=False)
+    try:
+        poscar = Poscar.from_str("\n".join(lines), read_velocities=False)
+    except ValueError as error:
+        if "".join("".join(lines[5:6]).split()).isdigit():  # VASP 4, and more blocks than elements
+            raise _missing_elements() from error
+        raise
     if not poscar.true_names:
-        raise InvalidInputError(
-            "the POSCAR does not name its elements: add a line with their symbols before the "
-            "line with the numbers of atoms",
-            code="invalid-input.missing-elements",
-        )
+        raise _missing_elements()
     structure = poscar.structure
+    _check_blocks(lines, [specie.symbol for specie in structure.species])
     if factors[0] < 0:
         factors = [(-factors[0] / structure.volume) ** (1 / 3)]
     names = [getattr(specie, "name", specie.symbol) for specie in structure.species]
@@ -115,6 +118,54 @@ def _parse_poscar(text: str) -> Crystal:
         atomic_numbers=np.array([atomic_number(name) for name in names], dtype=np.int64),
         # Cartesian coordinates take the same factors as the cell, so fractional ones stay.
         frac_coords=structure.frac_coords,
+    )
+
+
+def _check_blocks(lines: list[str], symbols: list[str]) -> None:
+    """Refuse elements, numbers of atoms and positions that do not fit each other.
+
+    The parser takes as many as it can use, and the words after positions for elements where no
+    line names them.
+    """
+    words = [re.split("[!#]", line)[0].split() for line in lines]
+    start = next(i for i in range(5, len(words)) if words[i] and words[i][0].isdigit())
+    height = max(1, start - 5)  # lines of elements, and as many of numbers
+    names = [*chain.from_iterable(words[5:start])]
+    numbers = chain.from_iterable(words[start : start + height])
+    counts = [int(word) for word in takewhile(str.isdigit, numbers)]
+    if names and len(names) != len(counts):
+        raise _contradiction(f"names {len(names)} elements, but has {len(counts)} numbers of atoms")
+    selective = lines[start + height].strip()[:1] in {"s", "S"}
+    first = start + height + 1 + selective
+    last = first + sum(counts)
+    if len(words) > last and _are_numbers(words[last][:3]):
+        raise _contradiction(f"lists more positions than its {sum(counts)} atoms")
+    if names:
+        return
+    flags = words[first][3:6]
+    if not selective and len(flags) == 3 and {*flags} <= {"T", "F"}:  # no tritium or fluorine
+        raise _missing_elements()
+    left = iter(symbols)
+    if any(len({*islice(left, count)}) > 1 for count in counts):
+        raise _contradiction("counts the atoms of several elements together")
+
+
+def _are_numbers(words: list[str]) -> bool:
+    try:
+        return len([float(word) for word in words]) == 3
+    except ValueError:
+        return False
+
+
+def _contradiction(what: str) -> InvalidInputError:
+    return InvalidInputError(f"the POSCAR {what}: correct it", code="invalid-input.parse-error")
+
+
+def _missing_elements() -> InvalidInputError:
+    return InvalidInputError(
+        "the POSCAR does not name its elements: add a line with their symbols before the line "
+        "with the numbers of atoms",
+        code="invalid-input.missing-elements",
     )
 
 

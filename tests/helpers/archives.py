@@ -64,6 +64,8 @@ class TakenApart:
         new: dict[str, str] = {}
 
         def renamed(digest: Any) -> Any:
+            if not isinstance(digest, str):  # a mutation put something else there
+                return relinked(digest)
             if digest in self.records and digest not in new:
                 new[digest] = ""  # a record cannot name itself
                 self.records[digest] = relinked(self.records[digest])

@@ -342,12 +342,15 @@ def _check_formula(crystal: Crystal, formula: Mapping[int, float], units: str) -
         )
 
 
-def _units_by_pymatgen(cell: Mapping[int, int]) -> float:
-    """Give the Z that pymatgen writes beside the formula of a whole cell, such as K4 O4."""
+def _units_by_pymatgen(cell: Mapping[int, int]) -> int:
+    """Give the Z that pymatgen writes beside the formula of a whole cell, such as K4 O4.
+
+    It reduces H to H2, of which one atom is half, and writes whole numbers.
+    """
     from pymatgen.core import Composition
 
     named = {SYMBOLS[element]: count for element, count in cell.items()}
-    return float(Composition(named).get_reduced_formula_and_factor()[1])
+    return int(Composition(named).get_reduced_formula_and_factor()[1])
 
 
 def _text(amounts: Mapping[int, float]) -> str:

@@ -49,6 +49,47 @@ def test_other_scalings_are_refused(tmp_path, scaling):
     assert "second line" in row.error.message
 
 
+SALT = "x\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa Cl\n1 1\nDirect\n0 0 0\n.5 .5 .5\n"
+SALT_4 = SALT.replace("Na Cl\n", "").replace("0 0 0\n.5 .5 .5\n", "0 0 0 Na\n.5 .5 .5 Cl\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SALT,
+        SALT.replace("Na Cl", "Na Cl ! of the cell"),
+        SALT.replace("Na Cl\n1 1\n", "Na\nCl\n1\n1\n"),
+        SALT.replace("Direct", "S\nDirect").replace(" 0\n.5 .5 .5", " 0 T F T\n.5 .5 .5 T T F"),
+        SALT + "\n0 0 0\n1 1 1\n",  # velocities
+        SALT_4,
+        SALT_4.replace("Direct", "Selective\nDirect")
+        .replace("0 Na", "0 T F T Na")
+        .replace("5 Cl", "5 F F F Cl"),
+    ],
+)
+def test_elements_of_a_poscar_are_those_of_its_blocks(tmp_path, text):
+    row = read(tmp_path, text)
+    assert row.error is None
+    assert row.crystal.atomic_numbers.tolist() == [11, 17]
+    np.testing.assert_array_equal(row.crystal.frac_coords[1], [0.5] * 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (SALT.replace("1 1\n", "2\n"), "names 2 elements, but has 1 numbers"),
+        (SALT.replace("Na Cl", "Na Cl K"), "names 3 elements, but has 2 numbers"),
+        (SALT + "0.2 0.2 0.2\n", "more positions than its 2 atoms"),
+        (SALT_4.replace("1 1\n", "2\n"), "several elements together"),
+        (SALT_4.replace("Na", "F F F").replace("Cl", "T F T"), "does not name its elements"),
+    ],
+)
+def test_a_poscar_that_contradicts_itself_is_refused(tmp_path, text, message):
+    row = read(tmp_path, text)
+    assert row.error.code in {"parse-error", "missing-elements"}
+    assert message in row.error.message
+
+
 @pytest.mark.parametrize("cells", [3, 3000, -100_000])
 def test_atoms_far_outside_of_the_cell_are_moved_into_it(tmp_path, cells):
     sites = [[0, 0, 0], [0.5 + cells, 0.5, 0.5 - cells]]

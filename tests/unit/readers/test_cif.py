@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from pymatgen.core import Lattice, Structure
+from pymatgen.io.cif import CifWriter
 
 from moma_cl.readers.cif.operations import parse_operations
 from moma_cl.readers.cif.space_groups import all_settings, named, operations_of
@@ -290,6 +292,17 @@ def test_a_setting_is_not_excluded_because_its_atoms_are_near():
     symmetry = "_symmetry_space_group_name_H-M 'F d -3 m'"
     place = "Si Si 0.12 0.125 0.125 1"
     assert code_of(cif(symmetry, [place], SILICON)) in {"cif-overlap", "cif-symmetry"}
+
+
+@pytest.mark.parametrize(("n_atoms", "units"), [(1, 0), (5, 2), (4, 2)])
+@pytest.mark.filterwarnings("ignore")
+def test_pymatgen_counts_the_formula_units_of_gases_as_molecules(n_atoms, units):
+    sites = [[0.1 + 0.19 * place, 0.3, 0.4] for place in range(n_atoms)]
+    text = str(CifWriter(Structure(Lattice.cubic(9.0), ["O"] * n_atoms, sites)))
+    assert f"_cell_formula_units_Z   {units}\n" in text
+    assert read_cif(text).n_atoms == n_atoms
+    wrong = text.replace(f"_units_Z   {units}\n", f"_units_Z   {units + 3}\n")
+    assert code_of(wrong) == "cif-composition"
 
 
 def test_atoms_near_in_a_setting_that_nothing_states_are_told_as_such():

@@ -160,6 +160,8 @@ def test_unusable_documents_are_refused_with_their_reason(tmp_path, structure, e
 
 def test_unusable_texts_are_refused_with_their_reason(tmp_path):
     no_type = CIF.replace("_atom_site_type_symbol\n", "").replace("Cl1 Cl-", "O1")
+    blocks = " ".join(["1"] * 130)  # more than there are elements; as ASE writes it for VASP 4
+    unnamed = POSCAR[: POSCAR.index("Cs Cl\n")] + blocks + "\nDirect\n" + "0 0 0.1\n" * 130
     cases = [
         (CIF.replace("Cl- 0.5 0.5 0.5 1.0", "Cl- 0.5 0.5 0.5 0.6"), "disordered"),
         (CIF + "K1 K+ 0 0 0 0.5\n", "disordered"),  # occupancies of 1.5 on one site
@@ -172,6 +174,7 @@ def test_unusable_texts_are_refused_with_their_reason(tmp_path):
         ("data_\n", "parse-error"),
         ("hello", "parse-error"),
         (POSCAR.replace("Cs Cl\n", "").replace("CsCl", "?"), "missing-elements"),
+        (unnamed, "missing-elements"),
         (POSCAR.replace("Cs Cl\n", "D Cl\n"), "isotope"),
         (POSCAR.replace("Cs Cl\n", "T Cl\n"), "isotope"),
         (POSCAR.replace("Cs Cl\n", "Xx Cl\n"), "dummy-species"),
