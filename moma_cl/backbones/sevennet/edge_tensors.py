@@ -29,9 +29,8 @@ def edges_within(
     """Find the edges that end at representatives.
 
     A row has the source, the number of the target, and the vector from the target to the source, Å;
-    shape ``(n_edges, 5)``. With lower triangular lattice vectors, the cells
-    in reach are those of an interval for each axis in turn (Fincke and Pohst, Math. Comput. 44,
-    463, 1985).
+    shape ``(n_edges, 5)``. With lower triangular lattice vectors, the cells in reach are those of
+    an interval for each axis in turn (Fincke and Pohst, Math. Comput. 44, 463, 1985).
     """
     edges = np.empty((64, 5))
     count = 0
@@ -191,9 +190,8 @@ def class_tensors(  # noqa: PLR0917  compiled code takes no keywords
     """Add up the edge tensors of classes, shape ``(n_values,)``.
 
     Edges, whose harmonics are given, are visited in an order; a class holds those from one start to
-    the next. ``symmetry``
-    holds the Wigner matrices of operations, the operation that maps a representative onto each
-    atom, the bases of representatives and their numbers of columns.
+    the next. ``symmetry`` holds the Wigner matrices of operations, the operation that maps a
+    representative onto each atom, the bases of representatives and their numbers of columns.
     """
     matrices, chosen, bases, counts = symmetry
     paths, coefficients, places = couplings

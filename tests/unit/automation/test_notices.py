@@ -1,11 +1,9 @@
 """The mail about a pass: what somebody should know, each thing once, and the exit code with it."""
 
 import json
-import shutil
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 
 import pytest
 
@@ -24,21 +22,6 @@ def founded(tmp_path_factory):
     hub = hubs.make_hub(tmp_path_factory.mktemp("founded") / "hub")
     hubs.add_task(hub, "energy", 60, unit="eV/atom", module="none")
     return hub
-
-
-@pytest.fixture
-def hub(founded, tmp_path):
-    return Path(shutil.copytree(founded, tmp_path / "hub"))
-
-
-@pytest.fixture
-def deliver(hub):
-    def put(rows, name="night.jsonl", folder="energy"):
-        file = hub / "inbox" / folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(rows if isinstance(rows, str) else json_lines(rows))
-
-    return put
 
 
 def night(hub):
