@@ -20,7 +20,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.chgnet_readout import CHGNetReadout
 from benchmarks.measuring import (
@@ -37,6 +37,7 @@ from benchmarks.measuring import (
     stepper,
 )
 from benchmarks.structures import crystal, crystal_of, pymatgen, shuffled, triclinic
+from benchmarks.trainer import Trainer
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.backbones.chgnet.graph import CHGNetGraph
 from moma_cl.core.denormals import without_denormals
@@ -45,7 +46,6 @@ from moma_cl.graphs.batching import collate
 from moma_cl.graphs.cache import ByteCache
 from moma_cl.graphs.lookup import graphs_of
 from moma_cl.learning.embedding import embed
-from moma_cl.learning.head import Head
 from moma_cl.recipe import EmbeddingSettings
 from moma_cl.structures.crystals import PackedCrystals
 from moma_cl.testing.crystals import example_crystals, supercell
@@ -102,28 +102,12 @@ class _Package:
         return energies
 
 
-class _Ours:
-    """Encoder, head and optimiser as :mod:`moma_cl.learning.training` puts them together."""
+class _Ours(Trainer):
+    """Our encoder, and the published readout of the energy."""
 
     def __init__(self, adapter_width: int | None = None) -> None:
-        self.encoder = CHGNetBackbone.pretrained()
+        super().__init__(CHGNetBackbone, adapter_width)
         self.readout = CHGNetReadout.pretrained()
-        if adapter_width is not None:
-            self.encoder.add_adapters(adapter_width)
-        self.head = Head(self.encoder.feature_dim, self.encoder.n_blocks, 128, seed=0)
-        parameters = [*self.encoder.parameters(), *self.head.parameters()]
-        self.trained = [parameter for parameter in parameters if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.trained, lr=1e-5, fused=True)
-
-    @without_denormals()
-    def train(self, graphs: Sequence[CHGNetGraph]) -> None:
-        """Take one step."""
-        batch = collate(graphs)
-        loss = self.head(self.encoder(batch), batch).abs().mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.trained, 1.0)
-        self.optimizer.step()
 
     @without_denormals()
     def embed(self, graphs: Sequence[CHGNetGraph]) -> Tensor:

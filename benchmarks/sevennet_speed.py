@@ -19,7 +19,7 @@ from itertools import cycle
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.measuring import (
     BATCH,
@@ -36,6 +36,7 @@ from benchmarks.measuring import (
 from benchmarks.sevennet_package import Package, tune_allocator
 from benchmarks.sevennet_readout import SevenNetReadout
 from benchmarks.structures import crystal_of, shuffled, triclinic
+from benchmarks.trainer import Trainer
 from moma_cl.backbones.base import Backbone, CrystalGraph
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.backbones.sevennet.backbone import (
@@ -46,7 +47,6 @@ from moma_cl.backbones.sevennet.backbone import (
 from moma_cl.core.denormals import without_denormals
 from moma_cl.graphs.batching import collate
 from moma_cl.learning.embedding import embed
-from moma_cl.learning.head import Head
 from moma_cl.recipe import EmbeddingSettings
 from moma_cl.structures.crystals import Crystal
 from moma_cl.testing.crystals import example_crystals, supercell
@@ -79,30 +79,13 @@ def run() -> list[dict[str, Any]]:
     return [*rows, *_starts()]
 
 
-class _Ours:
-    """Encoder, head and optimiser as :mod:`moma_cl.learning.training` puts them together."""
-
-    def __init__(self, backbone: type[Backbone]) -> None:
-        self.encoder = backbone.pretrained()
-        self.head = Head(self.encoder.feature_dim, self.encoder.n_blocks, 128, seed=0)
-        self.trained = [*self.encoder.parameters(), *self.head.parameters()]
-        self.optimizer = torch.optim.AdamW(self.trained, lr=1e-5, fused=True)
-
-    @without_denormals()
-    def train(self, graphs: Sequence[CrystalGraph]) -> None:
-        """Take one step."""
-        batch = collate(graphs)
-        loss = self.head(self.encoder(batch), batch).abs().mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.trained, 1.0)
-        self.optimizer.step()
-
+class _Ours(Trainer):
     @without_denormals()
     def embed(self, graphs: Sequence[CrystalGraph]) -> list[Tensor]:
         """Give the features of every layer."""
+        batch = collate(graphs)
         with torch.no_grad():
-            return self.encoder(collate(graphs))
+            return self.encoder(batch)
 
 
 def _crystals(name: str, count: int = COUNT) -> list[Crystal]:
