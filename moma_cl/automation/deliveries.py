@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from moma_cl.backbones.base import Backbone
     from moma_cl.datasets.intake import Intake
     from moma_cl.datasets.stored_rows import StoredRows
+    from moma_cl.graphs.cache import ByteCache
     from moma_cl.readers.dispatch import Reader
     from moma_cl.records.task_spec import TaskSpec
     from moma_cl.structures.checks import RowError
@@ -74,15 +75,19 @@ def add_deliveries(
     if not deliveries:
         return []
     from moma_cl.backbones.registry import backbone_class
+    from moma_cl.graphs.cache import ByteCache
     from moma_cl.readers.dispatch import Limits, Reader, Reading
     from moma_cl.readers.text_parser import StructureParser
 
     done = []
     backbone = backbone_class(store.backbone["name"])
-    with StructureParser(Limits()) as parser:  # one process for all that need it
-        reader = Reader(parser, Reading())
+    # One process and one open cache for all that need them.
+    with StructureParser(Limits()) as parser, ByteCache(store.cache_dir / "graphs") as graphs:
+        tools = _Tools(
+            reader=Reader(parser, Reading()), backbone=backbone, graphs=graphs, progress=progress
+        )
         for _, group in groupby(deliveries, key=lambda delivery: delivery.task):
-            batch = _Batch(store=store, reader=reader, backbone=backbone, progress=progress)
+            batch = _Batch(store=store, tools=tools)
             for delivery in group:
                 batch.read(delivery)
                 if batch.is_full:
@@ -112,14 +117,28 @@ class _Entry:
     error: DeliveryError | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tools:
+    """What reads and checks the rows of every delivery."""
+
+    reader: Reader
+    backbone: type[Backbone]
+    graphs: ByteCache
+    progress: Progress
+
+    def check_graphs(self, crystals: Sequence[Crystal]) -> list[RowError | None]:
+        """Build the graph of each structure, and say which cannot be."""
+        from moma_cl.graphs.checks import check_graphs
+
+        return check_graphs(crystals, self.backbone, self.graphs)
+
+
 @dataclass(slots=True, kw_only=True)
 class _Batch:
     """Deliveries of one task whose rows are stored together."""
 
     store: Store
-    reader: Reader
-    backbone: type[Backbone]
-    progress: Progress
+    tools: _Tools
     entries: list[_Entry] = field(default_factory=list)
     n_rows: int = 0
     state: TaskState | None = None
@@ -134,9 +153,7 @@ class _Batch:
 
     def another(self) -> _Batch:
         """Give an empty batch of the same hub."""
-        return _Batch(
-            store=self.store, reader=self.reader, backbone=self.backbone, progress=self.progress
-        )
+        return _Batch(store=self.store, tools=self.tools)
 
     def read(self, delivery: Delivery) -> None:
         """Read a delivery; what is wrong with it is its own affair."""
@@ -197,17 +214,12 @@ class _Batch:
         return intake.read_task_rows(
             [delivery.path],
             self.spec,
-            elements=self.backbone.elements,
-            check_graphs=self._check_graphs,
+            elements=self.tools.backbone.elements,
+            check_graphs=self.tools.check_graphs,
             appended=True,
-            reader=self.reader,
-            progress=lambda rows: self.progress("reading", rows, 0),
+            reader=self.tools.reader,
+            progress=lambda rows: self.tools.progress("reading", rows, 0),
         )
-
-    def _check_graphs(self, crystals: Sequence[Crystal]) -> list[RowError | None]:
-        from moma_cl.graphs.checks import check_graphs
-
-        return check_graphs(crystals, self.backbone, self.store.cache_dir / "graphs")
 
     def _stored(self, state: TaskState) -> StoredRows:
         from moma_cl.datasets.stored_rows import StoredRows

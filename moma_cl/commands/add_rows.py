@@ -6,6 +6,7 @@ Nothing heavy is imported before a verb needs it.
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,21 +204,22 @@ def _read(
 ) -> Intake:
     from moma_cl.backbones.registry import backbone_class
     from moma_cl.datasets.intake import read_task_rows
+    from moma_cl.graphs.cache import ByteCache
     from moma_cl.graphs.checks import check_graphs
 
     backbone = backbone_class(store.backbone["name"])
-    cache = None if dry_run else store.cache_dir / "graphs"
-    return read_task_rows(
-        sources,
-        spec,
-        elements=backbone.elements,
-        check_graphs=lambda crystals: check_graphs(
-            crystals, backbone, cache, lambda done: progress("graphs", done, len(crystals))
-        ),
-        reading=reading,
-        appended=appended,
-        progress=lambda rows: progress("reading", rows, 0),
-    )
+    with nullcontext() if dry_run else ByteCache(store.cache_dir / "graphs") as cache:
+        return read_task_rows(
+            sources,
+            spec,
+            elements=backbone.elements,
+            check_graphs=lambda crystals: check_graphs(
+                crystals, backbone, cache, lambda done: progress("graphs", done, len(crystals))
+            ),
+            reading=reading,
+            appended=appended,
+            progress=lambda rows: progress("reading", rows, 0),
+        )
 
 
 def _origins(sources: Sources) -> list[dict[str, str]]:

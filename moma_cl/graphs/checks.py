@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.core.pyg import Data
@@ -60,7 +59,7 @@ def _graph_or_error(crystal: Crystal, backbone: type[Backbone]) -> Data | RowErr
 def check_graphs(
     crystals: Sequence[Crystal],
     backbone: type[Backbone],
-    cache: Path | None,
+    cache: ByteCache | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[RowError | None]:
     """Build the graph of each structure, to see which cannot be.
@@ -72,7 +71,7 @@ def check_graphs(
     backbone
         Whose graphs.
     cache
-        Folder of the cache that keeps them; without one they are dropped.
+        Keeps them; without one they are dropped.
     progress
         Told the number of structures done.
 
@@ -88,8 +87,7 @@ def check_graphs(
     places = [place for place, error in enumerate(errors) if error is None]
     if cache is not None:
         try:
-            with ByteCache(cache) as kept:
-                graphs_of([crystals[place] for place in places], backbone, kept, progress=progress)
+            graphs_of([crystals[place] for place in places], backbone, cache, progress=progress)
         except Exception:
             logger.debug("graphs are built without the cache", exc_info=True)
         else:

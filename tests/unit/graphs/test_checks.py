@@ -9,6 +9,7 @@ from moma_cl.backbones.cgcnn import CGCNNBackbone
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.graphs import prefetch
 from moma_cl.graphs.batching import load_of
+from moma_cl.graphs.cache import ByteCache
 from moma_cl.graphs.checks import MAX_GRAPH_SIZE, check_graph_size, check_graphs, graphs_or_errors
 from moma_cl.graphs.prefetch import with_graphs
 from moma_cl.hub import Hub
@@ -90,7 +91,8 @@ def test_a_graph_that_cannot_be_built_costs_no_other(failing, tmp_path, monkeypa
     expected = [None, None, "graph-failed", None]
     assert kinds(graphs_or_errors(FEW, failing)) == expected
     assert "MemoryError: too much" in graphs_or_errors(FEW, failing)[2].message
-    for cache in (None, tmp_path / "cache"):
+    assert kinds(check_graphs(FEW, failing)) == expected
+    with ByteCache(tmp_path / "cache") as cache:
         assert kinds(check_graphs(FEW, failing, cache)) == expected
     monkeypatch.setattr(prefetch, "n_cores", lambda: 2)
     monkeypatch.setattr(prefetch, "_ALONE", 1)
