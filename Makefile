@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PATHS := moma_cl store cli tests benchmarks
 DEMO ?= moma-demo
+PARALLEL ?= -n 2 --dist loadfile  # PARALLEL= runs tests one after another
 
 .PHONY: install format lint type test test-all docs demo bench modules paper build ci clean
 
@@ -31,10 +32,10 @@ type: $(STAMP)
 
 # What must pass before a change lands: under ten minutes on two cores.
 test: $(STAMP)
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(PARALLEL)
 
 test-all: $(STAMP)
-	$(BIN)/pytest -m ""
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(PARALLEL) -m ""
 
 # The site, in docs/_build/html; its tutorials are run. A warning is an error.
 docs: $(STAMP)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.simulated_year import made_up_row
+from benchmarks.planned_nights import made_up_row
 from moma_cl.automation import inbox
 from moma_cl.automation.deliveries import add_deliveries
 from moma_cl.hub import Hub

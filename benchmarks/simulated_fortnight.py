@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.simulated_year import _line, made_up_row
+from benchmarks.planned_nights import made_up_row
+from benchmarks.simulated_year import _line
 from moma_cl.automation import conditions, notices
 from moma_cl.hub import Hub
 from moma_cl.recipe import Recipe, TrainingSettings

@@ -73,14 +73,10 @@ def graph_processes(monkeypatch):
     return processes
 
 
-_REACHED = pytest.StashKey[list[str]]()
-
-
 @pytest.fixture
-def reached(request):
+def reached(record_property):
     """Call with a line to be printed once the run is over."""
-    lines = request.config.stash.setdefault(_REACHED, [])
-    return lines.append
+    return partial(record_property, "reached")
 
 
 def pytest_collection_modifyitems(items):
@@ -89,14 +85,14 @@ def pytest_collection_modifyitems(items):
             item.user_properties.append(("fault", mark.args[0]))
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    lines = list(config.stash.get(_REACHED, []))
-    cases = Counter(
-        fault
+def pytest_terminal_summary(terminalreporter):
+    told = [
+        told
         for report in terminalreporter.stats.get("passed", [])
-        for name, fault in report.user_properties
-        if name == "fault"
-    )
+        for told in report.user_properties
+    ]
+    lines = [line for name, line in told if name == "reached"]
+    cases = Counter(fault for name, fault in told if name == "fault")
     lines += [f"{fault}: {number}" for fault, number in sorted(cases.items())]
     if lines:
         terminalreporter.section("faults survived")

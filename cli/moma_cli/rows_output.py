@@ -30,7 +30,7 @@ _OUTCOMES = {
 _FAILURES = {PassAction.FAILED: "task-failed", PassAction.WAITING: "task-waiting"}
 _NOTICES = {
     PassAction.REFUSED: "inbox.refused",
-    PassAction.TAKEN_IN: "inbox.told",
+    PassAction.ADDED: "inbox.told",
     PassAction.UNCLAIMED: "inbox.unclaimed",
     PassAction.UNFINISHED: "inbox.unfinished",
     PassAction.SET_ASIDE: "task-set-aside",

@@ -278,7 +278,7 @@ class _Batch:
         if outcome is None:
             return None
         refused = outcome.folder == inbox.REFUSED
-        action = PassAction.REFUSED if refused else PassAction.TAKEN_IN
+        action = PassAction.REFUSED if refused else PassAction.ADDED
         text = f"{delivery.shown}: {outcome.text}"
         return _as_done(entry, action, text, outcome.for_mail(delivery))
 

@@ -105,7 +105,7 @@ def is_news(entry: Done) -> bool:
     if entry.told:
         return False
     figures = entry.figures
-    if entry.action == PassAction.TAKEN_IN:
+    if entry.action == PassAction.ADDED:
         return bool(figures.get("refused") or figures.get("replaced") or not figures.get("rows"))
     if entry.action == PassAction.MEASURED:
         return bool(figures.get("new_elements"))
@@ -222,7 +222,7 @@ _WRITTEN: dict[PassAction, Callable[[Done], list[str]]] = {
     PassAction.HELD: _plain("promotion held: "),
     PassAction.DRIFT: _plain(""),
     PassAction.REFUSED: _delivery_lines,
-    PassAction.TAKEN_IN: _delivery_lines,
+    PassAction.ADDED: _delivery_lines,
     PassAction.MEASURED: _plain(""),
     PassAction.UNCLAIMED: _plain(""),
     PassAction.UNFINISHED: _plain(""),

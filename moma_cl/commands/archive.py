@@ -42,19 +42,19 @@ def import_archive(
 ) -> Imported:
     """Add the modules of an archive to a hub, or make the hub that was exported."""
     from moma_cl.commands.archive_checks import check_contents  # heavy: it decodes everything
-    from moma_store.importing import take_in
+    from moma_store.importing import import_contents
 
     with archives.Archive(archive) as opened:
         backbone = opened.summary.backbone
         whole = opened.summary.kind == archives.HUB
         if whole and not (path / "hub.toml").exists():
             with Store.create(path, backbone=backbone, catalogue=catalogue) as store:
-                return take_in(store, opened, check=lambda c: check_contents(c, None))
+                return import_contents(store, opened, check=lambda c: check_contents(c, None))
         with Store.open(path, write=True, wait=wait) as store:
             hub = None if whole else hub_of(store)
             if hub is not None:
                 _check_adapters(store, opened)
-            return take_in(store, opened, check=lambda c: check_contents(c, hub))
+            return import_contents(store, opened, check=lambda c: check_contents(c, hub))
 
 
 def _check_adapters(store: Store, archive: archives.Archive) -> None:

@@ -107,19 +107,23 @@ class ReadyPredictor:
     measured: MeasuredRows
     busy: Lock = field(default_factory=Lock)
 
+    @property
+    def calibration(self) -> str:
+        """How its intervals were calibrated."""
+        return str(self.predictor.record.calibration)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Call:
-    """What all predicted rows of one call share."""
 
-    task: str
-    unit: str
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Question:
+    """Who is asked, and for intervals of which coverage."""
+
+    ready: ReadyPredictor
     level: float
-    calibration: str
-    predictor: str
-    explainer: Explainer | None
-    known_slabs: NDArray[np.bool_]
-    measured: MeasuredRows
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """Values of the `SHARED` fields of every answer."""
+        return {"task": self.ready.task, "predictor": self.ready.digest, "level": self.level}
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -201,17 +205,8 @@ def predict(
     """Answer rows one by one in input order; a bad one never stops the rest."""
     if level is not None and not 0.0 < level < 1.0:
         raise InvalidInputError(f"level {level!r} is no coverage; expected a number in (0, 1)")
-    call = _Call(
-        task=ready.task,
-        unit=ready.unit,
-        level=level or ready.predictor.level,
-        calibration=str(ready.predictor.record.calibration),
-        predictor=ready.digest,
-        explainer=ready.explainer,
-        known_slabs=ready.known_slabs,
-        measured=ready.measured,
-    )
-    _check_same(earlier, call)
+    question = _Question(ready=ready, level=level or ready.predictor.level)
+    _check_same(earlier, question.shared)
     unanswered = _unanswered(read_rows(sources, reading=reading), earlier)
     chunks = (
         chunk for rows in _chunks(unanswered, CHUNK) for chunk in _checked(rows, ready.backbone)
@@ -221,16 +216,16 @@ def predict(
         for read, graphs_read in built:
             chunk, graphs = _without_failed(read, graphs_read)
             with ready.busy:
-                answers = _answers(ready.predictor, graphs, call.level)
-            yield from _answered(ready.predictor, answers, chunk, graphs, call)
+                answers = _answers(question, graphs)
+            yield from _answered(question, answers, chunk, graphs)
             n_rows += len(chunk.rows)
             progress("predicting", n_rows, 0)
 
 
-def _check_same(earlier: Earlier | None, call: _Call) -> None:
+def _check_same(earlier: Earlier | None, shared: Mapping[str, Any]) -> None:
     """Refuse to mix answers of two predictors, or of two levels, in one file."""
     for name, before in earlier.shared.items() if earlier else ():
-        now = getattr(call, name)
+        now = shared[name]
         if before != now:
             raise InvalidInputError(
                 f"the rows written so far are of {name} {before}, now it would be {now}; ask the "
@@ -292,26 +287,23 @@ def _without_failed(chunk: _Chunk, graphs: list[Data | RowError]) -> tuple[_Chun
     return left, [graph for graph in graphs if not isinstance(graph, RowError)]
 
 
-def _answers(predictor: LoadedPredictor, graphs: list[Data], level: float) -> Answers | None:
-    return predictor.answer(graphs, level=level) if graphs else None
+def _answers(question: _Question, graphs: list[Data]) -> Answers | None:
+    return question.ready.predictor.answer(graphs, level=question.level) if graphs else None
 
 
 def _answered(
-    predictor: LoadedPredictor,
-    answers: Answers | None,
-    chunk: _Chunk,
-    graphs: list[Data],
-    call: _Call,
+    question: _Question, answers: Answers | None, chunk: _Chunk, graphs: list[Data]
 ) -> Iterator[PredictedRow]:
+    ready = question.ready
     at = 0
     for row, error in zip(chunk.rows, chunk.errors, strict=True):
         if error is not None:
-            yield _row(row, call, status=error.code, message=error.message)
+            yield _row(row, question, status=error.code, message=error.message)
         elif answers is not None:
-            near = answers.near.indices[at, : predictor.domain.neighbours]
-            stray = bool(chunk.slabs[at]) and not call.known_slabs[near].any()
+            near = answers.near.indices[at, : ready.predictor.domain.neighbours]
+            stray = bool(chunk.slabs[at]) and not ready.known_slabs[near].any()
             flags = _flags(row, graphs[at], stray=stray)
-            yield _good_row(row, flags, call, predictor, answers, chunk.crystals[at], at)
+            yield _good_row(row, flags, question, answers, chunk.crystals[at], at)
             at += 1
 
 
@@ -322,23 +314,23 @@ def _flags(row: Row, graph: Data, *, stray: bool) -> tuple[str, ...]:
     return (SLAB,) if stray and not row.flags else row.flags
 
 
-def _good_row(  # noqa: PLR0917  the row, the call, and where its answer is
+def _good_row(  # noqa: PLR0917  the row, who is asked, and where the answer is
     row: Row,
     flags: Sequence[str],
-    call: _Call,
-    predictor: LoadedPredictor,
+    question: _Question,
     answers: Answers,
     crystal: Crystal,
     at: int,
 ) -> PredictedRow:
-    domain, explainer = predictor.domain, call.explainer
+    ready = question.ready
+    domain, explainer = ready.predictor.domain, ready.explainer
     strangers = domain.strangers(crystal.atomic_numbers.tolist())
     distance = float(answers.distances[at])
-    few = (FEW_ROWS,) if call.calibration == Calibration.RANGE else ()
-    known_id, known = call.measured.find(crystal) or (None, None)
+    few = (FEW_ROWS,) if ready.calibration == Calibration.RANGE else ()
+    known_id, known = ready.measured.find(crystal) or (None, None)
     return _row(
         row,
-        call,
+        question,
         message="; ".join((*few, *(REMARKS[flag] for flag in flags))),
         known=known,
         known_id=known_id,
@@ -353,21 +345,20 @@ def _good_row(  # noqa: PLR0917  the row, the call, and where its answer is
 
 
 def _row(
-    row: Row, call: _Call, *, status: str = OK, message: str = "", **values: Any
+    row: Row, question: _Question, *, status: str = OK, message: str = "", **values: Any
 ) -> PredictedRow:
+    ready = question.ready
     missing = dict.fromkeys(("value", "lower", "upper", "applicability", "distance"))
     return PredictedRow(
         id=row.id,
         source=row.source,
         status=status,
         message=message,
-        task=call.task,
-        unit=call.unit,
-        per_atom=call.unit.endswith("/atom"),
-        level=call.level,
-        calibration=call.calibration,
-        predictor=call.predictor,
-        modules=call.explainer.modules if call.explainer else {},
+        unit=ready.unit,
+        per_atom=ready.unit.endswith("/atom"),
+        calibration=ready.calibration,
+        modules=ready.explainer.modules if ready.explainer else {},
+        **question.shared,
         **{**missing, **values},
     )
 

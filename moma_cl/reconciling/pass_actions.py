@@ -24,7 +24,7 @@ class PassAction(StrEnum):
     DRIFT = "drift"  # it errs more on them than it promised
     MEASURED = "measured"
     # deliveries
-    TAKEN_IN = "taken-in"  # the rows were added
+    ADDED = "added"  # their rows were
     REFUSED = "refused"
     UNCLAIMED = "unclaimed"  # no task has the name of its folder
     UNFINISHED = "unfinished"  # it is empty, or its end is cut off

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from moma_store.archives import Archive
-from moma_store.importing import take_in
+from moma_store.importing import import_contents
 from moma_store.store import Store
 
 FOLDER = Path(__file__).parent
@@ -37,5 +37,5 @@ def add_starter_modules(store: Store) -> int:
     with Archive(path) as archive:
         if archive.summary.backbone != store.backbone:
             return 0
-        imported = take_in(store, archive)
+        imported = import_contents(store, archive)
         return len(imported.refs) + len(imported.present)

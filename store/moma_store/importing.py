@@ -86,7 +86,7 @@ class _Arrival:
     history: list[HistoryEntry] = field(default_factory=list)
 
 
-def take_in(
+def import_contents(
     store: Store, archive: Archive, *, check: Callable[[Contents], None] | None = None
 ) -> Imported:
     """Take everything in an archive into a hub.

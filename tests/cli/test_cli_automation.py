@@ -42,7 +42,7 @@ def test_update_takes_the_inbox_in_silently(own_hub, inputs):
     assert energy["version"] == before["tasks"][0]["version"] + 1
     assert energy["drift"]["rows"] > 0
     assert after["last_pass"]["outcome"] == "done"
-    assert after["last_pass"]["actions"]["taken-in"] == 1
+    assert after["last_pass"]["actions"]["added"] == 1
 
 
 def test_update_tells_of_deliveries_that_need_somebody(own_hub, inputs):
@@ -103,7 +103,7 @@ def test_a_daemon_works_and_says_what_it_does(own_hub, inputs):
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (0, "")
-    assert "1 taken-in" in err
+    assert "1 added" in err
     assert "daemon: none; the last one stopped" in own_hub.ok("status").out
 
 

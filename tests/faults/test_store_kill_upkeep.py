@@ -34,7 +34,7 @@ def work(hub, call, action):
             collect(store)
         else:
             with Archive(Path(sys.argv[1])) as archive:
-                importing.take_in(store, archive)
+                importing.import_contents(store, archive)
 
 print("ready", flush=True)
 for line in sys.stdin:

@@ -13,7 +13,7 @@ def update(hub):
     return Hub(hub).update(settle=0.0)
 
 
-def take_in(hub):
+def add_delivered(hub):
     """What `update` does about the inbox, and nothing else."""
     with Store.open(hub, write=True) as store:
         return deliveries.add_deliveries(

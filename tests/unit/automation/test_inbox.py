@@ -12,7 +12,7 @@ from moma_cl.datasets.source_files import content_digest, signature
 from moma_cl.hub import Hub
 from moma_store.errors import StorageError
 from tests.helpers.hubs import open_workspace
-from tests.helpers.inboxes import names, sources, stored, take_in, targets, told, update
+from tests.helpers.inboxes import add_delivered, names, sources, stored, targets, told, update
 from tests.helpers.rows import json_lines
 
 
@@ -20,11 +20,11 @@ def test_a_new_task_has_its_folder(hub):
     assert (hub / "inbox" / "energy").is_dir()
 
 
-def test_a_delivery_is_taken_in_learned_and_put_away_with_a_report(hub, deliver, made_up):
+def test_a_delivery_is_added_learned_and_put_away_with_a_report(hub, deliver, made_up):
     file = deliver(made_up(4, first=30))
     digest = content_digest(file)
     done = update(hub)
-    assert told(done, "taken-in") == ["energy/night.jsonl: rows: 4 added"]
+    assert told(done, "added") == ["energy/night.jsonl: rows: 4 added"]
     # thirty rows promise more than they can keep, so that these are drift
     assert ("energy", "held") in [(d.task, d.action) for d in done]
     assert len(stored(hub)) == 34
@@ -39,7 +39,7 @@ def test_a_delivery_is_taken_in_learned_and_put_away_with_a_report(hub, deliver,
 def test_deliveries_are_stored_together_in_the_order_of_their_names(hub, deliver, made_up):
     deliver(made_up(3, first=32), name="b.jsonl")
     deliver(made_up(2, first=30), name="a.jsonl")
-    assert told(take_in(hub), "taken-in") == [
+    assert told(add_delivered(hub), "added") == [
         "energy/a.jsonl: rows: 2 added",
         "energy/b.jsonl: rows: 3 added",
     ]
@@ -55,7 +55,7 @@ def test_a_folder_with_a_table_is_one_delivery(hub):
     poscar = "NaCl\n1.0\n0 2.8 2.8\n2.8 0 2.8\n2.8 2.8 0\nNa Cl\n1 1\nDirect\n0 0 0\n0.5 0.5 0.5\n"
     (folder / "salt.vasp").write_text(poscar)
     (folder / "id_prop.csv").write_text("id,energy\nsalt,-1.5\n")
-    assert told(take_in(hub), "taken-in") == ["energy/batch: rows: 1 added"]
+    assert told(add_delivered(hub), "added") == ["energy/batch: rows: 1 added"]
     assert (hub / "inbox" / "energy" / "done" / "batch" / "salt.vasp").exists()
     assert "sha256" in sources(hub)[-1][0]
 
@@ -64,7 +64,7 @@ def test_a_folder_with_a_table_is_one_delivery(hub):
 @pytest.mark.parametrize("name", [".night.jsonl", "night.jsonl.part", "night.jsonl.TMP", "n~"])
 def test_unfinished_names_are_left_alone(hub, deliver, made_up, name):
     file = deliver(made_up(2, first=30), name=name)
-    assert take_in(hub) == []
+    assert add_delivered(hub) == []
     assert file.exists()
 
 
@@ -82,16 +82,16 @@ def test_what_cannot_be_complete_waits_until_it_is(hub, made_up, spoil, why):
     compressed = spoil(whole)[:2] == b"\x1f\x8b"
     file = hub / "inbox" / "energy" / ("night.jsonl.gz" if compressed else "night.jsonl")
     file.write_bytes(spoil(whole))
-    assert take_in(hub) == []
+    assert add_delivered(hub) == []
     (seen,) = inbox.look(hub)
     assert why in inbox.why_incomplete(seen)
     file.write_bytes(gzip.compress(whole) if compressed else whole)
-    assert told(take_in(hub), "taken-in") == [f"energy/{file.name}: rows: 3 added"]
+    assert told(add_delivered(hub), "added") == [f"energy/{file.name}: rows: 3 added"]
 
 
 def test_a_last_line_without_its_end_is_complete_if_it_is_json(hub, deliver, made_up):
     deliver(json_lines(made_up(3, first=30)).rstrip("\n"))
-    assert len(told(take_in(hub), "taken-in")) == 1
+    assert len(told(add_delivered(hub), "added")) == 1
     assert len(stored(hub)) == 33
 
 
@@ -104,9 +104,9 @@ def test_a_file_that_grows_between_two_looks_waits(hub, deliver, made_up, monkey
             stream.write(json_lines(made_up(1, first=32)))
 
     monkeypatch.setattr(inbox.time, "sleep", grow)
-    assert take_in(hub) == []
+    assert add_delivered(hub) == []
     monkeypatch.setattr(inbox.time, "sleep", lambda seconds: None)
-    take_in(hub)
+    add_delivered(hub)
     assert stored(hub)[30:] == ["row-30", "row-31", "row-32"]
 
 
@@ -114,11 +114,11 @@ def test_a_file_that_grows_between_two_looks_waits(hub, deliver, made_up, monkey
 def test_times_of_change_may_be_anything(hub, deliver, made_up, jump):
     file = deliver(made_up(2, first=30))
     os.utime(file, (1.7e9 + jump,) * 2)
-    assert len(told(take_in(hub), "taken-in")) == 1
+    assert len(told(add_delivered(hub), "added")) == 1
 
 
 @pytest.mark.fault("a delivery that is still being written")
-def test_what_is_written_while_it_is_read_is_taken_in_later(hub, deliver, made_up, monkeypatch):
+def test_what_is_written_while_it_is_read_is_added_later(hub, deliver, made_up, monkeypatch):
     from moma_cl.datasets import intake
 
     file = deliver(made_up(2, first=30))
@@ -131,10 +131,10 @@ def test_what_is_written_while_it_is_read_is_taken_in_later(hub, deliver, made_u
         return read
 
     monkeypatch.setattr(intake, "read_task_rows", slow)
-    assert told(take_in(hub), "taken-in") == []
+    assert told(add_delivered(hub), "added") == []
     assert (file.exists(), len(stored(hub))) == (True, 30)
     monkeypatch.setattr(intake, "read_task_rows", take)
-    take_in(hub)
+    add_delivered(hub)
     assert stored(hub)[30:] == ["row-30", "row-31", "row-32"]
 
 
@@ -152,9 +152,9 @@ def test_what_is_written_after_it_was_read_is_not_lost(hub, deliver, made_up, mo
         return added
 
     monkeypatch.setattr(added_rows, "append_rows", late)
-    take_in(hub)
+    add_delivered(hub)
     monkeypatch.setattr(added_rows, "append_rows", append)
-    take_in(hub)
+    add_delivered(hub)
     assert stored(hub)[30:] == ["row-30", "row-31", "row-32"]
     assert not file.exists()
 
@@ -181,21 +181,21 @@ def test_a_kill_at_any_step_takes_each_row_in_once(hub, deliver, made_up, monkey
     with monkeypatch.context() as patched:
         patched.setattr(owner, name, killed)
         with pytest.raises(Killed):
-            take_in(hub)
+            add_delivered(hub)
     assert file.exists()
-    done = take_in(hub)
+    done = add_delivered(hub)
     assert stored(hub)[30:] == ["row-30", "row-31", "row-32"]
-    assert len(told(done, "taken-in")) == 1
+    assert len(told(done, "added")) == 1
     assert names(file.parent / "done") == ["night.jsonl", "night.jsonl.report.json"]
     assert not file.exists()
 
 
-def test_a_delivery_that_was_taken_in_does_not_bring_retracted_rows_back(hub, deliver, made_up):
+def test_a_delivery_that_was_added_does_not_bring_retracted_rows_back(hub, deliver, made_up):
     deliver(made_up(3, first=30))
-    take_in(hub)
+    add_delivered(hub)
     Hub(hub).retract("energy", ["row-30"])
     deliver(made_up(3, first=30), name="again.jsonl")
-    assert told(take_in(hub), "taken-in") == [
+    assert told(add_delivered(hub), "added") == [
         "energy/again.jsonl: nothing to add, its content was added before as night.jsonl"
     ]
     with open_workspace(hub) as (store, workspace):
@@ -205,7 +205,7 @@ def test_a_delivery_that_was_taken_in_does_not_bring_retracted_rows_back(hub, de
 def test_rows_stored_with_other_content_are_refused_and_named(hub, deliver, made_up):
     changed = [{**row, "energy": 7.0 + i} for i, row in enumerate(made_up(2))]
     deliver([*changed, *made_up(1, first=30)])
-    assert told(take_in(hub), "taken-in") == ["energy/night.jsonl: rows: 1 added, 2 refused"]
+    assert told(add_delivered(hub), "added") == ["energy/night.jsonl: rows: 1 added, 2 refused"]
     report = hub / "inbox" / "energy" / "done" / "night.jsonl.report.json"
     rows = json.loads(report.read_text())["refusals"]["rows"]
     assert [row["id"] for row in rows] == ["row-0", "row-1"]
@@ -213,14 +213,14 @@ def test_rows_stored_with_other_content_are_refused_and_named(hub, deliver, made
 
 def test_nothing_but_such_rows_is_a_refused_delivery(hub, deliver, made_up):
     deliver([{**made_up(1)[0], "energy": 7.0}])
-    assert told(take_in(hub), "refused") == ["energy/night.jsonl: rows: 1 refused"]
+    assert told(add_delivered(hub), "refused") == ["energy/night.jsonl: rows: 1 refused"]
     assert (hub / "inbox" / "energy" / "refused" / "night.jsonl").exists()
     assert len(stored(hub)) == 30
 
 
 def test_rows_in_replace_replace(hub, deliver, made_up):
     deliver([{**made_up(1)[0], "energy": 7.0}], folder="energy/replace")
-    assert told(take_in(hub), "taken-in") == ["energy/replace/night.jsonl: rows: 1 added"]
+    assert told(add_delivered(hub), "added") == ["energy/replace/night.jsonl: rows: 1 added"]
     assert targets(hub)["row-0"] == 7.0
     assert (hub / "inbox" / "energy" / "done" / "night.jsonl").exists()
 
@@ -228,8 +228,8 @@ def test_rows_in_replace_replace(hub, deliver, made_up):
 def test_a_file_of_no_known_kind_is_refused_and_the_others_go_on(hub, deliver, made_up):
     deliver("hello", name="a.txt")
     deliver(made_up(2, first=30), name="b.jsonl")
-    done = take_in(hub)
-    assert len(told(done, "refused")) == len(told(done, "taken-in")) == 1
+    done = add_delivered(hub)
+    assert len(told(done, "refused")) == len(told(done, "added")) == 1
     report = json.loads((hub / "inbox/energy/refused/a.txt.report.json").read_text())
     assert report["code"] == "invalid-input.unknown-format"
 
@@ -249,11 +249,11 @@ def test_an_error_that_nobody_foresaw_leaves_the_file_and_the_others_go_on(
         return take(paths, *arguments, **options)
 
     monkeypatch.setattr(intake, "read_task_rows", broken)
-    done = take_in(hub)
+    done = add_delivered(hub)
     assert told(done, "failed") == [
         "[delivery] energy/a.jsonl stays in the inbox: RuntimeError: a bug"
     ]
-    assert len(told(done, "taken-in")) == 1
+    assert len(told(done, "added")) == 1
     assert file.exists()
 
 
@@ -266,7 +266,7 @@ def test_a_full_disk_is_everybody_s_concern(hub, deliver, made_up, monkeypatch):
     deliver(made_up(2, first=30))
     monkeypatch.setattr(added_rows, "append_rows", full)
     with pytest.raises(StorageError):
-        take_in(hub)
+        add_delivered(hub)
 
 
 def test_deliveries_of_no_task_stay_and_are_told_until_there_is_one(hub, deliver, made_up):
@@ -282,9 +282,9 @@ def test_deliveries_of_no_task_stay_and_are_told_until_there_is_one(hub, deliver
 
 def test_names_are_kept_apart_in_done(hub, deliver, made_up):
     deliver(made_up(1, first=30))
-    take_in(hub)
+    add_delivered(hub)
     deliver(made_up(1, first=31))
-    take_in(hub)
+    add_delivered(hub)
     away = hub / "inbox" / "energy" / "done"
     assert [name for name in names(away) if "report" not in name] == [
         "night-2.jsonl",
@@ -295,7 +295,7 @@ def test_names_are_kept_apart_in_done(hub, deliver, made_up):
 def test_only_deliveries_of_the_tasks_asked_for_are_added(hub, deliver, add_task, made_up):
     add_task("gap", 30, unit="eV", module="none")
     file = deliver(made_up(1, first=30))
-    assert told(Hub(hub).update(tasks=["gap"], settle=0.0), "taken-in") == []
+    assert told(Hub(hub).update(tasks=["gap"], settle=0.0), "added") == []
     assert file.exists()
 
 

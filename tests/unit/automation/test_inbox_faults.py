@@ -15,12 +15,12 @@ from moma_cl.automation.state_files import read_state
 from moma_cl.automation.status import status
 from moma_cl.datasets.source_files import source_of
 from moma_store.errors import InvalidInputError
-from tests.helpers.inboxes import names, stored, take_in, targets, told, update
+from tests.helpers.inboxes import add_delivered, names, stored, targets, told, update
 from tests.helpers.rows import json_lines
 
 
 @pytest.mark.fault("a delivery that changes while it is put away")
-def test_what_is_written_between_report_and_move_is_taken_in_by_the_next_pass(
+def test_what_is_written_between_report_and_move_is_added_by_the_next_pass(
     hub, deliver, made_up, monkeypatch
 ):
     file = deliver(made_up(2, first=30))
@@ -34,9 +34,11 @@ def test_what_is_written_between_report_and_move_is_taken_in_by_the_next_pass(
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", late)
-    assert told(take_in(hub), "taken-in") == ["energy/night.jsonl: rows: 2 added"]
+    assert told(add_delivered(hub), "added") == ["energy/night.jsonl: rows: 2 added"]
     assert names(file.parent / "done") == []
-    assert told(take_in(hub), "taken-in") == ["energy/night.jsonl: rows: 1 added, 2 there already"]
+    assert told(add_delivered(hub), "added") == [
+        "energy/night.jsonl: rows: 1 added, 2 there already"
+    ]
     assert stored(hub)[30:] == ["row-30", "row-31", "row-32"]
     assert names(file.parent / "done") == ["night.jsonl", "night.jsonl.report.json"]
 
@@ -59,8 +61,8 @@ def test_what_comes_back_keeps_apart_from_what_has_taken_its_name(
         return moved
 
     monkeypatch.setattr(Path, "rename", late)
-    take_in(hub)
-    take_in(hub)
+    add_delivered(hub)
+    add_delivered(hub)
     assert sorted(stored(hub)[30:]) == ["row-30", "row-31", "row-32", "row-33"]
 
 
@@ -68,8 +70,8 @@ def test_what_comes_back_keeps_apart_from_what_has_taken_its_name(
 def test_a_long_name_leaves_room_for_the_report_s(hub, deliver, made_up, name):
     file = deliver(made_up(2, first=30), name=name)
     folder = "done" if name.endswith(".jsonl") else "refused"
-    assert [entry.action for entry in take_in(hub)] == [
-        "taken-in" if folder == "done" else "refused"
+    assert [entry.action for entry in add_delivered(hub)] == [
+        "added" if folder == "done" else "refused"
     ]
     assert not file.exists()
     moved, report = names(hub / "inbox" / "energy" / folder)
@@ -99,7 +101,7 @@ def test_a_folder_that_cannot_be_read_stops_no_other(
     # root, as whom tests may run, can read every folder
     monkeypatch.setattr(Path, "iterdir", refused)
     done = update(hub)
-    assert "gap/night.jsonl: rows: 1 added" in told(done, "taken-in")
+    assert "gap/night.jsonl: rows: 1 added" in told(done, "added")
     assert beside.exists() == (closed == "energy")
     assert told(done, "unfinished") == [
         f"{closed} is left alone: the folder cannot be read (Permission denied)"
@@ -116,8 +118,8 @@ def test_json_beyond_reason_stops_no_other(hub, deliver, made_up, content):
     deliver(content, name="deep.jsonl")
     deliver(made_up(1, first=30))
     assert status(hub).inbox.waiting == ("energy/deep.jsonl", "energy/night.jsonl")
-    done = take_in(hub)
-    assert len(told(done, "refused")) == len(told(done, "taken-in")) == 1
+    done = add_delivered(hub)
+    assert len(told(done, "refused")) == len(told(done, "added")) == 1
 
 
 def test_a_state_nested_beyond_reason_counts_as_none(tmp_path):
@@ -135,7 +137,7 @@ def test_a_bomb_is_looked_at_in_bounded_time_and_refused(hub, name):
     began = time.process_time()
     assert inbox.why_incomplete(seen) is None
     assert time.process_time() - began < 0.3  # unpacking all takes longer
-    assert len(told(take_in(hub), "refused")) == 1
+    assert len(told(add_delivered(hub), "refused")) == 1
 
 
 def test_a_glance_unpacks_only_so_much(hub):
@@ -154,16 +156,16 @@ def test_a_device_has_no_digest(tmp_path):
 
 def test_a_named_pipe_keeps_nobody_waiting(hub):
     os.mkfifo(hub / "inbox" / "energy" / "pipe.jsonl")
-    assert take_in(hub) == []
+    assert add_delivered(hub) == []
 
 
 def test_a_delivery_with_a_correction_replaces_once_it_is_put_there(hub, deliver, made_up):
     rows = [*made_up(2, first=30), {**made_up(1)[0], "energy": 7.0}]
     deliver(rows)
-    assert told(take_in(hub), "taken-in") == ["energy/night.jsonl: rows: 2 added, 1 refused"]
+    assert told(add_delivered(hub), "added") == ["energy/night.jsonl: rows: 2 added, 1 refused"]
     (hub / "inbox/energy/replace").mkdir()
     (hub / "inbox/energy/done/night.jsonl").rename(hub / "inbox/energy/replace/night.jsonl")
-    assert told(take_in(hub), "taken-in") == [
+    assert told(add_delivered(hub), "added") == [
         "energy/replace/night.jsonl: rows: 1 added, 2 there already"
     ]
     assert targets(hub)["row-0"] == 7.0
@@ -177,7 +179,7 @@ def test_a_correction_can_be_taken_back_and_made_again(hub, deliver, made_up):
         ([corrected], 7.0),
     ):
         deliver(rows, folder="energy/replace")
-        assert told(take_in(hub), "taken-in") == ["energy/replace/night.jsonl: rows: 1 added"]
+        assert told(add_delivered(hub), "added") == ["energy/replace/night.jsonl: rows: 1 added"]
         assert targets(hub)["row-0"] == energy
 
 
@@ -189,13 +191,13 @@ def test_deliveries_of_one_pass_count_as_if_each_had_a_pass_of_its_own(hub, deli
     deliver([corrected], name="c.jsonl")
     deliver([corrected], name="d.jsonl", folder="energy/replace")
     deliver([later], name="e.jsonl", folder="energy/replace")
-    done = take_in(hub)
+    done = add_delivered(hub)
     assert [(entry.action, entry.text) for entry in done] == [
-        ("taken-in", "energy/a.jsonl: rows: 1 added"),
-        ("taken-in", "energy/b.jsonl: rows: 1 added, 1 there already"),
+        ("added", "energy/a.jsonl: rows: 1 added"),
+        ("added", "energy/b.jsonl: rows: 1 added, 1 there already"),
         ("refused", "energy/c.jsonl: rows: 1 refused"),
-        ("taken-in", "energy/replace/d.jsonl: rows: 1 added"),
-        ("taken-in", "energy/replace/e.jsonl: rows: 1 added"),
+        ("added", "energy/replace/d.jsonl: rows: 1 added"),
+        ("added", "energy/replace/e.jsonl: rows: 1 added"),
     ]
     assert [entry.figures["replaced"] for entry in done] == [0, 0, 0, 1, 1]
     assert targets(hub)["row-30"] == 8.0
@@ -216,7 +218,7 @@ def test_a_delivery_that_spoils_the_others_is_refused_alone(hub, deliver, made_u
     monkeypatch.setattr(added_rows, "append_rows", picky)
     for number in (30, 31, 32):
         deliver(made_up(1, first=number), name=f"{number}.jsonl")
-    done = take_in(hub)
+    done = add_delivered(hub)
     assert told(done, "refused") == ["energy/31.jsonl: row-31 makes all targets equal"]
-    assert len(told(done, "taken-in")) == 2
+    assert len(told(done, "added")) == 2
     assert stored(hub)[30:] == ["row-30", "row-32"]

@@ -26,7 +26,7 @@ from moma_store.errors import (
     NotFoundError,
     StorageError,
 )
-from moma_store.importing import take_in
+from moma_store.importing import import_contents
 from moma_store.records import BlobLink, record_link
 from moma_store.store import Store
 from moma_store.testing import FaultyFiles, flip_bit
@@ -72,7 +72,7 @@ def state(store: Store):
 
 def bring(store: Store, path: Path):
     with Archive(path) as archive:
-        return take_in(store, archive)
+        return import_contents(store, archive)
 
 
 def test_a_whole_hub_comes_back_as_it_was(store, other, tmp_path):
