@@ -34,7 +34,7 @@ class _Announcer(event.Listener):  # type: ignore[misc]  # numba is untyped
         ours = event.data["dispatcher"].py_func.__module__.startswith(f"{package}.")
         if ours and not self.said:
             self.said = True
-            logger.info("compiling the backbone's kernels, once after installing: about 15 s")
+            logger.info("compiling the backbone's kernels, once after installing: 8 to 15 s")
 
     def on_end(self, event: Any) -> None:
         pass

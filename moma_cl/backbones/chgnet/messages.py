@@ -1,0 +1,237 @@
+"""Messages: all that a convolution does along an edge or angle, in one step.
+
+On a CPU a compiled kernel takes each message through all of it; on other devices runs the formula.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from moma_cl.core.denormals import denormals_flushed
+
+# Without gradients, fewer messages go through the formula: the kernel would save a millisecond, but
+# a new process takes a third of a second to load it.
+_FEW = 1024
+_LAYERS, _SECOND, _NORMS = 6, 8, 12  # where parameters of layers, second ones and norms begin
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Messages:
+    """Which rows of tables the messages of a batch, along its edges or its angles, are made of.
+
+    The table of pairs has two rows for each member of one kind, as first and as second of a pair.
+    """
+
+    index: (
+        Tensor  # rows of pairs, pairs, singles, changes or -1, factors; receiver; (6, n_messages)
+    )
+    counts: Tensor  # how often each message counts, shape (n_messages,)
+    cut: int  # messages before and after this one have no row in common, neither do their results
+
+    def spans(self) -> list[tuple[int, int]]:
+        """Give first and last message, exclusive, of parts that can be computed side by side."""
+        n_messages = len(self.counts)
+        if 0 < self.cut < n_messages:
+            return [(0, self.cut), (self.cut, n_messages)]
+        return [(0, n_messages)]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Tables:
+    """What messages are made of."""
+
+    pairs: Tensor  # shape (n_pairs, 2 * width)
+    singles: Tensor  # shape (n_singles, 2 * width)
+    changes: Tensor | None = None  # shape (n_changes, 2 * width)
+    factors: Tensor | None = None  # what messages are multiplied by, shape (n_factors, width)
+    features: Tensor | None = None  # of each message, shape (n_messages, width)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Layers:
+    """The layers of φ; of those that are absent, nothing is computed."""
+
+    norms: tuple[nn.LayerNorm, nn.LayerNorm]
+    features: nn.Linear | None = None  # first layer's part for the features of each message
+    second: tuple[nn.Linear, nn.Linear] | None = None  # of both branches
+
+
+def plain_messages(messages: Messages, tables: Tables, layers: Layers, start: Tensor) -> Tensor:
+    """Compute `add_messages` by its formula."""
+    first, second, single, change, factor, receiver = messages.index
+    hidden = tables.pairs[first] + tables.pairs[second] + tables.singles[single]
+    if tables.changes is not None:
+        none = tables.changes.new_zeros(1, tables.changes.shape[1])
+        hidden = hidden + torch.cat([tables.changes, none])[change]  # -1 is the last row
+    if layers.features is not None:
+        hidden = hidden + layers.features(tables.features)
+    branches = hidden.chunk(2, dim=1)
+    if layers.second is not None:
+        pairs = zip(layers.second, branches, strict=True)
+        branches = tuple(layer(functional.silu(branch)) for layer, branch in pairs)
+    core, gate = (norm(branch) for norm, branch in zip(layers.norms, branches, strict=True))
+    result = functional.silu(core) * torch.sigmoid(gate)
+    scale = messages.counts[:, None]
+    if tables.factors is not None:
+        scale = tables.factors[factor] * scale
+    return start.index_add(0, receiver, result * scale)
+
+
+def add_messages(messages: Messages, tables: Tables, layers: Layers, start: Tensor) -> Tensor:
+    """Add φ of each message, times its factors and its count, to the row that receives it.
+
+    Parameters
+    ----------
+    messages
+        Which rows of the tables each message is made of.
+    tables
+        What is added up before the first normalisation or second layer.
+    layers
+        The layers of φ.
+    start
+        What the messages are added to, shape ``(n_receivers, width)``.
+
+    Returns
+    -------
+    Tensor
+        The sums, in the shape of ``start``.
+    """
+    wanted = torch.is_grad_enabled() or len(messages.counts) >= _FEW
+    if start.device.type != "cpu" or not wanted:
+        return plain_messages(messages, tables, layers, start)
+    modules = [layers.features, *(layers.second or (None, None)), *layers.norms]
+    parameters = [getattr(module, name, None) for module in modules for name in ("weight", "bias")]
+    rows = (start, tables.pairs, tables.singles, tables.changes, tables.factors, tables.features)
+    inputs = (*(None if one is None else one.contiguous() for one in rows), *parameters)
+    eps = layers.norms[0].eps
+    if not torch.is_grad_enabled():
+        return _forward(messages, eps, inputs, keep=False)[0]
+    result: Tensor = _Messages.apply(messages, eps, *inputs)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Messages(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, messages: Messages, eps: float, *inputs: Tensor | None) -> Tensor:
+        result, ctx.calls = _forward(messages, eps, inputs, keep=True)
+        ctx.save_for_backward(*inputs)  # their arrays are in the calls; torch watches for changes
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        from moma_cl.backbones.chgnet.message_kernel import backward
+
+        kernel: Callable[..., None] = backward
+        inputs, needed = ctx.saved_tensors, ctx.needs_input_grad[2:]
+        gradient = gradients[0].contiguous()
+        array = gradient.numpy()
+        rows = [None if one is None else torch.zeros_like(one) for one in inputs[1:_LAYERS]]
+        to_rows = [None if one is None else one.numpy() for one in rows]
+        learned = [
+            one if need or place >= _NORMS else None
+            for place, (one, need) in enumerate(zip(inputs, needed, strict=True))
+        ][_LAYERS:]
+        sizes = [0 if one is None else one.numel() for one in learned]
+        sums = np.zeros((len(ctx.calls), sum(sizes)), array.dtype)  # each call adds to its own
+        _run(
+            [
+                partial(kernel, *call, array, _packed(array, [*to_rows, *_views(own, learned)]))
+                for call, own in zip(ctx.calls, sums, strict=True)
+            ]
+        )
+        parts = torch.split(torch.from_numpy(sums.sum(0)), sizes)
+        to_layers = [
+            None if one is None else part.view_as(one)
+            for one, part in zip(learned, parts, strict=True)
+        ]
+        results = zip([gradient, *rows, *to_layers], needed, strict=True)
+        return (None, None, *(one if need else None for one, need in results))
+
+
+def _forward(
+    messages: Messages, eps: float, inputs: Sequence[Tensor | None], *, keep: bool
+) -> tuple[Tensor, list[Any]]:
+    """Compute the sums, and give the arguments of each call of the kernel."""
+    from moma_cl.backbones.chgnet.message_kernel import BLOCK, forward
+
+    result = cast("Tensor", inputs[0]).detach().clone()
+    array = result.numpy()
+    width, precision = array.shape[1], array.dtype.type
+    rows = [None if one is None else one.detach().numpy() for one in inputs[1:]]
+    arguments = (messages.index.numpy(), messages.counts.numpy(), *_packed(array, rows))
+    calls: list[Any] = []
+    for span in messages.spans():
+        kept = span[1] - span[0] if keep else BLOCK
+        # the sums of the first layer are not needed later unless a second one follows
+        hidden = kept if inputs[_SECOND] is not None else BLOCK
+        shapes = ((hidden, 2 * width), (kept, 2 * width), (kept, 2))
+        saved = tuple(np.empty(shape, array.dtype) for shape in shapes)
+        calls.append((span, precision(eps), *arguments, saved))
+    kernel: Callable[..., None] = forward
+    _run([partial(kernel, *call, array) for call in calls])
+    return result, calls
+
+
+def _views(numbers: NDArray[Any], like: Sequence[Tensor | None]) -> list[NDArray[Any] | None]:
+    """Divide numbers among arrays of these shapes."""
+    views: list[NDArray[Any] | None] = []
+    start = 0
+    for one in like:
+        if one is None:
+            views.append(None)
+            continue
+        end = start + one.numel()
+        views.append(numbers[start:end].reshape(one.shape))
+        start = end
+    return views
+
+
+def _run(calls: Sequence[Callable[[], object]]) -> None:
+    """Make calls, side by side if torch may use several threads: none needs another's result."""
+    if len(calls) == 1 or _n_threads() == 1:
+        for call in calls:
+            call()
+        return
+    flushed = denormals_flushed()
+    others = [_helpers(os.getpid()).submit(_like_caller, call, flushed) for call in calls[1:]]
+    calls[0]()
+    for other in others:
+        other.result()
+
+
+def _n_threads() -> int:
+    return torch.get_num_threads()
+
+
+def _like_caller(call: Callable[[], object], flushed: bool) -> None:
+    torch.set_flush_denormal(flushed)
+    call()
+
+
+@cache
+def _helpers(process: int) -> ThreadPoolExecutor:
+    """Start the threads beside the caller's; a process that was forked has none of its parent's."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"messages-{process}")
+
+
+def _packed(like: NDArray[Any], arrays: Sequence[NDArray[Any] | None]) -> tuple[Any, ...]:
+    """Give arrays as the kernel takes them: tables, features, first and second layers, norms."""
+    width = like.shape[1]
+    absent = np.zeros((0, width), like.dtype)
+    nothing = np.zeros(2 * width, like.dtype)
+    biases = {6: nothing, 8: nothing[:width], 10: nothing[:width]}
+    given = [biases.get(place, absent) if one is None else one for place, one in enumerate(arrays)]
+    return tuple(given[:4]), given[4], tuple(given[5:7]), tuple(given[7:11]), tuple(given[11:])
