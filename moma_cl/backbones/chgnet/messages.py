@@ -21,9 +21,6 @@ from torch.nn import functional
 
 from moma_cl.core.denormals import denormals_flushed
 
-# Without gradients, fewer messages go through the formula: the kernel would save a millisecond, but
-# a new process takes a third of a second to load it.
-_FEW = 1024
 _LAYERS, _SECOND, _NORMS = 6, 8, 12  # where parameters of layers, second ones and norms begin
 
 
@@ -34,9 +31,7 @@ class Messages:
     The table of pairs has two rows for each member of one kind, as first and as second of a pair.
     """
 
-    index: (
-        Tensor  # rows of pairs, pairs, singles, changes or -1, factors; receiver; (6, n_messages)
-    )
+    index: Tensor  # rows of pairs (2), singles, changes or -1, factors, result; (6, n_messages)
     counts: Tensor  # how often each message counts, shape (n_messages,)
     cut: int  # messages before and after this one have no row in common, neither do their results
 
@@ -108,8 +103,7 @@ def add_messages(messages: Messages, tables: Tables, layers: Layers, start: Tens
     Tensor
         The sums, in the shape of ``start``.
     """
-    wanted = torch.is_grad_enabled() or len(messages.counts) >= _FEW
-    if start.device.type != "cpu" or not wanted:
+    if start.device.type != "cpu":
         return plain_messages(messages, tables, layers, start)
     modules = [layers.features, *(layers.second or (None, None)), *layers.norms]
     parameters = [getattr(module, name, None) for module in modules for name in ("weight", "bias")]
@@ -132,7 +126,7 @@ class _Messages(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        from moma_cl.backbones.chgnet.message_kernel import backward
+        from moma_cl.backbones.chgnet.message_gradients import backward
 
         kernel: Callable[..., None] = backward
         inputs, needed = ctx.saved_tensors, ctx.needs_input_grad[2:]

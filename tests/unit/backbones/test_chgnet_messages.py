@@ -2,6 +2,7 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -168,12 +169,19 @@ def test_frozen_parameters_cost_no_gradients():
         assert torch.equal(row.grad, gradient)
 
 
-def test_few_messages_without_gradients_leave_the_compiler_alone(monkeypatch):
-    monkeypatch.setattr(messages, "_forward", None)
-    case = Case(60, KINDS["atoms"])
+@PRECISIONS
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_row_receives_does_not_depend_on_other_messages(dtype, kind):
+    case = Case(200, KINDS[kind], dtype)
+    index, counts = case.messages.index, case.messages.counts
+    chosen = (index[5] % 3 == 1).nonzero().flatten()
+    alone = Messages(index=index[:, chosen], counts=counts[chosen], cut=0)
+    features = case.tables.features
+    tables = replace(case.tables, features=None if features is None else features[chosen])
     with torch.no_grad():
-        value = add_messages(case.messages, case.tables, case.layers, case.start)
-    assert agree([value], case.answers(plain_messages)[:1], 0.0)
+        whole = add_messages(case.messages, case.tables, case.layers, case.start)
+        part = add_messages(alone, tables, case.layers, case.start)
+    assert torch.equal(whole[1::3], part[1::3])
 
 
 @pytest.fixture
