@@ -28,6 +28,7 @@ def _collector_paused() -> Iterator[None]:
 
 with _collector_paused():
     import numba
+    import numpy.ma  # noqa: F401  Numba imports it at the first call
     from numba.core import event
     from numba.core.caching import FunctionCache, IndexDataCacheFile
 
@@ -103,7 +104,7 @@ class _Announcer(event.Listener):  # type: ignore[misc]  # numba is untyped
         ours = event.data["dispatcher"].py_func.__module__.startswith(f"{package}.")
         if ours and not self.said:
             self.said = True
-            logger.info("compiling the backbone's kernels, once after installing: 8 to 15 s")
+            logger.info("compiling the backbone's kernels, once after installing: 8 to 13 s")
 
     def on_end(self, event: Any) -> None:
         pass

@@ -159,6 +159,7 @@ def _forward(
     messages: Messages, eps: float, inputs: Sequence[Tensor | None], *, keep: bool
 ) -> tuple[Tensor, list[Any]]:
     """Compute the sums, and give the arguments of each call of the kernel."""
+    import moma_cl.core.compiled  # noqa: F401  the first to import Numba, in half of the time
     from moma_cl.backbones.chgnet.message_kernel import BLOCK, forward
 
     result = cast("Tensor", inputs[0]).detach().clone()
