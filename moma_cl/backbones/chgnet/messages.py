@@ -5,11 +5,9 @@ On a CPU a compiled kernel takes each message through all of it; on other device
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -19,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from moma_cl.core.denormals import denormals_flushed
+from moma_cl.core.openmp import in_torch_threads
 
 _LAYERS, _SECOND, _NORMS = 6, 8, 12  # where parameters of layers, second ones and norms begin
 
@@ -140,7 +138,7 @@ class _Messages(torch.autograd.Function):
         ][_LAYERS:]
         sizes = [0 if one is None else one.numel() for one in learned]
         sums = np.zeros((len(ctx.calls), sum(sizes)), array.dtype)  # each call adds to its own
-        _run(
+        in_torch_threads(
             [
                 partial(kernel, *call, array, _packed(array, [*to_rows, *_views(own, learned)]))
                 for call, own in zip(ctx.calls, sums, strict=True)
@@ -176,7 +174,7 @@ def _forward(
         saved = tuple(np.empty(shape, array.dtype) for shape in shapes)
         calls.append((span, precision(eps), *arguments, saved))
     kernel: Callable[..., None] = forward
-    _run([partial(kernel, *call, array) for call in calls])
+    in_torch_threads([partial(kernel, *call, array) for call in calls])
     return result, calls
 
 
@@ -192,34 +190,6 @@ def _views(numbers: NDArray[Any], like: Sequence[Tensor | None]) -> list[NDArray
         views.append(numbers[start:end].reshape(one.shape))
         start = end
     return views
-
-
-def _run(calls: Sequence[Callable[[], object]]) -> None:
-    """Make calls, side by side if torch may use several threads: none needs another's result."""
-    if len(calls) == 1 or _n_threads() == 1:
-        for call in calls:
-            call()
-        return
-    flushed = denormals_flushed()
-    others = [_helpers(os.getpid()).submit(_like_caller, call, flushed) for call in calls[1:]]
-    calls[0]()
-    for other in others:
-        other.result()
-
-
-def _n_threads() -> int:
-    return torch.get_num_threads()
-
-
-def _like_caller(call: Callable[[], object], flushed: bool) -> None:
-    torch.set_flush_denormal(flushed)
-    call()
-
-
-@cache
-def _helpers(process: int) -> ThreadPoolExecutor:
-    """Start the threads beside the caller's; a process that was forked has none of its parent's."""
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"messages-{process}")
 
 
 def _packed(like: NDArray[Any], arrays: Sequence[NDArray[Any] | None]) -> tuple[Any, ...]:
