@@ -26,7 +26,8 @@ def in_torch_threads(calls: Sequence[Callable[[], object]]) -> None:
     Parameters
     ----------
     calls
-        None may need what another does. An error of one is raised when all have been made.
+        None may need what another does. If one fails, its error is raised, and those that have not
+        begun may never be made.
     """
     n_threads = min(len(calls), torch.get_num_threads())
     if n_threads < 2:
@@ -37,12 +38,12 @@ def in_torch_threads(calls: Sequence[Callable[[], object]]) -> None:
     errors: list[BaseException] = []
 
     def work(_: int | None = None) -> None:
-        torch.set_flush_denormal(flushed)
-        for call in remaining:  # each thread takes the next
-            try:
+        try:
+            torch.set_flush_denormal(flushed)
+            for call in remaining:  # each thread takes the next
                 call()
-            except BaseException as error:  # noqa: BLE001  raised below
-                errors.append(error)
+        except BaseException as error:  # noqa: BLE001  raised below
+            errors.append(error)
 
     parallel = _parallel()
     if parallel is None:

@@ -1,7 +1,6 @@
 """The compiled kernel of messages has the values and gradients of the formula."""
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -17,6 +16,7 @@ from moma_cl.backbones.chgnet.messages import (
     add_messages,
     plain_messages,
 )
+from moma_cl.core.openmp import in_torch_threads
 from moma_cl.graphs.batching import collate
 from moma_cl.testing.crystals import example_crystals, isolated_atom
 
@@ -205,21 +205,18 @@ def test_the_encoder_has_the_features_and_gradients_of_the_formulas(graphs, monk
 
 def test_bits_do_not_depend_on_the_number_of_threads(graphs, monkeypatch):
     """Messages are cut between structures, however many threads compute the parts."""
-    used = []
+    parts = []
 
-    class Pool(ThreadPoolExecutor):
-        def submit(self, *arguments):
-            used.append(1)
-            return super().submit(*arguments)
+    def recorded(calls):
+        parts.append(len(calls))
+        in_torch_threads(calls)
 
-    monkeypatch.setattr(messages, "ThreadPoolExecutor", Pool)
-    messages._helpers.cache_clear()
+    monkeypatch.setattr(messages, "in_torch_threads", recorded)
     answers = []
     for n_threads in (1, 2):
-        monkeypatch.setattr(messages, "_n_threads", lambda n=n_threads: n)
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
         answers.append(features_and_gradients(graphs, torch.float32))
-        assert bool(used) == (n_threads == 2)
-    messages._helpers.cache_clear()
+    assert max(parts) == 2
     assert all(torch.equal(one, other) for one, other in zip(*answers, strict=True))
 
 
