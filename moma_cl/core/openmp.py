@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -62,8 +63,9 @@ def _parallel() -> Callable[..., None] | None:
     """Give the function of GNU OpenMP that runs another in all threads, if there is one."""
     if not sys.platform.startswith("linux"):
         return None
+    bundled = sorted(Path(torch.__file__).with_name("lib").glob("libgomp*"))
     try:
-        parallel = ctypes.CDLL("libgomp.so.1").GOMP_parallel
+        parallel = ctypes.CDLL(str(bundled[0]) if bundled else "libgomp.so.1").GOMP_parallel
     except (OSError, AttributeError):
         return None
     parallel.argtypes = [_BODY, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]

@@ -141,13 +141,13 @@ class AtomConv(nn.Module):
         self.out = nn.Linear(FEATURE_DIM, FEATURE_DIM, bias=False)
 
     def of_bonds(self, basis: Tensor, embedding: Tensor) -> Tensor:
-        """Give each bond's part of the first layer, shape ``(n_bonds, 2 * feature_dim)``.
+        """Give each bond's part of the first layer, no bias, ``(n_bonds, 2 * feature_dim)``.
 
         Initial features of bonds are the product of radial functions and the ``embedding``, both
         `widened`, ``(n_bonds, n_radial + 1)`` and ``(feature_dim, n_radial + 1)``. The product with
         this product is one with the product of the weights.
         """
-        return functional.linear(basis, self.bonds.weight @ embedding, self.bonds.bias)
+        return functional.linear(basis, self.bonds.weight @ embedding)
 
     def forward(
         self,
@@ -170,7 +170,11 @@ class AtomConv(nn.Module):
             changes=terms,
             factors=bond_weights,
         )
-        layers = Layers(norms=self.layers.norms.pair(), second=(self.layers.core, self.layers.gate))
+        layers = Layers(
+            norms=self.layers.norms.pair(),
+            bias=self.bonds.bias,  # added to few rows at a time, not to a table of them
+            second=(self.layers.core, self.layers.gate),
+        )
         total = add_messages(edges, tables, layers, torch.zeros_like(atoms))
         updated: Tensor = atoms + self.out(total)
         return updated

@@ -45,6 +45,14 @@ def _add_weight_gradient(  # noqa: PLR0917
 
 
 @compiled
+def _add_bias_gradient(bias: Array, gradient: int, n_rows: int, like: Any) -> None:
+    """Add the gradient of a bias, if it is wanted, given that of rows of both branches."""
+    if len(bias) > 0:
+        for i in range(n_rows):
+            add(address(bias), gradient + i * 2 * WIDTH * bias.itemsize, len(bias), like)
+
+
+@compiled
 def _write_gate_gradients(  # noqa: PLR0917
     to_branches: int,
     start: int,
@@ -100,12 +108,10 @@ def _write_second_gradients(  # noqa: PLR0917
     add_product(to_hidden + branch, 2 * WIDTH, to_gate, 2 * WIDTH, second[2], n_rows, WIDTH, eps)
     for i in range(n_rows):
         silu_backward(activations + i * row, to_hidden + i * row, hidden + i * row, eps)
-    if len(to_second[0]) > 0:
-        _add_weight_gradient(to_second[0], to_branches, activations, 2 * WIDTH, n_rows, eps)
-        _add_weight_gradient(to_second[2], to_gate, gate, 2 * WIDTH, n_rows, eps)
-        for i in range(n_rows):
-            add(address(to_second[1]), to_branches + i * row, WIDTH, eps)
-            add(address(to_second[3]), to_gate + i * row, WIDTH, eps)
+    _add_weight_gradient(to_second[0], to_branches, activations, 2 * WIDTH, n_rows, eps)
+    _add_weight_gradient(to_second[2], to_gate, gate, 2 * WIDTH, n_rows, eps)
+    _add_bias_gradient(to_second[1], to_branches, n_rows, eps)
+    _add_bias_gradient(to_second[3], to_gate, n_rows, eps)
 
 
 @compiled
@@ -135,11 +141,9 @@ def _add_first_gradients(  # noqa: PLR0917
     if len(first[0]) > 0:
         to_rows = address(to_features) + place
         add_product(to_rows, WIDTH, to_hidden, 2 * WIDTH, first[0], n_rows, 2 * WIDTH, eps)
-    if len(to_first[0]) > 0:
-        rows = address(features) + place
-        _add_weight_gradient(to_first[0], to_hidden, rows, WIDTH, n_rows, eps)
-        for i in range(n_rows):
-            add(address(to_first[1]), to_hidden + i * row, 2 * WIDTH, eps)
+    rows = address(features) + place
+    _add_weight_gradient(to_first[0], to_hidden, rows, WIDTH, n_rows, eps)
+    _add_bias_gradient(to_first[1], to_hidden, n_rows, eps)
 
 
 @compiled
@@ -160,7 +164,7 @@ def backward(  # noqa: PLR0917
     """Add the gradients of all that messages are made of, given that of the result.
 
     Arguments are those of `forward`. ``gradients`` are to be those of tables, features, first and
-    second layers and norms. Weights whose gradients are not needed have no rows in them.
+    second layers and norms. Parameters whose gradients are not needed are empty in them.
     """
     to_tables, to_features, to_first, to_second, to_norms = gradients
     scales = (joined(norms), np.zeros((4, WIDTH), norms[0].dtype))

@@ -193,7 +193,7 @@ def forward(  # noqa: PLR0917
     features
         Of each message, shape ``(n_messages, WIDTH)``, if the first layer has a part for them.
     first
-        Weight, without rows if there is none, and bias of this part.
+        Weight of this part, without rows if there is none, and bias of the first layer.
     second
         Weight and bias of the second layer of core and gate; weights without rows if there is none.
     norms

@@ -58,6 +58,7 @@ class Layers:
 
     norms: tuple[nn.LayerNorm, nn.LayerNorm]
     features: nn.Linear | None = None  # first layer's part for the features of each message
+    bias: Tensor | None = None  # of the first layer, if it has no such part
     second: tuple[nn.Linear, nn.Linear] | None = None  # of both branches
 
 
@@ -70,6 +71,8 @@ def plain_messages(messages: Messages, tables: Tables, layers: Layers, start: Te
         hidden = hidden + torch.cat([tables.changes, none])[change]  # -1 is the last row
     if layers.features is not None:
         hidden = hidden + layers.features(tables.features)
+    elif layers.bias is not None:
+        hidden = hidden + layers.bias
     branches = hidden.chunk(2, dim=1)
     if layers.second is not None:
         pairs = zip(layers.second, branches, strict=True)
@@ -105,6 +108,8 @@ def add_messages(messages: Messages, tables: Tables, layers: Layers, start: Tens
         return plain_messages(messages, tables, layers, start)
     modules = [layers.features, *(layers.second or (None, None)), *layers.norms]
     parameters = [getattr(module, name, None) for module in modules for name in ("weight", "bias")]
+    if layers.features is None:
+        parameters[1] = layers.bias
     rows = (start, tables.pairs, tables.singles, tables.changes, tables.factors, tables.features)
     inputs = (*(None if one is None else one.contiguous() for one in rows), *parameters)
     eps = layers.norms[0].eps
@@ -138,9 +143,10 @@ class _Messages(torch.autograd.Function):
         ][_LAYERS:]
         sizes = [0 if one is None else one.numel() for one in learned]
         sums = np.zeros((len(ctx.calls), sum(sizes)), array.dtype)  # each call adds to its own
+        absent = np.zeros((0, array.shape[1]), array.dtype), np.zeros(0, array.dtype)
         in_torch_threads(
             [
-                partial(kernel, *call, array, _packed(array, [*to_rows, *_views(own, learned)]))
+                partial(kernel, *call, array, _packed([*to_rows, *_views(own, learned)], *absent))
                 for call, own in zip(ctx.calls, sums, strict=True)
             ]
         )
@@ -162,9 +168,10 @@ def _forward(
 
     result = cast("Tensor", inputs[0]).detach().clone()
     array = result.numpy()
-    width, precision = array.shape[1], array.dtype.type
     rows = [None if one is None else one.detach().numpy() for one in inputs[1:]]
-    arguments = (messages.index.numpy(), messages.counts.numpy(), *_packed(array, rows))
+    width, precision = array.shape[1], array.dtype.type
+    packed = _packed(rows, np.zeros((0, width), precision), np.zeros(2 * width, precision))
+    arguments = (messages.index.numpy(), messages.counts.numpy(), *packed)
     calls: list[Any] = []
     for span in messages.spans():
         kept = span[1] - span[0] if keep else BLOCK
@@ -192,11 +199,11 @@ def _views(numbers: NDArray[Any], like: Sequence[Tensor | None]) -> list[NDArray
     return views
 
 
-def _packed(like: NDArray[Any], arrays: Sequence[NDArray[Any] | None]) -> tuple[Any, ...]:
+def _packed(
+    arrays: Sequence[NDArray[Any] | None], absent: NDArray[Any], absent_bias: NDArray[Any]
+) -> tuple[Any, ...]:
     """Give arrays as the kernel takes them: tables, features, first and second layers, norms."""
-    width = like.shape[1]
-    absent = np.zeros((0, width), like.dtype)
-    nothing = np.zeros(2 * width, like.dtype)
-    biases = {6: nothing, 8: nothing[:width], 10: nothing[:width]}
+    width = absent.shape[1]
+    biases = {6: absent_bias, 8: absent_bias[:width], 10: absent_bias[:width]}
     given = [biases.get(place, absent) if one is None else one for place, one in enumerate(arrays)]
     return tuple(given[:4]), given[4], tuple(given[5:7]), tuple(given[7:11]), tuple(given[11:])

@@ -29,7 +29,7 @@ PRECISIONS = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 N_PAIRS, N_SINGLES, N_CHANGES, N_RECEIVERS = 20, 30, 7, 10
 # what atom convolutions, the first of them, bond convolutions and angle updates are made of
 KINDS = {
-    "atoms": {"second", "changes", "factors"},
+    "atoms": {"second", "changes", "factors", "bias"},
     "first atoms": {"second", "factors"},
     "bonds": {"second", "features", "factors"},
     "angles": {"features"},
@@ -59,6 +59,7 @@ class Case:
         self.layers = Layers(
             norms=(norm(), norm()),
             features=linear(2 * WIDTH) if "features" in parts else None,
+            bias=self._rows(2 * WIDTH) if "bias" in parts else None,
             second=(linear(WIDTH), linear(WIDTH)) if "second" in parts else None,
         )
 
@@ -67,7 +68,8 @@ class Case:
         rows = [tables.pairs, tables.singles, tables.changes, tables.factors, tables.features]
         modules = [self.layers.features, *(self.layers.second or ()), *self.layers.norms]
         parameters = [p for module in modules if module is not None for p in module.parameters()]
-        return [self.start, *(one for one in rows if one is not None), *parameters]
+        biases = [] if self.layers.bias is None else [self.layers.bias]
+        return [self.start, *(one for one in rows if one is not None), *biases, *parameters]
 
     def answers(self, function):
         """Give the value and all gradients."""
@@ -167,6 +169,22 @@ def test_frozen_parameters_cost_no_gradients():
     assert all(parameter.grad is None for parameter in parameters)
     for row, gradient in zip(case.inputs()[:5], expected, strict=True):
         assert torch.equal(row.grad, gradient)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_parameter_may_be_frozen_alone(kind):
+    case = Case(60, KINDS[kind])
+    inputs = case.inputs()
+    expected = case.answers(add_messages)[1:]
+    for frozen in (one for one in inputs if one.is_leaf):
+        frozen.requires_grad_(requires_grad=False)
+        rest = [one for one in inputs if one is not frozen]
+        value = add_messages(case.messages, case.tables, case.layers, case.start)
+        upstream = torch.linspace(-1.0, 2.0, value.numel(), dtype=case.dtype).view_as(value)
+        gradients = iter(torch.autograd.grad(value, rest, upstream))
+        frozen.requires_grad_()
+        for one, gradient in zip(inputs, expected, strict=True):
+            assert one is frozen or torch.equal(next(gradients), gradient)
 
 
 @PRECISIONS
