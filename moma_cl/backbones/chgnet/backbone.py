@@ -132,20 +132,24 @@ def _edges(batch: Batch, dtype: torch.dtype) -> Messages:
     short[batch.short_bond] = torch.arange(len(batch.short_bond), device=short.device)
     index = [2 * centers, 2 * neighbors + 1, bonds, short[bonds], bonds, centers]
     counts = batch.edge_weight.to(dtype)
-    return Messages(index=torch.stack(index), counts=counts, cut=_middle(batch, centers))
+    cut, apart = _middle(batch, centers)
+    return Messages(index=torch.stack(index), counts=counts, cut=cut, apart=apart)
 
 
-def _middle(batch: Batch, atoms: Tensor) -> int:
-    """Find where to cut messages so that all of a structure, which atoms belong to, stay together.
+def _middle(batch: Batch, atoms: Tensor) -> tuple[int, bool]:
+    """Find where to cut messages in two, and whether all of a structure stay together then.
 
-    The cut is near the middle; ``atoms`` has one of each message, in the order of structures.
+    They do if both parts have a quarter of the messages or more; else the cut is in the middle.
+    ``atoms`` has an atom of each message, in the order of structures.
     """
-    if len(atoms) == 0 or atoms.device.type != "cpu":
-        return 0
-    middle = len(atoms) // 2
+    n_messages = len(atoms)
+    if n_messages == 0 or atoms.device.type != "cpu":
+        return 0, True
+    middle = n_messages // 2
     structure = int(batch.batch[atoms[middle]])
     ends = [int((atoms < batch.ptr[structure + after]).sum()) for after in (0, 1)]
-    return min(ends, key=lambda end: abs(end - middle))
+    end = min(ends, key=lambda end: abs(end - middle))
+    return (end, True) if n_messages <= 4 * end <= 3 * n_messages else (middle, False)
 
 
 class _ShortBonds:
@@ -160,17 +164,20 @@ class _ShortBonds:
         if not self.active:
             return
         others, firsts = batch.angle_index
+        cut, apart = _middle(batch, batch.angle_vertex)
         index = [2 * firsts, 2 * others + 1, batch.angle_vertex, torch.full_like(firsts, -1)]
         self.angles = Messages(
             index=torch.stack([*index, others, firsts]),
             counts=batch.angle_weight.to(bonds.dtype),
-            cut=_middle(batch, batch.angle_vertex),
+            cut=cut,
+            apart=apart,
         )
         own = torch.arange(len(firsts), device=firsts.device)
         self.updates = Messages(
             index=torch.stack([*index, others, own]),
             counts=torch.ones_like(self.angles.counts),
-            cut=self.angles.cut,
+            cut=cut,
+            apart=apart,
         )
         lengths = batch.bond_length.index_select(0, self.index)
         self.weights = backbone.short_bond_weights(backbone.short_bond_basis(lengths))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 from typing import Any, cast
 
 import numpy as np
@@ -31,10 +32,11 @@ class Messages:
 
     index: Tensor  # rows of pairs (2), singles, changes or -1, factors, result; (6, n_messages)
     counts: Tensor  # how often each message counts, shape (n_messages,)
-    cut: int  # messages before and after this one have no row in common, neither do their results
+    cut: int  # the first message of the second of two parts, which are computed side by side
+    apart: bool = True  # whether the parts have no row in common, neither do their results
 
     def spans(self) -> list[tuple[int, int]]:
-        """Give first and last message, exclusive, of parts that can be computed side by side."""
+        """Give first and last message, exclusive, of each part."""
         n_messages = len(self.counts)
         if 0 < self.cut < n_messages:
             return [(0, self.cut), (self.cut, n_messages)]
@@ -123,6 +125,7 @@ class _Messages(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, messages: Messages, eps: float, *inputs: Tensor | None) -> Tensor:
         result, ctx.calls = _forward(messages, eps, inputs, keep=True)
+        ctx.apart = messages.apart
         ctx.save_for_backward(*inputs)  # their arrays are in the calls; torch watches for changes
         return result
 
@@ -135,8 +138,12 @@ class _Messages(torch.autograd.Function):
         inputs, needed = ctx.saved_tensors, ctx.needs_input_grad[2:]
         gradient = gradients[0].contiguous()
         array = gradient.numpy()
-        rows = [None if one is None else torch.zeros_like(one) for one in inputs[1:_LAYERS]]
-        to_rows = [None if one is None else one.numpy() for one in rows]
+        tables = inputs[1:_LAYERS]
+        rows, *others = (
+            [None if one is None else torch.zeros_like(one) for one in tables]
+            for _ in (ctx.calls[:1] if ctx.apart else ctx.calls)
+        )
+        to_rows = [[None if one is None else one.numpy() for one in own] for own in (rows, *others)]
         learned = [
             one if need or place >= _NORMS else None
             for place, (one, need) in enumerate(zip(inputs, needed, strict=True))
@@ -146,10 +153,14 @@ class _Messages(torch.autograd.Function):
         absent = np.zeros((0, array.shape[1]), array.dtype), np.zeros(0, array.dtype)
         in_torch_threads(
             [
-                partial(kernel, *call, array, _packed([*to_rows, *_views(own, learned)], *absent))
-                for call, own in zip(ctx.calls, sums, strict=True)
+                partial(kernel, *call, array, _packed([*own, *_views(own_sums, learned)], *absent))
+                for call, own, own_sums in zip(ctx.calls, cycle(to_rows), sums, strict=False)
             ]
         )
+        for own in others:
+            for row, other in zip(rows, own, strict=True):
+                if row is not None and other is not None:
+                    row.add_(other)
         parts = torch.split(torch.from_numpy(sums.sum(0)), sizes)
         to_layers = [
             None if one is None else part.view_as(one)
@@ -181,7 +192,12 @@ def _forward(
         saved = tuple(np.empty(shape, array.dtype) for shape in shapes)
         calls.append((span, precision(eps), *arguments, saved))
     kernel: Callable[..., None] = forward
-    in_torch_threads([partial(kernel, *call, array) for call in calls])
+    results = [array, *(array if messages.apart else np.zeros_like(array) for _ in calls[1:])]
+    in_torch_threads(
+        [partial(kernel, *call, own) for call, own in zip(calls, results, strict=True)]
+    )
+    if not messages.apart:
+        array += sum(results[1:])
     return result, calls
 
 

@@ -122,6 +122,13 @@ def test_the_kernel_has_the_values_and_gradients_of_the_formula(dtype, n_message
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_parts_may_have_rows_in_common(kind):
+    case = Case(320, KINDS[kind])
+    case.messages = replace(case.messages, cut=150, apart=False)
+    assert agree(case.answers(add_messages), case.answers(plain_messages), 1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_gradients_of_the_formula_are_those_of_finite_differences(kind):
     case = Case(5, KINDS[kind])
     assert torch.autograd.gradcheck(
@@ -221,8 +228,9 @@ def test_the_encoder_has_the_features_and_gradients_of_the_formulas(graphs, monk
     assert agree(answers, features_and_gradients(graphs), 1e-9)
 
 
-def test_bits_do_not_depend_on_the_number_of_threads(graphs, monkeypatch):
-    """Messages are cut between structures, however many threads compute the parts."""
+@pytest.mark.parametrize("structures", [slice(None), slice(1)], ids=["many", "one"])
+def test_bits_do_not_depend_on_the_number_of_threads(graphs, structures, monkeypatch):
+    """Messages are cut at the same place, however many threads compute the parts."""
     parts = []
 
     def recorded(calls):
@@ -233,7 +241,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(graphs, monkeypatch):
     answers = []
     for n_threads in (1, 2):
         monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
-        answers.append(features_and_gradients(graphs, torch.float32))
+        answers.append(features_and_gradients(graphs[structures], torch.float32))
     assert max(parts) == 2
     assert all(torch.equal(one, other) for one, other in zip(*answers, strict=True))
 
@@ -241,10 +249,16 @@ def test_bits_do_not_depend_on_the_number_of_threads(graphs, monkeypatch):
 def test_messages_are_cut_between_structures(graphs):
     batch = collate(graphs)
     owners = batch.batch[batch.edge_index[1]]
-    cut = _middle(batch, batch.edge_index[1])
+    cut, apart = _middle(batch, batch.edge_index[1])
+    assert apart
     assert 0 < cut < len(owners)
     assert owners[cut - 1] < owners[cut]
     assert int(owners[:cut].max()) < int(owners[cut:].min())
+
+
+def test_messages_of_one_large_structure_are_cut_in_the_middle(graphs):
+    batch = collate(graphs[:1])
+    assert _middle(batch, batch.edge_index[1]) == (batch.num_edges // 2, False)
 
 
 def test_the_encoder_keeps_to_the_device_of_its_graphs(graphs):
