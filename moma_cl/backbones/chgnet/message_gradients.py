@@ -163,8 +163,8 @@ def backward(  # noqa: PLR0917
 ) -> None:
     """Add the gradients of all that messages are made of, given that of the result.
 
-    Arguments are those of `forward`. ``gradients`` are to be those of tables, features, first and
-    second layers and norms. Parameters whose gradients are not needed are empty in them.
+    Arguments are those of `message_kernel`. ``gradients`` are to be those of tables, features,
+    first and second layers and norms. Parameters whose gradients are not needed are empty in them.
     """
     to_tables, to_features, to_first, to_second, to_norms = gradients
     scales = (joined(norms), np.zeros((4, WIDTH), norms[0].dtype))

@@ -1,7 +1,32 @@
 """The compiled kernel of messages, forward.
 
 It takes a block of messages at a time through all steps, while their rows are in the processor's
-fast memory. Arrays are passed on as addresses in memory.
+fast memory. Arrays are passed on as addresses in memory. These are the arguments of a call:
+
+span
+    The first message and the one after the last.
+eps
+    What is added to a variance.
+index
+    For each message two rows of pairs, a row of singles, one of changes or -1, one of factors, and
+    the row of the result, shape ``(6, n_messages)``.
+counts
+    How often each counts, shape ``(n_messages,)``.
+tables
+    Pairs, singles, changes and factors; the last two without rows if there are none.
+features
+    Of each message, shape ``(n_messages, WIDTH)``, if the first layer has a part for them.
+first
+    Weight of this part, without rows if there is none, and bias of the first layer.
+second
+    Weight and bias of the second layer of core and gate; weights without rows if there is none.
+norms
+    Scale and shift of the norms of core and gate.
+saved
+    Where to keep the sums of the first layer, both branches normalised, and by what they were
+    divided, for the messages of the span. Arrays of a block serve all blocks in turn.
+out
+    The result, shape ``(n_receivers, WIDTH)``.
 """
 
 from __future__ import annotations
@@ -175,35 +200,7 @@ def forward(  # noqa: PLR0917
     saved: Arrays,
     out: Array,
 ) -> None:
-    """Add messages to the rows of a result that receive them.
-
-    Parameters
-    ----------
-    span
-        The first message and the one after the last.
-    eps
-        What is added to a variance.
-    index
-        For each message two rows of pairs, a row of singles, one of changes or -1, one of factors,
-        and the row of the result, shape ``(6, n_messages)``.
-    counts
-        How often each counts, shape ``(n_messages,)``.
-    tables
-        Pairs, singles, changes and factors; the last two without rows if there are none.
-    features
-        Of each message, shape ``(n_messages, WIDTH)``, if the first layer has a part for them.
-    first
-        Weight of this part, without rows if there is none, and bias of the first layer.
-    second
-        Weight and bias of the second layer of core and gate; weights without rows if there is none.
-    norms
-        Scale and shift of the norms of core and gate.
-    saved
-        Where to keep the sums of the first layer, both branches normalised, and by what they were
-        divided, for the messages of the span. Arrays of a block serve all blocks in turn.
-    out
-        The result, shape ``(n_receivers, WIDTH)``.
-    """
+    """Add messages to the rows of a result that receive them."""
     hidden, normal, inverse = saved
     scales, biases = joined(norms), joined((second[1], second[3]))
     size = scales.itemsize
