@@ -21,7 +21,7 @@ def without_denormals() -> Iterator[None]:
     None
         While it does.
     """
-    before = _flushed()
+    before = denormals_flushed()
     torch.set_flush_denormal(True)
     try:
         yield
@@ -29,5 +29,6 @@ def without_denormals() -> Iterator[None]:
         torch.set_flush_denormal(before)
 
 
-def _flushed() -> bool:
+def denormals_flushed() -> bool:
+    """Say whether this thread takes such numbers for nought."""
     return float(torch.tensor(1e-30) * torch.tensor(1e-10)) == 0.0

@@ -8,6 +8,7 @@ from typing import ClassVar, Self, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.chgnet.graph import (
@@ -17,7 +18,6 @@ from moma_cl.backbones.chgnet.graph import (
     chgnet_graphs,
     graph_size,
 )
-from moma_cl.backbones.chgnet.kernels import padded, product
 from moma_cl.backbones.chgnet.layers import (
     FEATURE_DIM,
     N_ANGULAR,
@@ -25,12 +25,11 @@ from moma_cl.backbones.chgnet.layers import (
     AngleUpdate,
     AngularBasis,
     AtomConv,
-    BondChange,
     BondConv,
-    Messages,
     RadialBasis,
-    table_rows,
+    widened,
 )
+from moma_cl.backbones.chgnet.messages import Messages
 from moma_cl.backbones.chgnet.weights import encoder_state
 from moma_cl.core.pyg import Batch
 from moma_cl.structures.crystals import Crystal
@@ -107,65 +106,83 @@ class CHGNetBackbone(Backbone):
 
     def forward(self, batch: Batch) -> list[Tensor]:
         """Encode a batch of graphs; a block ends with its atom convolution."""
-        basis = self.bond_basis(padded(batch.bond_length, 1.0))
-        weights, *terms = self._bond_products(basis)
-        edges = _edges(batch, weights)
-        short = _ShortBonds(self, batch, basis)
+        basis = widened(self.bond_basis(batch.bond_length))
+        embedding = widened(self.bond_embedding.weight)
+        weights = functional.linear(basis, widened(self.bond_weights.weight))
+        edges = _edges(batch, basis.dtype)
+        bonds = functional.linear(basis[batch.short_bond], embedding)
+        short = _ShortBonds(self, batch, bonds)
         atoms = self.atom_embedding(batch.atomic_numbers - 1)
         blocks: list[Tensor] = []
         for block, convolution in enumerate(self.atom_convs):
-            atoms = convolution(atoms, terms[block], short.change, edges)
+            terms = cast("AtomConv", convolution).of_bonds(basis, embedding)
+            atoms = convolution(atoms, terms, weights, short.change, edges)
             atoms = self.adapt(block, atoms)
             blocks.append(atoms)
             if block < self.n_blocks - 1:
                 short.update(block, atoms)
         return blocks
 
-    def _bond_products(self, basis: Tensor) -> tuple[Tensor, ...]:
-        """Give each bond's weights, and its part of the first layer of every atom convolution.
 
-        Only the features of short bonds change between blocks, so one product of the basis gives
-        all of this. Shapes ``(n_bonds, feature_dim)`` and ``(n_bonds, 2 * feature_dim)``.
-        """
-        layers = [cast("AtomConv", convolution).bonds for convolution in self.atom_convs]
-        first = torch.cat([layer.weight for layer in layers]) @ self.bond_embedding.weight
-        weight = torch.cat([self.bond_weights.weight, first])
-        bias = torch.cat([weight.new_zeros(FEATURE_DIM), *(layer.bias for layer in layers)])
-        sizes = [FEATURE_DIM, *[2 * FEATURE_DIM] * len(layers)]
-        return torch.split(product(basis, weight, bias), sizes, dim=1)
+def _edges(batch: Batch, dtype: torch.dtype) -> Messages:
+    """Say what the messages along edges are made of: atoms, bonds, changes of short bonds."""
+    neighbors, centers = batch.edge_index
+    bonds = batch.edge_bond
+    short = bonds.new_full((len(batch.bond_length),), -1)
+    short[batch.short_bond] = torch.arange(len(batch.short_bond), device=short.device)
+    index = [2 * centers, 2 * neighbors + 1, bonds, short[bonds], bonds, centers]
+    counts = batch.edge_weight.to(dtype)
+    cut, apart = _middle(batch, centers)
+    return Messages(index=torch.stack(index), counts=counts, cut=cut, apart=apart)
 
 
-def _edges(batch: Batch, bond_weights: Tensor) -> Messages:
-    """Make edges; messages of those that only round their number up count zero times."""
-    neighbors, centers, bonds = map(padded, (*batch.edge_index, batch.edge_bond))
-    return Messages(
-        receivers=centers,
-        terms=table_rows((centers, neighbors), bonds, len(batch.atomic_numbers)),
-        factors=_factors(bond_weights, bonds, padded(batch.edge_weight)),
-    )
+def _middle(batch: Batch, atoms: Tensor) -> tuple[int, bool]:
+    """Find where to cut messages in two, and whether all of a structure stay together then.
+
+    They do if both parts have a quarter of the messages or more; else the cut is in the middle.
+    ``atoms`` has an atom of each message, in the order of structures.
+    """
+    n_messages = len(atoms)
+    if n_messages == 0 or atoms.device.type != "cpu":
+        return 0, True
+    middle = n_messages // 2
+    structure = int(batch.batch[atoms[middle]])
+    ends = [int((atoms < batch.ptr[structure + after]).sum()) for after in (0, 1)]
+    end = min(ends, key=lambda end: abs(end - middle))
+    return (end, True) if n_messages <= 4 * end <= 3 * n_messages else (middle, False)
 
 
 class _ShortBonds:
     """The bonds and angles that the bond convolutions act on, and their state between blocks."""
 
-    def __init__(self, backbone: CHGNetBackbone, batch: Batch, basis: Tensor) -> None:
+    def __init__(self, backbone: CHGNetBackbone, batch: Batch, bonds: Tensor) -> None:
         self.backbone = backbone
         self.index: Tensor = batch.short_bond
-        self.change: BondChange | None = None
+        self.bonds = bonds
+        self.change: Tensor | None = None
         self.active = len(batch.angle) > 0
         if not self.active:
             return
-        others, firsts, vertices = map(padded, (*batch.angle_index, batch.angle_vertex))
+        others, firsts = batch.angle_index
+        cut, apart = _middle(batch, batch.angle_vertex)
+        index = [2 * firsts, 2 * others + 1, batch.angle_vertex, torch.full_like(firsts, -1)]
+        self.angles = Messages(
+            index=torch.stack([*index, others, firsts]),
+            counts=batch.angle_weight.to(bonds.dtype),
+            cut=cut,
+            apart=apart,
+        )
+        own = torch.arange(len(firsts), device=firsts.device)
+        self.updates = Messages(
+            index=torch.stack([*index, others, own]),
+            counts=torch.ones_like(self.angles.counts),
+            cut=cut,
+            apart=apart,
+        )
         lengths = batch.bond_length.index_select(0, self.index)
         self.weights = backbone.short_bond_weights(backbone.short_bond_basis(lengths))
-        self.angles = Messages(
-            receivers=firsts,
-            terms=table_rows((firsts, others), vertices, len(self.index)),
-            factors=_factors(self.weights, others, padded(batch.angle_weight)),
-        )
-        self.bonds = backbone.bond_embedding(basis.index_select(0, self.index))
-        features = backbone.angle_basis(padded(batch.angle))
-        self.features = product(features, backbone.angle_embedding.weight)
+        basis = widened(backbone.angle_basis(batch.angle))
+        self.features = functional.linear(basis, widened(backbone.angle_embedding.weight))
 
     def update(self, block: int, atoms: Tensor) -> None:
         """Run the bond convolution of a block and the angle update after it, if any."""
@@ -174,13 +191,7 @@ class _ShortBonds:
         convolution = self.backbone.bond_convs[block]
         change = convolution(atoms, self.bonds, self.weights, self.features, self.angles)
         self.bonds = self.bonds + change
-        total = change if self.change is None else self.change.features + change
-        self.change = BondChange(bonds=self.index, features=total)
+        self.change = change if self.change is None else self.change + change
         if block < len(self.backbone.angle_updates):
             layer = self.backbone.angle_updates[block]
-            self.features = layer(atoms, self.bonds, self.features, self.angles)
-
-
-def _factors(weights: Tensor, bonds: Tensor, counts: Tensor) -> Tensor:
-    """Multiply the weight of each message's bond by how often the message counts."""
-    return weights.index_select(0, bonds).mul_(counts.to(weights.dtype)[:, None])
+            self.features = layer(atoms, self.bonds, self.features, self.updates)

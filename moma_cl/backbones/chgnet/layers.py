@@ -25,13 +25,12 @@ atomistic modelling*, Nat. Mach. Intell. 5, 1031 (2023), arXiv 2302.14231, Metho
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from moma_cl.backbones.chgnet.kernels import gated, gathered_sum, product
+from moma_cl.backbones.chgnet.messages import Layers, Messages, Tables, add_messages
 
 FEATURE_DIM = 64
 """Width of atom, bond and angle features."""
@@ -46,37 +45,12 @@ N_ANGULAR = 15
 _CONSTANT = 0.7071067690849304 / math.sqrt(math.pi)
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Messages:
-    """What the messages of a batch, along its edges or its angles, are made of.
+def widened(columns: Tensor) -> Tensor:
+    """Append a column of zeros to one column for each function of a basis.
 
-    Their first layer adds up rows of a table. That of edges has two rows for each node (as centre,
-    as neighbour), then one for each bond; that of angles has two for each short bond (as first, as
-    other), then one for each node.
+    Products over 31 columns take twice as long as products over 32.
     """
-
-    receivers: Tensor  # node, or first short bond, of each message, shape (n_messages,)
-    terms: Tensor  # rows of the table, shape (n_messages, 3)
-    factors: Tensor  # what each message is multiplied by, shape (n_messages, feature_dim)
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class BondChange:
-    """The sum of what bond convolutions have added to the features of short bonds."""
-
-    bonds: Tensor  # indices of the short bonds among all bonds, shape (n_short,)
-    features: Tensor  # the sum, shape (n_short, feature_dim)
-
-
-def table_rows(pairs: tuple[Tensor, Tensor], singles: Tensor, n_pairs: int) -> Tensor:
-    """Give row numbers in a table of two rows for each member of one kind, then one of another.
-
-    ``pairs`` are the members of the first kind, ``n_pairs`` in number, whose first row is gathered,
-    and those whose second row is; ``singles`` are members of the other kind. All have shape
-    ``(n_rows,)``, the row numbers ``(n_rows, 3)``.
-    """
-    first, second = pairs
-    return torch.stack([2 * first, 2 * second + 1, singles + 2 * n_pairs], dim=1)
+    return functional.pad(columns, (0, 1))
 
 
 class RadialBasis(nn.Module):
@@ -133,37 +107,27 @@ class AngularBasis(nn.Module):
         return torch.cat([constant, torch.sin(phases) * scale, torch.cos(phases) * scale], dim=1)
 
 
-class Gate(nn.Module):
-    """The end of φ: normalise both branches and let one gate the other."""
+class Norms(nn.Module):
+    """Normalisation of both branches at the end of φ."""
 
     def __init__(self) -> None:
         super().__init__()
         self.core_norm = nn.LayerNorm(FEATURE_DIM)
         self.gate_norm = nn.LayerNorm(FEATURE_DIM)
 
-    def forward(self, core: Tensor, gate: Tensor, factors: Tensor | None = None) -> Tensor:
-        """Combine the branches, centred; all shapes ``(n_rows, feature_dim)``."""
-        return gated(core, gate, (self.core_norm, self.gate_norm), factors)
+    def pair(self) -> tuple[nn.LayerNorm, nn.LayerNorm]:
+        """Give those of core and gate."""
+        return self.core_norm, self.gate_norm
 
 
-class GatedLayers(nn.Module):
-    """The part of a convolution's φ that follows its first products: second layers and gate."""
+class SecondLayers(nn.Module):
+    """The part of a convolution's φ that follows its first products: second layers and norms."""
 
     def __init__(self) -> None:
         super().__init__()
         self.core = nn.Linear(FEATURE_DIM, FEATURE_DIM)
         self.gate = nn.Linear(FEATURE_DIM, FEATURE_DIM)
-        self.norms = Gate()
-
-    def forward(self, hidden: Tensor, factors: Tensor) -> Tensor:
-        """Turn first-layer sums, shape ``(n_rows, 2 * feature_dim)``, into messages."""
-        hidden = functional.silu(hidden, inplace=not hidden.requires_grad)
-        core, gate = (
-            product(branch, layer.weight, layer.bias, centered=FEATURE_DIM)
-            for branch, layer in zip(hidden.chunk(2, dim=1), (self.core, self.gate), strict=True)
-        )
-        message: Tensor = self.norms(core, gate, factors)
-        return message
+        self.norms = Norms()
 
 
 class AtomConv(nn.Module):
@@ -173,24 +137,45 @@ class AtomConv(nn.Module):
         super().__init__()
         self.atoms = nn.Linear(FEATURE_DIM, 4 * FEATURE_DIM, bias=False)
         self.bonds = nn.Linear(FEATURE_DIM, 2 * FEATURE_DIM)
-        self.layers = GatedLayers()
+        self.layers = SecondLayers()
         self.out = nn.Linear(FEATURE_DIM, FEATURE_DIM, bias=False)
 
+    def of_bonds(self, basis: Tensor, embedding: Tensor) -> Tensor:
+        """Give each bond's part of the first layer, no bias, ``(n_bonds, 2 * feature_dim)``.
+
+        Initial features of bonds are the product of radial functions and the ``embedding``, both
+        `widened`, ``(n_bonds, n_radial + 1)`` and ``(feature_dim, n_radial + 1)``. The product with
+        this product is one with the product of the weights.
+        """
+        return functional.linear(basis, self.bonds.weight @ embedding)
+
     def forward(
-        self, atoms: Tensor, bond_terms: Tensor, change: BondChange | None, edges: Messages
+        self,
+        atoms: Tensor,
+        bond_terms: Tensor,
+        bond_weights: Tensor,
+        change: Tensor | None,
+        edges: Messages,
     ) -> Tensor:
         """Update the features of atoms, shape ``(n_nodes, feature_dim)``.
 
-        ``bond_terms``, shape ``(n_bonds, 2 * feature_dim)``, is the product of ``self.bonds`` with
-        the initial features of bonds; ``change`` has been added to those of short bonds since.
+        ``bond_terms``, shape ``(n_bonds, 2 * feature_dim)``, come from `of_bonds`; messages are
+        multiplied by the ``bond_weights``, shape ``(n_bonds, feature_dim)``. ``change``, shape
+        ``(n_short, feature_dim)``, has been added to the features of short bonds since.
         """
-        pairs = self.atoms(atoms).view(-1, 2 * FEATURE_DIM)
-        table = torch.cat([pairs, bond_terms])
-        if change is not None:
-            terms = functional.linear(change.features, self.bonds.weight)
-            table.index_add_(0, change.bonds + len(pairs), terms)
-        messages = self.layers(gathered_sum(table, edges.terms), edges.factors)
-        total = torch.zeros_like(atoms).index_add(0, edges.receivers, messages)
+        terms = None if change is None else functional.linear(change, self.bonds.weight)
+        tables = Tables(
+            pairs=self.atoms(atoms).view(-1, 2 * FEATURE_DIM),
+            singles=bond_terms,
+            changes=terms,
+            factors=bond_weights,
+        )
+        layers = Layers(
+            norms=self.layers.norms.pair(),
+            bias=self.bonds.bias,  # added to few rows at a time, not to a table of them
+            second=(self.layers.core, self.layers.gate),
+        )
+        total = add_messages(edges, tables, layers, torch.zeros_like(atoms))
         updated: Tensor = atoms + self.out(total)
         return updated
 
@@ -203,7 +188,7 @@ class BondConv(nn.Module):
         self.bonds = nn.Linear(FEATURE_DIM, 4 * FEATURE_DIM, bias=False)
         self.angles = nn.Linear(FEATURE_DIM, 2 * FEATURE_DIM)
         self.atoms = nn.Linear(FEATURE_DIM, 2 * FEATURE_DIM, bias=False)
-        self.layers = GatedLayers()
+        self.layers = SecondLayers()
         self.out = nn.Linear(FEATURE_DIM, FEATURE_DIM, bias=False)
 
     def forward(
@@ -212,15 +197,21 @@ class BondConv(nn.Module):
         """Compute what to add to the features of short bonds, shape ``(n_short, feature_dim)``.
 
         Features of atoms have shape ``(n_nodes, feature_dim)``, those of angles
-        ``(n_angles, feature_dim)``. Messages to each short bond are multiplied by its
-        ``bond_weights``, shape ``(n_short, feature_dim)``.
+        ``(n_angles, feature_dim)``. Messages are multiplied by the ``bond_weights`` of both bonds,
+        shape ``(n_short, feature_dim)``.
         """
-        pairs = self.bonds(bonds).view(-1, 2 * FEATURE_DIM)
-        table = torch.cat([pairs, self.atoms(atoms)])
-        hidden = product(features, self.angles.weight, self.angles.bias)
-        hidden = gathered_sum(table, angles.terms, hidden)
-        messages = self.layers(hidden, angles.factors)
-        total = torch.zeros_like(bonds).index_add(0, angles.receivers, messages)
+        tables = Tables(
+            pairs=self.bonds(bonds).view(-1, 2 * FEATURE_DIM),
+            singles=self.atoms(atoms),
+            factors=bond_weights,
+            features=features,
+        )
+        layers = Layers(
+            norms=self.layers.norms.pair(),
+            features=self.angles,
+            second=(self.layers.core, self.layers.gate),
+        )
+        total = add_messages(angles, tables, layers, torch.zeros_like(bonds))
         # the first bond's factor is common to its messages, so it waits until they are summed
         change: Tensor = self.out(total * bond_weights)
         return change
@@ -234,17 +225,18 @@ class AngleUpdate(nn.Module):
         self.bonds = nn.Linear(FEATURE_DIM, 4 * FEATURE_DIM, bias=False)
         self.angles = nn.Linear(FEATURE_DIM, 2 * FEATURE_DIM)
         self.atoms = nn.Linear(FEATURE_DIM, 2 * FEATURE_DIM, bias=False)
-        self.norms = Gate()
+        self.norms = Norms()
 
     def forward(self, atoms: Tensor, bonds: Tensor, features: Tensor, angles: Messages) -> Tensor:
         """Update the features of angles, shape ``(n_angles, feature_dim)``.
 
         Features of atoms have shape ``(n_nodes, feature_dim)``, those of short bonds
-        ``(n_short, feature_dim)``.
+        ``(n_short, feature_dim)``. Each angle is the one that receives its message.
         """
-        pairs = product(bonds, self.bonds.weight, centered=FEATURE_DIM).view(-1, 2 * FEATURE_DIM)
-        table = torch.cat([pairs, product(atoms, self.atoms.weight, centered=FEATURE_DIM)])
-        hidden = product(features, self.angles.weight, self.angles.bias, centered=FEATURE_DIM)
-        core, gate = gathered_sum(table, angles.terms, hidden).chunk(2, dim=1)
-        updated: Tensor = features + self.norms(core, gate)
-        return updated
+        tables = Tables(
+            pairs=self.bonds(bonds).view(-1, 2 * FEATURE_DIM),
+            singles=self.atoms(atoms),
+            features=features,
+        )
+        layers = Layers(norms=self.norms.pair(), features=self.angles)
+        return add_messages(angles, tables, layers, features)

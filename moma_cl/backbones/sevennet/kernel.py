@@ -7,8 +7,7 @@ one vector, and what an edge needs of weights, features and messages stays in re
 processors whose vectors are shorter, the compiler makes several of one.
 
 All places are addresses in memory. Rows of an array are ``stride`` numbers apart, and the number of
-channels must be a multiple of what a vector holds. Everything stands in one file, because Numba
-keeps compiled code until the file of the function that it compiled changes.
+channels must be a multiple of what a vector holds.
 """
 
 # ruff: noqa: ARG001  the arguments of an intrinsic are read by the code that it emits
