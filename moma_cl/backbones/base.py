@@ -112,6 +112,9 @@ class Backbone(nn.Module, ABC):
         Atomic numbers of the elements that the backbone can encode.
     graph_class
         Class of the graphs; its constructor takes their tensors by name.
+    learning_rate_factor
+        What a recipe's rate for whole encoders is multiplied by: parameters of another size learn
+        at another rate. Adapters have a rate of their own.
     """
 
     name: ClassVar[str]
@@ -121,6 +124,7 @@ class Backbone(nn.Module, ABC):
     n_blocks: ClassVar[int]
     elements: ClassVar[frozenset[int]]
     graph_class: ClassVar[type[Data]]
+    learning_rate_factor: ClassVar[float] = 1.0
 
     def __init__(self) -> None:
         super().__init__()

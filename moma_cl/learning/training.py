@@ -214,7 +214,7 @@ class _Training:
 def _encoder_rate(encoder: Backbone, settings: TrainingSettings) -> float:
     if encoder.adapters is not None:
         return settings.adapter_learning_rate
-    return settings.encoder_learning_rate
+    return settings.encoder_learning_rate * encoder.learning_rate_factor
 
 
 def _learning_rate(step: int, warmup: int, total: int) -> float:

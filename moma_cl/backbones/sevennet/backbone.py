@@ -44,6 +44,7 @@ class SevenNetBackbone(Backbone):
     n_blocks: ClassVar[int] = _N_LAYERS
     elements: ClassVar[frozenset[int]] = _ELEMENTS
     graph_class: ClassVar[type[SevenNetGraph]] = SevenNetGraph
+    learning_rate_factor: ClassVar[float] = 3.0  # docs/pilot.md: its parameters are of order one
 
     channels: ClassVar[tuple[int, ...]]
     """Channels of the features of each degree between layers."""

@@ -1,10 +1,8 @@
 """The compiled kernel of a convolution, forward and backward.
 
-It walks through the edges, and for each path through channels in vectors of the processor. Numba's
-own loops do not become vectors, since it must assume that arrays overlap. So the innermost two are
-written in the compiler's intermediate language: sixteen channels at a time in single precision are
-one vector, and what an edge needs of weights, features and messages stays in registers. On
-processors whose vectors are shorter, the compiler makes several of one.
+It walks through the edges, and for each path through channels in vectors of the processor
+(`moma_cl.core.vector_code`): sixteen channels at a time in single precision, while what an edge
+needs of weights, features and messages stays in registers.
 
 All places are addresses in memory. Rows of an array are ``stride`` numbers apart, and the number of
 channels must be a multiple of what a vector holds.
@@ -18,7 +16,6 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any, TypeAlias
 
-from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -26,66 +23,32 @@ from numpy.typing import NDArray
 
 from moma_cl.arraytypes import IntArray
 from moma_cl.core.compiled import compiled
+from moma_cl.core.vector_code import I64, Vectors, constant
 
-_VECTOR_BYTES = 64
 _MOST_ROWS = 7  # 2l + 1 for degree 3
 
 Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = tuple[Array, ...]  # one for each degree
 Geometry: TypeAlias = tuple[IntArray, IntArray, IntArray, IntArray, Array]
 
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
 
-
-class _Loop:
+class _Loop(Vectors):
     """The body of a loop over channels, of which it handles one vector from ``channel`` on."""
 
-    def __init__(self, builder: Any, number: Any) -> None:
-        self.builder = builder
-        self.bytes = 8 if isinstance(number, ir.DoubleType) else 4
-        self.lanes = _VECTOR_BYTES // self.bytes
-        self.number = number
-        self.vector = ir.VectorType(number, self.lanes)
-        kind = ir.FunctionType(self.vector, [self.vector] * 3)
-        name = f"llvm.fma.v{self.lanes}f{8 * self.bytes}"
-        self._fma = cgutils.get_or_insert_function(builder.module, kind, name)
-        self.channel: Any = None
+    channel: Any
 
     def over(self, n_channels: Any) -> Any:
         """Begin the loop."""
-        step = _constant(self.lanes)
-        return cgutils.for_range_slice(self.builder, _constant(0), n_channels, step, _I64)
+        step = constant(self.n_lanes)
+        return cgutils.for_range_slice(self.builder, constant(0), n_channels, step, I64)
 
-    def row(self, start: Any, row: int, stride: Any) -> Any:
-        """Point to the vector in a row of an array that starts at an address."""
-        place = self.builder.add(self.builder.mul(stride, _constant(row)), self.channel)
-        return self.builder.bitcast(self._at(start, place), self.vector.as_pointer())
-
-    def load(self, pointer: Any) -> Any:
-        """Load a vector."""
-        value = self.builder.load(pointer)
-        value.align = self.bytes
-        return value
-
-    def store(self, value: Any, pointer: Any) -> None:
-        """Store a vector."""
-        self.builder.store(value, pointer).align = self.bytes
+    def at(self, row: int, stride: Any) -> Any:
+        """Say how many numbers after the start of an array the vector in one of its rows lies."""
+        return self.builder.add(self.builder.mul(stride, constant(row)), self.channel)
 
     def spread(self, start: Any, place: int) -> Any:
         """Load one number into all lanes."""
-        number = self.builder.load(self._at(start, _constant(place)))
-        nothing = ir.Constant(self.vector, ir.Undefined)
-        one = self.builder.insert_element(nothing, number, ir.Constant(_I32, 0))
-        first = ir.Constant(ir.VectorType(_I32, self.lanes), [0] * self.lanes)
-        return self.builder.shuffle_vector(one, one, first)
-
-    def fma(self, one: Any, other: Any, total: Any) -> Any:
-        """Multiply and add with one rounding."""
-        return self.builder.call(self._fma, [one, other, total])
-
-    def _at(self, start: Any, place: Any) -> Any:
-        pointer = self.builder.inttoptr(start, self.number.as_pointer())
-        return self.builder.gep(pointer, [place])
+        return self.broadcast(self.load_scalar(start, place))
 
 
 def _for_all_numbers(
@@ -93,55 +56,50 @@ def _for_all_numbers(
 ) -> None:
     """Write code for all pairs of numbers of rows, and jump to the one that is asked for."""
     end = builder.append_basic_block("rows.end")
-    pair = builder.add(builder.mul(n_sources, _constant(_MOST_ROWS + 1)), n_targets)
+    pair = builder.add(builder.mul(n_sources, constant(_MOST_ROWS + 1)), n_targets)
     switch = builder.switch(pair, end)
     for sources, targets in product(range(1, _MOST_ROWS + 1), repeat=2):
         case = builder.append_basic_block(f"rows.{sources}.{targets}")
-        switch.add_case(_constant(sources * (_MOST_ROWS + 1) + targets), case)
+        switch.add_case(constant(sources * (_MOST_ROWS + 1) + targets), case)
         with builder.goto_block(case):
             write(sources, targets)
             builder.branch(end)
     builder.position_at_end(end)
 
 
-def _constant(number: int) -> Any:
-    return ir.Constant(_I64, number)
-
-
 def _messages(loop: _Loop, places: Any, n_channels: Any, n_sources: int, n_targets: int) -> None:
     out, stride, features, weights, tensor = places
     with loop.over(n_channels) as (loop.channel, _):
-        weight = loop.load(loop.row(weights, 0, n_channels))
+        weight = loop.load(weights, loop.channel)
         scaled = [
-            loop.builder.fmul(weight, loop.load(loop.row(features, source, n_channels)))
+            loop.builder.fmul(weight, loop.load(features, loop.at(source, n_channels)))
             for source in range(n_sources)
         ]
         for target in range(n_targets):
-            place = loop.row(out, target, stride)
-            total = loop.load(place)
+            place = loop.at(target, stride)
+            total = loop.load(out, place)
             for source, value in enumerate(scaled):
                 factor = loop.spread(tensor, target * n_sources + source)
                 total = loop.fma(factor, value, total)
-            loop.store(total, place)
+            loop.store(total, out, place)
 
 
 def _gradients(loop: _Loop, places: Any, n_channels: Any, n_sources: int, n_targets: int) -> None:
     gradient, stride, features, weights, tensor, to_features, to_weights = places
     with loop.over(n_channels) as (loop.channel, _):
-        weight = loop.load(loop.row(weights, 0, n_channels))
-        place = loop.row(to_weights, 0, n_channels)
-        to_weight = loop.load(place)
-        above = [loop.load(loop.row(gradient, target, stride)) for target in range(n_targets)]
+        weight = loop.load(weights, loop.channel)
+        to_weight = loop.load(to_weights, loop.channel)
+        above = [loop.load(gradient, loop.at(target, stride)) for target in range(n_targets)]
         for source in range(n_sources):
             total = loop.builder.fmul(loop.spread(tensor, source), above[0])
             for target in range(1, n_targets):
                 factor = loop.spread(tensor, target * n_sources + source)
                 total = loop.fma(factor, above[target], total)
-            feature = loop.load(loop.row(features, source, n_channels))
-            to_weight = loop.fma(total, feature, to_weight)
-            row = loop.row(to_features, source, n_channels)
-            loop.store(loop.fma(total, weight, loop.load(row)), row)
-        loop.store(to_weight, place)
+            place = loop.at(source, n_channels)
+            to_weight = loop.fma(total, loop.load(features, place), to_weight)
+            to_feature = loop.load(to_features, place)
+            loop.store(loop.fma(total, weight, to_feature), to_features, place)
+        loop.store(to_weight, to_weights, loop.channel)
 
 
 def _emitter(body: Callable[..., None]) -> Callable[..., Any]:

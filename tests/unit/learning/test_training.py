@@ -64,6 +64,20 @@ def test_the_same_training_gives_the_same_bits_whatever_the_global_generator(dat
     assert torch.equal(*vectors)
 
 
+def test_a_backbone_multiplies_the_rate_of_its_encoders_and_no_other(data, monkeypatch):
+    def trained(factor, rate, *, adapters):
+        monkeypatch.setattr(CGCNNBackbone, "learning_rate_factor", factor)
+        encoder, head = fresh("adapter" if adapters else "full")
+        settings = TrainingSettings(epochs=1, batch_size=16, encoder_learning_rate=rate)
+        train(encoder, head, data, settings)
+        return torch.nn.utils.parameters_to_vector(encoder.parameters())
+
+    for adapters in (False, True):
+        before, at_three_times = (trained(f, 1e-3, adapters=adapters) for f in (1.0, 3.0))
+        assert torch.equal(at_three_times, trained(1.0, 3e-3, adapters=adapters))
+        assert torch.equal(before, at_three_times) == adapters
+
+
 def test_training_stops_when_validation_no_longer_gets_better(data):
     encoder, head = fresh()
     settings = TrainingSettings(epochs=50, batch_size=16, patience=2, encoder_learning_rate=0.2)
