@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import inspect
 import logging
-import re
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -34,16 +33,14 @@ with _collector_paused():
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_IMPORT = re.compile(r"^(?:from (\S+) )?import (\([^)]*\)|.*)", re.MULTILINE)
-
 logger = logging.getLogger(__name__)
 
 
 def compiled(function: Function) -> Function:
     """Compile a function of numbers and arrays; other threads run while it runs.
 
-    What it calls must be compiled as well. It is compiled anew when its file changes, or one that
-    this file imports at its head, or one that those import, as long as they are of its package.
+    What it calls must be compiled as well, and stand in its folder or in that of this file: it is
+    compiled anew when a file of these folders changes.
     """
     kept = numba.njit(nogil=True)(function)
     kept._cache = _Cache(function)
@@ -56,7 +53,8 @@ class _Cache(FunctionCache):  # type: ignore[misc]  # numba is untyped
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        base, stamp = self._impl.filename_base, _sources_digest(function.__module__)
+        base = self._impl.filename_base
+        stamp = _sources_digest(Path(inspect.getfile(function)).parent)
         self._cache_file = IndexDataCacheFile(self.cache_path, base, stamp)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
@@ -66,32 +64,10 @@ class _Cache(FunctionCache):  # type: ignore[misc]  # numba is untyped
 
 
 @cache
-def _sources_digest(module: str) -> str:
-    """Digest the file of a module, of those of its package that it imports, and so on."""
-    digest = hashlib.sha256()
-    waiting, seen = [module], {module}
-    while waiting:
-        content, imported = _source(waiting.pop())
-        digest.update(content)
-        package = f"{module.partition('.')[0]}."
-        new = {name for name in imported if name.startswith(package)} - seen
-        seen |= new
-        waiting += sorted(new)
-    return digest.hexdigest()
-
-
-@cache
-def _source(module: str) -> tuple[bytes, set[str]]:
-    """Give the digest of a module's file, and what may be names of modules that it imports."""
-    path = getattr(sys.modules.get(module), "__file__", None)
-    if path is None:  # no module, but something in one
-        return b"", set()
-    source = Path(path).read_text("utf-8")
-    imported = set()
-    for parent, names in _IMPORT.findall(source):
-        prefix = f"{parent}." if parent else ""
-        imported |= {parent, *(prefix + name for name in re.findall(r"[\w.]+", names))}
-    return hashlib.sha256(source.encode()).digest(), imported
+def _sources_digest(folder: Path) -> str:
+    """Digest the files of a folder, and of this one, whose `vector_code` writes code."""
+    files = sorted({*folder.glob("*.py"), *Path(__file__).parent.glob("*.py")})
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 class _Announcer(event.Listener):  # type: ignore[misc]  # numba is untyped
