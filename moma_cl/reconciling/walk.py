@@ -110,16 +110,7 @@ def first_answer(store: Reads, visitor: Visitor, state: TaskState) -> None:
 
 
 def _compose_and_fit(store: Reads, visitor: Visitor, state: TaskState) -> None:
-    candidates = choose_candidates(store, visitor, state)
-    if candidates is None:
-        return
-    derivations = [estimate_derivation(state, module) for module in (None, *candidates.modules)]
-    estimates = derive_estimates(store, visitor, derivations, why_estimate(store, state))
-    if estimates is None:
-        visitor.leave(state.name, DerivationKind.COMPOSITION, AFTER_ESTIMATES)
-        return
-    derivation = composition_derivation(state, [*estimates, *candidates.excluded])
-    composition = visitor.derive(derivation, "modules or data are new")
+    composition = _derive_composition(store, visitor, state)
     if composition is None:
         expected = finetuned_beside(store, state, UNKNOWN_COMPOSITION, None)
         visitor.leave(state.name, DerivationKind.PREDICTOR, AFTER_COMPOSITION, expected=expected)
@@ -127,6 +118,20 @@ def _compose_and_fit(store: Reads, visitor: Visitor, state: TaskState) -> None:
     if store.ref(RefKind.COMPOSITION.of(state.name)) != composition:
         visitor.compose(state.name, composition)
     _fit(store, visitor, state, composition)
+
+
+def _derive_composition(store: Reads, visitor: Visitor, state: TaskState) -> str | None:
+    """Weigh the modules that a task may compose; none while something is missing for it."""
+    candidates = choose_candidates(store, visitor, state)
+    if candidates is None:
+        return None
+    derivations = [estimate_derivation(state, module) for module in (None, *candidates.modules)]
+    estimates = derive_estimates(store, visitor, derivations, why_estimate(store, state))
+    if estimates is None:
+        visitor.leave(state.name, DerivationKind.COMPOSITION, AFTER_ESTIMATES)
+        return None
+    derivation = composition_derivation(state, [*estimates, *candidates.excluded])
+    return visitor.derive(derivation, "modules or data are new")
 
 
 def _fit(store: Reads, visitor: Visitor, state: TaskState, composition: str) -> None:

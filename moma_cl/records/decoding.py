@@ -149,8 +149,8 @@ def _check_meaning(record: Record) -> None:
         _check_start(record)
     elif isinstance(record, Predictor):
         Recipe.from_doc(record.settings)
-        if not record.learners:
-            raise _malformed(record.kind, "it has no learners")
+        if not record.learners or len(set(record.learners)) < len(record.learners):
+            raise _malformed(record.kind, "it has no learners, or one of them twice")
     elif isinstance(record, Dataset):
         if record.n_rows != record.n_train + record.n_validation + record.n_held_out:
             raise _malformed(record.kind, "its folds have other rows than it has")
