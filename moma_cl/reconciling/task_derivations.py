@@ -74,6 +74,11 @@ def finetuned_derivations(
         Whether those learn what readouts of the composition's modules leave to be learned.
     multitask
         The module that is fine-tuned in place of the backbone, if there is one.
+
+    Returns
+    -------
+    list[Derivation]
+        Four, or fewer where nothing is composed or adapted.
     """
     beside = StartKind.BACKBONE if multitask is None else StartKind.MULTITASK
     chosen = [
