@@ -22,8 +22,8 @@ from moma_cl.derivations.derive import derive
 from moma_cl.hub import Hub
 from moma_cl.progress import quiet
 from moma_cl.reconciling.executors import ExecutorKind, ExecutorSettings, open_executor
-from moma_cl.reconciling.task_derivations import predictor_derivation
-from moma_cl.records.records import Composition, Method, ModuleKind, Predictor
+from moma_cl.reconciling.task_derivations import kernel_derivation
+from moma_cl.records.records import Composition, Learner, ModuleKind
 from moma_cl.records.refs import RefKind
 from moma_cl.records.tasks import task_state
 from moma_cl.workspace.workspace import Workspace
@@ -144,17 +144,16 @@ def _fitted(hub: Path, task: PaperTask) -> dict[str, float]:
         Composing(store=store, progress=quiet).run()
         composed = time.process_time() - start
         composition = _composition(store, task.name)
-        fit = predictor_derivation(
-            task_state(store, task.name),
-            str(store.ref(RefKind.COMPOSITION.of(task.name))),
-            [Method.KERNEL],
+        fit = kernel_derivation(
+            task_state(store, task.name), str(store.ref(RefKind.COMPOSITION.of(task.name)))
         )
         with Workspace(store=store, progress=quiet) as workspace:
             record = derive(workspace, fit).record
-    assert isinstance(record, Predictor)
+    assert isinstance(record, Learner)
+    assert record.held_out_mae is not None
     return {
-        "held_out": record.held_out_maes[Method.KERNEL],
-        "validation": record.validation_maes[Method.KERNEL],
+        "held_out": record.held_out_mae,
+        "validation": record.validation_mae,
         "objective": composition.objective,
         "modules": len(composition.modules),
         "seconds": round(composed, 1),

@@ -24,22 +24,28 @@ from benchmarks.upstream.__main__ import BUILD as UPSTREAM
 from benchmarks.upstream.multitask import multitask_backbone
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.commands.archive import export, import_archive
-from moma_cl.derivations.finetuning_starts import (
-    ADAPTED_BACKBONE,
-    ADAPTED_COMPOSITION,
-    FROM_BACKBONE,
-    FROM_COMPOSITION,
-)
 from moma_cl.hub import Hub
-from moma_cl.predictors.predictor import load_artifact
 from moma_cl.recipe import PredictorSettings, Recipe, TrainingSettings
-from moma_cl.records.records import Composition, Method, ModuleKind, Predictor
+from moma_cl.records.records import (
+    Composition,
+    Learner,
+    LearnerMethod,
+    Method,
+    ModuleKind,
+    Predictor,
+    StartKind,
+    learner_name,
+)
 from moma_cl.records.refs import RefKind
 from moma_store.store import Store
 
 BUILD = Path("build/paper")
 FITS = BUILD / "fits"
 ANSWERING = "what answers"
+FROM_COMPOSITION = learner_name(LearnerMethod.FINETUNED, StartKind.COMPOSITION)
+FROM_BACKBONE = learner_name(LearnerMethod.FINETUNED, StartKind.BACKBONE)
+ADAPTED_COMPOSITION = learner_name(LearnerMethod.ADAPTED, StartKind.COMPOSITION)
+ADAPTED_BACKBONE = learner_name(LearnerMethod.ADAPTED, StartKind.BACKBONE)
 # without modules the whole backbone is then all that is fine-tuned, as in the paper
 ONE_START = replace(Recipe(), predictor=PredictorSettings(adapters=False))
 
@@ -168,7 +174,11 @@ def _fit(task: PaperTask, split: int, hub: Path, variant: Variant) -> list[Resul
         digest = store.ref(RefKind.FITTED.of(task.name))
         assert digest is not None
         fitted = Predictor.from_doc(store.record(digest))
-        took = [memo.seconds for memo in store.memos().values() if memo.result == digest]
+        took = [
+            memo.seconds
+            for memo in store.memos().values()
+            if store.record(memo.result)["kind"] in {"learner", "predictor"}
+        ]
     return [
         Result(
             task=task.name,
@@ -232,7 +242,8 @@ def weights_of(hub: Path, task: str, split: int) -> list[Weighed]:
         assert digest is not None
         fitted = Predictor.from_doc(store.record(digest))
         found = Composition.from_doc(store.record(fitted.composition))
-        heard = load_artifact(store, fitted).readout_scale is not None
+        learners = [Learner.from_doc(store.record(digest)) for digest in fitted.learners]
+        heard = any(learner.readouts for learner in learners)
     weights = {names[m]: w for m, w in zip(found.modules, found.weights, strict=True)}
     return [
         Weighed(

@@ -13,15 +13,19 @@ from moma_cl.backbones.parameters import ParameterManifest
 from moma_cl.backbones.registry import backbone_class
 from moma_cl.datasets.segments import HELD_OUT, SegmentRows, content_of
 from moma_cl.learning.embedding import N_STATISTICS
+from moma_cl.learning.head import head_size
 from moma_cl.learning.readout import Readout
-from moma_cl.predictors.artifact import EncoderSlot, PredictorArtifact
+from moma_cl.predictors.artifact import PredictorArtifact
+from moma_cl.predictors.learner_artifact import LearnerArtifact
 from moma_cl.properties.transforms import Transform
+from moma_cl.recipe import Recipe
 from moma_cl.records.decoding import Decoded
 from moma_cl.records.records import (
-    Composition,
     Dataset,
     Estimate,
     HubRecord,
+    Learner,
+    LearnerMethod,
     Module,
     ModuleKind,
     Predictor,
@@ -142,35 +146,45 @@ def _estimate(record: Estimate, records: Records, contents: Contents) -> None:
         raise _refused(record, record.blob.digest, "it is not one prediction for a row")
 
 
-def _predictor(record: Predictor, records: Records, contents: Contents) -> None:
-    task, composition = records[record.task], records[record.composition]
+def _learner(record: Learner, records: Records, contents: Contents) -> None:
+    task, dataset = records[record.task], records[record.dataset]
     assert isinstance(task, Task)  # noqa: S101  links have been checked
-    assert isinstance(composition, Composition)  # noqa: S101
+    assert isinstance(dataset, Dataset)  # noqa: S101
     arrays = _all(contents, record.blob)
-    artifact = PredictorArtifact.from_arrays(arrays, Transform(task.transform))
-    lengths = {name: array.shape[:1] for name, array in arrays.items()}
-    right = all(
-        lengths[first] == lengths[second]
-        for first, second in _ALIKE
-        if first in arrays and second in arrays
-    )
-    domain, kernel = artifact.calibrated.domain, artifact.learners.kernel
-    extremes = 2 * _backbone(contents).feature_dim
-    right = right and domain.points.shape[1:] == domain.centre.shape == (extremes,)
-    right = right and domain.neighbours > 0
+    artifact = LearnerArtifact.from_arrays(arrays)
+    answered = (artifact.validation.rows, artifact.held_out.rows)
+    right = all((np.diff(rows) > 0).all() and rows.min(initial=0) >= 0 for rows in answered)
+    right = right and all(rows.max(initial=0) < dataset.n_rows for rows in answered)
+    right = right and (artifact.readout_scale is not None) == record.readouts
+    right = right and _alike(arrays) and _finite(arrays)
+    kernel, finetuned = artifact.kernel, artifact.finetuned
+    right = right and (kernel is not None) == (record.method is LearnerMethod.KERNEL)
+    right = right and (finetuned is None) == (record.method is LearnerMethod.KERNEL)
     if kernel is not None:
         right = right and kernel.support.shape[1:] == kernel.centre.shape
         right = right and len(kernel.centre) == _n_features(contents)
+    if finetuned is not None:
+        adapted = record.method is LearnerMethod.ADAPTED
+        kind = ModuleKind.ADAPTER if adapted else task.module.composed
+        backbone, width = _backbone(contents), Recipe.from_doc(record.settings).finetune.head_width
+        sizes = {_size(hub, kind) for hub in records.values() if isinstance(hub, HubRecord)}
+        n_head = head_size(backbone.feature_dim, backbone.n_blocks, width)
+        right = right and finetuned.parameters.shape in {(size,) for size in sizes}
+        right = right and finetuned.head.shape == (n_head,)
+    if not right:
+        raise _refused(record, record.blob.digest, "its arrays do not fit together")
+
+
+def _predictor(record: Predictor, records: Records, contents: Contents) -> None:
+    task = records[record.task]
+    assert isinstance(task, Task)  # noqa: S101  links have been checked
+    arrays = _all(contents, record.blob)
+    artifact = PredictorArtifact.from_arrays(arrays, Transform(task.transform))
+    domain, extremes = artifact.calibrated.domain, 2 * _backbone(contents).feature_dim
+    right = domain.points.shape[1:] == domain.centre.shape == (extremes,)
+    right = right and domain.neighbours > 0 and _alike(arrays)
     if artifact.golden is not None:
         right = right and artifact.golden.answers.shape == (4, len(artifact.golden.crystals))
-    sizes = {
-        _size(hub, kind)
-        for hub in records.values()
-        if isinstance(hub, HubRecord)
-        for kind in (ModuleKind.FULL, ModuleKind.ADAPTER)
-    }
-    vectors = [arrays[f"{slot}parameters"] for slot in EncoderSlot if f"{slot}parameters" in arrays]
-    right = right and all(vector.shape in {(size,) for size in sizes} for vector in vectors)
     if not right or not _finite({n: a for n, a in arrays.items() if n != "domain_reach"}):
         raise _refused(record, record.blob.digest, "its arrays do not fit together")
 
@@ -178,19 +192,34 @@ def _predictor(record: Predictor, records: Records, contents: Contents) -> None:
 _ALIKE = (
     ("kernel_centre", "kernel_spread"),
     ("kernel_support", "kernel_duals"),
+    ("readout_centre", "readout_spread"),
+    ("validation_rows", "validation_answers"),
+    ("held_out_rows", "held_out_answers"),
+    ("cv_residuals", "cv_groups"),
     ("domain_centre", "domain_spread"),
     ("domain_known", "difficulty_errors"),
     ("held_out_residuals", "held_out_difficulty"),
-    ("cv_residuals", "cv_groups"),
     ("decided_rows", "decided_answers"),
 )
-"""Arrays of a predictor that have one number for each of the same things."""
+"""Arrays of a learner or a predictor that have one number for each of the same things."""
+
+
+def _alike(arrays: Arrays) -> bool:
+    """Tell whether arrays that belong together are of one length."""
+    lengths = {name: array.shape[:1] for name, array in arrays.items()}
+    return all(
+        lengths[first] == lengths[second]
+        for first, second in _ALIKE
+        if first in arrays and second in arrays
+    )
+
 
 _CHECKS: Mapping[type, Callable[[Any, Records, Contents], None]] = {
     HubRecord: _hub,
     Module: _module,
     Segment: _segment,
     Estimate: _estimate,
+    Learner: _learner,
     Predictor: _predictor,
 }
 

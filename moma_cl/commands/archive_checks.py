@@ -23,6 +23,7 @@ from moma_cl.records.records import (
     Failure,
     Hold,
     HubRecord,
+    Learner,
     Module,
     Predictor,
     Task,
@@ -48,6 +49,7 @@ _NAMED: Mapping[RefKind, type[Record | Recipe]] = {
 _DERIVED: Mapping[str, type[Record]] = {
     DerivationKind.ESTIMATE: Estimate,
     DerivationKind.COMPOSITION: Composition,
+    DerivationKind.LEARNER: Learner,
     DerivationKind.PREDICTOR: Predictor,
     DerivationKind.MODULE: Module,
     DerivationKind.DRIFT: Drift,
@@ -76,6 +78,9 @@ def check_contents(contents: Contents, hub: HubRecord | None) -> None:
     records = {digest: decoded(doc) for digest, doc in contents.records.items()}
     for digest, record in records.items():
         _check_links(digest, record, records)
+    for digest, record in records.items():
+        if isinstance(record, Predictor):
+            _check_learners(digest, record, records)
     for ref, digest in contents.summary.refs.items():
         _check_ref(ref, digest, records[digest])
     if contents.summary.kind == archives.HUB:
@@ -96,6 +101,18 @@ def _check_links(digest: str, record: Decoded, records: Mapping[str, Decoded]) -
     for name in sorted(record.record_fields):
         for linked in _digests(getattr(record, name)):
             _check_kind(f"{name!r} of record {digest[:12]}", records[linked], LINKED[name])
+
+
+def _check_learners(digest: str, predictor: Predictor, records: Mapping[str, Decoded]) -> None:
+    """Refuse a predictor that joins learners of other rows, or of another composition."""
+    for linked in predictor.learners:
+        learner = records[linked]
+        if not isinstance(learner, Learner):  # links have been checked
+            continue
+        for name in ("task", "dataset", "composition"):
+            theirs = getattr(learner, name)
+            if theirs is not None and theirs != getattr(predictor, name):
+                raise _refused(f"predictor {digest[:12]} has a learner of another {name}")
 
 
 def _digests(value: object) -> Iterator[str]:

@@ -5,15 +5,18 @@ Nothing heavy is imported before a verb needs it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from moma_cl.derivations.keys import Derivation, DerivationKind
+from moma_cl.reconciling.learners import learners_at_hand
 from moma_cl.reconciling.reasons import Reason
 from moma_cl.reconciling.walk import walk
 from moma_cl.records.history_actions import HistoryAction
 from moma_cl.records.hub import Reads
 from moma_cl.records.refs import RefKind
+from moma_cl.records.tasks import task_names, task_state
 from moma_store.catalogue import Snapshot
 from moma_store.collection import Collected, collect
 from moma_store.errors import InvalidInputError, MomaError
@@ -57,6 +60,10 @@ class _Keeper:
             self.results.add(memo.result)
         return None if memo is None else memo.result
 
+    def derive_all(self, derivations: Sequence[Derivation], why: str) -> list[str | None]:
+        """Look each up."""
+        return [self.derive(derivation, why) for derivation in derivations]
+
     def compose(self, task: str, composition: str) -> None:
         """Leave refs where they are."""
 
@@ -66,7 +73,14 @@ class _Keeper:
     def promote(self, task: str, predictor: str, *, first: bool) -> None:
         """Leave refs where they are."""
 
-    def leave(self, task: str, kind: DerivationKind, reason: Reason) -> None:
+    def leave(
+        self,
+        task: str,
+        kind: DerivationKind,
+        reason: Reason,
+        *,
+        expected: Sequence[Derivation] = (),
+    ) -> None:
         """Do nothing: no result is looked up."""
 
     def fail(self, task: str, error: MomaError) -> None:
@@ -80,7 +94,8 @@ def live_results(view: Snapshot) -> set[str]:
     keeper = _Keeper(view=view)
     reads: Reads = view
     walk(reads, keeper)
-    return keeper.results
+    learners = (learners_at_hand(view, task_state(view, name)) for name in task_names(view))
+    return keeper.results.union(*learners)
 
 
 def verify(

@@ -6,11 +6,10 @@ read the same graphs. Each computes what it would alone, to the last bit.
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import TypeVar
@@ -18,22 +17,11 @@ from typing import TypeVar
 import torch
 from threadpoolctl import ThreadpoolController
 
+from moma_cl.core.cores import n_cores
+
 Result = TypeVar("Result")
 
 _ALONE: ContextVar[bool] = ContextVar("_ALONE", default=False)
-
-
-def n_cores() -> int:
-    """Count the cores that this process may run on.
-
-    Returns
-    -------
-    int
-        One at least.
-    """
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager
@@ -95,18 +83,37 @@ def side_by_side(calls: Sequence[Callable[[], Result]]) -> list[Result]:
     list[Result]
         What each returned, in their order.
     """
+    with closing(as_they_end(calls)) as ended:
+        results = dict(ended)
+    return [results[index] for index in range(len(calls))]
+
+
+def as_they_end(calls: Sequence[Callable[[], Result]]) -> Generator[tuple[int, Result]]:
+    """Make calls as `side_by_side` does, and give what each returns as soon as it has.
+
+    Whoever stops asking closes the generator: it does not wait for the rest.
+
+    Parameters
+    ----------
+    calls
+        To be made.
+
+    Yields
+    ------
+    tuple[int, Result]
+        The place of a call among those given, and what it returned.
+    """
     each = torch.get_num_threads()
     count = min(len(calls), n_cores() // each)
     if count < 2 or _ALONE.get():
-        return [call() for call in calls]
+        for index, call in enumerate(calls):
+            yield index, call()
+        return
     # OpenMP counts threads for each thread that asks, torch only once
     pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(each,))
     try:
-        futures = [pool.submit(call) for call in calls]
-        ended, _ = wait(futures, return_when=FIRST_EXCEPTION)
-        for future in futures:
-            if future in ended:
-                future.result()
-        return [future.result() for future in futures]
+        places = {pool.submit(call): index for index, call in enumerate(calls)}
+        for future in as_completed(places):
+            yield places[future], future.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -22,6 +22,7 @@ _UNITS = {measured.task: measured.unit for measured in MEASURED}  # as a keyboar
 _PLURALS = {
     "estimate": "estimates",
     "composition": "compositions",
+    "learner": "learners",
     "predictor": "predictors",
     "module": "modules",
 }

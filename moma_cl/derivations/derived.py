@@ -1,4 +1,4 @@
-"""What a derivation gives, before it is stored."""
+"""What derivations give, before it is stored."""
 
 from __future__ import annotations
 
@@ -21,3 +21,18 @@ class Derived:
     record: Record  # with `PENDING_BLOB` where there are arrays
     arrays: dict[str, NDArray[np.generic]] = field(default_factory=dict)  # of its blob
     base: BlobLink | None = None  # the blob from which its parameters differ little
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Computed:
+    """The end of one of several computations."""
+
+    index: int  # of its derivation among those given
+    outcome: Derived | BaseException  # the result, or what went wrong instead
+    seconds: float = 0.0  # how long it took, s
+
+    def result(self) -> Derived:
+        """Give the result, or raise what went wrong."""
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome

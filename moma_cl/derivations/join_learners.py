@@ -1,85 +1,119 @@
-"""Which learners answer together: validation rows decide."""
+"""Which learners answer together: the rows that decide say so.
+
+Learners are joined by their stored answers to rows that none of them has seen.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import combinations
 
 import numpy as np
 
-from moma_cl.arraytypes import IntArray
-from moma_cl.derivations.finetuned_learners import fit_finetuned_learners
-from moma_cl.derivations.finetuning_starts import FROM_BACKBONE, FROM_MULTITASK
+from moma_cl.arraytypes import FloatArray, IntArray
+from moma_cl.datasets.split import Split
 from moma_cl.derivations.fitting_data import FittingData
-from moma_cl.derivations.kernel_learner import cross_validate_kernel_learner, fit_kernel_learner
-from moma_cl.derivations.learner import FittedLearner, mean_of
-from moma_cl.predictors.artifact import CrossValidation, EncoderSlot
-from moma_cl.records.records import Method
+from moma_cl.derivations.leakage import enough_left
+from moma_cl.predictors.stored_learner import StoredLearner
+from moma_cl.records.records import Calibration, Method
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class JoinedAnswers:
+    """Learners that answer together, and what they answer."""
+
+    learners: tuple[StoredLearner, ...]
+    validation: FloatArray  # normalised answers to the rows that decide, shape (n_deciding,)
+    held_out: FloatArray  # normalised answers to the rows that calibrate, shape (n_held_out,)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class JoinedLearners:
     """The learners that answer for a task, and how well each did."""
 
-    method: Method  # which of them answer
-    learner: FittedLearner  # those that answer, joined
-    validation_maes: dict[str, float]  # by method and by start, in the task's unit
+    data: FittingData  # the rows that judge are those that no learner has seen
+    method: Method  # which of the learners answer
+    answering: JoinedAnswers
+    validation_maes: dict[str, float]  # by method and by learner, in the task's unit
     held_out_maes: dict[str, float]  # likewise
-    deciding_rows: IntArray  # of the validation predictions, shape (n_deciding,)
-    cross_validation: CrossValidation | None = None  # none where rows were held out
+    deciding_rows: IntArray  # of the validation answers, shape (n_deciding,)
+    multitask: str | None  # the module that one of the learners tried started from
 
 
-def join_learners(data: FittingData, *, finetune: bool) -> JoinedLearners:
-    """Fit the learners of a task with a validation fold, and choose which answer.
+def join_learners(data: FittingData, learners: Sequence[StoredLearner]) -> JoinedLearners:
+    """Choose which learners of a task answer: what errs least on the rows that decide.
 
-    They are the kernel learner, the fine-tuned ones if asked for, or the mean of both: what errs
-    least on validation.
+    That is the kernel learner, which comes first, the fine-tuned ones, or the mean of both. Of few
+    rows there is the kernel learner alone, and every training row decides, out of fold.
     """
-    split = data.split
-    methods = {Method.KERNEL: fit_kernel_learner(data)}
-    starts: dict[str, FittedLearner] = {}
-    if finetune:
-        kernel = methods[Method.KERNEL]
-        starts = fit_finetuned_learners(data, with_readouts=kernel.parts.uses_readouts)
-        methods[Method.FINETUNED] = _join_starts(data, starts)
-        methods[Method.MEAN] = mean_of(kernel, methods[Method.FINETUNED])
-    learners = {**{str(method): learner for method, learner in methods.items()}, **starts}
-    maes = {name: data.mae(one.validation, split.validation) for name, one in learners.items()}
+    learners, data = _judged_together(data, learners)
+    cross_validated = data.split.calibration != Calibration.HELD_OUT
+    deciding, held_out = (
+        data.split.train if cross_validated else data.split.validation,
+        data.split.held_out,
+    )
+    kernel, *finetuned = (
+        JoinedAnswers(
+            learners=(one,),
+            validation=one.artifact.validation.of(deciding),
+            held_out=one.artifact.held_out.of(held_out),
+        )
+        for one in learners
+    )
+    methods: dict[Method, JoinedAnswers] = {Method.KERNEL: kernel}
+    if finetuned:
+        methods[Method.FINETUNED] = _join_finetuned(data, finetuned)
+        methods[Method.MEAN] = _mean_of(kernel, methods[Method.FINETUNED])
+    named = {str(method): one for method, one in methods.items()}
+    named |= {one.learners[0].record.name: one for one in finetuned}
+    maes = {name: data.mae(one.validation, deciding) for name, one in named.items()}
     method = min(methods, key=lambda name: maes[name])
     return JoinedLearners(
+        data=data,
         method=method,
-        learner=methods[method],
+        answering=methods[method],
         validation_maes=maes,
         held_out_maes={
-            name: data.mae(one.held_out, split.held_out) for name, one in learners.items()
+            name: data.mae(one.held_out, held_out) for name, one in named.items() if len(held_out)
         },
-        deciding_rows=split.validation,
+        deciding_rows=deciding,
+        multitask=next(filter(None, (one.record.multitask for one in learners)), None),
     )
 
 
-def cross_validated_learner(data: FittingData) -> JoinedLearners:
-    """Fit the kernel learner of a task of few rows, which answers alone.
+def _judged_together(
+    data: FittingData, learners: Sequence[StoredLearner]
+) -> tuple[list[StoredLearner], FittingData]:
+    """Find the rows that judge all learners; leave out one that would leave too few of them.
 
-    Every training row decides, out of fold.
+    That can only be the learner of a multitask module: candidates of a composition leave enough.
     """
-    learner, cross_validation = cross_validate_kernel_learner(data)
-    name, split = str(Method.KERNEL), data.split
-    held_out = {name: data.mae(learner.held_out, split.held_out)} if len(split.held_out) else {}
-    return JoinedLearners(
-        method=Method.KERNEL,
-        learner=learner,
-        validation_maes={name: data.mae(learner.validation, split.train)},
-        held_out_maes=held_out,
-        deciding_rows=split.train,
-        cross_validation=cross_validation,
+    together = _unseen_split(data.split, learners)
+    others = [one for one in learners if one.record.multitask is None]
+    without = _unseen_split(data.split, others)
+    if enough_left(without, together):
+        return list(learners), data.split_as(together)
+    return others, data.split_as(without)
+
+
+def _unseen_split(split: Split, learners: Sequence[StoredLearner]) -> Split:
+    """Leave in the folds that judge only rows that each of the learners has answered."""
+    if split.calibration != Calibration.HELD_OUT:
+        return split
+    artifacts = [one.artifact for one in learners]
+    return replace(
+        split,
+        validation=reduce(np.intersect1d, (one.validation.rows for one in artifacts)),
+        held_out=reduce(np.intersect1d, (one.held_out.rows for one in artifacts)),
     )
 
 
-def _join_starts(data: FittingData, starts: Mapping[str, FittedLearner]) -> FittedLearner:
-    """Take the mean of all starts, unless validation rows speak against it.
+def _join_finetuned(data: FittingData, finetuned: Sequence[JoinedAnswers]) -> JoinedAnswers:
+    """Take the mean of all fine-tuned learners, unless the rows that decide speak against it.
 
-    Starts err differently, so that their mean is mostly better than each; not where one of them is
+    They err differently, so that their mean is mostly better than each; not where one of them is
     far worse. Something else answers if it errs less by more than one standard error of the
     difference: few rows, some with large targets, cannot tell more.
 
@@ -89,9 +123,9 @@ def _join_starts(data: FittingData, starts: Mapping[str, FittedLearner]) -> Fitt
     one-standard-error rule).
     """
     candidates = [
-        _mean_of_starts({name: starts[name] for name in names})
-        for size in range(1, len(starts) + 1)
-        for names in combinations(starts, size)
+        _mean_of(*chosen)
+        for size in range(1, len(finetuned) + 1)
+        for chosen in combinations(finetuned, size)
     ]
     errors = [data.errors(one.validation, data.split.validation) for one in candidates]
     best = min(range(len(candidates)), key=lambda index: float(errors[index].mean()))
@@ -100,18 +134,10 @@ def _join_starts(data: FittingData, starts: Mapping[str, FittedLearner]) -> Fitt
     return candidates[-1] if excess.mean() <= standard_error else candidates[best]
 
 
-def _mean_of_starts(starts: Mapping[str, FittedLearner]) -> FittedLearner:
-    if len(starts) == 1:
-        return mean_of(*starts.values())
-    return mean_of(
-        *(
-            _moved_beside(learner) if name in {FROM_BACKBONE, FROM_MULTITASK} else learner
-            for name, learner in starts.items()
-        )
+def _mean_of(*answers: JoinedAnswers) -> JoinedAnswers:
+    """Let learners answer together, by the mean of what they answer."""
+    return JoinedAnswers(
+        learners=tuple(learner for one in answers for learner in one.learners),
+        validation=np.mean([one.validation for one in answers], axis=0),
+        held_out=np.mean([one.held_out for one in answers], axis=0),
     )
-
-
-def _moved_beside(learner: FittedLearner) -> FittedLearner:
-    """Store an encoder beside the others, since only one of them can be the first."""
-    finetuned = {EncoderSlot.BESIDE: learner.parts.finetuned[EncoderSlot.FIRST]}
-    return replace(learner, parts=replace(learner.parts, finetuned=finetuned))

@@ -2,40 +2,89 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from moma_cl.arraytypes import FloatArray, IntArray
 from moma_cl.datasets.folds import cv_groups
+from moma_cl.derivations.composed_features import ReadoutFeatures, composed_embeddings
 from moma_cl.derivations.fitting_data import FittingData
-from moma_cl.derivations.learner import FittedLearner
 from moma_cl.learning.kernel_head import KernelChoice, KernelHead, fit_kernel_head
-from moma_cl.predictors.artifact import CrossValidation, LearnerParts
 from moma_cl.predictors.calibration import learned_rows
-from moma_cl.records.records import Grouping
+from moma_cl.predictors.learner_artifact import CrossValidation, LearnerArtifact, RowAnswers
+from moma_cl.records.records import Calibration, Composition, Grouping
 
 
-def fit_kernel_learner(data: FittingData) -> FittedLearner:
-    """Fit the kernel learner of a task with a validation fold.
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Rows:
+    """The rows of a task with the features that a kernel head is fitted on."""
 
-    Its validation predictions are of a head that has not seen the validation rows; the head that
-    is kept has seen them.
-    """
-    split = data.split
-    head, choice = _fit(data, split.train)
-    validation = _predict(head, data, split.validation)[:, 0]
-    head, _ = _fit(data, learned_rows(split), choice=choice)
-    held_out = _predict(head, data, split.held_out)[:, 0]
-    parts = LearnerParts(kernel=head)
-    return FittedLearner(validation=validation, held_out=held_out, parts=parts)
+    data: FittingData
+    embeddings: FloatArray  # of all rows by the composed encoder, shape (n_rows, n_features)
+    readouts: ReadoutFeatures
+
+    def fit(
+        self,
+        rows: IntArray,
+        *,
+        choice: KernelChoice | None = None,
+        subsets: list[NDArray[np.bool_]] | None = None,
+    ) -> tuple[KernelHead, KernelChoice]:
+        return fit_kernel_head(
+            self.embeddings[rows],
+            self.data.targets[rows],
+            self.data.recipe.kernel,
+            groups=self.data.rows.fingerprints[rows],
+            choice=choice,
+            subsets=subsets,
+            readouts=self.readouts.values[rows],
+        )
+
+    def predict(self, head: KernelHead, rows: IntArray) -> FloatArray:
+        return head.predict(self.embeddings[rows], self.readouts.values[rows])
+
+    def artifact(
+        self,
+        head: KernelHead,
+        validation: RowAnswers,
+        cross_validation: CrossValidation | None = None,
+    ) -> LearnerArtifact:
+        held_out = self.data.split.held_out
+        answers = self.predict(head, held_out)[:, 0]
+        return LearnerArtifact(
+            validation=validation,
+            held_out=RowAnswers(rows=held_out, answers=answers),
+            kernel=head,
+            readout_scale=self.readouts.scale if head.uses_readouts else None,
+            cross_validation=cross_validation,
+        )
 
 
-def cross_validate_kernel_learner(data: FittingData) -> tuple[FittedLearner, CrossValidation]:
-    """Fit a head on all rows to answer, and one without each group to measure its errors.
+def fit_kernel_learner(data: FittingData, composition: Composition) -> LearnerArtifact:
+    """Fit the kernel learner of a task; of few rows every training row decides, out of fold."""
+    rows = _Rows(
+        data=data,
+        embeddings=composed_embeddings(data, composition),
+        readouts=ReadoutFeatures.of(data, composition),
+    )
+    held_out = data.split.calibration == Calibration.HELD_OUT
+    return _with_validation_fold(rows) if held_out else _cross_validated(rows)
 
-    The learner's validation predictions are out of fold, of all training rows.
-    """
-    training = data.split.train
+
+def _with_validation_fold(rows: _Rows) -> LearnerArtifact:
+    """Fit a head that has not seen the validation rows to answer them, then one that has."""
+    split = rows.data.split
+    head, choice = rows.fit(split.train)
+    answers = rows.predict(head, split.validation)[:, 0]
+    head, _ = rows.fit(learned_rows(split), choice=choice)
+    return rows.artifact(head, RowAnswers(rows=split.validation, answers=answers))
+
+
+def _cross_validated(rows: _Rows) -> LearnerArtifact:
+    """Fit a head on all rows to answer, and one without each group to measure its errors."""
+    data, training = rows.data, rows.data.split.train
     # a user's column of folds does not tell which rows belong together
     by_column = data.task.grouping == Grouping.COLUMN
     groups = cv_groups(
@@ -47,34 +96,11 @@ def cross_validate_kernel_learner(data: FittingData) -> tuple[FittedLearner, Cro
     )
     n_groups = int(groups.max(initial=-1)) + 1
     subsets = [np.ones(len(training), dtype=bool), *(groups != group for group in range(n_groups))]
-    head, _ = _fit(data, training, subsets=subsets)
-    out_of_fold = _predict(head, data, training)[np.arange(len(training)), groups + 1]
-    learner = FittedLearner(
-        validation=out_of_fold,
-        held_out=_predict(head, data, data.split.held_out)[:, 0],
-        parts=LearnerParts(kernel=head),
+    head, _ = rows.fit(training, subsets=subsets)
+    answers = rows.predict(head, training)[np.arange(len(training)), groups + 1]
+    residuals = np.abs(answers - data.targets[training])
+    return rows.artifact(
+        head,
+        RowAnswers(rows=training, answers=answers),
+        CrossValidation(residuals=residuals, groups=groups.astype(np.int64)),
     )
-    residuals = np.abs(out_of_fold - data.targets[training])
-    return learner, CrossValidation(residuals=residuals, groups=groups.astype(np.int64))
-
-
-def _fit(
-    data: FittingData,
-    rows: IntArray,
-    *,
-    choice: KernelChoice | None = None,
-    subsets: list[NDArray[np.bool_]] | None = None,
-) -> tuple[KernelHead, KernelChoice]:
-    return fit_kernel_head(
-        data.embeddings[rows],
-        data.targets[rows],
-        data.recipe.kernel,
-        groups=data.rows.fingerprints[rows],
-        choice=choice,
-        subsets=subsets,
-        readouts=data.readout_features[rows],
-    )
-
-
-def _predict(head: KernelHead, data: FittingData, rows: IntArray) -> FloatArray:
-    return head.predict(data.embeddings[rows], data.readout_features[rows])

@@ -12,7 +12,9 @@ from typing import Any
 
 from moma_store.records import digest
 
-RECORD_INPUTS = ("hub", "task", "dataset", "module", "composition", "estimates", "multitask")
+RECORD_INPUTS = (
+    "hub", "task", "dataset", "module", "composition", "estimates", "multitask", "learners"
+)  # fmt: skip
 """Inputs of derivations that are records."""
 
 
@@ -21,6 +23,7 @@ class DerivationKind(StrEnum):
 
     ESTIMATE = "estimate"
     COMPOSITION = "composition"
+    LEARNER = "learner"
     PREDICTOR = "predictor"
     MODULE = "module"
     DRIFT = "drift"

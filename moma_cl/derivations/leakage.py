@@ -84,7 +84,7 @@ class JudgedRows:
         validation, held_out = (fold[~seen[fold]] for fold in folds)
         return replace(self, split=replace(self.split, validation=validation, held_out=held_out))
 
-    def unseen_beside(self, multitask: str | None) -> tuple[str | None, JudgedRows]:
+    def unseen_by_multitask(self, multitask: str | None) -> tuple[str | None, JudgedRows]:
         """Leave in the same folds only rows that a multitask module was not trained on.
 
         The module is none, and the rows as before, where too few rows would be left to judge it, or
@@ -95,12 +95,7 @@ class JudgedRows:
         ):
             return None, self
         left = self.unseen_by([multitask])
-        before, after = self.split, left.split
-        if len(after.validation) < min(len(before.validation), MIN_UNSEEN):
-            return None, self
-        if len(after.held_out) < min(len(before.held_out), MIN_UNSEEN):
-            return None, self
-        return multitask, left
+        return (multitask, left) if enough_left(self.split, left.split) else (None, self)
 
     def _judging_folds(self) -> list[IntArray]:
         """Give the folds that judge; in a cross-validation every row does in its turn."""
@@ -115,6 +110,12 @@ class JudgedRows:
         if by_folds and min(int((~seen[fold]).sum()) for fold in folds) >= MIN_UNSEEN:
             return True
         return sum(int(seen[fold].sum()) for fold in folds) <= MOST_SEEN * sum(map(len, folds))
+
+
+def enough_left(before: Split, after: Split) -> bool:
+    """Say whether enough rows decide and calibrate after some of them were left out."""
+    folds = ((before.validation, after.validation), (before.held_out, after.held_out))
+    return all(len(left) >= min(len(every), MIN_UNSEEN) for every, left in folds)
 
 
 def seen_by(

@@ -1,36 +1,31 @@
-"""A fitted learner: one way to answer, with its predictions of rows it has not seen."""
+"""A learner: one way to answer for a task, fitted, with its answers to rows it has not seen."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import closing
 
-import numpy as np
-
-from moma_cl.arraytypes import FloatArray
-from moma_cl.predictors.artifact import LearnerParts
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class FittedLearner:
-    """One or several learners that answer together."""
-
-    validation: FloatArray  # normalised predictions of rows that decide, shape (n_validation,)
-    held_out: FloatArray  # normalised predictions of rows that calibrate, shape (n_held_out,)
-    parts: LearnerParts  # what is stored of it
+from moma_cl.derivations.derived import Derived
+from moma_cl.derivations.finetuned_learners import fit_finetuned_learners
+from moma_cl.derivations.fitting_data import FittingData
+from moma_cl.derivations.kernel_learner import fit_kernel_learner
+from moma_cl.derivations.keys import Derivation
+from moma_cl.derivations.learner_record import derived_learner
+from moma_cl.recipe import Recipe
+from moma_cl.records.records import Composition, LearnerMethod, StartKind
+from moma_cl.workspace.workspace import Workspace
 
 
-def mean_of(*learners: FittedLearner) -> FittedLearner:
-    """Let learners answer together, by the mean of their predictions, with the parts of all.
+def fit_learner(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> Derived:
+    """Fit a learner: a `Learner`, its blob a `LearnerArtifact`."""
+    if derivation.inputs["method"] == LearnerMethod.KERNEL:
+        return _kernel_learner(workspace, derivation, recipe)
+    with closing(fit_finetuned_learners(workspace, [derivation])) as fitted:
+        return next(fitted).result()
 
-    Their encoders must be in different slots.
-    """
-    parts = [one.parts for one in learners]
-    return FittedLearner(
-        validation=np.mean([one.validation for one in learners], axis=0),
-        held_out=np.mean([one.held_out for one in learners], axis=0),
-        parts=LearnerParts(
-            kernel=next((one.kernel for one in parts if one.kernel is not None), None),
-            finetuned={slot: stored for one in parts for slot, stored in one.finetuned.items()},
-            baseline=next((one.baseline for one in parts if one.baseline is not None), None),
-        ),
-    )
+
+def _kernel_learner(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> Derived:
+    data = FittingData.of(workspace, derivation, recipe)
+    composition = Composition.from_doc(workspace.store.record(derivation.inputs["composition"]))
+    data = data.split_as(data.judged.unseen_by(composition.modules).split)
+    artifact = fit_kernel_learner(data, composition)
+    return derived_learner(data, derivation, artifact, start=StartKind.COMPOSITION)

@@ -15,7 +15,7 @@ from typing import Self
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.registry import backbone_class, backbone_names
-from moma_cl.core.threads import n_cores
+from moma_cl.core.cores import n_cores
 from moma_cl.core.worker_process import Worker
 from moma_cl.graphs import build_worker
 from moma_cl.graphs.build_worker import entries_of, request_of

@@ -14,8 +14,8 @@ from itertools import islice
 from typing import TypeVar
 
 from moma_cl.backbones.base import Backbone
+from moma_cl.core.cores import n_cores
 from moma_cl.core.pyg import Data
-from moma_cl.core.threads import n_cores
 from moma_cl.graphs.build import GraphWorkers, startable
 from moma_cl.graphs.checks import graphs_or_errors
 from moma_cl.graphs.lookup import graphs_from

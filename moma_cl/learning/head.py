@@ -62,6 +62,16 @@ def _layers(n_features: int, width: int) -> nn.Sequential:
     )
 
 
+def head_size(feature_dim: int, n_blocks: int, width: int) -> int:
+    """Count the parameters of a head, without making one."""
+    return _n_parameters(2 * feature_dim * n_blocks, width) + _n_parameters(feature_dim, width)
+
+
+def _n_parameters(n_features: int, width: int) -> int:
+    """Count those of `_layers`: norm, first, middle and last layer."""
+    return 2 * n_features + (n_features + 1) * width + (width + 1) * width + width + 1
+
+
 def head_vector(head: Head) -> ParameterVector:
     """Flatten a head's parameters, in their order, shape ``(n_parameters,)``."""
     return nn.utils.parameters_to_vector(head.parameters()).detach().cpu().numpy().copy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,17 +18,29 @@ from moma_cl.core.pyg import Data
 from moma_cl.core.threads import fixed_threads, side_by_side
 from moma_cl.learning.embedding import Embeddings, embed
 from moma_cl.learning.head import Head, load_head_vector
+from moma_cl.learning.kernel_head import KernelHead
 from moma_cl.learning.normaliser import Normaliser
 from moma_cl.learning.training import predict_graphs
-from moma_cl.predictors.artifact import EncoderSlot, LearnerParts, PredictorArtifact
+from moma_cl.predictors.artifact import PredictorArtifact
 from moma_cl.predictors.difficulty import N_NEIGHBOURS
 from moma_cl.predictors.domain import Domain, Neighbours, points_of
 from moma_cl.predictors.intervals import cross_validation_interval, within_bounds
+from moma_cl.predictors.learner_artifact import CrossValidation, FinetunedEncoder
 from moma_cl.predictors.module_readouts import ModuleReadouts, ReadoutBaseline, ReadoutScale
+from moma_cl.predictors.stored_learner import StoredLearner
 from moma_cl.properties.table import bounds_in
 from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import Recipe
-from moma_cl.records.records import Calibration, Composition, ModuleKind, Predictor, Task
+from moma_cl.records.records import (
+    Calibration,
+    Composition,
+    Learner,
+    LearnerMethod,
+    ModuleKind,
+    Predictor,
+    StartKind,
+    Task,
+)
 from moma_cl.workspace.workspace import Readable, Workspace
 
 FEW_GRAPHS = 16
@@ -51,7 +63,7 @@ class LoadedReadouts:
     """The modules whose readouts a predictor uses, with their encoders."""
 
     readouts: ModuleReadouts
-    scale: ReadoutScale
+    scale: ReadoutScale  # the same for all its learners: they have the training rows in common
     encoders: list[Backbone]
 
     def features(self, embedded: Sequence[Embeddings]) -> FloatArray:
@@ -80,13 +92,15 @@ class LoadedEncoder:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LoadedPredictor:
-    """A predictor with its encoders and heads, ready to answer."""
+    """A predictor with the encoders and heads of its learners, ready to answer."""
 
     record: Predictor
     artifact: PredictorArtifact  # what its blob holds
     recipe: Recipe  # the settings it was fitted with
     composed: Backbone  # the composed encoder, for kernel head and domain
-    finetuned: list[LoadedEncoder]  # none where the kernel head answers alone
+    kernel: KernelHead | None  # none where the kernel learner does not answer
+    cross_validation: CrossValidation | None  # of the kernel learner; none where rows were held out
+    finetuned: list[LoadedEncoder]  # none where the kernel learner answers alone
     readouts: LoadedReadouts | None  # of the modules whose readouts it uses, if any
     bounds: tuple[float, float]  # least and largest value of the property, in the task's unit
 
@@ -108,11 +122,13 @@ class LoadedPredictor:
     @property
     def residuals(self) -> FloatArray | None:
         """Absolute errors on unseen rows, normalised; none where intervals are the label range."""
-        cross_validation = self.artifact.cross_validation
         if self.record.calibration == Calibration.HELD_OUT:
             return self.artifact.calibrated.residuals
-        if self.record.calibration == Calibration.CROSS_VALIDATION and cross_validation is not None:
-            return cross_validation.residuals
+        if (
+            self.record.calibration == Calibration.CROSS_VALIDATION
+            and self.cross_validation is not None
+        ):
+            return self.cross_validation.residuals
         return None
 
     def answer(self, graphs: Sequence[Data], *, level: float) -> Answers:
@@ -123,7 +139,7 @@ class LoadedPredictor:
     def _answer(self, graphs: Sequence[Data], level: float) -> Answers:
         embedded, by_module, outputs = self._encoded(graphs)
         features = self.readouts.features(by_module) if self.readouts else None
-        kernel = self.artifact.learners.kernel
+        kernel = self.kernel
         by_kernel = kernel.predict(embedded.astype(np.float64), features) if kernel else None
         heads = [] if by_kernel is None else [by_kernel[:, 0]]
         if self.finetuned:
@@ -166,16 +182,15 @@ class LoadedPredictor:
         near: Neighbours,
         level: float,
     ) -> tuple[FloatArray, FloatArray]:
-        cross_validation = self.artifact.cross_validation
         if self.record.calibration == Calibration.HELD_OUT:
             width = self.artifact.calibrated.half_widths(near, level)
             lower, upper = normalised - width, normalised + width
         elif (
             self.record.calibration == Calibration.CROSS_VALIDATION
             and by_kernel is not None
-            and cross_validation is not None
+            and self.cross_validation is not None
         ):
-            residuals, groups = cross_validation.residuals, cross_validation.groups
+            residuals, groups = self.cross_validation.residuals, self.cross_validation.groups
             lower, upper = cross_validation_interval(by_kernel[:, 1:], residuals, groups, level)
         else:
             low, high = self.artifact.label_range
@@ -198,52 +213,68 @@ def load_artifact(store: Readable, record: Predictor) -> PredictorArtifact:
 def assembled(
     workspace: Workspace, record: Predictor, artifact: PredictorArtifact
 ) -> LoadedPredictor:
-    """Put a predictor together, ready to answer.
+    """Put a predictor together from its learners, ready to answer.
 
     Its record needs no blob yet; the artifact is what the blob holds or will hold.
     """
-    recipe = Recipe.from_doc(record.settings)
     task = Task.from_doc(workspace.store.record(record.task))
     composition = Composition.from_doc(workspace.store.record(record.composition))
-    vector = workspace.merged(composition)
-    loaded: LoadedReadouts | None = None
-    if artifact.readout_scale is not None:
-        readouts = ModuleReadouts.of(workspace, composition)
-        encoders = readouts.encoders(workspace)
-        loaded = LoadedReadouts(readouts=readouts, scale=artifact.readout_scale, encoders=encoders)
+    composed = workspace.merged(composition)
+    learners = [StoredLearner.load(workspace.store, digest) for digest in record.learners]
+    kernel = next((one.artifact for one in learners if one.artifact.kernel is not None), None)
     return LoadedPredictor(
         record=record,
         artifact=artifact,
-        recipe=recipe,
-        composed=workspace.encoder(composition.module, vector),
-        finetuned=list(
-            _finetuned(workspace, composition.module, recipe, vector, artifact.learners)
-        ),
-        readouts=loaded,
+        recipe=Recipe.from_doc(record.settings),
+        composed=workspace.encoder(composition.module, composed),
+        kernel=kernel.kernel if kernel else None,
+        cross_validation=kernel.cross_validation if kernel else None,
+        finetuned=[
+            _loaded_encoder(workspace, composition.module, composed, one, one.artifact.finetuned)
+            for one in learners
+            if one.artifact.finetuned is not None
+        ],
+        readouts=_loaded_readouts(workspace, composition, learners),
         bounds=bounds_in(task.unit, task.property, task.target) or (-np.inf, np.inf),
     )
 
 
-def _finetuned(
+def _loaded_readouts(
+    workspace: Workspace, composition: Composition, learners: Sequence[StoredLearner]
+) -> LoadedReadouts | None:
+    scales = (learner.artifact.readout_scale for learner in learners)
+    scale = next((scale for scale in scales if scale is not None), None)
+    if scale is None:
+        return None
+    readouts = ModuleReadouts.of(workspace, composition)
+    encoders = readouts.encoders(workspace)
+    return LoadedReadouts(readouts=readouts, scale=scale, encoders=encoders)
+
+
+def _loaded_encoder(
     workspace: Workspace,
     kind: ModuleKind,
-    recipe: Recipe,
     composed: ParameterVector,
-    learners: LearnerParts,
-) -> Iterator[LoadedEncoder]:
-    for slot in EncoderSlot:  # always in one order, in which their predictions are summed
-        stored = learners.finetuned.get(slot)
-        if stored is None:
-            continue
-        if slot.has_adapters:
-            frozen = workspace.parameters(None, kind) if slot.is_beside else composed
-            encoder = workspace.adaptable(frozen)
-            load_vector(encoder, stored.parameters, workspace.manifest(ModuleKind.ADAPTER))
-        else:
-            encoder = workspace.encoder(kind, stored.parameters)
-        head = Head(encoder.feature_dim, encoder.n_blocks, recipe.finetune.head_width, seed=0)
-        load_head_vector(head, stored.head)
-        head.to(encoder.device)
-        # beside the composition, an encoder learned the targets themselves
-        baseline = None if slot.is_beside else learners.baseline
-        yield LoadedEncoder(encoder=encoder, head=head, baseline=baseline)
+    learner: StoredLearner,
+    stored: FinetunedEncoder,
+) -> LoadedEncoder:
+    record = learner.record
+    if record.method is LearnerMethod.ADAPTED:
+        is_composed = record.start is StartKind.COMPOSITION
+        encoder = workspace.adaptable(composed if is_composed else workspace.parameters(None, kind))
+        load_vector(encoder, stored.parameters, workspace.manifest(ModuleKind.ADAPTER))
+    else:
+        encoder = workspace.encoder(kind, stored.parameters)
+    return LoadedEncoder(
+        encoder=encoder,
+        head=_loaded_head(encoder, record, stored.head),
+        baseline=learner.artifact.baseline,
+    )
+
+
+def _loaded_head(encoder: Backbone, learner: Learner, vector: ParameterVector) -> Head:
+    width = Recipe.from_doc(learner.settings).finetune.head_width
+    head = Head(encoder.feature_dim, encoder.n_blocks, width, seed=0)
+    load_head_vector(head, vector)
+    head.to(encoder.device)
+    return head

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from moma_cl.core.devices import AUTO, DeviceName
+from moma_cl.core.cores import n_cores
+from moma_cl.core.devices import AUTO, CPU, DeviceName
 from moma_cl.derivations.keys import Derivation, DerivationKind, comparison_key
 from moma_cl.progress import FIRST_ANSWER, Progress
 from moma_cl.reconciling.costs import Allowance, Costs
@@ -29,7 +29,7 @@ from moma_store.errors import BusyError, MomaError, StorageError
 if TYPE_CHECKING:
     import torch
 
-    from moma_cl.derivations.derived import Derived
+    from moma_cl.derivations.derived import Computed, Derived
     from moma_cl.reconciling.executors import Executor
     from moma_cl.workspace.workspace import Workspace
     from moma_store.store import Store
@@ -69,7 +69,9 @@ class Composer:
     _errors: dict[str, MomaError] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._allowance = Allowance(costs=Costs(store=self.store), seconds=self.max_seconds)
+        cores = n_cores() if self.device.type == CPU else 1
+        costs = Costs(store=self.store)
+        self._allowance = Allowance(costs=costs, seconds=self.max_seconds, cores=cores)
         self._failures = Failures.of(self.store)
 
     def run(self, *, only: Collection[str] | None = None) -> list[Done]:
@@ -108,32 +110,49 @@ class Composer:
 
     def derive(self, derivation: Derivation, why: str) -> str | None:
         """Look the derivation up, or compute and store it."""
-        for subject in (derivation.subject, ""):
-            self._not_done.pop((derivation.task, derivation.kind, subject), None)
-        memo = self.store.memo(derivation.key)
-        if memo is not None:
-            return memo.result
-        if derivation.key in self._errors:
-            raise self._errors[derivation.key]
-        if not self._may_start(derivation):
-            return None
+        return self.derive_all([derivation], why)[0]
+
+    def derive_all(self, derivations: Sequence[Derivation], why: str) -> list[str | None]:
+        """Look derivations up, or compute those that are missing; store each when it is there."""
+        due: list[Derivation] = []
+        for derivation in derivations:
+            for subject in (derivation.subject, ""):
+                self._not_done.pop((derivation.task, derivation.kind, subject), None)
+            if self._result_of(derivation) is not None:
+                continue
+            if derivation.key in self._errors:
+                raise self._errors[derivation.key]
+            if self._may_start(derivation, beside=due):
+                due.append(derivation)
         if self.executor is not None:
-            self._pending[derivation.key] = (derivation, why)
-            return None
-        from moma_cl.derivations.derive import derive
+            self._pending.update({one.key: (one, why) for one in due})
+        elif due:
+            self._derive_here(due, why)
+        return [self._result_of(derivation) for derivation in derivations]
 
-        logger.info("%s, because %s", derivation, why, extra={"action": HistoryAction.DERIVE})
-        start, self._task = time.perf_counter(), derivation.task
-        self.progress(f"{derivation.task}: {derivation.kind}", 0, 0)
-        with self._tried(derivation.key, derivation.task, str(derivation)):
-            derived = derive(self._opened_workspace(), derivation)
-            return self._store(derivation, derived, why, time.perf_counter() - start)
+    def _result_of(self, derivation: Derivation) -> str | None:
+        memo = self.store.memo(derivation.key)
+        return None if memo is None else memo.result
 
-    def _may_start(self, derivation: Derivation) -> bool:
+    def _derive_here(self, due: Sequence[Derivation], why: str) -> None:
+        """Derive in this process; what fails is raised after the others have ended."""
+        from moma_cl.derivations.derive import derive_all
+
+        for derivation in due:
+            extra = {"action": HistoryAction.DERIVE}
+            logger.info("%s, because %s", derivation, why, extra=extra)
+        self._task = due[0].task
+        self.progress(f"{self._task}: {due[0].kind}", 0, 0)
+        with closing(derive_all(self._opened_workspace(), due)) as computed:
+            errors = self._store_all([(one, why) for one in due], computed)
+        for _, error in sorted(errors.items()):
+            raise error
+
+    def _may_start(self, derivation: Derivation, beside: Collection[Derivation]) -> bool:
         kind, subject = derivation.kind, derivation.subject
         if self._is_left_alone(derivation.key, derivation.task, kind, subject):
             return False
-        if self._allowance.admits(derivation):
+        if self._allowance.admits(derivation, beside if self.executor is None else ()):
             return True
         expected = self._allowance.costs.of(derivation)
         cost = "" if expected is None else f", which is likely to take {expected:.0f} s"
@@ -185,21 +204,32 @@ class Composer:
             job_of(self.store, derivation, pass_id=self._pass_id, device=device)
             for derivation, _ in pending
         ]
+        errors = self._store_all(pending, self.executor.compute(jobs))
+        self._errors |= {pending[index][0].key: error for index, error in errors.items()}
+        return True
+
+    def _store_all(
+        self, pending: Sequence[tuple[Derivation, str]], computed: Iterable[Computed]
+    ) -> dict[int, MomaError]:
+        """Store each result as soon as it is there; give what went wrong, by its place."""
+        errors: dict[int, MomaError] = {}
         notes: dict[int, Done] = {}
-        for n_done, computed in enumerate(self.executor.compute(jobs)):
-            self.progress("derivations", n_done + 1, len(pending))
-            derivation, why = pending[computed.index]
+        for n_done, one in enumerate(computed):
+            if self.executor is not None:
+                self.progress("derivations", n_done + 1, len(pending))
+            derivation, why = pending[one.index]
             try:
                 with self._tried(derivation.key, derivation.task, str(derivation)):
-                    self._store(derivation, computed.result(), why, computed.seconds)
+                    self._store(derivation, one.result(), why, one.seconds)
             except (StorageError, BusyError, ExecutorError):
                 raise
             except MomaError as error:
-                self._errors[derivation.key] = error
+                errors[one.index] = error
             else:
-                notes[computed.index] = self.done.pop()
+                notes[one.index] = self.done.pop()
+        # in one order, whichever was there first
         self.done.extend(notes[index] for index in sorted(notes))
-        return True
+        return errors
 
     def compose(self, task: str, composition: str) -> None:
         """Move the task's ref to a composition."""
@@ -254,9 +284,17 @@ class Composer:
             label = f"{FIRST_ANSWER}: `moma-cl predict {task} FILES` works now, and gets better"
             self.progress(label, 1, 1)
 
-    def leave(self, task: str, kind: DerivationKind, reason: Reason) -> None:
+    def leave(
+        self,
+        task: str,
+        kind: DerivationKind,
+        reason: Reason,
+        *,
+        expected: Sequence[Derivation] = (),
+    ) -> None:
         """Note what is not worth it, or has to wait for another derivation."""
-        self._note_not_done(task, PassAction.LEFT, kind, reason.text)
+        subject = expected[0].subject if len(expected) == 1 else ""
+        self._note_not_done(task, PassAction.LEFT, kind, reason.text, subject=subject)
 
     def fail(self, task: str, error: MomaError) -> None:
         """Note a failure; the other tasks go on."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from moma_cl.derivations.keys import Derivation, DerivationKind
 from moma_cl.records.hub import MemoReads
-from moma_cl.records.records import Method
+from moma_cl.records.records import LearnerMethod
 
 RECENT = 40
 """Latest derivations of a kind that are looked at."""
@@ -17,16 +18,16 @@ RECENT = 40
 
 class _Likeness(NamedTuple):
     kind: DerivationKind
-    finetuned: bool  # gradients cost a hundred times what a kernel head does
+    method: str = ""  # of a learner: gradients cost a hundred times what a kernel head does
 
 
 _EPOCH = 0.3
 """Time of an epoch over that of an estimate, which builds and embeds the graphs of all rows."""
 
-_STARTS = 4  # trainings of a fit, at most
 _TRAINING = {
-    _Likeness(DerivationKind.PREDICTOR, finetuned=True): "finetune",
-    _Likeness(DerivationKind.MODULE, finetuned=False): "module",
+    _Likeness(DerivationKind.LEARNER, LearnerMethod.FINETUNED): "finetune",
+    _Likeness(DerivationKind.LEARNER, LearnerMethod.ADAPTED): "finetune",
+    _Likeness(DerivationKind.MODULE): "module",
 }
 """Sections of the recipe that say how long is trained."""
 
@@ -54,24 +55,12 @@ class Costs:
         section = _TRAINING.get(_likeness(derivation))
         if seconds is not None or section is None:
             return seconds
-        epochs = int(derivation.settings[section]["epochs"])
-        return self._of_training(derivation.inputs["dataset"], section, epochs)
-
-    def of_fit(self, dataset: str, epochs: int) -> float | None:
-        """Estimate the seconds of a fit of whose inputs only the dataset is known yet."""
-        self._read_kind(DerivationKind.PREDICTOR)
-        rates = self._rates.get(_Likeness(DerivationKind.PREDICTOR, finetuned=True))
-        if rates:
-            return median(rates[-RECENT:]) * self._rows(dataset)
-        return self._of_training(dataset, "finetune", epochs)
-
-    def _of_training(self, dataset: str, section: str, epochs: int) -> float | None:
         self._read_kind(DerivationKind.ESTIMATE)
-        rates = self._rates.get(_Likeness(DerivationKind.ESTIMATE, finetuned=False))
+        rates = self._rates.get(_Likeness(DerivationKind.ESTIMATE))
         if not rates:
             return None
-        trainings = _STARTS if section == "finetune" else 1
-        return _EPOCH * median(rates[-RECENT:]) * self._rows(dataset) * epochs * trainings
+        epochs = int(derivation.settings[section]["epochs"])
+        return _EPOCH * median(rates[-RECENT:]) * self._rows(derivation.inputs["dataset"]) * epochs
 
     def learn(self, derivation: Derivation, seconds: float) -> None:
         """Take a measured time, s, into account."""
@@ -87,17 +76,21 @@ class Costs:
         latest = sorted(self.store.memos(f"{kind}:").values(), key=lambda memo: memo.at)[-RECENT:]
         for memo in latest:
             result = self.store.record(memo.result)
-            finetuned = Method.FINETUNED.value in result.get("validation_maes", {})
+            likeness = _Likeness(kind, _method(kind, result))
             rows = self._rows(result["dataset"]["$record"])
-            self._rates.setdefault(_Likeness(kind, finetuned), []).append(memo.seconds / rows)
+            self._rates.setdefault(likeness, []).append(memo.seconds / rows)
 
     def _rows(self, dataset: str) -> int:
         return max(1, int(self.store.record(dataset)["n_rows"]))
 
 
 def _likeness(derivation: Derivation) -> _Likeness:
-    heads = derivation.inputs.get("heads", ())
-    return _Likeness(derivation.kind, Method.FINETUNED.value in heads)
+    return _Likeness(derivation.kind, _method(derivation.kind, derivation.inputs))
+
+
+def _method(kind: DerivationKind, document: Mapping[str, Any]) -> str:
+    """Read the method of a learner from its record, or from what it is derived from."""
+    return str(document["method"]) if kind is DerivationKind.LEARNER else ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -106,11 +99,17 @@ class Allowance:
 
     costs: Costs  # what derivations are likely to take
     seconds: float | None = None  # none where there is no limit
+    cores: int = 1  # that compute at the same time
     _start: float = field(default_factory=time.monotonic)
 
-    def admits(self, derivation: Derivation) -> bool:
-        """Say whether a derivation is likely to end in time; an unknown cost counts as none."""
+    def admits(self, derivation: Derivation, beside: Collection[Derivation] = ()) -> bool:
+        """Say whether a derivation is likely to end in time; an unknown cost counts as none.
+
+        Those beside it are computed at the same time, as many as there are cores.
+        """
         if self.seconds is None:
             return True
         spent = time.monotonic() - self._start
-        return spent + (self.costs.of(derivation) or 0.0) < self.seconds
+        costs = [self.costs.of(one) or 0.0 for one in (derivation, *beside)]
+        at_once = max(1, self.cores // int(derivation.settings["threads"]))
+        return spent + max(*costs, sum(costs) / at_once) < self.seconds

@@ -18,7 +18,7 @@ from moma_cl.reconciling.derivation_job import DerivationJob, ExecutorError, com
 from moma_store.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from moma_cl.derivations.derived import Derived
+    from moma_cl.derivations.derived import Computed
 
 
 WORKER_ENVIRONMENT = "distributed.nanny.pre-spawn-environ"
@@ -54,21 +54,6 @@ class ExecutorSettings:
             raise InvalidInputError("a scheduler and workers are Dask's; add --executor dask")
         if self.scheduler and self.workers:
             raise InvalidInputError("workers are counted by whoever runs the scheduler; name one")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Computed:
-    """The end of a computation elsewhere."""
-
-    index: int  # of its job among those given
-    outcome: Derived | BaseException  # the result, or what went wrong instead
-    seconds: float = 0.0  # how long it took, s
-
-    def result(self) -> Derived:
-        """Give the result, or raise what went wrong."""
-        if isinstance(self.outcome, BaseException):
-            raise self.outcome
-        return self.outcome
 
 
 class Executor(Protocol):
@@ -151,6 +136,8 @@ class DaskExecutor:
 
 
 def _ended(index: int, future: Any) -> Computed:
+    from moma_cl.derivations.derived import Computed
+
     try:
         derived, seconds = future.result()
     except CancelledError as error:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from moma_cl.derivations.keys import Derivation, DerivationKind, comparison_key
 from moma_cl.reconciling.costs import Costs
@@ -12,7 +12,7 @@ from moma_cl.reconciling.reasons import Reason, StepStatus
 from moma_cl.reconciling.walk import walk
 from moma_cl.records.hub import MemoReads
 from moma_cl.records.refs import RefKind
-from moma_cl.records.tasks import task_names, task_state
+from moma_cl.records.tasks import task_names
 from moma_store.errors import MomaError
 
 
@@ -88,6 +88,10 @@ class Planner:
         )
         return None
 
+    def derive_all(self, derivations: Sequence[Derivation], why: str) -> list[str | None]:
+        """Look each up, and note those that are missing."""
+        return [self.derive(derivation, why) for derivation in derivations]
+
     def compose(self, task: str, composition: str) -> None:
         """Note that a composition from before would become the present one."""
         self._note(_from_before(task, DerivationKind.COMPOSITION, composition))
@@ -103,15 +107,27 @@ class Planner:
         failed, status = self._failed(comparison_key(champion, predictor))
         self._note(_from_before(task, DerivationKind.PREDICTOR, predictor, failed, status))
 
-    def leave(self, task: str, kind: DerivationKind, reason: Reason) -> None:
-        """Note what waits or is not worth it."""
-        step = Step(task=task, kind=kind, subject="", why=reason.text, status=reason.status)
-        if kind == DerivationKind.PREDICTOR and reason.status == StepStatus.AFTER:
-            state = task_state(self.store, task)
-            if state.trains:
-                epochs = state.recipe.finetune.epochs
-                step = replace(step, seconds=self._costs.of_fit(state.dataset_digest, epochs))
-        self._note(step)
+    def leave(
+        self,
+        task: str,
+        kind: DerivationKind,
+        reason: Reason,
+        *,
+        expected: Sequence[Derivation] = (),
+    ) -> None:
+        """Note what waits or is not worth it, and what is expected to be computed then."""
+        subject = expected[0].subject if len(expected) == 1 else ""
+        costs = [cost for one in expected if (cost := self._costs.foreseen(one)) is not None]
+        self._note(
+            Step(
+                task=task,
+                kind=kind,
+                subject=subject,
+                why=reason.text,
+                status=reason.status,
+                seconds=sum(costs) if costs else None,
+            )
+        )
 
     def fail(self, task: str, error: MomaError) -> None:
         """Note that a task cannot even be planned."""

@@ -33,6 +33,8 @@ class Reason:
 
 AFTER_ESTIMATES = Reason(StepStatus.AFTER, "after its estimates")
 AFTER_COMPOSITION = Reason(StepStatus.AFTER, "if its composition is worth it")
+AFTER_KERNEL = Reason(StepStatus.AFTER, "after its kernel learner")
+AFTER_LEARNERS = Reason(StepStatus.AFTER, "after its learners")
 AFTER_SCREENING = Reason(StepStatus.AFTER, "after the screening of all modules")
 
 

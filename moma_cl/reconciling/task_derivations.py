@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moma_cl.derivations.keys import Derivation, DerivationKind
 from moma_cl.records.hub import Reads
-from moma_cl.records.records import Dataset, Method
+from moma_cl.records.records import (
+    Dataset,
+    LearnerMethod,
+    ModuleKind,
+    StartKind,
+    learner_name,
+)
 from moma_cl.records.tasks import TaskState
 
 MIN_MODULE_ROWS = 20
 """Training rows below which a task trains no module: there is nothing to specialise on."""
 
 PREDICTOR_SECTIONS = ("embedding", "kernel", "finetune", "predictor")
-"""Sections of a recipe that a predictor depends on."""
+"""Sections of a recipe that a predictor depends on, with those of its learners."""
+
+_SPLIT = ("version", "min_rows_training", "min_rows_interval")
+"""Settings of the predictor section that its learners depend on: they decide the folds."""
 
 
 def estimate_derivation(
@@ -44,17 +53,62 @@ def composition_derivation(
     )
 
 
-def predictor_derivation(
-    state: TaskState, composition: str, heads: Iterable[Method], *, multitask: str | None = None
-) -> Derivation:
-    """Describe a predictor; a multitask module is fine-tuned beside the composed encoder."""
-    methods = [head.value for head in heads]
-    more = {"multitask": multitask} if multitask else {}
+def kernel_derivation(state: TaskState, composition: str) -> Derivation:
+    """Describe the kernel learner on a composition."""
+    given = {"composition": composition}
+    return _learner_derivation(state, LearnerMethod.KERNEL, StartKind.COMPOSITION, given)
+
+
+def finetuned_derivations(
+    state: TaskState, composition: str | None, *, readouts: bool, multitask: str | None
+) -> list[Derivation]:
+    """Describe the fine-tuned learners of a task, in the order in which they are joined.
+
+    Parameters
+    ----------
+    state
+        The task.
+    composition
+        What half of them start from; none where it has no modules, which is the backbone.
+    readouts
+        Whether those learn what readouts of the composition's modules leave to be learned.
+    multitask
+        The module that is fine-tuned in place of the backbone, if there is one.
+
+    Returns
+    -------
+    list[Derivation]
+        Four, or fewer where nothing is composed or adapted.
+    """
+    beside = StartKind.BACKBONE if multitask is None else StartKind.MULTITASK
+    chosen = [
+        (LearnerMethod.FINETUNED, StartKind.COMPOSITION),
+        (LearnerMethod.FINETUNED, beside),
+        (LearnerMethod.ADAPTED, StartKind.COMPOSITION),
+        (LearnerMethod.ADAPTED, StartKind.BACKBONE),
+    ]
+    given: dict[StartKind, dict[str, Any]] = {
+        StartKind.COMPOSITION: {"composition": composition, "readouts": readouts},
+        StartKind.MULTITASK: {"multitask": multitask},
+        StartKind.BACKBONE: {},
+    }
+    adapts = state.recipe.predictor.adapters and state.task.module.composed is ModuleKind.FULL
+    return [
+        _learner_derivation(state, method, start, given[start])
+        for method, start in chosen
+        if (composition is not None or start is not StartKind.COMPOSITION)
+        and (adapts or method is not LearnerMethod.ADAPTED)
+    ]
+
+
+def predictor_derivation(state: TaskState, composition: str, learners: Sequence[str]) -> Derivation:
+    """Describe the predictor that joins learners, the kernel learner first."""
+    count = "1 learner" if len(learners) == 1 else f"{len(learners)} learners"
     return Derivation(
         kind=DerivationKind.PREDICTOR,
         task=state.name,
-        subject=f"{state.dataset.n_rows} rows, {' and '.join(methods)}",
-        inputs={**_inputs(state), "composition": composition, "heads": methods, **more},
+        subject=f"{state.dataset.n_rows} rows, {count}",
+        inputs={**_inputs(state), "composition": composition, "learners": list(learners)},
         settings=state.settings(*PREDICTOR_SECTIONS),
     )
 
@@ -89,6 +143,25 @@ def training_point(store: Reads, dataset_digest: str, factor: float) -> str | No
         if enough and dataset.n_rows >= factor * rows_then:
             point, rows_then = version, dataset.n_rows
     return point
+
+
+def _learner_derivation(
+    state: TaskState, method: LearnerMethod, start: StartKind, given: Mapping[str, Any]
+) -> Derivation:
+    sections = ["kernel" if method is LearnerMethod.KERNEL else "finetune"]
+    if start is StartKind.COMPOSITION:
+        sections.append("embedding")
+    folds = state.settings("predictor").get("predictor", {})
+    return Derivation(
+        kind=DerivationKind.LEARNER,
+        task=state.name,
+        subject=learner_name(method, start),
+        inputs={**_inputs(state), "method": method.value, "start": start.value, **given},
+        settings={
+            **state.settings(*sections),
+            "predictor": {name: folds[name] for name in _SPLIT if name in folds},
+        },
+    )
 
 
 def _inputs(state: TaskState) -> dict[str, Any]:

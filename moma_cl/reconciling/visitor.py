@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from moma_cl.derivations.keys import Derivation, DerivationKind
@@ -15,6 +16,9 @@ class Visitor(Protocol):
     def derive(self, derivation: Derivation, why: str) -> str | None:
         """Give the digest of the result; none where there is no result yet."""
 
+    def derive_all(self, derivations: Sequence[Derivation], why: str) -> list[str | None]:
+        """Give the digests of several results: of fine-tuned learners, which train at once."""
+
     def compose(self, task: str, composition: str) -> None:
         """Make a composition the task's present one."""
 
@@ -24,8 +28,18 @@ class Visitor(Protocol):
     def promote(self, task: str, predictor: str, *, first: bool) -> None:
         """Make a predictor the champion if it is better than the present one."""
 
-    def leave(self, task: str, kind: DerivationKind, reason: Reason) -> None:
-        """Note a derivation that is not worth it, or has to wait for another."""
+    def leave(
+        self,
+        task: str,
+        kind: DerivationKind,
+        reason: Reason,
+        *,
+        expected: Sequence[Derivation] = (),
+    ) -> None:
+        """Note a derivation that is not worth it, or has to wait for another.
+
+        Those that are expected then have inputs that are not known yet.
+        """
 
     def fail(self, task: str, error: MomaError) -> None:
         """Note that a task could not be brought up to date; the others go on."""

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from moma_cl.derivations.keys import DerivationKind
-from moma_cl.reconciling.candidates import choose_candidates, derive_estimates, multitask_beside
+from moma_cl.reconciling.candidates import choose_candidates, derive_estimates
+from moma_cl.reconciling.learners import UNKNOWN_COMPOSITION, finetuned_beside, fit_learners
 from moma_cl.reconciling.reasons import (
     AFTER_COMPOSITION,
     AFTER_ESTIMATES,
+    AFTER_LEARNERS,
     StepStatus,
     why_estimate,
     why_fit,
@@ -22,13 +24,14 @@ from moma_cl.reconciling.reasons import (
 from moma_cl.reconciling.task_derivations import (
     composition_derivation,
     estimate_derivation,
+    kernel_derivation,
     module_derivation,
     predictor_derivation,
     training_point,
 )
 from moma_cl.reconciling.visitor import Visitor
 from moma_cl.records.hub import Reads
-from moma_cl.records.records import Method, ModuleKind
+from moma_cl.records.records import ModuleKind
 from moma_cl.records.refs import RefKind
 from moma_cl.records.tasks import TaskState, task_names, task_state
 from moma_store.errors import BusyError, MomaError, StorageError
@@ -88,7 +91,7 @@ def run_stage(stage: Stage, store: Reads, visitor: Visitor, name: str, failed: s
 
 
 def first_answer(store: Reads, visitor: Visitor, state: TaskState) -> None:
-    """Make the kernel head on the bare backbone, unless the task has a predictor."""
+    """Make the kernel learner on the bare backbone, unless the task has a predictor."""
     if store.ref(RefKind.PREDICTOR.of(state.name)) is not None:
         return
     estimate = visitor.derive(estimate_derivation(state, None), "the task is new")
@@ -97,29 +100,38 @@ def first_answer(store: Reads, visitor: Visitor, state: TaskState) -> None:
     composition = visitor.derive(composition_derivation(state, [estimate]), "the task is new")
     if composition is None:
         return
-    kernel = predictor_derivation(state, composition, [Method.KERNEL])
-    predictor = visitor.derive(kernel, "the task has no predictor")
+    why = "the task has no predictor"
+    kernel = visitor.derive(kernel_derivation(state, composition), why)
+    if kernel is None:
+        return
+    predictor = visitor.derive(predictor_derivation(state, composition, [kernel]), why)
     if predictor is not None:
         visitor.promote(state.name, predictor, first=True)
 
 
 def _compose_and_fit(store: Reads, visitor: Visitor, state: TaskState) -> None:
-    candidates = choose_candidates(store, visitor, state)
-    if candidates is None:
-        return
-    derivations = [estimate_derivation(state, module) for module in (None, *candidates.modules)]
-    estimates = derive_estimates(store, visitor, derivations, why_estimate(store, state))
-    if estimates is None:
-        visitor.leave(state.name, DerivationKind.COMPOSITION, AFTER_ESTIMATES)
-        return
-    derivation = composition_derivation(state, [*estimates, *candidates.excluded])
-    composition = visitor.derive(derivation, "modules or data are new")
+    composition = _derive_composition(store, visitor, state)
     if composition is None:
-        visitor.leave(state.name, DerivationKind.PREDICTOR, AFTER_COMPOSITION)
+        expected = finetuned_beside(store, state, UNKNOWN_COMPOSITION, None)
+        visitor.leave(state.name, DerivationKind.PREDICTOR, AFTER_COMPOSITION, expected=expected)
         return
     if store.ref(RefKind.COMPOSITION.of(state.name)) != composition:
         visitor.compose(state.name, composition)
     _fit(store, visitor, state, composition)
+
+
+def _derive_composition(store: Reads, visitor: Visitor, state: TaskState) -> str | None:
+    """Weigh the modules that a task may compose; none while something is missing for it."""
+    candidates = choose_candidates(store, visitor, state)
+    if candidates is None:
+        return None
+    derivations = [estimate_derivation(state, module) for module in (None, *candidates.modules)]
+    estimates = derive_estimates(store, visitor, derivations, why_estimate(store, state))
+    if estimates is None:
+        visitor.leave(state.name, DerivationKind.COMPOSITION, AFTER_ESTIMATES)
+        return None
+    derivation = composition_derivation(state, [*estimates, *candidates.excluded])
+    return visitor.derive(derivation, "modules or data are new")
 
 
 def _fit(store: Reads, visitor: Visitor, state: TaskState, composition: str) -> None:
@@ -129,9 +141,11 @@ def _fit(store: Reads, visitor: Visitor, state: TaskState, composition: str) -> 
     if reason.status is StepStatus.NOT_WORTH_IT:
         visitor.leave(state.name, DerivationKind.PREDICTOR, reason)
         return
-    heads = [Method.KERNEL, Method.FINETUNED] if state.trains else [Method.KERNEL]
-    beside = multitask_beside(store, state) if state.trains else None
-    derivation = predictor_derivation(state, composition, heads, multitask=beside)
+    learners = fit_learners(store, visitor, state, composition, reason.text)
+    if learners is None:
+        visitor.leave(state.name, DerivationKind.PREDICTOR, AFTER_LEARNERS)
+        return
+    derivation = predictor_derivation(state, composition, learners)
     predictor = visitor.derive(derivation, reason.text)
     if predictor is not None:
         visitor.promote(state.name, predictor, first=False)

@@ -21,9 +21,12 @@ from moma_cl.records.records import (
     Failure,
     Hold,
     HubRecord,
+    Learner,
+    LearnerMethod,
     Module,
     Predictor,
     Segment,
+    StartKind,
     Task,
 )
 from moma_cl.records.task_spec import TaskSpec
@@ -35,8 +38,8 @@ Decoded = Record | Recipe
 KINDS: Mapping[str, type[Record]] = {
     kind.kind: kind
     for kind in (
-        HubRecord, Task, Segment, Dataset, Module, Estimate, Composition, Predictor, Failure,
-        Drift, Hold,
+        HubRecord, Task, Segment, Dataset, Module, Estimate, Composition, Learner, Predictor,
+        Failure, Drift, Hold,
     )
 }  # fmt: skip
 """Records by their kind; recipes are no `Record`."""
@@ -44,7 +47,7 @@ KINDS: Mapping[str, type[Record]] = {
 LINKED: Mapping[str, type[Record]] = {
     "hub": HubRecord, "dataset": Dataset, "previous": Dataset, "segments": Segment,
     "module": Module, "modules": Module, "multitask": Module, "task": Task,
-    "composition": Composition,
+    "composition": Composition, "learners": Learner,
 }  # fmt: skip
 """What the fields that name records name."""
 
@@ -141,8 +144,13 @@ def _check_meaning(record: Record) -> None:
     if isinstance(record, Task):
         check_task_name(record.name)
         TaskSpec.of(record)
+    elif isinstance(record, Learner):
+        Recipe.from_doc(record.settings)
+        _check_start(record)
     elif isinstance(record, Predictor):
         Recipe.from_doc(record.settings)
+        if not record.learners or len(set(record.learners)) < len(record.learners):
+            raise _malformed(record.kind, "it has no learners, or one of them twice")
     elif isinstance(record, Dataset):
         if record.n_rows != record.n_train + record.n_validation + record.n_held_out:
             raise _malformed(record.kind, "its folds have other rows than it has")
@@ -151,6 +159,19 @@ def _check_meaning(record: Record) -> None:
         right = min(weights) >= 0 and abs(sum(weights) - 1) <= _ROUNDING
         if not right or len(record.weights) != len(set(record.modules)):
             raise _malformed(record.kind, "its weights are none, or not one for each module")
+
+
+def _check_start(record: Learner) -> None:
+    """Refuse a learner that names anything but what it started from."""
+    named = {
+        StartKind.COMPOSITION: record.composition,
+        StartKind.MULTITASK: record.multitask,
+    }
+    right = all((digest is not None) == (start is record.start) for start, digest in named.items())
+    if not right or (
+        record.method is LearnerMethod.KERNEL and record.start is not StartKind.COMPOSITION
+    ):
+        raise _malformed(record.kind, f"it started from a {record.start}, and names something else")
 
 
 def _malformed(kind: str, reason: str) -> InvalidInputError:

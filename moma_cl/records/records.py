@@ -45,8 +45,24 @@ class SegmentRole(StrEnum):
     RETRACTION = "retraction"  # takes rows away by id
 
 
+class LearnerMethod(StrEnum):
+    """How a learner answers."""
+
+    KERNEL = "kernel"  # a kernel head on embeddings
+    FINETUNED = "finetuned"  # a whole encoder was trained, with a fresh head
+    ADAPTED = "adapted"  # adapters round a frozen encoder were, with a fresh head
+
+
+class StartKind(StrEnum):
+    """What the encoder of a learner started from."""
+
+    COMPOSITION = "composition"
+    MULTITASK = "multitask"
+    BACKBONE = "backbone"
+
+
 class Method(StrEnum):
-    """Which head of a predictor answers."""
+    """Which learners of a predictor answer."""
 
     KERNEL = "kernel"
     FINETUNED = "finetuned"
@@ -193,12 +209,19 @@ class Composition(Record):
     excluded: dict[str, str]  # module digest: reason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Predictor(Record):
-    """All it takes to answer: encoder, heads, normaliser, calibration."""
+def learner_name(method: LearnerMethod, start: StartKind) -> str:
+    """Name a learner among those of its task, as in a predictor's errors."""
+    if method is LearnerMethod.KERNEL:
+        return method.value
+    return f"{method} from {start}" if method is LearnerMethod.FINETUNED else f"{method} {start}"
 
-    kind: ClassVar[str] = "predictor"
-    words = MappingProxyType({"method": Method, "calibration": Calibration})
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learner(Record):
+    """One fitted way to answer for a task; predictors join several."""
+
+    kind: ClassVar[str] = "learner"
+    words = MappingProxyType({"method": LearnerMethod, "start": StartKind})
     record_fields: ClassVar[frozenset[str]] = frozenset(
         {"task", "dataset", "composition", "multitask"}
     )
@@ -206,18 +229,50 @@ class Predictor(Record):
 
     task: str
     dataset: str
-    composition: str
-    blob: BlobLink
+    method: LearnerMethod
+    start: StartKind
+    composition: str | None  # where it started from one
+    multitask: str | None  # the module, where it started from one
+    blob: BlobLink  # what was fitted, and its answers to rows that it has not seen
+    readouts: bool  # whether it uses what modules predict of their own properties
+    n_train: int
+    validation_mae: float  # on the rows that decide, in the task's unit
+    held_out_mae: float | None  # on rows that decide nothing, in the task's unit
+    settings: dict[str, Any]  # the sections of the recipe it depends on
+    made_by: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """What it is called among the learners of its task."""
+        return learner_name(self.method, self.start)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictor(Record):
+    """What answers for a task: learners that answer together, and their calibration."""
+
+    kind: ClassVar[str] = "predictor"
+    words = MappingProxyType({"method": Method, "calibration": Calibration})
+    record_fields: ClassVar[frozenset[str]] = frozenset(
+        {"task", "dataset", "composition", "learners", "multitask"}
+    )
+    blob_fields: ClassVar[frozenset[str]] = frozenset({"blob"})
+
+    task: str
+    dataset: str
+    composition: str  # its encoder gives the domain
+    learners: tuple[str, ...]  # those that answer, the kernel learner first
+    blob: BlobLink  # calibration, domain, and the answers that decided
     method: Method
     n_train: int
     calibration: Calibration
     validation_mae: float  # of the method that answers, in the task's unit
-    validation_maes: dict[str, float]  # of every head, and of every start of the fine-tuning
+    validation_maes: dict[str, float]  # of every method, and of every fine-tuned learner
     held_out_mae: float | None  # of the method that answers
     held_out_maes: dict[str, float]  # of the same; they decide nothing
     settings: dict[str, Any]  # the sections of the recipe it depends on
     made_by: dict[str, str]
-    multitask: str | None = None  # module fine-tuned beside the composition; none: the backbone
+    multitask: str | None = None  # module that a learner started from beside the composition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

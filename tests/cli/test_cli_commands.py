@@ -207,7 +207,7 @@ def test_set_recipe_says_what_it_changes_and_what_that_makes_stale(own_hub, tmp_
     assert own_hub("set-recipe", "energy", file, "--default").code == 2
     own_hub.ok("set-recipe", "energy", file, "--no-update")
     late = own_hub.ok("update", "--max-seconds", "0")
-    assert (late.out, late.err) == ("", "no time for 1 derivation: energy: predictor\n")
+    assert (late.out, late.err) == ("", "no time for 1 derivation: energy: learner\n")
     drawn = own_hub.ok("plan", "--dot").out
     assert drawn.startswith("digraph plan {")
     assert "its recipe changed" in drawn

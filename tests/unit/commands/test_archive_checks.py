@@ -211,7 +211,7 @@ def test_a_field_holds_what_it_is_declared_to_hold(whole, tmp_path, ref, name, v
 @pytest.mark.parametrize("change", ["kind", "format", "field"])
 def test_what_a_newer_version_may_have_written_is_said(part, empty, tmp_path, change):
     module = part.named("modules/energy")
-    module |= {"kind": {"kind": "learner"}, "format": {"format": 2}, "field": {"new": 1}}[change]
+    module |= {"kind": {"kind": "ensemble"}, "format": {"format": 2}, "field": {"new": 1}}[change]
     with pytest.raises(FormatError, match="newer"):
         bring(empty, part, tmp_path)
 
@@ -250,9 +250,20 @@ def test_a_history_is_one(whole, tmp_path, more):
         bring(tmp_path / "new", whole, tmp_path)
 
 
+def learner(taken, method):
+    """A learner of the task with all kinds of them."""
+    (task,) = (d for d, doc in taken.records.items() if doc == taken.named("tasks/energy"))
+    return next(
+        doc
+        for doc in taken.records.values()
+        if doc["kind"] == "learner" and doc["method"] == method and doc["task"]["$record"] == task
+    )
+
+
 def with_arrays(taken, ref, change, folder):
-    """Change the arrays of the blob of the record that a ref names."""
-    doc = taken.named(ref)
+    """Change the arrays of the blob of the record that a ref names, or of a learner."""
+    prefix, _, name = ref.partition("/")
+    doc = learner(taken, name) if prefix == "learners" else taken.named(ref)
     if doc["kind"] == "dataset":
         doc = taken.records[doc["segments"][0]["$record"]]
     arrays = read(taken, doc["blob"]["$blob"], folder)
@@ -324,10 +335,25 @@ def as_type(name, dtype):
         ("predictors/energy", cut("domain_centre")),
         ("predictors/energy", cut("held_out_residuals")),
         ("predictors/energy", cut("golden_answers")),
-        ("predictors/gap", cut("kernel_duals")),
         ("predictors/gap", narrowed("domain_centre", "domain_spread", "domain_known")),
-        ("predictors/gap", narrowed("kernel_centre", "kernel_spread", "kernel_support")),
         ("modules/energy", narrowed("readout_scale", "readout_layer_0")),
+        ("learners/kernel", cut("kernel_duals")),
+        ("learners/kernel", without("kernel_duals")),
+        ("learners/kernel", narrowed("kernel_centre", "kernel_spread", "kernel_support")),
+        ("learners/kernel", without("validation_rows")),
+        ("learners/kernel", cut("validation_answers")),
+        ("learners/kernel", filled("held_out_answers", np.nan)),
+        ("learners/finetuned", cut("parameters")),
+        ("learners/finetuned", without("parameters")),
+        ("learners/finetuned", filled("parameters", np.inf)),
+        ("learners/finetuned", cut("head")),
+        ("learners/finetuned", filled("validation_rows", 3)),
+        ("learners/finetuned", filled("held_out_rows", -1)),
+        ("learners/adapted", cut("parameters")),
+        (
+            "learners/adapted",
+            lambda arrays: arrays.update(validation_rows=arrays["validation_rows"] + 10_000),
+        ),
     ],
 )
 def test_a_blob_holds_what_its_record_promises(whole, tmp_path, ref, change):
@@ -336,8 +362,44 @@ def test_a_blob_holds_what_its_record_promises(whole, tmp_path, ref, change):
         bring(tmp_path / "new", whole, tmp_path)
 
 
+@pytest.mark.fault(FAULT)
+@pytest.mark.parametrize("name", ["task", "dataset", "composition"])
+def test_a_predictor_joins_learners_of_its_own_rows(whole, tmp_path, name):
+    (linked,) = whole.named("predictors/gap")["learners"]
+    whole.records[linked["$record"]][name] = whole.named("predictors/energy")[name]
+    with pytest.raises(InvalidInputError, match=f"has a learner of another {name}"):
+        bring(tmp_path / "new", whole, tmp_path)
+
+
+@pytest.mark.fault(FAULT)
+@pytest.mark.parametrize("kind", ["none", "missing", "another kind", "twice"])
+def test_a_predictor_has_its_learners(whole, tmp_path, kind):
+    predictor = whole.named("predictors/gap")
+    (linked,) = predictor["learners"]
+    if kind == "missing":
+        del whole.records[linked["$record"]]
+        whole.memos = [memo for memo in whole.memos if memo["result"] != linked["$record"]]
+    else:
+        others = {
+            "none": [],
+            "another kind": [{"$record": whole.refs["tasks/gap"]}],
+            "twice": [linked, linked],
+        }
+        predictor["learners"] = others[kind]
+    messages = {
+        "none": "it has no learners",
+        "missing": "is incomplete: it lacks",
+        "another kind": "is a task, expected a learner",
+        "twice": "or one of them twice",
+    }
+    with pytest.raises(MomaError, match=messages[kind]):
+        bring(tmp_path / "new", whole, tmp_path)
+
+
 def test_a_blob_that_is_written_anew_comes_in(whole, tmp_path):
-    for ref in ("modules/energy", "datasets/energy", "predictors/energy", "predictors/gap"):
+    learners = [f"learners/{method}" for method in ("kernel", "finetuned", "adapted")]
+    tasks = ["modules/energy", "datasets/energy", "predictors/energy", "predictors/gap"]
+    for ref in (*tasks, *learners):
         with_arrays(whole, ref, nothing, tmp_path)
     bring(tmp_path / "new", whole, tmp_path)
     looks(tmp_path / "new")

@@ -27,8 +27,8 @@ def test_a_dry_run_says_what_would_be_computed_and_changes_nothing(hub):
     before = refs(hub)["recipes/energy"]
     changed = Hub(hub).set_recipe("energy", {"kernel": {"ridges": [0.5]}}, dry_run=True)
     assert changed.changes == {"kernel.ridges": (Recipe().to_doc()["kernel"]["ridges"], [0.5])}
-    assert kinds(changed) == {"predictor"}
-    assert {step.why for step in changed.steps} == {"its recipe changed"}
+    assert kinds(changed) == {"learner"}  # and the predictor after it
+    assert {step.why for step in changed.steps} == {"its recipe changed", "after its learners"}
     assert refs(hub)["recipes/energy"] == before == changed.before != changed.after
 
 
@@ -49,7 +49,7 @@ def test_a_recipe_that_comes_back_computes_nothing(hub):
 
 def test_without_an_update_the_plan_has_it(hub):
     Hub(hub).set_recipe("energy", {"kernel": {"ridges": [0.5]}}, compose=False)
-    assert {step.kind for step in Hub(hub).plan() if step.status == "stale"} == {"predictor"}
+    assert {step.kind for step in Hub(hub).plan() if step.status == "stale"} == {"learner"}
 
 
 def test_settings_of_a_later_release_are_not_added_to_a_pinned_document(hub):

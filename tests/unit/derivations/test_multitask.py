@@ -1,21 +1,34 @@
 """A module trained on several properties at once is fine-tuned beside the composed encoder."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from moma_cl.datasets.segments import TRAIN, VALIDATION
-from moma_cl.derivations import finetuned_learners, leakage
-from moma_cl.derivations import predictor as fitted_predictor
-from moma_cl.derivations.finetuning_starts import FROM_BACKBONE, FROM_MULTITASK
+from moma_cl.datasets.split import Split
+from moma_cl.derivations import finetuned_learners, join_learners, leakage
+from moma_cl.derivations import predictor as predictor_derivation
 from moma_cl.hub import Hub
+from moma_cl.predictors.learner_artifact import LearnerArtifact, RowAnswers
 from moma_cl.predictors.predictor import load_predictor
-from moma_cl.records.records import Composition, Drift, Module, ModuleKind, Predictor
+from moma_cl.records.records import (
+    Calibration,
+    Composition,
+    Drift,
+    Learner,
+    Module,
+    ModuleKind,
+    Predictor,
+    StartKind,
+)
 from moma_store.records import record_link
 from moma_store.store import Store
 from tests.helpers import hubs
 from tests.helpers.hubs import open_workspace, record
+
+FROM_BACKBONE, FROM_MULTITASK = "finetuned from backbone", "finetuned from multitask"
 
 
 @pytest.fixture
@@ -54,16 +67,16 @@ def _add(hub, rows, target, recipe=None, module=ModuleKind.NONE):
 
 
 def test_it_is_fine_tuned_in_place_of_the_backbone_and_composed_by_nobody(hub, monkeypatch):
-    starts = []
-    trained = finetuned_learners._trained_learner
+    trained = finetuned_learners._fitted
 
-    def noted(data, start):
-        starts.append(start)
-        targets = data.targets[data.split.validation]
-        learner = trained(data, start)
-        return replace(learner, validation=targets + (0.0 if len(starts) == 2 else 5.0))
+    def noted(start, derivation):
+        derived = trained(start, derivation)
+        rows = derived.arrays["validation_rows"]
+        error = 0.0 if derived.record.start is StartKind.MULTITASK else 5.0
+        answers = start.data.targets[rows] + error
+        return replace(derived, arrays={**derived.arrays, "validation_answers": answers})
 
-    monkeypatch.setattr(finetuned_learners, "_trained_learner", noted)
+    monkeypatch.setattr(finetuned_learners, "_fitted", noted)
     fitted = _add(hub, 200, "modulus")
     with open_workspace(hub) as (store, workspace):
         multitask = store.ref("modules/multitask")
@@ -72,11 +85,12 @@ def test_it_is_fine_tuned_in_place_of_the_backbone_and_composed_by_nobody(hub, m
         rows = workspace.rows(fitted.dataset)
         answers = predictor.answer(workspace.graphs(rows), level=0.9)
         arrays = store.blob(fitted.blob).arrays
+        learners = [Learner.from_doc(store.record(digest)) for digest in fitted.learners]
     assert fitted.multitask == multitask
     assert record_link(multitask) not in composition["modules"]
     assert FROM_MULTITASK in fitted.held_out_maes
     assert FROM_BACKBONE not in fitted.held_out_maes
-    assert {name for name in arrays if name.endswith("parameters")} == {"parameters"}
+    assert [(one.name, one.multitask) for one in learners] == [(FROM_MULTITASK, multitask)]
     residuals = np.abs(
         predictor.normaliser.forward(answers.values) - predictor.normaliser.forward(rows.targets)
     )
@@ -92,13 +106,11 @@ def test_adapters_start_from_the_backbone(hub):
 @pytest.mark.parametrize(("least", "used"), [(5, True), (50, False)])
 def test_what_it_has_seen_of_the_property_does_not_judge(hub, monkeypatch, least, used):
     monkeypatch.setattr(leakage, "MIN_UNSEEN", least)
-    judged = []
+    joined = []
     monkeypatch.setattr(
-        fitted_predictor,
+        predictor_derivation,
         "join_learners",
-        lambda data, *, finetune, _join=fitted_predictor.join_learners: (
-            judged.append(data) or _join(data, finetune=finetune)
-        ),
+        lambda *given: joined.append(join_learners.join_learners(*given)) or joined[-1],
     )
     fitted = _add(hub, 200, "gap")
     with open_workspace(hub) as (store, workspace):
@@ -106,12 +118,45 @@ def test_what_it_has_seen_of_the_property_does_not_judge(hub, monkeypatch, least
         prints = store.blob(Module.from_doc(store.record(digest)).blob).arrays["fingerprints"]
         rows = workspace.rows(fitted.dataset)
         composition = Composition.from_doc(store.record(fitted.composition))
-    data = judged[-1]
-    known = set(prints.tolist())
-    judges = np.concatenate([data.split.validation, data.split.held_out])
+    known, split = set(prints.tolist()), joined[-1].data.split
+    judges = np.concatenate([split.validation, split.held_out])
     assert not composition.modules or digest not in composition.modules
     assert (fitted.multitask == digest) == used
+    assert (FROM_MULTITASK in fitted.held_out_maes) == used
+    assert (FROM_BACKBONE in fitted.held_out_maes) == (not used)
     assert known.isdisjoint(rows.fingerprints[judges].tolist()) == used
+
+
+@pytest.mark.parametrize(("n_unseen", "joins"), [(4, False), (6, True)])
+def test_it_is_left_out_where_too_few_rows_would_judge_it_beside_the_composition(
+    monkeypatch, n_unseen, joins
+):
+    monkeypatch.setattr(leakage, "MIN_UNSEEN", 5)
+    rows = np.arange(20)
+    split = Split(
+        calibration=Calibration.HELD_OUT, train=rows, validation=rows + 20, held_out=rows + 40
+    )
+    data = SimpleNamespace(split=split, split_as=lambda split: split)
+    composed, multitask = (_stored(None, split, 10, 0), _stored("m", split, 0, 10 - n_unseen))
+    learners, left = join_learners._judged_together(data, [composed, multitask])
+    assert learners == [composed, *([multitask] if joins else [])]
+    assert left.validation.tolist() == [
+        20 + row for row in range(10 - n_unseen if joins else 0, 10)
+    ]
+    assert left.held_out.tolist() == [40 + row for row in range(10 - n_unseen if joins else 0, 10)]
+
+
+def _stored(multitask, split, n_last_seen, n_first_seen):
+    """A learner that has not answered the last rows of each fold, nor the first."""
+
+    def answers(rows):
+        rows = rows[n_first_seen : len(rows) - n_last_seen]
+        return RowAnswers(rows=rows, answers=np.zeros(len(rows)))
+
+    artifact = LearnerArtifact(
+        validation=answers(split.validation), held_out=answers(split.held_out)
+    )
+    return SimpleNamespace(record=SimpleNamespace(multitask=multitask), artifact=artifact)
 
 
 @pytest.mark.parametrize("blank", ["structures", "properties"])

@@ -1,21 +1,20 @@
-"""What a predictor's blob holds comes back with the same bits."""
+"""What the blobs of predictors and learners hold comes back with the same bits."""
 
 import numpy as np
 import pytest
 
 from moma_cl.learning.kernel_head import fit_kernel_head
 from moma_cl.learning.normaliser import Normaliser
-from moma_cl.predictors.artifact import (
-    CrossValidation,
-    EncoderSlot,
-    FinetunedEncoder,
-    GoldenAnswers,
-    LearnerParts,
-    PredictorArtifact,
-)
+from moma_cl.predictors.artifact import GoldenAnswers, PredictorArtifact
 from moma_cl.predictors.calibration import Calibrated
 from moma_cl.predictors.difficulty import N_NEIGHBOURS, Difficulty
 from moma_cl.predictors.domain import Domain
+from moma_cl.predictors.learner_artifact import (
+    CrossValidation,
+    FinetunedEncoder,
+    LearnerArtifact,
+    RowAnswers,
+)
 from moma_cl.predictors.module_readouts import ReadoutBaseline, ReadoutScale
 from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import KernelSettings
@@ -35,16 +34,24 @@ def artifact(**parts):
         "label_range": (-1.0, 2.0),
         "deciding_rows": np.arange(5),
         "deciding_answers": TARGETS[:5],
-        "learners": LearnerParts(),
-        "readout_scale": None,
         "calibrated": Calibrated(domain=domain, residuals=np.sort(np.abs(TARGETS))),
-        "cross_validation": None,
     }
     return PredictorArtifact(**{**smallest, **parts})
 
 
+def learner(**parts):
+    """An artifact of a learner with its answers, and the parts that are given."""
+    validation = RowAnswers(rows=np.array([1, 4, 7]), answers=TARGETS[:3])
+    held_out = RowAnswers(rows=np.array([2, 3]), answers=TARGETS[3:5])
+    return LearnerArtifact(validation=validation, held_out=held_out, **parts)
+
+
 def stored(written):
-    read = PredictorArtifact.from_arrays(written.to_arrays(), Transform.NONE)
+    read = (
+        LearnerArtifact.from_arrays(written.to_arrays())
+        if isinstance(written, LearnerArtifact)
+        else PredictorArtifact.from_arrays(written.to_arrays(), Transform.NONE)
+    )
     assert_equal(read.to_arrays(), written.to_arrays())
     return read
 
@@ -60,19 +67,25 @@ def test_the_smallest_artifact_comes_back_without_the_other_parts():
     read = stored(artifact())
     assert read.normaliser == artifact().normaliser
     assert read.label_range == (-1.0, 2.0)
-    assert (read.readout_scale, read.cross_validation, read.golden) == (None, None, None)
-    assert (read.learners.kernel, read.learners.baseline) == (None, None)
-    assert not read.learners.finetuned
-    assert not read.learners.uses_readouts
+    assert read.golden is None
+    read = stored(learner())
+    assert (read.kernel, read.finetuned, read.baseline) == (None, None, None)
+    assert (read.readout_scale, read.cross_validation) == (None, None)
+
+
+def test_answers_are_found_by_their_rows():
+    read = stored(learner())
+    assert read.validation.of(np.array([1, 7])).tolist() == TARGETS[[0, 2]].tolist()
+    assert read.held_out.rows.tolist() == [2, 3]
 
 
 @pytest.mark.parametrize("with_readouts", [False, True])
 def test_a_stored_kernel_head_answers_with_the_same_bits(with_readouts):
     readouts = READOUTS if with_readouts else None
     head, _ = fit_kernel_head(POINTS, TARGETS, KernelSettings(), readouts=readouts)
-    learners = stored(artifact(learners=LearnerParts(kernel=head))).learners
-    assert learners.uses_readouts == with_readouts
-    assert np.array_equal(learners.kernel.predict(POINTS, readouts), head.predict(POINTS, readouts))
+    kernel = stored(learner(kernel=head)).kernel
+    assert kernel.uses_readouts == with_readouts
+    assert np.array_equal(kernel.predict(POINTS, readouts), head.predict(POINTS, readouts))
 
 
 def test_a_stored_domain_and_difficulty_answer_with_the_same_bits():
@@ -93,20 +106,15 @@ def test_a_stored_domain_and_difficulty_answer_with_the_same_bits():
     assert read.domain.elements == (8, 12)
 
 
-def test_fine_tuned_encoders_and_readouts_come_back():
+def test_a_fine_tuned_encoder_and_readouts_come_back():
     baseline = ReadoutBaseline(coefficients=np.arange(3.0), spread=0.25)
-    finetuned = {
-        slot: FinetunedEncoder(
-            parameters=np.full(4, number, np.float32), head=np.full(2, number, np.float32)
-        )
-        for number, slot in enumerate(EncoderSlot)
-    }
-    learners = LearnerParts(finetuned=finetuned, baseline=baseline)
+    finetuned = FinetunedEncoder(
+        parameters=np.arange(4, dtype=np.float32), head=np.ones(2, np.float32)
+    )
     scale = ReadoutScale.fit(READOUTS)
-    read = stored(artifact(learners=learners, readout_scale=scale))
-    assert list(read.learners.finetuned) == list(EncoderSlot)
-    assert read.learners.uses_readouts
-    assert read.learners.baseline.spread == 0.25
+    read = stored(learner(finetuned=finetuned, baseline=baseline, readout_scale=scale))
+    assert read.finetuned.parameters.tolist() == [0, 1, 2, 3]
+    assert read.baseline.spread == 0.25
     weights = np.array([0.5, 0.5])
     assert np.array_equal(
         read.readout_scale.features(READOUTS, weights), scale.features(READOUTS, weights)
@@ -119,7 +127,8 @@ def test_cross_validation_and_golden_answers_come_back():
     )
     golden = GoldenAnswers(crystals=PackedCrystals.pack([crystal]), answers=np.ones((4, 1)))
     cross_validation = CrossValidation(residuals=np.ones(3), groups=np.arange(3))
-    read = stored(artifact(cross_validation=cross_validation, golden=golden))
+    read = stored(learner(cross_validation=cross_validation))
     assert read.cross_validation.groups.tolist() == [0, 1, 2]
+    read = stored(artifact(golden=golden))
     assert read.golden.answers.tolist() == [[1.0]] * 4
     assert read.golden.crystals[0].atomic_numbers.tolist() == [8]

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from moma_cl.derivations.derived import Computed
 from moma_cl.hub import Hub
 from moma_cl.progress import quiet
 from moma_cl.recipe import EstimateSettings
 from moma_cl.reconciling.composer import Composer
 from moma_cl.reconciling.derivation_job import ExecutorError, compute
 from moma_cl.reconciling.executors import (
-    Computed,
     ExecutorKind,
     ExecutorSettings,
     open_executor,
@@ -86,6 +86,8 @@ def test_what_is_shipped_suffices_and_gives_the_same_records(hub, in_process, tm
     assert memo_results(hub) == in_process[0]
     assert sorted((e.task, e.action, e.kind) for e in done) == sorted(in_process[1])
     assert ["module"] * 3 in executor.batches
+    # those that do not need the kernel learner wait for nothing
+    assert any(batch.count("learner") >= 4 for batch in executor.batches)
     assert max(map(len, executor.batches)) >= 6  # the estimates of all tasks at once
     assert Hub(hub).update() == []
 

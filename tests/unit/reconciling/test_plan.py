@@ -5,6 +5,7 @@ import re
 import pytest
 
 from moma_cl.hub import Hub
+from moma_cl.reconciling.composer import Composer
 from moma_cl.reconciling.costs import Costs
 from moma_cl.reconciling.reasons import StepStatus
 from moma_cl.reconciling.task_derivations import module_derivation
@@ -90,9 +91,59 @@ def test_the_cost_of_a_first_training_is_foreseen_from_that_of_embeddings(tmp_pa
     with Store.open(hub, write=True) as store, store.transaction("slower") as transaction:
         for key, memo in store.memos("estimate:").items():
             transaction.put_memo(key, memo.result, 6.0)  # 200 rows: 0.03 s for each
-    cost = {step.kind: step.seconds for step in Hub(hub).plan()}
-    assert cost["module"] == pytest.approx(0.3 * 6.0 * 10)  # an epoch is 0.3 of an estimate
-    assert cost["predictor"] == pytest.approx(0.3 * 6.0 * 10 * 4)  # up to four trainings
+    steps = {
+        step.subject if step.kind == "learner" else step.kind: step for step in Hub(hub).plan()
+    }
+    training = pytest.approx(0.3 * 6.0 * 10)  # an epoch is 0.3 of an estimate
+    assert steps["module"].seconds == training
+    assert steps["finetuned from backbone"].seconds == training
+    assert steps["adapted backbone"].seconds == training
+    assert {one.status for name, one in steps.items() if "backbone" in name} == {StepStatus.STALE}
+    after = steps["predictor"]
+    assert (after.status, after.why, after.seconds) == (
+        StepStatus.AFTER,
+        "after its learners",
+        None,
+    )
+
+
+def test_learners_of_each_task_are_planned_with_what_the_last_like_them_took(tmp_path):
+    hub = hubs.make_hub(tmp_path / "hub", hubs.short_recipe(1))
+    hubs.add_task(hub, "energy", 200)
+    seconds = {"kernel": 2.0, "finetuned": 20.0, "adapted": 10.0}
+    with Store.open(hub, write=True) as store, store.transaction("slower") as transaction:
+        for key, memo in store.memos("learner:").items():
+            method = store.record(memo.result)["method"]
+            transaction.put_memo(key, memo.result, seconds[method])
+    hubs.add_task(hub, "gap", 200, compose=False)
+    steps = Hub(hub).plan(tasks=["gap"])
+    (fit,) = [step for step in steps if step.kind == "predictor"]
+    assert (fit.status, fit.why) == (StepStatus.AFTER, "if its composition is worth it")
+    assert fit.seconds == pytest.approx(2 * 20.0 + 2 * 10.0)  # from the composition, and beside it
+
+
+def test_learners_that_start_from_a_composition_come_after_its_kernel_learner(hub, monkeypatch):
+    hubs.add_task(hub, "modulus", 200)
+    Hub(hub).update()
+
+    def interrupted(self, derivations, why):
+        if derivations[0].kind == "learner":
+            raise KeyboardInterrupt
+        return derived(self, derivations, why)
+
+    hubs.add_task(hub, "energy2", 200, target="energy", compose=False)
+    derived = Composer.derive_all
+    monkeypatch.setattr(Composer, "derive_all", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Hub(hub).update()
+    steps = [step for step in Hub(hub).plan(tasks=["energy2"]) if step.kind == "learner"]
+    assert {(step.subject, step.status, step.why) for step in steps if "after" in step.why} == {
+        (name, StepStatus.AFTER, "after its kernel learner")
+        for name in ("finetuned from composition", "adapted composition")
+    }
+    stale = {step.subject for step in steps if step.status == StepStatus.STALE}
+    assert stale == {"kernel", "finetuned from backbone", "adapted backbone"}
+    assert all(step.seconds is not None for step in steps)
 
 
 def test_a_limit_of_time_rests_on_what_was_measured_only(hub):

@@ -122,6 +122,7 @@ def test_incremental_and_from_scratch_derive_the_same(tmp_path, made_up):
     assert {key.split(":")[0] for key, _ in shared} == {
         "estimate",
         "composition",
+        "learner",
         "predictor",
         "module",
     }
@@ -352,7 +353,7 @@ def test_a_task_trains_no_multitask_module(add):
 def test_progress_labels_say_what_is_going_on(add):
     labels = []
     add("energy", progress=lambda label, done, total: labels.append(label))
-    assert {"energy: embedding", "predictor energy", "module energy", "energy: estimate"} <= set(
+    assert {"energy: embedding", "learners energy", "module energy", "energy: estimate"} <= set(
         labels
     )
     (answers,) = [place for place, label in enumerate(labels) if label.startswith(FIRST_ANSWER)]
@@ -527,9 +528,15 @@ def test_a_changed_recipe_fits_a_new_predictor(hub, add, short_recipe):
     with Store.open(hub, write=True) as store, store.transaction("set-recipe") as transaction:
         digest = transaction.put_record(changed.to_doc())
         transaction.move_ref("recipes/energy", digest, expected=store.ref("recipes/energy"))
-    assert [step.why for step in Hub(hub).plan() if step.kind == "predictor"] == [
-        "its recipe changed"
+    steps = Hub(hub).plan()
+    assert [(step.subject, step.why) for step in steps if step.kind == "learner"] == [
+        ("kernel", "its recipe changed")  # fine-tuning does not depend on ridges
     ]
+    assert [step.why for step in steps if step.kind == "predictor"] == ["after its learners"]
+    assert {one.kind for one in Hub(hub).update() if one.action == "derived"} == {
+        "learner",
+        "predictor",
+    }
 
 
 def test_retractions_that_leave_nothing_to_learn_are_refused(hub, add_task, made_up):

@@ -2,17 +2,20 @@
 
 import pytest
 
+from moma_cl.records.decoding import KINDS, decoded
 from moma_cl.records.records import (
     Composition,
     Grouping,
-    Module,
+    Learner,
+    LearnerMethod,
     ModuleKind,
     Predictor,
     Segment,
     SegmentRole,
+    StartKind,
     Task,
 )
-from moma_store.errors import FormatError
+from moma_store.errors import FormatError, InvalidInputError
 from moma_store.records import BlobLink, links
 
 DIGESTS = [c * 64 for c in "0123456789abcdef"]
@@ -42,6 +45,21 @@ RECORDS = [
         n_candidates=4,
         excluded={DIGESTS[3]: "why"},
     ),
+    Learner(
+        task=DIGESTS[0],
+        dataset=DIGESTS[1],
+        method=LearnerMethod.FINETUNED,
+        start=StartKind.COMPOSITION,
+        composition=DIGESTS[2],
+        multitask=None,
+        blob=BLOB,
+        readouts=True,
+        n_train=100,
+        validation_mae=0.1,
+        held_out_mae=None,
+        settings={},
+        made_by={},
+    ),
 ]
 
 
@@ -58,7 +76,7 @@ def test_a_document_names_what_it_depends_on():
 
 
 def test_every_link_field_is_a_field():
-    for record in (Task, Segment, Composition, Module, Predictor):
+    for record in KINDS.values():
         assert record.record_fields | record.blob_fields <= set(record.__dataclass_fields__)
 
 
@@ -83,3 +101,32 @@ def test_a_document_from_before_a_field_takes_its_default():
     assert Predictor.from_doc(doc).multitask is None
     with pytest.raises(FormatError, match="'dataset'"):
         Predictor.from_doc({name: value for name, value in doc.items() if name != "dataset"})
+
+
+@pytest.mark.parametrize(
+    ("method", "start", "name"),
+    [
+        ("kernel", "composition", "kernel"),
+        ("finetuned", "multitask", "finetuned from multitask"),
+        ("adapted", "backbone", "adapted backbone"),
+    ],
+)
+def test_a_learner_is_called_by_its_method_and_start(method, start, name):
+    doc = RECORDS[3].to_doc() | {"method": method, "start": start}
+    assert Learner.from_doc(doc).name == name
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"start": "backbone"},  # and it names a composition
+        {"composition": None},
+        {"multitask": {"$record": DIGESTS[3]}},
+        {"method": "kernel", "start": "backbone", "composition": None},
+        {"method": "guess"},
+    ],
+)
+def test_a_learner_from_outside_names_what_it_started_from(change):
+    assert decoded(RECORDS[3].to_doc()) == RECORDS[3]
+    with pytest.raises(InvalidInputError, match="'learner' is malformed"):
+        decoded(RECORDS[3].to_doc() | change)

@@ -117,6 +117,7 @@ class Hub:
             task=self.store.ref(f"tasks/{name}"),
             dataset=self.store.ref(f"datasets/{name}"),
             composition=composition,
+            learners=(),
             blob=self.blob,
             method=Method.MEAN,
             n_train=9,
