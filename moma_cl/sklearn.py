@@ -197,7 +197,7 @@ class MomaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sci
             self.archive_ = archive.read_bytes()
             self._loaded = _ready_predictor(hub, self.task_)
         self.unit_ = self._loaded.unit
-        self.calibration_ = str(self._loaded.predictor.record.calibration)
+        self.calibration_ = self._loaded.predictor.calibration
         self.n_structures_ = len(structures)
         return self
 

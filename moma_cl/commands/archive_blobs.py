@@ -15,6 +15,8 @@ from moma_cl.datasets.segments import HELD_OUT, SegmentRows, content_of
 from moma_cl.learning.embedding import N_STATISTICS
 from moma_cl.learning.readout import Readout
 from moma_cl.predictors.artifact import EncoderSlot, PredictorArtifact
+from moma_cl.predictors.calibration_arrays import ALIKE
+from moma_cl.predictors.module_answers import ModuleAnswers
 from moma_cl.properties.transforms import Transform
 from moma_cl.records.decoding import Decoded
 from moma_cl.records.records import (
@@ -94,6 +96,9 @@ def _module(record: Module, records: Records, contents: Contents) -> None:
         right = right and len(readout.centre) == _n_features(contents)
         answers = readout.predict(np.zeros((1, len(readout.centre)), dtype=np.float32))
         right = right and answers.shape == (1,)
+    answering = ModuleAnswers.from_arrays(arrays, record.transform)
+    if answering is not None:
+        right = right and answering.fits(arrays, _backbone(contents).feature_dim)
     if not right or record.module is ModuleKind.NONE:
         raise _refused(record, record.blob.digest, "its arrays do not fit together")
 
@@ -178,9 +183,7 @@ def _predictor(record: Predictor, records: Records, contents: Contents) -> None:
 _ALIKE = (
     ("kernel_centre", "kernel_spread"),
     ("kernel_support", "kernel_duals"),
-    ("domain_centre", "domain_spread"),
-    ("domain_known", "difficulty_errors"),
-    ("held_out_residuals", "held_out_difficulty"),
+    *ALIKE,
     ("cv_residuals", "cv_groups"),
     ("decided_rows", "decided_answers"),
 )

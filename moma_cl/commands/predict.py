@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import islice
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,10 +19,11 @@ from moma_cl.commands.predictions import FEW_ROWS, OK, PredictedRow
 from moma_cl.core.pyg import Data
 from moma_cl.graphs.checks import MAX_GRAPH_SIZE, check_graph_size
 from moma_cl.graphs.prefetch import with_graphs
+from moma_cl.predictors.domain import Domain
 from moma_cl.predictors.explanation import Explainer, known_slabs
 from moma_cl.predictors.golden import require_golden
 from moma_cl.predictors.measured_rows import MeasuredRows
-from moma_cl.predictors.predictor import Answers, LoadedPredictor, load_predictor
+from moma_cl.predictors.predictor import Answers, load_predictor
 from moma_cl.progress import Progress, quiet
 from moma_cl.readers.dispatch import Reading, Row, read_rows
 from moma_cl.readers.memory import Sources
@@ -70,6 +71,25 @@ def row_key(row_id: str, source: str) -> bytes:
     return blake2b(f"{len(source)}:{source}{row_id}".encode(), digest_size=8).digest()
 
 
+class Answerer(Protocol):
+    """What answers: the predictor of a task, or a module by itself."""
+
+    @property
+    def level(self) -> float:
+        """Coverage of intervals where no other is asked for."""
+
+    @property
+    def domain(self) -> Domain:
+        """Where its known rows are."""
+
+    @property
+    def calibration(self) -> str:
+        """How its intervals were calibrated."""
+
+    def answer(self, graphs: Sequence[Data], *, level: float) -> Answers:
+        """Predict, in order, with intervals whose coverage is ``level``, between 0 and 1."""
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ReadyPredictor:
     """A predictor loaded from the store with all that it needs to answer; threads may share it.
@@ -77,11 +97,11 @@ class ReadyPredictor:
     Attributes
     ----------
     task, unit
-        Name and unit of the task.
+        Name of the task, empty for a module that answers by itself; and unit of the answers.
     digest
-        Of the predictor's record.
+        Of the predictor's record, or the module's.
     predictor
-        Its encoders and heads.
+        What computes the answers.
     backbone
         Class of the hub's backbone.
     known_slabs
@@ -94,27 +114,29 @@ class ReadyPredictor:
         These rows.
     busy
         Held while it computes: the number of threads that torch uses is one for a process.
+    property, module
+        What a module answers, and its name; empty where the predictor of a task answers.
+    remark
+        What the message of every answer ends with.
     """
 
     task: str
     unit: str
     digest: str
-    predictor: LoadedPredictor
+    predictor: Answerer
     backbone: type[Backbone]
     known_slabs: NDArray[np.bool_]
     explainer: Explainer | None
     dataset: str
     measured: MeasuredRows
     busy: Lock = field(default_factory=Lock)
-
-    @property
-    def calibration(self) -> str:
-        """How its intervals were calibrated."""
-        return str(self.predictor.record.calibration)
+    property: str = ""
+    module: str = ""
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class _Question:
+class Question:
     """Who is asked, and for intervals of which coverage."""
 
     ready: ReadyPredictor
@@ -203,21 +225,34 @@ def predict(
     progress: Progress = quiet,
 ) -> Iterator[PredictedRow]:
     """Answer rows one by one in input order; a bad one never stops the rest."""
-    if level is not None and not 0.0 < level < 1.0:
-        raise InvalidInputError(f"level {level!r} is no coverage; expected a number in (0, 1)")
-    question = _Question(ready=ready, level=level or ready.predictor.level)
+    check_level(level)
+    question = Question(ready=ready, level=level or ready.predictor.level)
     _check_same(earlier, question.shared)
     unanswered = _unanswered(read_rows(sources, reading=reading), earlier)
-    chunks = (
-        chunk for rows in _chunks(unanswered, CHUNK) for chunk in _checked(rows, ready.backbone)
-    )
+    for (row,) in answered([question], unanswered, progress=progress):
+        yield row
+
+
+def check_level(level: float | None) -> None:
+    """Refuse a level that is no coverage."""
+    if level is not None and not 0.0 < level < 1.0:
+        raise InvalidInputError(f"level {level!r} is no coverage; expected a number in (0, 1)")
+
+
+def answered(
+    questions: Sequence[Question], rows: Iterable[Row], *, progress: Progress = quiet
+) -> Iterator[tuple[PredictedRow, ...]]:
+    """Answer several questions, all of one backbone, for each row: one answer for each question."""
+    backbone = questions[0].ready.backbone
+    chunks = (chunk for part in _chunks(rows, CHUNK) for chunk in _checked(part, backbone))
     n_rows = 0
-    with closing(with_graphs(chunks, ready.backbone)) as built:
+    with closing(with_graphs(chunks, backbone)) as built:
         for read, graphs_read in built:
             chunk, graphs = _without_failed(read, graphs_read)
-            with ready.busy:
-                answers = _answers(question, graphs)
-            yield from _answered(question, answers, chunk, graphs)
+            answers = [_answers(question, graphs) for question in questions]
+            pairs = zip(questions, answers, strict=True)
+            columns = (_answered(question, found, chunk, graphs) for question, found in pairs)
+            yield from zip(*columns, strict=True)
             n_rows += len(chunk.rows)
             progress("predicting", n_rows, 0)
 
@@ -287,12 +322,15 @@ def _without_failed(chunk: _Chunk, graphs: list[Data | RowError]) -> tuple[_Chun
     return left, [graph for graph in graphs if not isinstance(graph, RowError)]
 
 
-def _answers(question: _Question, graphs: list[Data]) -> Answers | None:
-    return question.ready.predictor.answer(graphs, level=question.level) if graphs else None
+def _answers(question: Question, graphs: list[Data]) -> Answers | None:
+    if not graphs:
+        return None
+    with question.ready.busy:
+        return question.ready.predictor.answer(graphs, level=question.level)
 
 
 def _answered(
-    question: _Question, answers: Answers | None, chunk: _Chunk, graphs: list[Data]
+    question: Question, answers: Answers | None, chunk: _Chunk, graphs: list[Data]
 ) -> Iterator[PredictedRow]:
     ready = question.ready
     at = 0
@@ -317,7 +355,7 @@ def _flags(row: Row, graph: Data, *, stray: bool) -> tuple[str, ...]:
 def _good_row(  # noqa: PLR0917  the row, who is asked, and where the answer is
     row: Row,
     flags: Sequence[str],
-    question: _Question,
+    question: Question,
     answers: Answers,
     crystal: Crystal,
     at: int,
@@ -326,12 +364,13 @@ def _good_row(  # noqa: PLR0917  the row, who is asked, and where the answer is
     domain, explainer = ready.predictor.domain, ready.explainer
     strangers = domain.strangers(crystal.atomic_numbers.tolist())
     distance = float(answers.distances[at])
-    few = (FEW_ROWS,) if ready.calibration == Calibration.RANGE else ()
+    few = (FEW_ROWS,) if ready.predictor.calibration == Calibration.RANGE else ()
+    remark = (ready.remark,) if ready.remark else ()
     known_id, known = ready.measured.find(crystal) or (None, None)
     return _row(
         row,
         question,
-        message="; ".join((*few, *(REMARKS[flag] for flag in flags))),
+        message="; ".join((*few, *(REMARKS[flag] for flag in flags), *remark)),
         known=known,
         known_id=known_id,
         value=float(answers.values[at]),
@@ -345,7 +384,7 @@ def _good_row(  # noqa: PLR0917  the row, who is asked, and where the answer is
 
 
 def _row(
-    row: Row, question: _Question, *, status: str = OK, message: str = "", **values: Any
+    row: Row, question: Question, *, status: str = OK, message: str = "", **values: Any
 ) -> PredictedRow:
     ready = question.ready
     missing = dict.fromkeys(("value", "lower", "upper", "applicability", "distance"))
@@ -356,8 +395,10 @@ def _row(
         message=message,
         unit=ready.unit,
         per_atom=ready.unit.endswith("/atom"),
-        calibration=ready.calibration,
+        calibration=ready.predictor.calibration,
         modules=ready.explainer.modules if ready.explainer else {},
+        property=ready.property,
+        module=ready.module,
         **question.shared,
         **{**missing, **values},
     )

@@ -1,4 +1,4 @@
-"""The arrays of a predictor's blob: no other file knows their names.
+"""The arrays of a predictor's blob: no other file but that of the calibration knows their names.
 
 Each part of a predictor is one group of arrays. A pair of functions writes and reads each group.
 """
@@ -11,19 +11,15 @@ from enum import StrEnum
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moma_cl.arraytypes import Arrays, FloatArray, IntArray, ParameterVector
 from moma_cl.learning.kernel_head import KernelHead
 from moma_cl.learning.normaliser import Normaliser
 from moma_cl.predictors.calibration import Calibrated
-from moma_cl.predictors.difficulty import Difficulty
-from moma_cl.predictors.domain import Domain
+from moma_cl.predictors.calibration_arrays import StoredArrays, calibrated_arrays, calibrated_from
 from moma_cl.predictors.module_readouts import ReadoutBaseline, ReadoutScale
 from moma_cl.properties.transforms import Transform
 from moma_cl.structures.crystals import PackedCrystals
-
-StoredArrays = Mapping[str, NDArray[np.generic]]
 
 _KERNEL = "kernel_"
 _GOLDEN = "golden_"
@@ -113,8 +109,7 @@ class PredictorArtifact:
             "decided_answers": self.deciding_answers,
             **_learner_arrays(self.learners),
             **_scale_arrays(self.readout_scale),
-            **_domain_arrays(self.calibrated.domain),
-            **_residual_arrays(self.calibrated),
+            **calibrated_arrays(self.calibrated),
             **_cross_validation_arrays(self.cross_validation),
             **_golden_arrays(self.golden),
         }
@@ -131,7 +126,7 @@ class PredictorArtifact:
             deciding_answers=_floats(arrays, "decided_answers"),
             learners=_learners(arrays),
             readout_scale=_scale(arrays),
-            calibrated=_calibrated(arrays),
+            calibrated=calibrated_from(arrays),
             cross_validation=_cross_validation(arrays),
             golden=_golden(arrays),
         )
@@ -197,59 +192,6 @@ def _scale(arrays: StoredArrays) -> ReadoutScale | None:
         return None
     return ReadoutScale(
         centre=_floats(arrays, "opinion_centre"), spread=_floats(arrays, "opinion_spread")
-    )
-
-
-def _domain_arrays(domain: Domain) -> Arrays:
-    return {
-        "domain_centre": domain.centre,
-        "domain_spread": domain.spread,
-        "domain_known": domain.points.astype(np.float32),
-        "domain_reach": np.array([domain.reach, domain.limit, float(domain.neighbours)]),
-        "domain_elements": np.array(domain.elements, dtype=np.uint8),
-    }
-
-
-def _domain(arrays: StoredArrays) -> Domain:
-    reach, limit, neighbours = _floats(arrays, "domain_reach").tolist()
-    return Domain(
-        centre=_floats(arrays, "domain_centre"),
-        spread=_floats(arrays, "domain_spread"),
-        points=_floats(arrays, "domain_known"),
-        reach=reach,
-        limit=limit,
-        neighbours=int(neighbours),
-        elements=tuple(arrays["domain_elements"].astype(np.int64).tolist()),
-    )
-
-
-def _residual_arrays(calibrated: Calibrated) -> Arrays:
-    arrays: Arrays = {"held_out_residuals": calibrated.residuals}
-    if (difficulty := calibrated.difficulty) is not None:
-        scale = [difficulty.mean_error, difficulty.mean_distance, float(difficulty.neighbours)]
-        arrays["difficulty_errors"] = difficulty.errors.astype(np.float32)
-        arrays["difficulty_scale"] = np.array(scale)
-    if calibrated.residual_difficulty is not None:
-        arrays["held_out_difficulty"] = calibrated.residual_difficulty
-    return arrays
-
-
-def _calibrated(arrays: StoredArrays) -> Calibrated:
-    domain, residuals = _domain(arrays), _floats(arrays, "held_out_residuals")
-    if "difficulty_scale" not in arrays:
-        return Calibrated(domain=domain, residuals=residuals)
-    mean_error, mean_distance, neighbours = _floats(arrays, "difficulty_scale").tolist()
-    difficulty = Difficulty(
-        errors=_floats(arrays, "difficulty_errors"),
-        mean_error=mean_error,
-        mean_distance=mean_distance,
-        neighbours=int(neighbours),
-    )
-    return Calibrated(
-        domain=domain,
-        residuals=residuals,
-        difficulty=difficulty,
-        residual_difficulty=_floats(arrays, "held_out_difficulty"),
     )
 
 
