@@ -12,8 +12,9 @@ from threading import Lock
 import torch
 
 from moma_cl.backbones.base import Backbone
-from moma_cl.commands.predict import Question, ReadyPredictor, answered, check_level
+from moma_cl.commands.predict import Question, answered, check_level
 from moma_cl.commands.predictions import PredictedRow, Predictions
+from moma_cl.commands.ready_predictor import ReadyPredictor
 from moma_cl.core.devices import AUTO, DeviceName, resolve_device
 from moma_cl.predictors.loaded_module import LoadedModule
 from moma_cl.predictors.measured_rows import MeasuredRows
