@@ -1,7 +1,7 @@
 """What an upstream module needs to answer in its unit: normaliser, intervals and domain.
 
-A training adds it. `renew` adds it to modules that were trained before, from the rows that there
-are now, without training; parameters and readouts stay as they are.
+A training adds it. `renew` makes it anew for modules that were trained before, from the rows that
+there are now: readouts are fitted again, parameters stay as they are.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from benchmarks.upstream.rows import Materials, UpstreamRows, parts_of, upstream_rows
 from benchmarks.upstream.tasks import UpstreamTask
 from moma_cl.backbones.base import Backbone
-from moma_cl.datasets.split import Split
 from moma_cl.graphs.cache import ByteCache
 from moma_cl.graphs.lookup import graphs_of
-from moma_cl.learning.embedding import Embeddings, embed
+from moma_cl.learning.embedding import Embeddings, embed, moment_columns
 from moma_cl.learning.normaliser import Normaliser
-from moma_cl.learning.readout import Readout
+from moma_cl.learning.readout import Readout, fit_readout
 from moma_cl.predictors.module_answers import (
     ModuleAnswers,
     ModuleRows,
@@ -33,7 +32,6 @@ from moma_cl.properties.units import canonical_unit
 from moma_cl.recipe import EmbeddingSettings
 from moma_cl.records.records import Module
 from moma_cl.records.refs import RefKind
-from moma_cl.structures.crystals import PackedCrystals
 from moma_cl.workspace.workspace import Workspace
 from moma_store.errors import NotFoundError
 from moma_store.store import Store
@@ -57,8 +55,7 @@ def fit_answers(
     rows
         The rows of its task.
     embedded
-        Their embeddings by its encoder, shape ``(n_rows, n_features)``; only the rows of
-        `calibration_rows` are read.
+        Their embeddings by its encoder, shape ``(n_rows, n_features)``.
     readout, normaliser
         The module's.
     feature_dim
@@ -69,8 +66,8 @@ def fit_answers(
     ModuleAnswers
         What its blob holds besides parameters and fingerprints.
     """
-    training, validation, _ = folds_of(rows)
-    split = calibration_rows(rows)
+    training, validation, held_out = folds_of(rows)
+    split = sample(training, validation, held_out)
     learned = np.concatenate([training, validation])
     return ModuleAnswers.fit(
         readout,
@@ -99,7 +96,7 @@ def errors_of(
     rows
         Its rows.
     embedded
-        Their embeddings by the module, shape ``(n_rows, n_features)``; of held-out rows at least.
+        Their embeddings by the module, shape ``(n_rows, n_features)``.
     answers
         How the module answers.
 
@@ -119,11 +116,6 @@ def folds_of(rows: UpstreamRows) -> tuple[Indices, Indices, Indices]:
     parts = parts_of(rows)
     training, validation, held_out = (np.flatnonzero(parts == part) for part in range(3))
     return training, validation, held_out
-
-
-def calibration_rows(rows: UpstreamRows) -> Split:
-    """Choose the rows that a module keeps its domain and its errors of."""
-    return sample(*folds_of(rows))
 
 
 def renew(hub: Path, task: UpstreamTask, materials: Materials) -> Module:
@@ -150,11 +142,10 @@ def renew(hub: Path, task: UpstreamTask, materials: Materials) -> Module:
             raise NotFoundError(f"hub {hub} has no module {task.name!r} to renew")
         record = Module.from_doc(store.record(digest))
         rows = upstream_rows(task, workspace.backbone.elements, materials)
-        arrays = dict(store.blob(record.blob).arrays)
+        kept = store.blob(record.blob, ["parameters", "fingerprints"]).arrays
         encoder = workspace.encoder(record.module, workspace.parameters(digest, record.module))
-        answers, errors = _renewed(task, rows, record, arrays, encoder)
+        answers, errors = _renewed(task, rows, encoder)
         base = workspace.base(record.module)
-    kept = {"parameters": arrays["parameters"], "fingerprints": arrays["fingerprints"]}
     record = replace(record, target=task.column, transform=task.transform, answers=errors)
     with Store.open(hub, write=True, wait=3600.0) as store:
         header = {"kind": "module-arrays", "format": 1}
@@ -166,40 +157,16 @@ def renew(hub: Path, task: UpstreamTask, materials: Materials) -> Module:
 
 
 def _renewed(
-    task: UpstreamTask,
-    rows: UpstreamRows,
-    record: Module,
-    arrays: dict[str, NDArray[Any]],
-    encoder: Backbone,
+    task: UpstreamTask, rows: UpstreamRows, encoder: Backbone
 ) -> tuple[ModuleAnswers, dict[str, Any]]:
-    readout = Readout.from_arrays(arrays)
-    assert readout is not None, f"{task.name} has no readout"
-    training, _, _ = folds_of(rows)
-    split = calibration_rows(rows)
-    needed = np.concatenate([split.train, split.validation, split.held_out])
-    before = ModuleAnswers.from_arrays(arrays, task.transform)
-    if before is None and len(training) != record.n_train:
-        needed = np.union1d(needed, training)  # to fit the normaliser
-    embedded = _embedded(rows, needed, encoder)
-    if before is not None:
-        normaliser = before.normaliser
-    elif len(training) == record.n_train:
-        normaliser = Normaliser.fit(rows.values[training], task.transform)
-    else:  # rows were withdrawn since the training, whose mean and deviation nobody kept
-        learned = readout.predict(embedded[training])
-        targets = task.transform.forward(rows.values[training])
-        deviation, mean = np.polyfit(learned, targets, 1).tolist()
-        normaliser = Normaliser(transform=task.transform, mean=mean, deviation=deviation)
+    training, validation, _ = folds_of(rows)
+    known = np.concatenate([training, validation])
+    with ByteCache(GRAPHS) as cache:
+        graphs = graphs_of(rows.crystals, type(encoder), cache)
+    embedded = embed(encoder, graphs, EmbeddingSettings())
+    normaliser = Normaliser.fit(rows.values[training], task.transform)
+    targets = normaliser.forward(rows.values)
+    columns = moment_columns(embedded.shape[1], encoder.feature_dim)
+    readout = fit_readout(embedded[known], targets[known], len(training), columns=columns)
     answers = fit_answers(rows, embedded, readout, normaliser, encoder.feature_dim)
     return answers, errors_of(task, rows, embedded, answers)
-
-
-def _embedded(rows: UpstreamRows, needed: Indices, encoder: Backbone) -> Embeddings:
-    """Embed some of the rows; the others are zero."""
-    crystals = PackedCrystals.pack([rows.crystals[row] for row in needed])
-    with ByteCache(GRAPHS) as cache:
-        graphs = graphs_of(crystals, type(encoder), cache)
-    some = embed(encoder, graphs, EmbeddingSettings())
-    embedded = np.zeros((len(rows.values), some.shape[1]), dtype=np.float32)
-    embedded[needed] = some
-    return embedded

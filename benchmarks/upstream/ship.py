@@ -31,7 +31,7 @@ median. They are those of the head that was trained with the module and thrown a
 its answers are those of the readout that stayed, in the unit of the answers, on the held-out rows
 of the datasets as they are now: some were made smaller after the training. `make modules` trains
 the modules anew from the datasets; `python -m benchmarks.upstream --renew --ship` only makes their
-intervals and domains anew.
+readouts, intervals and domains anew.
 
 """
 _ABOUT_MULTITASK = """

@@ -17,7 +17,7 @@ from moma_cl.core.software import software
 from moma_cl.derivations.derived import PENDING_BLOB
 from moma_cl.graphs.cache import ByteCache
 from moma_cl.graphs.lookup import graphs_of
-from moma_cl.learning.embedding import embed
+from moma_cl.learning.embedding import embed, moment_columns
 from moma_cl.learning.head import Head
 from moma_cl.learning.normaliser import Normaliser
 from moma_cl.learning.readout import fit_readout
@@ -95,7 +95,8 @@ def _trained(
 
     known = np.concatenate([training, validation])
     embedded = embed(encoder, graphs, EmbeddingSettings())
-    readout = fit_readout(embedded[known], targets[known], len(training))
+    columns = moment_columns(embedded.shape[1], encoder.feature_dim)
+    readout = fit_readout(embedded[known], targets[known], len(training), columns=columns)
     answers = fit_answers(rows, embedded, readout, normaliser, encoder.feature_dim)
     errors = errors_of(task, rows, embedded, answers)
     centre = np.median(rows.values[training])

@@ -10,7 +10,7 @@ from moma_cl.core.software import made_by
 from moma_cl.datasets.segments import HELD_OUT, TRAIN, VALIDATION
 from moma_cl.derivations.derived import PENDING_BLOB, Derived
 from moma_cl.derivations.keys import Derivation
-from moma_cl.learning.embedding import embed
+from moma_cl.learning.embedding import embed, moment_columns
 from moma_cl.learning.head import Head
 from moma_cl.learning.normaliser import Normaliser
 from moma_cl.learning.readout import fit_readout
@@ -50,7 +50,12 @@ def train_module(workspace: Workspace, derivation: Derivation, recipe: Recipe) -
     errors = np.abs(normaliser.inverse(predicted) - rows.targets[validation])
     learned = np.concatenate([training, validation])
     embedded = embed(encoder, graphs, recipe.embedding)
-    readout = fit_readout(embedded[learned], targets[learned], len(training))
+    readout = fit_readout(
+        embedded[learned],
+        targets[learned],
+        len(training),
+        columns=moment_columns(embedded.shape[1], encoder.feature_dim),
+    )
     split = sample(training, validation, rows.in_fold(HELD_OUT))
     answers = ModuleAnswers.fit(
         readout,
