@@ -9,6 +9,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # as type checkers read it; importing `typing` takes longer than all the rest
 if TYPE_CHECKING:
     from moma_cl import errors
+    from moma_cl.commands.predict_properties import predict
     from moma_cl.commands.predictions import PredictedRow, Predictions
     from moma_cl.hub import Hub
     from moma_cl.recipe import Recipe
@@ -16,7 +17,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Hub", "PredictedRow", "Predictions", "Recipe", "TaskSpec", "__version__", "errors"]
+__all__ = [
+    "Hub",
+    "PredictedRow",
+    "Predictions",
+    "Recipe",
+    "TaskSpec",
+    "__version__",
+    "errors",
+    "predict",
+]
 
 _HOMES = {
     "Hub": "moma_cl.hub",
@@ -24,6 +34,7 @@ _HOMES = {
     "Predictions": "moma_cl.commands.predictions",
     "Recipe": "moma_cl.recipe",
     "TaskSpec": "moma_cl.records.task_spec",
+    "predict": "moma_cl.commands.predict_properties",
 }
 
 

@@ -18,8 +18,9 @@ from moma_cl.progress import Progress, quiet
 if TYPE_CHECKING:
     from moma_cl.commands.add_rows import RowsAdded
     from moma_cl.commands.init import HubMade
-    from moma_cl.commands.predict import Earlier, ReadyPredictor
+    from moma_cl.commands.predict import Earlier
     from moma_cl.commands.predictions import PredictedRow, Predictions
+    from moma_cl.commands.ready_predictor import ReadyPredictor
     from moma_cl.readers.memory import Data
     from moma_cl.readers.rows import Reading
     from moma_cl.recipe import Recipe
@@ -342,7 +343,7 @@ class Hub(HubMaintenance):
 
     def _ready(self, name: str, at: str | None, *, explain: bool) -> ReadyPredictor:
         """Give the predictor that answers now; it is loaded once, and kept."""
-        from moma_cl.commands.predict import champion, ready_predictor, with_rows_of_now
+        from moma_cl.commands.ready_predictor import champion, ready_predictor, with_rows_of_now
         from moma_store.store import Store
 
         with self._lock, Store.open(self.path) as store, store.snapshot() as view:

@@ -42,8 +42,8 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from moma_cl.commands.predict import ReadyPredictor
     from moma_cl.commands.predictions import PredictedRow
+    from moma_cl.commands.ready_predictor import ReadyPredictor
 
 __all__ = ["MomaRegressor"]
 
@@ -197,7 +197,7 @@ class MomaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sci
             self.archive_ = archive.read_bytes()
             self._loaded = _ready_predictor(hub, self.task_)
         self.unit_ = self._loaded.unit
-        self.calibration_ = str(self._loaded.predictor.record.calibration)
+        self.calibration_ = self._loaded.predictor.calibration
         self.n_structures_ = len(structures)
         return self
 
@@ -392,7 +392,7 @@ def _update(hub: Hub) -> None:
 
 def _ready_predictor(hub: Hub, task: str) -> ReadyPredictor:
     """Load the predictor of a task; it answers without the hub's folder."""
-    from moma_cl.commands.predict import champion, ready_predictor
+    from moma_cl.commands.ready_predictor import champion, ready_predictor
 
     with Store.open(hub.path) as store, store.snapshot() as view:
         digest = champion(view, task, None)

@@ -17,9 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.upstream.rows import Materials, upstream_rows
+from benchmarks.upstream.answers import GRAPHS
+from benchmarks.upstream.rows import Materials, parts_of, upstream_rows
 from benchmarks.upstream.tasks import UpstreamTask
-from benchmarks.upstream.train import GRAPHS, SETTINGS, counting, parts_of
+from benchmarks.upstream.train import SETTINGS, counting
 from moma_cl.backbones.base import Backbone
 from moma_cl.core.pyg import Batch, Data
 from moma_cl.core.software import software

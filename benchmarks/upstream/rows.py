@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from moma_cl.structures.checks import check_crystal
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.structures.fingerprints import fingerprint, known_in, reduced_formula
 
+HELD_OUT_PARTS = 20  # one of them stops the training, one is held out
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
@@ -109,6 +111,25 @@ def upstream_rows(
         fingerprints=np.array([fingerprint(crystal) for crystal in crystals], dtype=np.uint64),
         n_left_out=int((~allowed).sum()),
     )
+
+
+def parts_of(rows: UpstreamRows) -> NDArray[np.int64]:
+    """Divide rows by formula, or by structure where there is one formula.
+
+    Parameters
+    ----------
+    rows
+        The rows.
+
+    Returns
+    -------
+    NDArray[np.int64]
+        Train 0, validation 1, held-out 2, shape ``(n_rows,)``.
+    """
+    several = len(set(rows.formulas)) > HELD_OUT_PARTS
+    keys = rows.formulas if several else map(str, rows.fingerprints)
+    numbers = [int(hashlib.sha256(key.encode()).hexdigest(), 16) % HELD_OUT_PARTS for key in keys]
+    return np.array([{0: 2, 1: 1}.get(number, 0) for number in numbers])
 
 
 def _usable(task: UpstreamTask, elements: frozenset[int]) -> Iterator[tuple[Crystal, float]]:

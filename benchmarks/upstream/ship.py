@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmarks.upstream import multitask
 from benchmarks.upstream.tasks import TASKS, UpstreamTask
 from moma_cl.commands.archive import export
+from moma_cl.properties.units import with_unit
 from moma_cl.records.records import Module
 from moma_cl.records.refs import RefKind
 from moma_cl.starter.modules import archive_of
@@ -19,13 +20,18 @@ _ABOUT = """# Modules that come with moma-cl
 
 `moma-cl init` puts these modules into a new hub of the backbone `chgnet`; `--no-starter` leaves
 them out. Each is CHGNet 0.3.0, fine-tuned on one property of a public dataset, with a readout of
-that property. Materials whose reduced formula occurs in the nine benchmark datasets of
-[results](results.md) were left out of their training (of carbon24, which has a single formula, the
-structures), so that the benchmarks judge by materials that no module has seen. Cells of many atoms
-were left out where the table of `benchmarks/upstream/tasks.py` says so.
+that property and what it takes to answer by itself: `moma-cl predict --property NAME FILES` needs
+no hub ([predictions.md](predictions.md)). Materials whose reduced formula occurs in the nine
+benchmark datasets of [results](results.md) were left out of their training (of carbon24, which has
+a single formula, the structures), so that the benchmarks judge by materials that no module has
+seen. Cells of many atoms were left out where the table of `benchmarks/upstream/tasks.py` says so.
 
 Errors are mean absolute errors on held-out formulas; beside them, the error of always answering the
-median. `make modules` trains them anew from the datasets.
+median. They are those of the head that was trained with the module and thrown away. The errors of
+its answers are those of the readout that stayed, in the unit of the answers, on the held-out rows
+of the datasets as they are now: some were made smaller after the training. `make modules` trains
+the modules anew from the datasets; `python -m benchmarks.upstream --renew --ship` only makes their
+readouts, intervals and domains anew.
 
 """
 _ABOUT_MULTITASK = """
@@ -34,7 +40,10 @@ each row and a head for every task. It is no candidate for compositions: it is f
 composed encoder ([learning.md](learning.md)). Materials of the benchmarks were left out of its
 training too.
 """
-_COLUMNS = ("module", "property", "unit", "rows", "held-out", "error", "of the median", "data")
+_COLUMNS = (
+    *("module", "property", "unit", "rows", "held-out", "error", "of the median"),
+    *("answers' error", "of the median", "held-out", "data"),
+)
 
 
 def ship(hub: Path) -> list[str]:
@@ -102,7 +111,8 @@ def _has_learned(module: Module) -> bool:
 
 
 def _row(task: UpstreamTask, module: Module) -> tuple[str, ...]:
-    source = module.source
+    source, answers = module.source, module.answers
+    assert answers is not None, f"{task.name} cannot answer: --renew makes it"
     return (
         f"`{task.name}`",
         module.property,
@@ -111,5 +121,8 @@ def _row(task: UpstreamTask, module: Module) -> tuple[str, ...]:
         f"{source['n_held_out']:,}",
         f"{source['held_out_mae']:.3g}",
         f"{source['held_out_mae_of_median']:.3g}",
+        with_unit(f"{answers['mae']:.3g}", answers["unit"]),
+        f"{answers['mae_of_median']:.3g}",
+        f"{answers['n_held_out']:,}",
         ", ".join(task.files),
     )

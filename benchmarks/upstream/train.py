@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.upstream.answers import GRAPHS, errors_of, fit_answers, folds_of
 from benchmarks.upstream.rows import Materials, UpstreamRows, upstream_rows
 from benchmarks.upstream.tasks import UpstreamTask
 from moma_cl.core.software import software
 from moma_cl.derivations.derived import PENDING_BLOB
 from moma_cl.graphs.cache import ByteCache
 from moma_cl.graphs.lookup import graphs_of
-from moma_cl.learning.embedding import embed
+from moma_cl.learning.embedding import embed, moment_columns
 from moma_cl.learning.head import Head
 from moma_cl.learning.normaliser import Normaliser
 from moma_cl.learning.readout import fit_readout
@@ -31,8 +31,6 @@ from moma_cl.records.refs import HUB, RefKind
 from moma_cl.workspace.workspace import Workspace
 from moma_store.store import Store
 
-GRAPHS = Path("build/upstream/graphs")
-HELD_OUT_PARTS = 20  # one of them stops the training, one is held out
 SETTINGS = TrainingSettings(
     batch_size=32, encoder_learning_rate=5e-4, patience=100, max_steps=1_000_000
 )
@@ -75,8 +73,7 @@ def _trained(
     workspace: Workspace, task: UpstreamTask, kind: ModuleKind, rows: UpstreamRows
 ) -> tuple[Module, dict[str, NDArray[Any]]]:
     settings = replace(SETTINGS, epochs=task.epochs)
-    parts = parts_of(rows)
-    training, validation, held_out = (np.flatnonzero(parts == part) for part in range(3))
+    training, validation, held_out = folds_of(rows)
     normaliser = Normaliser.fit(rows.values[training], task.transform)
     encoder = workspace.encoder(kind, workspace.parameters(None, kind))
     head = Head(encoder.feature_dim, encoder.n_blocks, settings.head_width, seed=settings.seed)
@@ -96,6 +93,12 @@ def _trained(
         answers = normaliser.inverse(predict_graphs(encoder, head, [graphs[i] for i in chosen]))
         return float(np.abs(answers - rows.values[chosen]).mean())
 
+    known = np.concatenate([training, validation])
+    embedded = embed(encoder, graphs, EmbeddingSettings())
+    columns = moment_columns(embedded.shape[1], encoder.feature_dim)
+    readout = fit_readout(embedded[known], targets[known], len(training), columns=columns)
+    answers = fit_answers(rows, embedded, readout, normaliser, encoder.feature_dim)
+    errors = errors_of(task, rows, embedded, answers)
     centre = np.median(rows.values[training])
     hub_digest = workspace.store.ref(HUB)
     assert hub_digest is not None
@@ -120,14 +123,14 @@ def _trained(
             "n_held_out": len(held_out),
             "held_out_mae_of_median": float(np.abs(rows.values[held_out] - centre).mean()),
         },
+        answers=errors,
+        target=task.column,
+        transform=task.transform,
     )
-    known = np.concatenate([training, validation])
-    embedded = embed(encoder, [graphs[row] for row in known], EmbeddingSettings())
-    readout = fit_readout(embedded, targets[known], len(training), networks=True)
     return record, {
         "parameters": vector,
         "fingerprints": np.sort(rows.fingerprints[known]),
-        **readout.to_arrays(),
+        **answers.to_arrays(),
     }
 
 
@@ -139,22 +142,3 @@ def counting(name: str) -> Callable[[int, int], None]:
             print(f"  {name}: step {done} of {total}", flush=True)
 
     return tell
-
-
-def parts_of(rows: UpstreamRows) -> NDArray[np.int64]:
-    """Divide rows by formula, or by structure where there is one formula.
-
-    Parameters
-    ----------
-    rows
-        The rows.
-
-    Returns
-    -------
-    NDArray[np.int64]
-        Train 0, validation 1, held-out 2, shape ``(n_rows,)``.
-    """
-    several = len(set(rows.formulas)) > HELD_OUT_PARTS
-    keys = rows.formulas if several else map(str, rows.fingerprints)
-    numbers = [int(hashlib.sha256(key.encode()).hexdigest(), 16) % HELD_OUT_PARTS for key in keys]
-    return np.array([{0: 2, 1: 1}.get(number, 0) for number in numbers])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 
 import typer
 
@@ -19,10 +19,10 @@ from moma_cli.parameters import (
     IdColumn,
     InputFormatChoice,
     StructureColumn,
-    TaskName,
     reading_of,
 )
 from moma_cli.prediction_formats import (
+    OF_PROPERTIES,
     SUFFIXES,
     WRITERS,
     FormatChoice,
@@ -38,17 +38,30 @@ from moma_store.errors import InvalidInputError
 if TYPE_CHECKING:
     from moma_cl.commands.predict import Earlier
     from moma_cl.commands.predictions import PredictedRow
+    from moma_cl.core.devices import DeviceName
+    from moma_cl.readers.rows import Reading
+    from moma_cli.progress import Progress
+
+Value = TypeVar("Value")
 
 OK = "ok"
 RANGE = "range"
 ALL_FAILED = 4
 
 Files = Annotated[
-    list[Path],
+    list[Path] | None,
     typer.Argument(
         metavar="FILES",
         help="JSON lines, CIF and other files, folders, archives, patterns; - for stdin.",
         show_default=False,
+    ),
+]
+Properties = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--property",
+        metavar="NAMES",
+        help="Let the modules that come with moma-cl answer these, divided by commas.",
     ),
 ]
 Layout = Annotated[
@@ -81,12 +94,15 @@ class Tally:
     def __init__(self) -> None:
         self.by_status: Counter[str] = Counter()
         self.examples: dict[str, PredictedRow] = {}
+        self.of_properties: dict[str, PredictedRow] = {}
 
     def count(self, rows: Iterable[PredictedRow]) -> Iterator[PredictedRow]:
         """Pass rows on."""
         for row in rows:
             self.by_status[row.status] += 1
             self.examples.setdefault(row.status, row)
+            if row.property and row.status == OK:
+                self.of_properties.setdefault(row.property, row)
             yield row
 
     @property
@@ -114,8 +130,16 @@ class Tally:
 def predict(
     run: Run,
     *,
-    name: TaskName,
-    files: Files,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="The task; with --property there is none, and FILES begin here.",
+            show_default=False,
+        ),
+    ] = None,
+    files: Files = None,
+    properties: Properties = None,
     layout: Layout = None,
     input_format: InputFormatChoice = None,
     structure_column: StructureColumn = None,
@@ -129,37 +153,107 @@ def predict(
 ) -> Output:
     """Predict for structures; a bad one never stops the rest.
 
+    With --property, the modules that come with moma-cl answer, and neither a hub nor data is
+    needed: `moma-cl predict --property band_gap,formation_energy FILES`.
+
     Exits 0 if some row has an answer, 4 if none has.
     """
-    target = _target(layout, output, resume, explain=explain)
-    run.hub.task(name)  # a mistyped name is refused before torch is imported
-    tally = Tally()
-    # A bar would overwrite rows that appear on the same terminal.
-    with run.progress(shown=target.file is not None or run.json or not sys.stdout.isatty()) as bar:
-        ask = partial(
-            run.waiting(progress=bar, device=device).iter_predictions,
-            name,
-            files,
+    reading = reading_of(input_format, structure_column, id_column)
+    if properties is not None:
+        _refuse_with_property({"--at": at, "--explain": explain, "--resume": resume})
+        structures = _required("FILES", [Path(name), *(files or [])] if name is not None else [])
+        target = _target(layout, output, None, OF_PROPERTIES)
+        ask, notes = _of_properties(properties, structures, level, reading, device)
+        if run.hub_option is not None:
+            notes.append(f"no hub is asked: {run.hub_option} was not opened")
+        return _predicted(run, target, ask, notes)
+    task, structures = _required("[NAME]", name), _required("FILES", files)
+    target = _target(layout, output, resume, fields(explain=explain))
+    run.hub.task(task)  # a mistyped name is refused before torch is imported
+
+    def ask_task(progress: Progress) -> Ask:
+        return partial(
+            run.waiting(progress=progress, device=device).iter_predictions,
+            task,
+            structures,
             level=level,
             at=at,
             explain=explain,
-            reading=reading_of(input_format, structure_column, id_column),
+            reading=reading,
         )
+
+    return _predicted(run, target, ask_task)
+
+
+def _required(metavar: str, value: Value | None) -> Value:
+    """Refuse an argument that was left out, in the parser's own words."""
+    if not value:
+        raise typer.BadParameter(f"Missing argument '{metavar}'.")
+    return value
+
+
+def _refuse_with_property(options: Mapping[str, object]) -> None:
+    """Refuse options that ask something of a task."""
+    for option, value in options.items():
+        if value:
+            raise typer.BadParameter(
+                "with --property the modules that come with moma-cl answer, not a task",
+                param_hint=option,
+            )
+
+
+def _of_properties(
+    properties: Sequence[str],
+    files: list[Path],
+    level: float | None,
+    reading: Reading | None,
+    device: DeviceName,
+) -> tuple[Callable[[Progress], Ask], list[str]]:
+    """Give what asks the modules of the package, and what to say of their choice."""
+    from moma_cl.views.shipped_properties import choose_properties
+
+    chosen = choose_properties(properties)  # an unknown one is refused before torch is imported
+
+    def ask(progress: Progress) -> Ask:
+        from moma_cl.commands.predict_properties import iter_predictions
+
+        def answers(*, earlier: Earlier | None) -> Iterable[PredictedRow]:
+            del earlier  # a run by properties cannot be resumed
+            return iter_predictions(
+                files, properties, level=level, reading=reading, progress=progress, device=device
+            )
+
+        return answers
+
+    return ask, [f"{one.chosen.name}: {one.remark}" for one in chosen if one.remark]
+
+
+def _predicted(
+    run: Run, target: Target, ask: Callable[[Progress], Ask], notes: Sequence[str] = ()
+) -> Output:
+    """Ask, write the answers where they go, and say how many there are."""
+    tally = Tally()
+    # A bar would overwrite rows that appear on the same terminal.
+    with run.progress(shown=target.file is not None or run.json or not sys.stdout.isatty()) as bar:
+        answers = ask(bar)
         data: object = target.write(
-            lambda earlier: tally.count(ask(earlier=earlier)), as_json=run.json
+            lambda *, earlier: tally.count(answers(earlier=earlier)), as_json=run.json
         )
     if target.file is not None:
         data = {"output": target.file, "rows": dict(tally.by_status)}
     return Output(
         data=data,
         errors=tally.problems,
-        notes=_notes(tally, target.file),
+        notes=[*_notes(tally, target.file), *notes],
         exit_code=tally.exit_code,
     )
 
 
-Ask = Callable[["Earlier | None"], Iterable["PredictedRow"]]
-"""Predicts all rows but those that an earlier run has answered."""
+class Ask(Protocol):
+    """Predicts all rows but those that an earlier run has answered."""
+
+    def __call__(self, *, earlier: Earlier | None) -> Iterable[PredictedRow]:
+        """Give the answers, row by row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,36 +263,38 @@ class Target:
     layout: FormatChoice
     file: Path | None
     resumed: bool
-    explain: bool
+    columns: tuple[str, ...]
 
     def write(self, ask: Ask, *, as_json: bool) -> list[dict[str, object]] | None:
         """Write the rows to the file, else to stdout; or give them, for the JSON envelope."""
         if self.file is not None:
             self._write_file(ask, final_path(self.file))
         elif as_json:
-            return [document(row, explain=self.explain) for row in ask(None)]
+            return [document(row, self.columns) for row in ask(earlier=None)]
         else:
-            WRITERS[self.layout](ask(None), sys.stdout, explain=self.explain)
+            WRITERS[self.layout](ask(earlier=None), sys.stdout, columns=self.columns)
         return None
 
     def _write_file(self, ask: Ask, file: Path) -> None:
-        names = fields(explain=self.explain)
         if self.resumed and is_special(file):
             raise InvalidInputError(f"{file} is no plain file; only a plain one can go on")
         with published(file, keep=self.layout in RESUMABLE) as path:
-            resumed = unfinished_file(file, self.layout, names) if self.resumed else None
+            resumed = unfinished_file(file, self.layout, self.columns) if self.resumed else None
             if self.layout == "parquet":
-                write_parquet(ask(None), path, explain=self.explain)
+                write_parquet(ask(earlier=None), path, columns=self.columns)
                 return
             header = resumed is None or resumed.n_bytes == 0
             mode = "w" if resumed is None and path != file else "a"
             with path.open(mode, encoding="utf-8", newline="") as stream:
-                rows = ask(resumed.earlier if resumed else None)
-                WRITERS[self.layout](rows, stream, explain=self.explain, header=header)
+                rows = ask(earlier=resumed.earlier if resumed else None)
+                WRITERS[self.layout](rows, stream, columns=self.columns, header=header)
 
 
 def _target(
-    layout: FormatChoice | None, output: Path | None, resume: Path | None, *, explain: bool
+    layout: FormatChoice | None,
+    output: Path | None,
+    resume: Path | None,
+    columns: tuple[str, ...],
 ) -> Target:
     if output is not None and resume is not None:
         raise typer.BadParameter("it names the output file itself", param_hint="--resume")
@@ -210,7 +306,7 @@ def _target(
         if file is None:
             raise typer.BadParameter("parquet needs --output FILE", param_hint="--format")
         require_parquet()
-    return Target(layout=chosen, file=file, resumed=resume is not None, explain=explain)
+    return Target(layout=chosen, file=file, resumed=resume is not None, columns=columns)
 
 
 def _layout_of(file: Path | None) -> FormatChoice:
@@ -242,4 +338,5 @@ def _notes(tally: Tally, output: Path | None) -> list[str]:
     where = f"{output}: " if output is not None else ""
     counts = f"{where}{tally.by_status[OK]:,} of {counted(tally.by_status.total(), 'row')}"
     level = f"intervals at {answered.level:.0%} from {answered.calibration}"
-    return [f"{counts} answered by {answered.predictor[:12]}, {level}"]
+    by = ", ".join(f"{row.module} ({name})" for name, row in tally.of_properties.items())
+    return [f"{counts} answered by {by or answered.predictor[:12]}, {level}"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
@@ -38,6 +38,11 @@ FIELDS = (
 )
 EXPLAINED = ("neighbours", "modules")
 """Fields that come with ``--explain``."""
+OF_PROPERTIES = (
+    *("id", "source", "property", "status", "value", "unit", "per_atom", "lower", "upper", "level"),
+    *("applicability", "distance", "unseen_elements", "calibration", "message", "module"),
+)
+"""Fields of answers that need no hub."""
 
 _NUMBERS = frozenset({"value", "lower", "upper", "level", "distance", "known"})
 _FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are full-width
@@ -50,33 +55,41 @@ def fields(*, explain: bool) -> tuple[str, ...]:
     return FIELDS + EXPLAINED if explain else FIELDS
 
 
-def document(row: PredictedRow, *, explain: bool) -> dict[str, object]:
-    """Give the fields of a row by name, for a JSON object."""
-    return {name: getattr(row, name) for name in fields(explain=explain)}
+def document(row: PredictedRow, columns: Sequence[str] = FIELDS) -> dict[str, object]:
+    """Give fields of a row by name, for a JSON object."""
+    return {name: getattr(row, name) for name in columns}
 
 
 def write_jsonl(
-    rows: Iterable[PredictedRow], stream: TextIO, *, explain: bool, header: bool = True
+    rows: Iterable[PredictedRow],
+    stream: TextIO,
+    *,
+    columns: Sequence[str] = FIELDS,
+    header: bool = True,
 ) -> None:
     """Write a line per row as soon as it is predicted; every line names its fields."""
     del header
     for row in rows:
-        stream.write(json_line(document(row, explain=explain)))
+        stream.write(json_line(document(row, columns)))
         stream.flush()
 
 
 def write_csv(
-    rows: Iterable[PredictedRow], stream: TextIO, *, explain: bool, header: bool = True
+    rows: Iterable[PredictedRow],
+    stream: TextIO,
+    *,
+    columns: Sequence[str] = FIELDS,
+    header: bool = True,
 ) -> None:
     """Write a line per row as soon as it is predicted, after a header with the fields' names."""
     import csv
 
-    writer = csv.DictWriter(stream, fields(explain=explain), lineterminator="\n")
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
     if header:
         writer.writeheader()
     shown = printable if stream.isatty() else str
     for row in rows:
-        cells = _flat(row, explain=explain)
+        cells = _flat(row, columns)
         writer.writerow({name: to_csv_cell(cell, shown) for name, cell in cells.items()})
         stream.flush()
 
@@ -106,27 +119,32 @@ def _is_formula(text: str) -> bool:
 
 
 def write_table(
-    rows: Iterable[PredictedRow], stream: TextIO, *, explain: bool, header: bool = True
+    rows: Iterable[PredictedRow],
+    stream: TextIO,
+    *,
+    columns: Sequence[str] = FIELDS,
+    header: bool = True,
 ) -> None:
     """Write tables for people, a thousand rows each; an explanation stands below its table."""
     del header
     iterator = iter(rows)
     while block := list(islice(iterator, _TABLE_ROWS)):
         print_table(_predictions_table(block), stream)
-        if explain:
+        if set(EXPLAINED) <= set(columns):
             stream.write("\nnearest known rows\n")
             print_table(_neighbours_table(block), stream)
             parts = [f"{name} {weight:.2f}" for name, weight in block[0].modules.items()]
             stream.write(f"\nmodules: {', '.join(parts)}\n")
 
 
-def write_parquet(rows: Iterable[PredictedRow], file: Path, *, explain: bool) -> None:
+def write_parquet(
+    rows: Iterable[PredictedRow], file: Path, *, columns: Sequence[str] = FIELDS
+) -> None:
     """Write a Parquet file, ten thousand rows at a time."""
     pa, pq = _pyarrow()
     kinds = {name: pa.float64() for name in _NUMBERS} | {"per_atom": pa.bool_()}
-    columns = fields(explain=explain)
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in columns])
-    iterator = (_flat(row, explain=explain) for row in rows)
+    iterator = (_flat(row, columns) for row in rows)
     with pq.ParquetWriter(file, schema) as writer:
         while group := list(islice(iterator, _GROUP_ROWS)):
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
@@ -151,31 +169,35 @@ def _pyarrow() -> tuple[Any, Any]:
         ) from error
 
 
-def _flat(row: PredictedRow, *, explain: bool) -> dict[str, Any]:
+def _flat(row: PredictedRow, columns: Sequence[str]) -> dict[str, Any]:
     """Write a row as numbers and text: lists of symbols with spaces, explanations as JSON."""
-    cells: dict[str, Any] = jsonable(document(row, explain=explain))
+    cells: dict[str, Any] = jsonable(document(row, columns))
     cells["unseen_elements"] = " ".join(cells["unseen_elements"])
-    for name in EXPLAINED if explain else ():
+    for name in set(EXPLAINED) & set(columns):
         cells[name] = json_line(cells[name]).rstrip()
     return cells
 
 
 def _predictions_table(rows: list[PredictedRow]) -> Table:
     known = any(row.known is not None for row in rows)
+    by_property = any(row.property for row in rows)
     return Table(
         columns=(
-            *("id", "value", "lower", "upper", "unit", "applicability", "status"),
+            *(("id", "property") if by_property else ("id",)),
+            *("value", "lower", "upper", "unit", "applicability", "status"),
             *(("known",) if known else ()),
+            *(("module",) if by_property else ()),
         ),
         numeric=frozenset({"value", "lower", "upper"}),
         rows=[
             (
-                row.id,
+                *((row.id, row.property) if by_property else (row.id,)),
                 *map(figure, (row.value, row.lower, row.upper)),
                 "-" if row.unit == "1" else row.unit,
                 _applicability(row),
                 row.status,
                 *((_known(row),) if known else ()),
+                *((row.module,) if by_property else ()),
             )
             for row in rows
         ],

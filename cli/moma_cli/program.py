@@ -65,6 +65,11 @@ class Run:
         """The hub's folder: the option, else the environment, else a folder here."""
         return self.hub_option or Path(os.environ.get(HUB_VARIABLE) or DEFAULT_HUB)
 
+    @property
+    def names_hub(self) -> bool:
+        """Whether the option or the environment says where the hub is."""
+        return self.hub_option is not None or bool(os.environ.get(HUB_VARIABLE))
+
     def set_options(
         self, *, hub: Path | None, json: bool, quiet: bool, verbose: bool, debug: bool
     ) -> None:

@@ -41,8 +41,23 @@ def tasks(run: Run) -> Output:
 
 
 @command("modules", example="moma-cl modules")
-def modules(run: Run) -> Output:
-    """List the modules and which tasks compose them."""
+def modules(
+    run: Run,
+    *,
+    shipped: Annotated[
+        bool,
+        typer.Option(
+            "--shipped", help="List what the modules that come with moma-cl answer without a hub."
+        ),
+    ] = False,
+) -> Output:
+    """List the modules and which tasks compose them.
+
+    With --shipped, or where there is no hub, lists the properties that the modules of moma-cl
+    itself answer: for `moma-cl predict --property`.
+    """
+    if shipped or not (run.names_hub or run.path.exists()):
+        return _shipped()
     listed = run.hub.modules()
     # Ten thousand modules live until the program ends; collecting cycles among them would take a
     # tenth of its time.
@@ -67,6 +82,31 @@ def modules(run: Run) -> Output:
     if not listed:
         return Output(data=listed, notes=["the hub has no modules yet; tasks train them"])
     return Output(data=listed, text=[table])
+
+
+def _shipped() -> Output:
+    """List what the modules of the package answer."""
+    from moma_cl.views.shipped_properties import shipped_properties
+
+    listed = shipped_properties()
+    table = Table(
+        columns=("property", "column", "unit", "error", "of the median", "rows", "module"),
+        numeric=frozenset({"error", "of the median", "rows"}),
+        rows=[
+            (
+                entry.name,
+                entry.target,
+                entry.unit,
+                figure(entry.mae),
+                figure(entry.mae_of_median),
+                f"{entry.n_train:,}",
+                entry.module,
+            )
+            for entry in listed
+        ],
+    )
+    note = "`moma-cl predict --property NAMES FILES` asks them; errors are on held-out materials"
+    return Output(data=listed, text=[table], notes=[note])
 
 
 @command("show", example="moma-cl show bulk_modulus")

@@ -16,7 +16,9 @@ from moma_cl.learning.embedding import N_STATISTICS
 from moma_cl.learning.head import head_size
 from moma_cl.learning.readout import Readout
 from moma_cl.predictors.artifact import PredictorArtifact
+from moma_cl.predictors.calibration_arrays import ALIKE
 from moma_cl.predictors.learner_artifact import LearnerArtifact
+from moma_cl.predictors.module_answers import ModuleAnswers
 from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records.decoding import Decoded
@@ -98,6 +100,9 @@ def _module(record: Module, records: Records, contents: Contents) -> None:
         right = right and len(readout.centre) == _n_features(contents)
         answers = readout.predict(np.zeros((1, len(readout.centre)), dtype=np.float32))
         right = right and answers.shape == (1,)
+    answering = ModuleAnswers.from_arrays(arrays, record.transform)
+    if answering is not None:
+        right = right and answering.fits(arrays, _backbone(contents).feature_dim)
     if not right or record.module is ModuleKind.NONE:
         raise _refused(record, record.blob.digest, "its arrays do not fit together")
 
@@ -196,9 +201,7 @@ _ALIKE = (
     ("validation_rows", "validation_answers"),
     ("held_out_rows", "held_out_answers"),
     ("cv_residuals", "cv_groups"),
-    ("domain_centre", "domain_spread"),
-    ("domain_known", "difficulty_errors"),
-    ("held_out_residuals", "held_out_difficulty"),
+    *ALIKE,
     ("decided_rows", "decided_answers"),
 )
 """Arrays of a learner or a predictor that have one number for each of the same things."""

@@ -4,41 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import islice
-from threading import Lock
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from moma_cl.backbones.base import Backbone
 from moma_cl.commands.predictions import FEW_ROWS, OK, PredictedRow
+from moma_cl.commands.ready_predictor import ReadyPredictor
 from moma_cl.core.pyg import Data
 from moma_cl.graphs.checks import MAX_GRAPH_SIZE, check_graph_size
 from moma_cl.graphs.prefetch import with_graphs
-from moma_cl.predictors.explanation import Explainer, known_slabs
-from moma_cl.predictors.golden import require_golden
-from moma_cl.predictors.measured_rows import MeasuredRows
-from moma_cl.predictors.predictor import Answers, LoadedPredictor, load_predictor
+from moma_cl.predictors.predictor import Answers
 from moma_cl.progress import Progress, quiet
 from moma_cl.readers.dispatch import Reading, Row, read_rows
 from moma_cl.readers.memory import Sources
 from moma_cl.readers.rows import ISOLATED, REMARKS, SLAB
-from moma_cl.records.champions import champions, choose_champion
 from moma_cl.records.records import Calibration
-from moma_cl.records.refs import RefKind
-from moma_cl.records.tasks import task_state
 from moma_cl.structures.checks import RowError, check_crystals
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.structures.elements import SYMBOLS
 from moma_cl.structures.vacuum import with_vacuum
-from moma_cl.workspace.workspace import Workspace
-from moma_store.catalogue import Snapshot
-from moma_store.errors import InvalidInputError, NotFoundError
-from moma_store.store import Store
+from moma_store.errors import InvalidInputError
 
 CHUNK = 256  # structures in memory at a time
 _SIZE_AT_ONCE = 12_000_000  # edges and angles of their graphs, at 40 bytes each
@@ -71,50 +61,7 @@ def row_key(row_id: str, source: str) -> bytes:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class ReadyPredictor:
-    """A predictor loaded from the store with all that it needs to answer; threads may share it.
-
-    Attributes
-    ----------
-    task, unit
-        Name and unit of the task.
-    digest
-        Of the predictor's record.
-    predictor
-        Its encoders and heads.
-    backbone
-        Class of the hub's backbone.
-    known_slabs
-        Which of the rows that it learned from have vacuum, shape ``(n_known,)``.
-    explainer
-        Explains its answers; none where explanations were not asked for.
-    dataset
-        Digest of the task's rows now, which may be newer than those it learned from.
-    measured
-        These rows.
-    busy
-        Held while it computes: the number of threads that torch uses is one for a process.
-    """
-
-    task: str
-    unit: str
-    digest: str
-    predictor: LoadedPredictor
-    backbone: type[Backbone]
-    known_slabs: NDArray[np.bool_]
-    explainer: Explainer | None
-    dataset: str
-    measured: MeasuredRows
-    busy: Lock = field(default_factory=Lock)
-
-    @property
-    def calibration(self) -> str:
-        """How its intervals were calibrated."""
-        return str(self.predictor.record.calibration)
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class _Question:
+class Question:
     """Who is asked, and for intervals of which coverage."""
 
     ready: ReadyPredictor
@@ -148,51 +95,6 @@ class _Chunk:
     slabs: NDArray[np.bool_]
 
 
-def champion(store: Snapshot, name: str, at: str | None) -> str:
-    """Give the digest of the predictor that answers for a task, or of the earlier champion `at`."""
-    task_state(store, name)
-    if at is not None:
-        return choose_champion(champions(store, name), at, name)
-    digest = store.ref(RefKind.PREDICTOR.of(name))
-    if digest is None:
-        raise NotFoundError(f"task {name!r} has no predictor yet; run `moma-cl update`")
-    return digest
-
-
-def ready_predictor(
-    store: Store, name: str, digest: str, *, explain: bool, device: torch.device
-) -> ReadyPredictor:
-    """Load a predictor onto a device, and check that it answers as when it was made.
-
-    The caller holds a snapshot of the store meanwhile, so that a ``gc`` leaves the files.
-    """
-    with Workspace(store=store, progress=quiet, device=device) as workspace:
-        predictor = load_predictor(workspace, digest)
-        require_golden(workspace, predictor, digest)
-        dataset = task_state(store, name).dataset_digest
-        return ReadyPredictor(
-            task=name,
-            unit=task_state(store, name).task.unit,
-            digest=digest,
-            predictor=predictor,
-            backbone=workspace.backbone,
-            known_slabs=known_slabs(workspace, predictor),
-            explainer=Explainer.of(store, workspace, predictor) if explain else None,
-            dataset=dataset,
-            measured=MeasuredRows.of(workspace.rows(dataset)),
-        )
-
-
-def with_rows_of_now(store: Store, view: Snapshot, ready: ReadyPredictor) -> ReadyPredictor:
-    """Let a loaded predictor know the rows that its task has now."""
-    dataset = view.ref(RefKind.DATASET.of(ready.task))
-    if dataset is None or dataset == ready.dataset:
-        return ready
-    with Workspace(store=store, progress=quiet) as workspace:
-        measured = MeasuredRows.of(workspace.rows(dataset))
-    return replace(ready, dataset=dataset, measured=measured)
-
-
 def predict(
     ready: ReadyPredictor,
     sources: Sources,
@@ -203,21 +105,34 @@ def predict(
     progress: Progress = quiet,
 ) -> Iterator[PredictedRow]:
     """Answer rows one by one in input order; a bad one never stops the rest."""
-    if level is not None and not 0.0 < level < 1.0:
-        raise InvalidInputError(f"level {level!r} is no coverage; expected a number in (0, 1)")
-    question = _Question(ready=ready, level=level or ready.predictor.level)
+    check_level(level)
+    question = Question(ready=ready, level=level or ready.predictor.level)
     _check_same(earlier, question.shared)
     unanswered = _unanswered(read_rows(sources, reading=reading), earlier)
-    chunks = (
-        chunk for rows in _chunks(unanswered, CHUNK) for chunk in _checked(rows, ready.backbone)
-    )
+    for (row,) in answered([question], unanswered, progress=progress):
+        yield row
+
+
+def check_level(level: float | None) -> None:
+    """Refuse a level that is no coverage."""
+    if level is not None and not 0.0 < level < 1.0:
+        raise InvalidInputError(f"level {level!r} is no coverage; expected a number in (0, 1)")
+
+
+def answered(
+    questions: Sequence[Question], rows: Iterable[Row], *, progress: Progress = quiet
+) -> Iterator[tuple[PredictedRow, ...]]:
+    """Answer several questions, all of one backbone, for each row: one answer for each question."""
+    backbone = questions[0].ready.backbone
+    chunks = (chunk for part in _chunks(rows, CHUNK) for chunk in _checked(part, backbone))
     n_rows = 0
-    with closing(with_graphs(chunks, ready.backbone)) as built:
+    with closing(with_graphs(chunks, backbone)) as built:
         for read, graphs_read in built:
             chunk, graphs = _without_failed(read, graphs_read)
-            with ready.busy:
-                answers = _answers(question, graphs)
-            yield from _answered(question, answers, chunk, graphs)
+            answers = [_answers(question, graphs) for question in questions]
+            pairs = zip(questions, answers, strict=True)
+            columns = (_answered(question, found, chunk, graphs) for question, found in pairs)
+            yield from zip(*columns, strict=True)
             n_rows += len(chunk.rows)
             progress("predicting", n_rows, 0)
 
@@ -287,12 +202,15 @@ def _without_failed(chunk: _Chunk, graphs: list[Data | RowError]) -> tuple[_Chun
     return left, [graph for graph in graphs if not isinstance(graph, RowError)]
 
 
-def _answers(question: _Question, graphs: list[Data]) -> Answers | None:
-    return question.ready.predictor.answer(graphs, level=question.level) if graphs else None
+def _answers(question: Question, graphs: list[Data]) -> Answers | None:
+    if not graphs:
+        return None
+    with question.ready.busy:
+        return question.ready.predictor.answer(graphs, level=question.level)
 
 
 def _answered(
-    question: _Question, answers: Answers | None, chunk: _Chunk, graphs: list[Data]
+    question: Question, answers: Answers | None, chunk: _Chunk, graphs: list[Data]
 ) -> Iterator[PredictedRow]:
     ready = question.ready
     at = 0
@@ -317,7 +235,7 @@ def _flags(row: Row, graph: Data, *, stray: bool) -> tuple[str, ...]:
 def _good_row(  # noqa: PLR0917  the row, who is asked, and where the answer is
     row: Row,
     flags: Sequence[str],
-    question: _Question,
+    question: Question,
     answers: Answers,
     crystal: Crystal,
     at: int,
@@ -326,12 +244,13 @@ def _good_row(  # noqa: PLR0917  the row, who is asked, and where the answer is
     domain, explainer = ready.predictor.domain, ready.explainer
     strangers = domain.strangers(crystal.atomic_numbers.tolist())
     distance = float(answers.distances[at])
-    few = (FEW_ROWS,) if ready.calibration == Calibration.RANGE else ()
+    few = (FEW_ROWS,) if ready.predictor.calibration == Calibration.RANGE else ()
+    remark = (ready.remark,) if ready.remark else ()
     known_id, known = ready.measured.find(crystal) or (None, None)
     return _row(
         row,
         question,
-        message="; ".join((*few, *(REMARKS[flag] for flag in flags))),
+        message="; ".join((*few, *(REMARKS[flag] for flag in flags), *remark)),
         known=known,
         known_id=known_id,
         value=float(answers.values[at]),
@@ -345,7 +264,7 @@ def _good_row(  # noqa: PLR0917  the row, who is asked, and where the answer is
 
 
 def _row(
-    row: Row, question: _Question, *, status: str = OK, message: str = "", **values: Any
+    row: Row, question: Question, *, status: str = OK, message: str = "", **values: Any
 ) -> PredictedRow:
     ready = question.ready
     missing = dict.fromkeys(("value", "lower", "upper", "applicability", "distance"))
@@ -356,8 +275,10 @@ def _row(
         message=message,
         unit=ready.unit,
         per_atom=ready.unit.endswith("/atom"),
-        calibration=ready.calibration,
+        calibration=ready.predictor.calibration,
         modules=ready.explainer.modules if ready.explainer else {},
+        property=ready.property,
+        module=ready.module,
         **question.shared,
         **{**missing, **values},
     )

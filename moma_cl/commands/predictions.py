@@ -43,11 +43,11 @@ class PredictedRow:
     message
         What is wrong, and what to do; or what is unusual about a row that is ``ok``; else empty.
     task
-        The task's name.
+        The task's name; empty where a module answers by itself.
     value, lower, upper
         Prediction and ends of its interval, in the unit; none for a bad row.
     unit
-        The task's unit.
+        The task's unit, or that of the property.
     per_atom
         Whether the unit is one per atom.
     level
@@ -66,11 +66,13 @@ class PredictedRow:
     known_id
         Id of that row.
     predictor
-        Digest of the predictor that answered.
+        Digest of the predictor, or of the module, that answered.
     neighbours
         The nearest known rows, where they were asked for.
     modules
         Weight of each module behind the predictor, where they were asked for.
+    property, module
+        The property, and the module that answered by itself; empty where a task was asked.
     """
 
     id: str
@@ -93,6 +95,8 @@ class PredictedRow:
     unseen_elements: tuple[str, ...] = ()
     neighbours: tuple[KnownRow, ...] = ()
     modules: Mapping[str, float] = field(default_factory=dict)
+    property: str = ""
+    module: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,7 +131,7 @@ class Predictions(Sequence[PredictedRow]):
 
     @property
     def values(self) -> FloatArray:
-        """Predictions, shape ``(n_rows,)``, in the task's unit; NaN where there is no answer."""
+        """Predictions, shape ``(n_rows,)``, in the unit of each; NaN where there is no answer."""
         return np.array(
             [np.nan if row.value is None else row.value for row in self.rows], dtype=np.float64
         )
@@ -143,7 +147,10 @@ class Predictions(Sequence[PredictedRow]):
         return pd.DataFrame(self.to_dicts(), columns=list(PredictedRow.__dataclass_fields__))
 
     def _repr_html_(self) -> str:
-        names = ("id", "status", "value", "lower", "upper", "unit", "known", "applicability")
+        names: tuple[str, ...] = ("id", "status", "value", "lower", "upper", "unit", "known")
+        if any(row.property for row in self.rows):
+            names = ("id", "property", "status", "value", "lower", "upper", "unit")
+        names = (*names, "applicability")
         lines = "".join(_line(row, names) for row in self.rows[:_SHOWN])
         head = "".join(f"<th>{name}</th>" for name in names)
         more = len(self.rows) - _SHOWN

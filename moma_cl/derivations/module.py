@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from moma_cl.core.software import made_by
-from moma_cl.datasets.segments import TRAIN, VALIDATION
+from moma_cl.datasets.segments import HELD_OUT, TRAIN, VALIDATION
 from moma_cl.derivations.derived import PENDING_BLOB, Derived
 from moma_cl.derivations.keys import Derivation
-from moma_cl.learning.embedding import embed
+from moma_cl.learning.embedding import embed, moment_columns
 from moma_cl.learning.head import Head
 from moma_cl.learning.normaliser import Normaliser
 from moma_cl.learning.readout import fit_readout
 from moma_cl.learning.training import TrainingSet, predict_graphs, train
+from moma_cl.predictors.module_answers import ModuleAnswers, ModuleRows, answer_errors, sample
 from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Module, Task
@@ -22,8 +25,8 @@ from moma_cl.workspace.workspace import Workspace
 def train_module(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> Derived:
     """Specialise the backbone to one task.
 
-    The result is a `Module`; its blob has the parameters, the readout and the fingerprints of the
-    structures that it was trained on.
+    The result is a `Module`; its blob has the parameters, the fingerprints of the structures that
+    it was trained on, and what it takes to answer: `ModuleAnswers`.
     """
     inputs, settings = derivation.inputs, recipe.module
     task = Task.from_doc(workspace.store.record(inputs["task"]))
@@ -43,14 +46,41 @@ def train_module(workspace: Workspace, derivation: Derivation, recipe: Recipe) -
         progress=lambda done, total: workspace.progress(f"module {task.name}", done, total),
     )
     vector = workspace.round_parameters(encoder, task.module, settings.rounded_bits)
-    answers = predict_graphs(encoder, head, [graphs[row] for row in validation])
-    errors = np.abs(normaliser.inverse(answers) - rows.targets[validation])
+    predicted = predict_graphs(encoder, head, [graphs[row] for row in validation])
+    errors = np.abs(normaliser.inverse(predicted) - rows.targets[validation])
     learned = np.concatenate([training, validation])
-    embedded = embed(encoder, [graphs[row] for row in learned], recipe.embedding)
-    readout = fit_readout(embedded, targets[learned], len(training))
-    record = _record(workspace, derivation, task, float(errors.mean()), report.epochs)
+    embedded = embed(encoder, graphs, recipe.embedding)
+    readout = fit_readout(
+        embedded[learned],
+        targets[learned],
+        len(training),
+        columns=moment_columns(embedded.shape[1], encoder.feature_dim),
+    )
+    split = sample(training, validation, rows.in_fold(HELD_OUT))
+    answers = ModuleAnswers.fit(
+        readout,
+        normaliser,
+        ModuleRows(
+            split=split,
+            embeddings=embedded,
+            feature_dim=encoder.feature_dim,
+            targets=targets,
+            fingerprints=rows.fingerprints,
+            learned=workspace.crystals(rows, learned),
+            points=workspace.crystals(rows, [*split.train, *split.validation]),
+        ),
+    )
+    record = replace(
+        _record(workspace, derivation, task, float(errors.mean()), report.epochs),
+        answers=answer_errors(
+            task.unit,
+            rows.targets[training],
+            rows.targets[split.held_out],
+            normaliser.inverse(readout.predict(embedded[split.held_out])),
+        ),
+    )
     fingerprints = np.sort(rows.fingerprints[learned])
-    arrays = {"parameters": vector, "fingerprints": fingerprints, **readout.to_arrays()}
+    arrays = {"parameters": vector, "fingerprints": fingerprints, **answers.to_arrays()}
     return Derived(record=record, arrays=arrays, base=workspace.base(task.module))
 
 
@@ -72,4 +102,6 @@ def _record(
         settings=dict(derivation.settings),
         made_by=dict(made_by(workspace.device)),
         source={},
+        target=task.target,
+        transform=Transform(task.transform),
     )

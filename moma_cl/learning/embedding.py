@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from moma_cl.arraytypes import IntArray
 from moma_cl.backbones.base import Backbone
 from moma_cl.core.denormals import without_denormals
 from moma_cl.core.pyg import Batch, Data
@@ -72,6 +73,12 @@ def last_mean(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray[np.
     """
     start = embeddings.shape[1] - N_STATISTICS * feature_dim
     return embeddings[:, start : start + feature_dim].astype(np.float64)
+
+
+def moment_columns(n_features: int, feature_dim: int) -> IntArray:
+    """List the columns of an embedding that are means or deviations, of all blocks."""
+    columns = np.arange(n_features)
+    return columns[columns // feature_dim % N_STATISTICS < 2]
 
 
 def last_extremes(embeddings: NDArray[np.floating], feature_dim: int) -> NDArray[np.float64]:

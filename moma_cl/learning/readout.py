@@ -2,15 +2,18 @@
 
 A module's own head reads node features and is thrown away with its training; a readout is fitted
 afterwards, on the embeddings that a hub keeps anyway. Two kinds are tried: ridge regression in
-closed form, and a small network, which reads a well-trained module about twice as exactly but can
-err wildly where rows are few. The one that errs less on the module's validation rows stays.
+closed form, and the mean of a few small networks, which reads a well-trained module about twice as
+exactly but can err wildly where rows are few. The one that errs less on the module's validation
+rows stays.
+
+Networks are tried on all features and on means and deviations alone: extremes over the atoms tell a
+work function, and only invite overfitting where the property is one of the whole crystal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -18,11 +21,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from moma_cl.arraytypes import FloatArray
+from moma_cl.arraytypes import FloatArray, IntArray
 from moma_cl.learning.standardisation import centre_and_spread
 
 RIDGES = 10.0 ** np.arange(-8, 3)  # per row, of standardised features
-WIDTH = 64
+NETWORKS = 4
+WIDTH = 32  # of each network
 EPOCHS = 40
 BATCH_SIZE = 64
 LEARNING_RATE = 3e-3
@@ -82,6 +86,8 @@ def fit_readout(
     embeddings: NDArray[np.float32],
     targets: FloatArray,
     n_train: int,
+    *,
+    columns: IntArray | None = None,
 ) -> Readout:
     """Fit a module's readout.
 
@@ -95,6 +101,8 @@ def fit_readout(
     n_train
         Number of rows of the training; the others decide between the two kinds, and without any
         the readout is linear.
+    columns
+        Features that networks are tried on besides all of them.
 
     Returns
     -------
@@ -105,15 +113,18 @@ def fit_readout(
     if not 0 < n_train < len(targets):
         return linear
     training, validation = slice(0, n_train), slice(n_train, None)
-    candidates = (
-        _linear(embeddings[training], targets[training]),
-        _network(embeddings, targets, n_train),
-    )
+    candidates = [
+        _networks(embeddings, targets, n_train, read)
+        for read in (np.arange(embeddings.shape[1]), columns)
+        if read is not None
+    ]
+    candidates.append(_linear(embeddings[training], targets[training]))
     errors = [
-        np.abs(readout.predict(embeddings[validation]) - targets[validation]).mean()
+        float(np.abs(readout.predict(embeddings[validation]) - targets[validation]).mean())
         for readout in candidates
     ]
-    return candidates[1] if errors[1] < errors[0] else linear
+    best = int(np.argmin(errors))
+    return linear if best == len(candidates) - 1 else candidates[best]
 
 
 def _linear(embeddings: NDArray[np.float32], targets: FloatArray) -> Readout:
@@ -141,22 +152,27 @@ def _linear(embeddings: NDArray[np.float32], targets: FloatArray) -> Readout:
     return Readout(centre=centre, spread=spread, layers=((best[None, :], np.array([mean])),))
 
 
-def _network(embeddings: NDArray[np.float32], targets: FloatArray, n_train: int) -> Readout:
-    """Two hidden layers, mean absolute error, stopped at the best epoch on the other rows."""
+def _networks(
+    embeddings: NDArray[np.float32],
+    targets: FloatArray,
+    n_train: int,
+    columns: IntArray,
+) -> Readout:
+    """Mean of networks of two hidden layers, stopped at the best epoch on the other rows.
+
+    Each minimises its own mean absolute error. They are one network whose layers are sparse.
+    """
     rows = embeddings.astype(np.float64)
     centre, spread = centre_and_spread(rows[:n_train])
-    features = torch.from_numpy(((rows - centre) / spread).astype(np.float32))
+    features = torch.from_numpy(((rows - centre) / spread)[:, columns].astype(np.float32))
     goal = torch.from_numpy(targets.astype(np.float32))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        sizes = (features.shape[1], WIDTH, WIDTH, 1)
-        layers = [nn.Linear(n_in, n_out) for n_in, n_out in pairwise(sizes)]
-        model = nn.Sequential(layers[0], nn.SiLU(), layers[1], nn.SiLU(), layers[2])
-    joined = _best_epoch(model, features, goal, n_train)
+    joined = _best_epoch(_SideBySide(len(columns)), features, goal, n_train)
+    first = np.zeros((len(joined[0]), rows.shape[1] + 1), dtype=np.float16)
+    first[:, np.append(columns, rows.shape[1])] = joined[0]
     return Readout(
         centre=centre.astype(np.float32).astype(np.float64),
         spread=spread.astype(np.float32).astype(np.float64),
-        layers=_split(joined),
+        layers=_split([first, *joined[1:]]),
     )
 
 
@@ -167,8 +183,59 @@ def _split(
     return tuple((layer[:, :-1], layer[:, -1]) for layer in layers)
 
 
+class _SideBySide(nn.Module):
+    """A few networks that read the same features and know nothing of each other.
+
+    Parameters
+    ----------
+    n_features
+        Number of the features.
+    """
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            first = nn.Linear(n_features, NETWORKS * WIDTH)
+            inner = [nn.Linear(WIDTH, WIDTH) for _ in range(NETWORKS)]
+            last = [nn.Linear(WIDTH, 1) for _ in range(NETWORKS)]
+        self.first = first
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.stack([one.weight.detach().T for one in layer]))
+            for layer in (inner, last)
+        )
+        self.biases = nn.ParameterList(
+            nn.Parameter(torch.stack([one.bias.detach()[None] for one in layer]))
+            for layer in (inner, last)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Predict by each network, shape ``(n_networks, n_rows)``."""
+        hidden = nn.functional.silu(self.first(features))
+        hidden = hidden.view(-1, NETWORKS, WIDTH).transpose(0, 1)
+        hidden = nn.functional.silu(torch.baddbmm(self.biases[0], hidden, self.weights[0]))
+        return torch.baddbmm(self.biases[1], hidden, self.weights[1])[:, :, 0]
+
+    def joined(self) -> list[NDArray[np.float16]]:
+        """Give weights and bias of each layer side by side, of one network for the mean."""
+        inner = np.zeros((NETWORKS * WIDTH, NETWORKS * WIDTH), dtype=np.float32)
+        for number, weight in enumerate(self.weights[0]):
+            block = slice(number * WIDTH, (number + 1) * WIDTH)
+            inner[block, block] = weight.detach().numpy().T
+        last = torch.cat([weight.T for weight in self.weights[1]], dim=1) / NETWORKS
+        layers = (
+            (self.first.weight, self.first.bias),
+            (torch.from_numpy(inner), self.biases[0].flatten()),
+            (last, self.biases[1].mean(dim=0)[0]),
+        )
+        return [
+            torch.cat([weight, bias[:, None]], dim=1).detach().numpy().astype(np.float16)
+            for weight, bias in layers
+        ]
+
+
 def _best_epoch(
-    model: nn.Sequential, features: Tensor, targets: Tensor, n_train: int
+    model: _SideBySide, features: Tensor, targets: Tensor, n_train: int
 ) -> list[NDArray[np.float16]]:
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
@@ -177,26 +244,18 @@ def _best_epoch(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, LEARNING_RATE, total_steps=n_steps, pct_start=0.1
     )
-    best, kept = float("inf"), _joined(model)
+    best, kept = float("inf"), model.joined()
     for epoch in range(EPOCHS):
         order = torch.from_numpy(np.random.default_rng([0, epoch]).permutation(n_train))
         for rows in torch.split(order, BATCH_SIZE):
-            loss = (model(features[rows])[:, 0] - targets[rows]).abs().mean()
+            loss = (model(features[rows]) - targets[rows]).abs().mean(dim=1).sum()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             schedule.step()
         with torch.no_grad():
-            error = float((model(features[n_train:])[:, 0] - targets[n_train:]).abs().mean())
+            answers = model(features[n_train:]).mean(dim=0)
+        error = float((answers - targets[n_train:]).abs().mean())
         if error < best:
-            best, kept = error, _joined(model)
+            best, kept = error, model.joined()
     return kept
-
-
-def _joined(model: nn.Sequential) -> list[NDArray[np.float16]]:
-    """Weights and bias of each layer side by side, as they are stored."""
-    linear = [layer for layer in model if isinstance(layer, nn.Linear)]
-    return [
-        torch.cat([layer.weight, layer.bias[:, None]], dim=1).detach().numpy().astype(np.float16)
-        for layer in linear
-    ]

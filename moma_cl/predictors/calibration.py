@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from moma_cl.arraytypes import FloatArray, IntArray
 from moma_cl.datasets.split import Split
 from moma_cl.predictors.difficulty import N_NEIGHBOURS, Difficulty, kernel_left_out_errors
-from moma_cl.predictors.domain import Domain, Neighbours, points_of
+from moma_cl.predictors.domain import SINGLE, Domain, Neighbours, points_of
 from moma_cl.predictors.intervals import conformal_quantile
 from moma_cl.recipe import PredictorSettings
 
@@ -60,12 +61,20 @@ class Calibrated:
         return conformal_quantile(scores, level) * self.difficulty.of(near)
 
 
-def calibrate(answered: Answered, settings: PredictorSettings) -> Calibrated:
-    """Learn the domain, and on held-out rows how wide intervals must be."""
+def calibrate(
+    answered: Answered, settings: PredictorSettings, *, precision: np.dtype[Any] = SINGLE
+) -> Calibrated:
+    """Learn the domain, and on held-out rows how wide intervals must be.
+
+    The points of the domain are stored in ``precision``.
+    """
     split = answered.split
     points = points_of(answered.embeddings, answered.feature_dim)
     domain = Domain.fit(
-        points[learned_rows(split)], settings.neighbours, elements=answered.elements
+        points[learned_rows(split)],
+        settings.neighbours,
+        elements=answered.elements,
+        precision=precision,
     )
     residuals = np.abs(answered.held_out - answered.targets[split.held_out])
     order = np.argsort(residuals, kind="stable")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,9 @@ METRIC = "cityblock"
 INSIDE = 0.85  # quantile of the known rows' own distances up to which a structure is inside
 OUTSIDE = 0.975  # quantile beyond which it is outside
 
+SINGLE = np.dtype(np.float32)
+HALF = np.dtype(np.float16)
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Neighbours:
@@ -53,6 +57,7 @@ class Domain:
     limit: float  # multiple of the reach beyond which a structure is outside
     neighbours: int  # how many neighbours the distance is averaged over
     elements: tuple[int, ...]  # atomic numbers that occur in known rows, ascending
+    precision: np.dtype[Any] = SINGLE  # of the points as they are stored
 
     @classmethod
     def fit(
@@ -61,15 +66,19 @@ class Domain:
         neighbours: int,
         *,
         elements: tuple[int, ...],
+        precision: np.dtype[Any] = SINGLE,
     ) -> Domain:
         """Measure how far known rows lie from each other.
 
         ``points`` are what :func:`points_of` gives for them. Distances are averaged over a number
-        of neighbours, or over all where there are fewer. ``elements`` are those of the rows.
+        of neighbours, or over all where there are fewer. ``elements`` are those of the rows. The
+        points are stored in ``precision``, single or half.
         """
         centre, spread = centre_and_spread(points)
         # rounded as it is stored, so that a reloaded domain answers with the same bits
-        standard = ((points - centre) / spread).astype(np.float32).astype(np.float64)
+        most = float(np.finfo(precision).max)
+        standard = np.clip((points - centre) / spread, -most, most)
+        standard = standard.astype(precision).astype(np.float64)
         domain = cls(
             centre=centre,
             spread=spread,
@@ -78,6 +87,7 @@ class Domain:
             limit=1.0,
             neighbours=max(1, min(neighbours, len(points) - 1)),
             elements=elements,
+            precision=precision,
         )
         return domain._with_reach() if len(points) > 1 else domain
 

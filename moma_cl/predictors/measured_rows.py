@@ -38,6 +38,11 @@ class MeasuredRows:
     places: Mapping[str, list[int]]
 
     @classmethod
+    def none(cls) -> Self:
+        """Know no rows."""
+        return cls(ids=(), values=np.zeros(0), fingerprints=np.zeros(0, np.uint64), places={})
+
+    @classmethod
     def of(cls, rows: LiveRows) -> Self:
         """Index the live rows of a dataset by their formulas."""
         places: defaultdict[str, list[int]] = defaultdict(list)

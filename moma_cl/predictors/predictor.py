@@ -110,6 +110,11 @@ class LoadedPredictor:
         return self.recipe.predictor.interval_level
 
     @property
+    def calibration(self) -> str:
+        """Where its intervals come from."""
+        return str(self.record.calibration)
+
+    @property
     def normaliser(self) -> Normaliser:
         """Between the task's unit and normalised targets."""
         return self.artifact.normaliser

@@ -140,6 +140,14 @@ def canonical_property(name: str) -> str:
     return _BY_ALIAS.get(lowered, lowered)
 
 
+def names_of(name: str) -> tuple[str, ...]:
+    """List all names of a property in lower case, in the order of the table."""
+    listed = known_property(name)
+    if listed is None:
+        return (canonical_property(name),)
+    return tuple(alias.lower() for alias in (listed.name, *listed.aliases))
+
+
 def known_property(name: str) -> Property | None:
     """Look a property up by any of its names; none when it is not in the table."""
     return PROPERTIES.get(canonical_property(name))

@@ -108,6 +108,8 @@ _UNITS: Mapping[str, tuple[str, float]] = MappingProxyType(
     }
 )
 
+_LOGARITHM = "log10("  # what the unit of a logarithm begins with
+
 # Spellings that a keyboard gives, undone before a unit is looked up.
 _SPELLINGS = (
     ("A^", "Å^"),
@@ -188,6 +190,11 @@ def canonical_unit(unit: str) -> str:
 def with_unit(number: str, unit: str) -> str:
     """Write a number with its unit, which is left out where it is 1."""
     return number if unit in {"", "1"} else f"{number} {unit}"
+
+
+def without_logarithm(unit: str) -> str:
+    """Give the unit of the values whose logarithm is in a unit: ``GPa`` for ``log10(GPa)``."""
+    return unit[len(_LOGARITHM) : -1] if unit.startswith(_LOGARITHM) else unit
 
 
 def dimension_of(unit: str) -> str | None:

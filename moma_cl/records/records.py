@@ -7,6 +7,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from moma_cl.properties.transforms import Transform
 from moma_cl.records.base import Record
 from moma_store.records import BlobLink
 
@@ -155,7 +156,7 @@ class Module(Record):
     """Encoder parameters specialised to one task; never changed."""
 
     kind: ClassVar[str] = "module"
-    words = MappingProxyType({"module": ModuleKind})
+    words = MappingProxyType({"module": ModuleKind, "transform": Transform})
     record_fields: ClassVar[frozenset[str]] = frozenset({"hub", "dataset"})
     blob_fields: ClassVar[frozenset[str]] = frozenset({"blob"})
 
@@ -163,7 +164,8 @@ class Module(Record):
     module: ModuleKind
     property: str
     dataset: str | None  # None: its data is not in this hub
-    blob: BlobLink  # parameters, and the fingerprints of the structures it was trained on
+    # parameters, fingerprints of the structures it was trained on, and what it takes to answer
+    blob: BlobLink
     n_train: int
     n_validation: int
     validation_mae: float  # in the unit
@@ -172,6 +174,10 @@ class Module(Record):
     settings: dict[str, Any]  # of the training
     made_by: dict[str, str]  # software versions
     source: dict[str, Any]  # where data or weights came from, with licences
+    target: str = ""  # column of the data it was trained on
+    transform: Transform = Transform.NONE  # of the target before learning
+    # unit of its own answers, and their error on held-out rows; none where it cannot answer
+    answers: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,11 @@ def archive_of(backbone: str) -> Path:
     return FOLDER / f"{backbone}.moma"
 
 
+def archives() -> list[Path]:
+    """List the archives that there are, by backbone."""
+    return sorted(FOLDER.glob("*.moma"))
+
+
 def add_starter_modules(store: Store) -> int:
     """Add the modules of a hub's backbone; those that the hub has already stay.
 

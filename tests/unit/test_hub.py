@@ -124,12 +124,12 @@ def test_answers_become_tables(hub, made_up):
 
 
 def test_a_predictor_is_loaded_once_until_another_answers(empty_hub, made_up, monkeypatch):
-    from moma_cl.commands import predict
+    from moma_cl.commands import ready_predictor
 
     loaded = []
-    load = predict.load_predictor
+    load = ready_predictor.load_predictor
     monkeypatch.setattr(
-        predict,
+        ready_predictor,
         "load_predictor",
         lambda workspace, digest: loaded.append(digest) or load(workspace, digest),
     )

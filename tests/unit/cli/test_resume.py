@@ -37,7 +37,7 @@ def row(number, *, row_id=None, predictor="a" * 64):
 
 def write(path, layout, rows, *, explain=False, header=True):
     with path.open("a", encoding="utf-8", newline="") as stream:
-        WRITERS[layout](rows, stream, explain=explain, header=header)
+        WRITERS[layout](rows, stream, columns=fields(explain=explain), header=header)
 
 
 @pytest.fixture(params=["jsonl", "csv"])
@@ -76,7 +76,7 @@ def test_an_id_like_a_formula_goes_through_a_file_and_comes_back(file, layout, r
 
 def test_a_spreadsheet_computes_no_cell_and_numbers_stay_numbers():
     stream = io.StringIO()
-    write_csv([row(1, row_id="=HYPERLINK(1)"), row(2, row_id="-7.5e3")], stream, explain=False)
+    write_csv([row(1, row_id="=HYPERLINK(1)"), row(2, row_id="-7.5e3")], stream)
     cells = list(csv.DictReader(io.StringIO(stream.getvalue())))
     assert [cell["id"] for cell in cells] == ["'=HYPERLINK(1)", "-7.5e3"]
     assert [cell["value"] for cell in cells] == ["0.5", "0.5"]
@@ -132,7 +132,7 @@ def test_json_and_csv_say_the_same():
     written = {}
     for layout in ("jsonl", "csv"):
         stream = io.StringIO()
-        WRITERS[layout]([row(1)], stream, explain=True)
+        WRITERS[layout]([row(1)], stream, columns=fields(explain=True))
         written[layout] = stream.getvalue()
     from_json = json.loads(written["jsonl"])
     (from_csv,) = csv.DictReader(io.StringIO(written["csv"]))
@@ -147,7 +147,7 @@ def test_parquet_holds_numbers_as_numbers(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     from moma_cli.prediction_formats import write_parquet
 
-    write_parquet([row(1), row(2)], tmp_path / "out.parquet", explain=True)
+    write_parquet([row(1), row(2)], tmp_path / "out.parquet", columns=fields(explain=True))
     table = parquet.read_table(tmp_path / "out.parquet")
     assert table.column_names == list(fields(explain=True))
     assert table.column("value").to_pylist() == [0.5, 0.5]

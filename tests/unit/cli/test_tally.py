@@ -40,17 +40,17 @@ def test_intervals_that_promise_nothing_are_warned_of_once(calibration):
 
 def test_a_known_row_has_its_value_in_every_format_and_a_unit_of_one_is_not_printed():
     known = replace(ROW, known=0.0, known_id="row-3")
-    assert document(known, explain=False)["known"] == 0.0
+    assert document(known)["known"] == 0.0
     table, csv = StringIO(), StringIO()
-    write_table([known, ROW], table, explain=False)
+    write_table([known, ROW], table)
     head, first, second = table.getvalue().splitlines()
     assert head.split()[-1] == "known"
     assert first.endswith("0 (row-3)")
     assert second.endswith("-")
     assert "1.5  -" in first
-    write_csv([known], csv, explain=False)
+    write_csv([known], csv)
     cells = dict(zip(*(line.split(",") for line in csv.getvalue().splitlines()), strict=True))
     assert (cells["known"], cells["known_id"]) == ("0.0", "row-3")
     plain = StringIO()
-    write_table([ROW], plain, explain=False)
+    write_table([ROW], plain)
     assert "known" not in plain.getvalue()

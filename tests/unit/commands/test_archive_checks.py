@@ -181,6 +181,8 @@ def test_a_document_is_nested_as_deep_as_a_hub_can_go_or_refused(
         ("modules/energy", "hub", None),
         ("modules/energy", "hub", "energy"),
         ("modules/energy", "made_by", {"torch": ["2"]}),
+        ("modules/energy", "transform", "square"),
+        ("modules/energy", "answers", ["eV"]),
         ("tasks/energy", "name", "other"),
         ("tasks/energy", "unit", "furlong/fortnight^banana"),
         ("tasks/energy", "transform", "sqrt"),
@@ -354,6 +356,11 @@ def as_type(name, dtype):
             "learners/adapted",
             lambda arrays: arrays.update(validation_rows=arrays["validation_rows"] + 10_000),
         ),
+        ("modules/energy", cut("domain_slabs")),
+        ("modules/energy", filled("normaliser", 0.0)),
+        ("modules/energy", filled("held_out_residuals", np.nan)),
+        ("modules/energy", without("extremes")),
+        ("modules/energy", narrowed("domain_centre", "domain_spread", "domain_known")),
     ],
 )
 def test_a_blob_holds_what_its_record_promises(whole, tmp_path, ref, change):

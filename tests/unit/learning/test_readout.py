@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from moma_cl.learning.readout import Readout, fit_readout
+from moma_cl.learning.readout import NETWORKS, Readout, _SideBySide, fit_readout
 
 
 @pytest.fixture
@@ -74,6 +75,31 @@ def test_what_a_network_says_does_not_depend_on_who_asks_beside(embeddings):
     readout = fit_readout(embeddings, bent(embeddings), 350)
     alone = np.concatenate([readout.predict(embeddings[row : row + 1]) for row in range(20)])
     np.testing.assert_allclose(alone, readout.predict(embeddings)[:20], rtol=1e-12)
+
+
+def test_networks_side_by_side_are_one_network_that_answers_their_mean(generator):
+    networks = _SideBySide(6)
+    features = generator.normal(size=(20, 6)).astype(np.float32)
+    with torch.no_grad():
+        each = networks(torch.from_numpy(features)).numpy()
+    assert each.shape == (NETWORKS, 20)
+    assert np.ptp(each, axis=0).min() > 0  # they differ
+    layers = tuple((layer[:, :-1], layer[:, -1]) for layer in networks.joined())
+    one = Readout(centre=np.zeros(6), spread=np.ones(6), layers=layers)
+    np.testing.assert_allclose(one.predict(features), each.mean(axis=0), atol=2e-3)
+
+
+def test_networks_read_some_columns_alone_where_the_others_mislead(generator):
+    embeddings = generator.normal(size=(400, 300)).astype(np.float32)
+    targets = np.abs(embeddings[:, 0].astype(np.float64)) + 0.5 * embeddings[:, 1]
+    alone = fit_readout(embeddings[:300], targets[:300], 200, columns=np.array([0, 1]))
+    weights, _ = alone.layers[0]
+    assert not weights[:, 2:].any()
+    every = fit_readout(embeddings[:300], targets[:300], 200)
+    errors = [
+        np.abs(one.predict(embeddings[300:]) - targets[300:]).mean() for one in (alone, every)
+    ]
+    assert errors[0] < 0.5 * errors[1]
 
 
 def test_a_module_without_a_readout_says_nothing():
