@@ -2,6 +2,8 @@
 
 import threading
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from moma_cl.hub import Hub
 from moma_cl.learning.training import TrainingError
 from moma_cl.predictors.predictor import load_predictor
 from moma_cl.predictors.stored_learner import StoredLearner
+from moma_cl.reconciling import composer
+from moma_cl.reconciling.costs import Allowance
 from moma_cl.records.records import Learner, ModuleKind, Predictor
 from moma_store.records import record_link
 from moma_store.store import Store
@@ -216,11 +220,45 @@ def test_an_exported_predictor_answers_with_the_same_bits_elsewhere(hub, add_tas
     assert Hub(other).update() == []
 
 
-def test_learners_that_do_not_answer_survive_a_collection(hub, add_task):
-    add_task("modulus", 200)
+def test_learners_that_do_not_answer_survive_a_collection(hub, add_task, monkeypatch):
+    trained = finetuned_learners._fitted
+
+    def useless(start, derivation):
+        derived = trained(start, derivation)
+        answers = derived.arrays["validation_answers"] + 50.0
+        return replace(derived, arrays={**derived.arrays, "validation_answers": answers})
+
+    monkeypatch.setattr(finetuned_learners, "_fitted", useless)
     add_task("energy", 200, module=ModuleKind.NONE)
-    present = {d for d, one in learners(hub).items() if one.name != "kernel"}
+    present = learners(hub)
     answering = {link["$record"] for link in record(hub, "fitted/energy")["learners"]}
+    assert {present[digest].name for digest in answering} == {"kernel"}
     Hub(hub).gc()
-    assert present == {d for d, one in learners(hub).items() if one.name != "kernel"}
-    assert present - answering or len(present) <= len(answering)
+    assert learners(hub) == present
+    assert {one.name for one in present.values()} == {"kernel", *FROM_BACKBONE}
+
+
+def test_a_limit_of_time_starts_only_the_trainings_that_are_likely_to_end(
+    hub, add_task, monkeypatch
+):
+    monkeypatch.setattr(composer, "n_cores", lambda: 1)
+    add_task("gap", 200, module=ModuleKind.NONE)
+    seconds = {"kernel": 0.0, "finetuned": 6e4, "adapted": 4e4}
+    with Store.open(hub, write=True) as store, store.transaction("slow") as transaction:
+        for key, memo in store.memos("learner:").items():
+            method = store.record(memo.result)["method"]
+            transaction.put_memo(key, memo.result, seconds[method])
+    add_task("energy", 200, module=ModuleKind.NONE, compose=False)
+    done = Hub(hub).update(max_seconds=5e4)
+    assert names(hub) == {"kernel", "adapted backbone"}
+    (left,) = [entry.text for entry in done if entry.action == "postponed"]
+    assert left == "finetuned from backbone, which is likely to take 60000 s"
+    assert fitted_again(Hub(hub).update()) == {"finetuned from backbone"}
+
+
+@pytest.mark.parametrize(("cores", "admitted"), [(1, False), (2, True)])
+def test_trainings_at_the_same_time_share_the_cores(cores, admitted):
+    one = SimpleNamespace(settings={"threads": 1})
+    allowance = Allowance(costs=SimpleNamespace(of=lambda _: 40.0), seconds=60.0, cores=cores)
+    assert allowance.admits(one)
+    assert allowance.admits(one, beside=[one]) == admitted
