@@ -60,7 +60,7 @@ def run() -> list[dict[str, Any]]:
             rows.append(_imports(name, arguments))
         rows.append(
             {
-                "name": "files that changed meanwhile",
+                "name": "files that changed meanwhile, but the record of passes",
                 "ours": sum(_files(hub).get(k) != v for k, v in before.items()),
                 "theirs": 0,
                 "unit": "files",
@@ -156,7 +156,10 @@ def _rocksalt(index: int, number: int) -> dict[str, Any]:
 
 
 def _files(hub: Path) -> dict[str, bytes]:
-    """Every file that a write would change; LMDB's lock table is for readers too."""
+    """Read every file that a write would change; LMDB's lock table is for readers too.
+
+    A pass with nothing to do is recorded as well, for `status`.
+    """
     paths = [path for path in hub.rglob("*") if path.is_file()]
-    skipped = {"lock.mdb", "writer.lock"}
+    skipped = {"lock.mdb", "writer.lock", "passes.json"}
     return {str(path): path.read_bytes() for path in paths if path.name not in skipped}
