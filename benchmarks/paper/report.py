@@ -36,7 +36,8 @@ _ABOUT = (
     "Mean absolute errors on held-out rows, mean and standard deviation over the splits that are "
     "done, with default settings. `python -m benchmarks.paper` fits, "
     "`python -m benchmarks.paper.report` writes this page; `benchmarks/paper/results.csv` has "
-    "every figure.\n"
+    "every figure, also those of SevenNet ([pilot](pilot.md)). The `moma` columns were measured "
+    "with the readouts of modules before they became means of four networks.\n"
 )
 _ABOUT_CHOICES = (
     "*alone* is what validation rows choose among `kernel`, `ft`, `mean` without modules. "
