@@ -6,6 +6,7 @@ there are now: readouts are fitted again, parameters stay as they are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from numpy.typing import NDArray
 from benchmarks.upstream.rows import Materials, UpstreamRows, parts_of, upstream_rows
 from benchmarks.upstream.tasks import UpstreamTask
 from moma_cl.backbones.base import Backbone
+from moma_cl.core.pyg import Data
 from moma_cl.graphs.cache import ByteCache
 from moma_cl.graphs.lookup import graphs_of
-from moma_cl.learning.embedding import Embeddings, embed, moment_columns
+from moma_cl.learning.embedding import embed
 from moma_cl.learning.normaliser import Normaliser
-from moma_cl.learning.readout import Readout, fit_readout
+from moma_cl.learning.readout import module_readout
 from moma_cl.predictors.module_answers import (
     ModuleAnswers,
     ModuleRows,
@@ -41,53 +43,10 @@ GRAPHS = Path("build/upstream/graphs")
 Indices = NDArray[np.int64]
 
 
-def fit_answers(
-    rows: UpstreamRows,
-    embedded: Embeddings,
-    readout: Readout,
-    normaliser: Normaliser,
-    feature_dim: int,
-) -> ModuleAnswers:
-    """Calibrate a module on its held-out rows.
-
-    Parameters
-    ----------
-    rows
-        The rows of its task.
-    embedded
-        Their embeddings by its encoder, shape ``(n_rows, n_features)``.
-    readout, normaliser
-        The module's.
-    feature_dim
-        Width of the backbone's node features.
-
-    Returns
-    -------
-    ModuleAnswers
-        What its blob holds besides parameters and fingerprints.
-    """
-    training, validation, held_out = folds_of(rows)
-    split = sample(training, validation, held_out)
-    learned = np.concatenate([training, validation])
-    return ModuleAnswers.fit(
-        readout,
-        normaliser,
-        ModuleRows(
-            split=split,
-            embeddings=embedded,
-            feature_dim=feature_dim,
-            targets=normaliser.forward(rows.values),
-            fingerprints=rows.fingerprints,
-            learned=[rows.crystals[row] for row in learned],
-            points=[rows.crystals[row] for row in (*split.train, *split.validation)],
-        ),
-    )
-
-
-def errors_of(
-    task: UpstreamTask, rows: UpstreamRows, embedded: Embeddings, answers: ModuleAnswers
-) -> dict[str, Any]:
-    """Measure how far answers are off on held-out rows, for the module's record.
+def trained_answers(
+    task: UpstreamTask, rows: UpstreamRows, encoder: Backbone, graphs: Sequence[Data]
+) -> tuple[ModuleAnswers, dict[str, Any]]:
+    """Let a trained module answer, calibrated on its held-out rows.
 
     Parameters
     ----------
@@ -95,20 +54,39 @@ def errors_of(
         The module's task.
     rows
         Its rows.
-    embedded
-        Their embeddings by the module, shape ``(n_rows, n_features)``.
-    answers
-        How the module answers.
+    encoder
+        The module's encoder.
+    graphs
+        The graph of each row.
 
     Returns
     -------
-    dict[str, Any]
-        What `answer_errors` gives.
+    tuple[ModuleAnswers, dict[str, Any]]
+        What its blob holds besides parameters and fingerprints, and how far answers are off on
+        held-out rows, as `answer_errors` gives it.
     """
-    training, _, held_out = folds_of(rows)
-    predicted = answers.normaliser.inverse(answers.readout.predict(embedded[held_out]))
+    training, validation, held_out = folds_of(rows)
+    embedded = embed(encoder, graphs, EmbeddingSettings())
+    normaliser = Normaliser.fit(rows.values[training], task.transform)
+    targets = normaliser.forward(rows.values)
+    readout = module_readout(embedded, targets, training, validation, encoder.feature_dim)
+    split = sample(training, validation, held_out)
+    answers = ModuleAnswers.fit(
+        readout,
+        normaliser,
+        ModuleRows(
+            split=split,
+            embeddings=embedded,
+            feature_dim=encoder.feature_dim,
+            targets=targets,
+            fingerprints=rows.fingerprints,
+            learned=[rows.crystals[row] for row in (*training, *validation)],
+            points=[rows.crystals[row] for row in (*split.train, *split.validation)],
+        ),
+    )
+    predicted = normaliser.inverse(readout.predict(embedded[held_out]))
     unit = canonical_unit(task.unit)
-    return answer_errors(unit, rows.values[training], rows.values[held_out], predicted)
+    return answers, answer_errors(unit, rows.values[training], rows.values[held_out], predicted)
 
 
 def folds_of(rows: UpstreamRows) -> tuple[Indices, Indices, Indices]:
@@ -144,7 +122,9 @@ def renew(hub: Path, task: UpstreamTask, materials: Materials) -> Module:
         rows = upstream_rows(task, workspace.backbone.elements, materials)
         kept = store.blob(record.blob, ["parameters", "fingerprints"]).arrays
         encoder = workspace.encoder(record.module, workspace.parameters(digest, record.module))
-        answers, errors = _renewed(task, rows, encoder)
+        with ByteCache(GRAPHS) as cache:
+            graphs = graphs_of(rows.crystals, workspace.backbone, cache)
+        answers, errors = trained_answers(task, rows, encoder, graphs)
         base = workspace.base(record.module)
     record = replace(record, target=task.column, transform=task.transform, answers=errors)
     with Store.open(hub, write=True, wait=3600.0) as store:
@@ -154,19 +134,3 @@ def renew(hub: Path, task: UpstreamTask, materials: Materials) -> Module:
             new = transaction.put_record(record.with_blob(link).to_doc())
             transaction.move_ref(name, new, expected=digest)
     return record
-
-
-def _renewed(
-    task: UpstreamTask, rows: UpstreamRows, encoder: Backbone
-) -> tuple[ModuleAnswers, dict[str, Any]]:
-    training, validation, _ = folds_of(rows)
-    known = np.concatenate([training, validation])
-    with ByteCache(GRAPHS) as cache:
-        graphs = graphs_of(rows.crystals, type(encoder), cache)
-    embedded = embed(encoder, graphs, EmbeddingSettings())
-    normaliser = Normaliser.fit(rows.values[training], task.transform)
-    targets = normaliser.forward(rows.values)
-    columns = moment_columns(embedded.shape[1], encoder.feature_dim)
-    readout = fit_readout(embedded[known], targets[known], len(training), columns=columns)
-    answers = fit_answers(rows, embedded, readout, normaliser, encoder.feature_dim)
-    return answers, errors_of(task, rows, embedded, answers)

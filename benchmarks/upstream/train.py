@@ -10,22 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.upstream.answers import GRAPHS, errors_of, fit_answers, folds_of
+from benchmarks.upstream.answers import GRAPHS, folds_of, trained_answers
 from benchmarks.upstream.rows import Materials, UpstreamRows, upstream_rows
 from benchmarks.upstream.tasks import UpstreamTask
 from moma_cl.core.software import software
 from moma_cl.derivations.derived import PENDING_BLOB
 from moma_cl.graphs.cache import ByteCache
 from moma_cl.graphs.lookup import graphs_of
-from moma_cl.learning.embedding import embed, moment_columns
 from moma_cl.learning.head import Head
 from moma_cl.learning.normaliser import Normaliser
-from moma_cl.learning.readout import fit_readout
 from moma_cl.learning.training import TrainingSet, predict_graphs, train
 from moma_cl.progress import quiet
 from moma_cl.properties.table import canonical_property
 from moma_cl.properties.units import canonical_unit
-from moma_cl.recipe import EmbeddingSettings, TrainingSettings
+from moma_cl.recipe import TrainingSettings
 from moma_cl.records.records import Module, ModuleKind
 from moma_cl.records.refs import HUB, RefKind
 from moma_cl.workspace.workspace import Workspace
@@ -80,13 +78,8 @@ def _trained(
     with ByteCache(GRAPHS) as cache:
         graphs = graphs_of(rows.crystals, workspace.backbone, cache)
     targets = normaliser.forward(rows.values)
-    report = train(
-        encoder,
-        head,
-        TrainingSet(graphs=graphs, targets=targets, train=training, validation=validation),
-        settings,
-        progress=counting(task.name),
-    )
+    data = TrainingSet(graphs=graphs, targets=targets, train=training, validation=validation)
+    report = train(encoder, head, data, settings, progress=counting(task.name))
     vector = workspace.round_parameters(encoder, kind, settings.rounded_bits)
 
     def mae(chosen: NDArray[np.int64]) -> float:
@@ -94,12 +87,7 @@ def _trained(
         return float(np.abs(answers - rows.values[chosen]).mean())
 
     known = np.concatenate([training, validation])
-    embedded = embed(encoder, graphs, EmbeddingSettings())
-    columns = moment_columns(embedded.shape[1], encoder.feature_dim)
-    readout = fit_readout(embedded[known], targets[known], len(training), columns=columns)
-    answers = fit_answers(rows, embedded, readout, normaliser, encoder.feature_dim)
-    errors = errors_of(task, rows, embedded, answers)
-    centre = np.median(rows.values[training])
+    answers, errors = trained_answers(task, rows, encoder, graphs)
     hub_digest = workspace.store.ref(HUB)
     assert hub_digest is not None
     record = Module(
@@ -115,14 +103,7 @@ def _trained(
         epochs=report.epochs,
         settings={"module": asdict(settings), "threads": 1},
         made_by=dict(software()),
-        source={
-            "data": list(task.sources),
-            "column": task.column,
-            "left_out": rows.n_left_out,
-            "held_out_mae": mae(held_out),
-            "n_held_out": len(held_out),
-            "held_out_mae_of_median": float(np.abs(rows.values[held_out] - centre).mean()),
-        },
+        source=_source(task, rows, mae(held_out)),
         answers=errors,
         target=task.column,
         transform=task.transform,
@@ -131,6 +112,20 @@ def _trained(
         "parameters": vector,
         "fingerprints": np.sort(rows.fingerprints[known]),
         **answers.to_arrays(),
+    }
+
+
+def _source(task: UpstreamTask, rows: UpstreamRows, held_out_mae: float) -> dict[str, Any]:
+    """Say what data a module comes from, and how it errs beside always answering the median."""
+    training, _, held_out = folds_of(rows)
+    centre = np.median(rows.values[training])
+    return {
+        "data": list(task.sources),
+        "column": task.column,
+        "left_out": rows.n_left_out,
+        "held_out_mae": held_out_mae,
+        "n_held_out": len(held_out),
+        "held_out_mae_of_median": float(np.abs(rows.values[held_out] - centre).mean()),
     }
 
 

@@ -10,10 +10,10 @@ from moma_cl.core.software import made_by
 from moma_cl.datasets.segments import HELD_OUT, TRAIN, VALIDATION
 from moma_cl.derivations.derived import PENDING_BLOB, Derived
 from moma_cl.derivations.keys import Derivation
-from moma_cl.learning.embedding import embed, moment_columns
+from moma_cl.learning.embedding import embed
 from moma_cl.learning.head import Head
 from moma_cl.learning.normaliser import Normaliser
-from moma_cl.learning.readout import fit_readout
+from moma_cl.learning.readout import module_readout
 from moma_cl.learning.training import TrainingSet, predict_graphs, train
 from moma_cl.predictors.module_answers import ModuleAnswers, ModuleRows, answer_errors, sample
 from moma_cl.properties.transforms import Transform
@@ -38,10 +38,11 @@ def train_module(workspace: Workspace, derivation: Derivation, recipe: Recipe) -
     head = Head(encoder.feature_dim, encoder.n_blocks, settings.head_width, seed=settings.seed)
     head.to(encoder.device)
     graphs = workspace.graphs(rows)
+    data = TrainingSet(graphs=graphs, targets=targets, train=training, validation=validation)
     report = train(
         encoder,
         head,
-        TrainingSet(graphs=graphs, targets=targets, train=training, validation=validation),
+        data,
         settings,
         progress=lambda done, total: workspace.progress(f"module {task.name}", done, total),
     )
@@ -50,12 +51,7 @@ def train_module(workspace: Workspace, derivation: Derivation, recipe: Recipe) -
     errors = np.abs(normaliser.inverse(predicted) - rows.targets[validation])
     learned = np.concatenate([training, validation])
     embedded = embed(encoder, graphs, recipe.embedding)
-    readout = fit_readout(
-        embedded[learned],
-        targets[learned],
-        len(training),
-        columns=moment_columns(embedded.shape[1], encoder.feature_dim),
-    )
+    readout = module_readout(embedded, targets, training, validation, encoder.feature_dim)
     split = sample(training, validation, rows.in_fold(HELD_OUT))
     answers = ModuleAnswers.fit(
         readout,

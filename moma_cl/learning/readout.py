@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from moma_cl.arraytypes import FloatArray, IntArray
+from moma_cl.learning.embedding import moment_columns
 from moma_cl.learning.standardisation import centre_and_spread
 
 RIDGES = 10.0 ** np.arange(-8, 3)  # per row, of standardised features
@@ -125,6 +126,38 @@ def fit_readout(
     ]
     best = int(np.argmin(errors))
     return linear if best == len(candidates) - 1 else candidates[best]
+
+
+def module_readout(
+    embeddings: NDArray[np.float32],
+    targets: FloatArray,
+    training: IntArray,
+    validation: IntArray,
+    feature_dim: int,
+) -> Readout:
+    """Fit the readout of a module that was just trained.
+
+    Parameters
+    ----------
+    embeddings
+        Of all rows of its task by its own encoder, shape ``(n_rows, n_features)``.
+    targets
+        Normalised targets of these rows, shape ``(n_rows,)``, dimensionless.
+    training
+        Rows that it was trained on.
+    validation
+        Rows that decided when to stop.
+    feature_dim
+        Width of the encoder's node features.
+
+    Returns
+    -------
+    Readout
+        What `fit_readout` gives, with networks tried on means and deviations alone, too.
+    """
+    known = np.concatenate([training, validation])
+    columns = moment_columns(embeddings.shape[1], feature_dim)
+    return fit_readout(embeddings[known], targets[known], len(training), columns=columns)
 
 
 def _linear(embeddings: NDArray[np.float32], targets: FloatArray) -> Readout:
