@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -39,13 +40,8 @@ def train_module(workspace: Workspace, derivation: Derivation, recipe: Recipe) -
     head.to(encoder.device)
     graphs = workspace.graphs(rows)
     data = TrainingSet(graphs=graphs, targets=targets, train=training, validation=validation)
-    report = train(
-        encoder,
-        head,
-        data,
-        settings,
-        progress=lambda done, total: workspace.progress(f"module {task.name}", done, total),
-    )
+    progress = partial(workspace.progress, f"module {task.name}")
+    report = train(encoder, head, data, settings, progress=progress)
     vector = workspace.round_parameters(encoder, task.module, settings.rounded_bits)
     predicted = predict_graphs(encoder, head, [graphs[row] for row in validation])
     errors = np.abs(normaliser.inverse(predicted) - rows.targets[validation])
