@@ -15,7 +15,7 @@ import pytest
 
 from moma_cl.automation import daemon
 from moma_store.errors import BusyError, NotFoundError
-from moma_store.locking import WriterLock
+from moma_store.locking import FileLock
 from moma_store.store import Store
 from tests.helpers.stores import new_store
 
@@ -251,7 +251,7 @@ def test_a_daemon_gives_way_to_the_one_of_the_hub_that_came_to_its_path(hub, sta
     until(lambda: passes() == 1)
     hub.rename(hub.with_name("moved"))
     new_store(hub).close()
-    lock = WriterLock.acquire(hub / daemon.LOCK, wait=0, now=datetime.now(UTC))
+    lock = FileLock.acquire(hub / daemon.LOCK, wait=0, now=datetime.now(UTC))
     try:
         assert process.wait(20) == 1  # the code around the daemon has no status of its own
         assert "has a daemon already" in process.stderr.read()

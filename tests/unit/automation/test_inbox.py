@@ -175,7 +175,7 @@ def test_a_kill_at_any_step_takes_each_row_in_once(hub, deliver, made_up, monkey
 
     owner, name = {
         "before the rows": (added_rows, "append_rows"),
-        "after the rows": (deliveries, "_put_away"),
+        "after the rows": (delivery_batches, "_put_away"),
         "after the report": (Path, "rename"),
     }[moment]
     with monkeypatch.context() as patched:

@@ -185,12 +185,14 @@ def test_writing_needs_a_store_open_for_writing(hub):
             store.backup()
 
 
+@pytest.mark.usefixtures("impatient")
 def test_second_writer_is_told_who_holds_the_hub(hub):
     with Store.open(hub, write=True), pytest.raises(BusyError, match=f"process {os.getpid()} on "):
         Store.open(hub, write=True)
     Store.open(hub, write=True).close()
 
 
+@pytest.mark.usefixtures("impatient")
 def test_second_writer_may_wait(hub):
     code = (
         "import sys, time; from pathlib import Path; from moma_store.store import Store\n"
@@ -205,6 +207,7 @@ def test_second_writer_may_wait(hub):
         Store.open(hub, write=True, wait=10).close()
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"pid": 1}', b"\xff"])
 def test_contents_of_the_lock_file_do_not_matter(hub, content):
     (hub / "writer.lock").write_bytes(content)
