@@ -268,7 +268,8 @@ class Daemon:
         ended = last_pass(self.hub)
         if ended is None:
             return
-        done = {a: n for a, n in ended.actions.items() if a != PassAction.LEFT}
+        unsaid = {PassAction.LEFT, PassAction.LEFT_TO_ANOTHER}
+        done = {a: n for a, n in ended.actions.items() if a not in unsaid}
         if done:
             told = ", ".join(f"{count} {action}" for action, count in done.items())
             logger.info("a pass of %.1f s: %s", ended.seconds, told)

@@ -26,5 +26,6 @@ def one_pass(composer: Composer, *, only: Collection[str] | None = None) -> list
 
 def left_to_another(task: str, error: PassRunningError) -> Done:
     """Note that another process is at work, so that no pass follows here."""
-    text = f"{error.message}; if that is no pass, `moma-cl update` makes one afterwards"
+    who, _, _ = error.message.rpartition("; ")
+    text = f"{who}; its pass takes this up, else the next `moma-cl update` does"
     return Done.of(task, PassAction.LEFT_TO_ANOTHER, "", text)

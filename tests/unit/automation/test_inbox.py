@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from moma_cl.automation import deliveries, inbox
+from moma_cl.automation import delivery_batches, inbox
 from moma_cl.datasets.source_files import content_digest, signature
 from moma_cl.hub import Hub
 from moma_store.errors import StorageError
