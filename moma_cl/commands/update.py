@@ -59,7 +59,8 @@ def update(
                 inbox.open_for(path, names)
                 done.extend(add_deliveries(store, deliveries, progress=progress))
                 try:
-                    with only_pass(path, wait=wait), open_executor(executor) as running:
+                    # in this order: a cluster ends slowly, and who waits for the lock waits little
+                    with open_executor(executor) as running, only_pass(path, wait=wait):
                         composer = Composer(
                             store=store,
                             progress=progress,

@@ -99,9 +99,12 @@ class Composer:
 
     def first_answer(self, task: str) -> list[Done]:
         """Make a task's first predictor, and leave the rest for the next pass."""
-        return self._in_rounds(
-            lambda _: run_stage(first_answer, self.store, self, task, set()), [task]
-        )
+
+        def one_round(only: Tasks) -> None:
+            del only
+            run_stage(first_answer, self.store, self, task, set())
+
+        return self._in_rounds(one_round, [task], spread=False)
 
     def retry(self, tasks: Collection[str] | None) -> None:
         """Forget the failures of some tasks, or of all, so that this pass tries again."""
@@ -112,25 +115,28 @@ class Composer:
     def _walk(self, only: Collection[str] | None) -> None:
         failed = walk(self.store, self, only=only, derive_collected=self._derive_collected)
         not_done = self._not_done.values()
-        cut_short = any(entry.action is PassAction.POSTPONED for entry in not_done)
+        postponed = any(entry.action is PassAction.POSTPONED for entry in not_done)
+        cut_short = postponed or self._is_stale
         if only is None and not cut_short:
             failures = self._failures.by_key.items()
             idle = {k for k, f in failures if k not in self._missing and f.task not in failed}
             self._failures.forget(self.store, idle, HistoryAction.FORGET_FAILURES)
 
-    def _in_rounds(self, work: Callable[[Tasks], None], only: Tasks) -> list[Done]:
+    def _in_rounds(
+        self, work: Callable[[Tasks], None], only: Tasks, *, spread: bool = True
+    ) -> list[Done]:
         def one_round(only: Tasks, begun: dict[str, Inputs]) -> bool:
             self._commits.begun, self._is_stale = begun, False
             self._not_done.clear()
-            work(only)
+            try:
+                work(only)
+            finally:
+                if self._workspace is not None:
+                    self._workspace.close()
+                    self._workspace = None
             return self._is_stale
 
-        try:
-            left = in_rounds(self.store, one_round, only)
-        finally:
-            if self._workspace is not None:
-                self._workspace.close()
-                self._workspace = None
+        left = in_rounds(self.store, one_round, only, spread=spread)
         for task in left:
             text = "changed again and again meanwhile; the next pass goes on with it"
             self._note_not_done(task, PassAction.LEFT, "", text)

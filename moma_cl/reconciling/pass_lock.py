@@ -16,7 +16,7 @@ from moma_store.locking import FileLock
 
 LOCK = "pass.lock"
 
-ENDING = 0.5
+ENDING = 0.2
 """Time in which a pass that takes up nothing more lets go of the lock, s.
 
 Who has stored something and cannot have the lock for so long has stored it before the pass looked

@@ -25,11 +25,12 @@ Round = Callable[[Tasks, dict[str, Inputs]], bool]
 """Gets its tasks and what all tasks are then; says whether something became stale under it."""
 
 
-def in_rounds(store: Reads, one_round: Round, only: Tasks) -> set[str]:
+def in_rounds(store: Reads, one_round: Round, only: Tasks, *, spread: bool = True) -> set[str]:
     """Make rounds over tasks until nobody changes one in a round; give those left to the next pass.
 
     Tasks that are changed in a round, or come, are among those of the next; those that went need
-    nothing. The round itself notes which refs it has moved.
+    nothing; where it does not spread, only those of the first count. The round itself notes which
+    refs it has moved.
     """
     changed: set[str] = set()
     for _ in range(MOST_ROUNDS):
@@ -37,6 +38,8 @@ def in_rounds(store: Reads, one_round: Round, only: Tasks) -> set[str]:
         is_stale = one_round(only, before)
         after = _inputs(store)
         changed = {name for name, inputs in after.items() if before.get(name) != inputs}
+        if not spread and only is not None:
+            changed &= {*only}
         if not changed and not is_stale:
             break
         only = None if only is None else {*only, *changed}

@@ -123,7 +123,7 @@ def test_what_became_stale_is_kept_and_found_again(hub, meanwhile):
     assert Hub(hub).plan() == []
 
 
-def test_the_new_rows_are_asked_before_they_are_learned(hub, meanwhile):
+def test_the_new_rows_are_asked_before_they_are_learned(hub, meanwhile, caplog):
     """A colleague's rows in another unit hold the promotion, as they do between two passes."""
     Hub(hub).update()
     hubs.add_data(hub, "energy", made_up_rows(5, first=60), compose=False)
@@ -133,6 +133,7 @@ def test_the_new_rows_are_asked_before_they_are_learned(hub, meanwhile):
     done = Hub(hub).update()
     assert PassAction.DRIFT in [entry.action for entry in done if entry.task == "energy"]
     assert refs(hub)["holds/energy"]
+    assert "no cache" not in caplog.text  # one workspace after the other
     fitted = hubs.record(hub, "fitted/energy")
     assert fitted["dataset"]["$record"] == refs(hub)["datasets/energy"]
     assert refs(hub)["predictors/energy"] == champion or (
@@ -307,3 +308,22 @@ class TestOnePassAtATime:
             hubs.record(hub, "fitted/energy")["dataset"]["$record"]
             == (refs(hub)["datasets/energy"])
         )
+
+    def test_a_first_answer_is_made_anew_when_its_rows_change(self, hub, meanwhile):
+        def change():
+            Hub(hub).retract("modulus", ["row-0"], compose=False)
+            hubs.add_data(hub, "gap", made_up_rows(1, first=60), compose=False)
+
+        begun = meanwhile(change)
+        done = hubs.add_task(hub, "modulus", 20, unit="GPa", compose=False).done
+        promoted = [entry.task for entry in done if entry.action == PassAction.PROMOTED]
+        assert promoted == ["modulus"]
+        predictor = hubs.record(hub, "predictors/modulus")
+        assert predictor["dataset"]["$record"] == refs(hub)["datasets/modulus"]
+        assert {key.partition(":")[0] for key in begun} == {
+            "estimate",
+            "composition",
+            "learner",
+            "predictor",
+        }
+        assert len(begun) == 5  # the first estimate was of the rows of before
