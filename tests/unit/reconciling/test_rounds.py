@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from moma_cl.commands import maintenance
+from moma_cl.datasets import added_rows
 from moma_cl.derivations import derive as deriving
 from moma_cl.hub import Hub
 from moma_cl.reconciling import rounds
@@ -12,6 +13,7 @@ from moma_cl.reconciling.composer import Composer
 from moma_cl.reconciling.pass_actions import PassAction
 from moma_cl.reconciling.pass_lock import PassRunningError
 from moma_cl.records.refs import RefKind
+from moma_cl.records.tasks import task_state
 from moma_store.store import Store
 from tests.helpers import hubs
 from tests.helpers.hubs import refs
@@ -311,7 +313,9 @@ class TestOnePassAtATime:
 
     def test_a_first_answer_is_made_anew_when_its_rows_change(self, hub, meanwhile):
         def change():
-            Hub(hub).retract("modulus", ["row-0"], compose=False)
+            with Store.open(hub) as store, store.writing():  # and no first answer follows
+                state = task_state(store, "modulus")
+                added_rows.append_retraction(store, state, frozenset({"row-0"}))
             hubs.add_data(hub, "gap", made_up_rows(1, first=60), compose=False)
 
         begun = meanwhile(change)
