@@ -161,5 +161,5 @@ def _files(hub: Path) -> dict[str, bytes]:
     A pass with nothing to do is recorded as well, for `status`.
     """
     paths = [path for path in hub.rglob("*") if path.is_file()]
-    skipped = {"lock.mdb", "writer.lock", "passes.json"}
+    skipped = {"lock.mdb", "writer.lock", "pass.lock", "passes.json"}
     return {str(path): path.read_bytes() for path in paths if path.name not in skipped}

@@ -41,8 +41,9 @@ class Hub(HubMaintenance):
     path
         The hub's folder. It may be made later, by :meth:`init`.
     wait
-        How long a verb that writes waits for another program that is writing, s; then it raises
-        `BusyError`.
+        How long a verb waits, s: one that writes, for another program that is writing; one that
+        makes a pass, for another pass. Then it raises `BusyError`, or leaves what it has stored to
+        that pass.
     progress
         Called with a label, the steps done and the steps planned (zero where nobody knows).
     device

@@ -39,6 +39,12 @@ def short_recipe() -> Recipe:
 
 
 @pytest.fixture
+def impatient(monkeypatch):
+    """Nobody waits for a hold of the writer lock that might be short."""
+    monkeypatch.setattr("moma_store.locking.PATIENCE", 0.0)
+
+
+@pytest.fixture
 def hub(tmp_path):
     """A hub of the small backbone with nothing in it."""
     return hubs.make_hub(tmp_path / "hub")

@@ -40,7 +40,11 @@ IdColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column wit
 Wait = Annotated[
     float,
     typer.Option(
-        "--wait", metavar="SECONDS", min=0, max=LONGEST, help="How long to wait for a writer."
+        "--wait",
+        metavar="SECONDS",
+        min=0,
+        max=LONGEST,
+        help="How long to wait for a writer, or for a pass where one is made.",
     ),
 ]
 Settle = Annotated[

@@ -69,6 +69,7 @@ def rows_output(run: Run, added: RowsAdded, report: Path | None, summary: str) -
             *flagged(added.flagged),
             *proposals(added),
             *_check_lines(added.checks, listed.unit),
+            *left_to_another(added.done),
             f"next: moma-cl predict {added.task} FILES",
         ],
         errors=[*warned(added), *refused(added.refusals), *failures, *noticed(added.done)],
@@ -110,6 +111,11 @@ def noticed(done: Iterable[Done]) -> list[Problem]:
 
 def _with_advice(text: str, advice: str) -> str:
     return f"{text}; {advice}" if advice else text
+
+
+def left_to_another(done: Iterable[Done]) -> list[str]:
+    """Say that another process makes the pass, where it does."""
+    return [entry.text for entry in done if entry.action == PassAction.LEFT_TO_ANOTHER]
 
 
 def refused(refusals: Sequence[Refusal]) -> list[Problem]:

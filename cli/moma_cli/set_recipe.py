@@ -10,7 +10,7 @@ import typer
 from moma_cli.output import Output
 from moma_cli.parameters import Device, NoUpdate, TaskName, Wait, read_settings
 from moma_cli.program import Run, command
-from moma_cli.rows_output import failed
+from moma_cli.rows_output import failed, left_to_another
 from moma_cli.update import plan_table
 
 if TYPE_CHECKING:
@@ -62,7 +62,9 @@ def _output(recipe_set: RecipeSet, *, with_steps: bool) -> Output:
     return Output(
         data=recipe_set,
         text=[*changes, *([plan_table(recipe_set.steps)] if with_steps else [])],
-        notes=[] if changes else [f"{recipe_set.task} has these settings already"],
+        notes=left_to_another(recipe_set.done)
+        if changes
+        else [f"{recipe_set.task} has these settings already"],
         errors=failures,
         exit_code=int(bool(failures)),
     )

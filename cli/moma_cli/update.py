@@ -13,7 +13,7 @@ from moma_cl.reconciling.pass_actions import Done, PassAction
 from moma_cli.output import Output, Table, counted
 from moma_cli.parameters import Device, Settle, Wait
 from moma_cli.program import Run, command
-from moma_cli.rows_output import failed, noticed
+from moma_cli.rows_output import failed, left_to_another, noticed
 
 if TYPE_CHECKING:
     from moma_cl.automation.notices import Notice
@@ -87,7 +87,7 @@ def update(
 
     Prints a mail if there is something to read, and nothing otherwise. Exits 1 if a task failed, 10
     if work was set aside, 9 on drift, 8 if a row or a delivery was refused, 5 if another process is
-    writing.
+    at work on the hub.
     """
     from moma_cl.automation import conditions, notices
     from moma_cl.reconciling.executors import ExecutorKind, ExecutorSettings
@@ -153,7 +153,9 @@ def _pass_output(run: Run, done: Sequence[Done], notice: Notice | None) -> Outpu
     return Output(
         data=done,
         text=[] if notice is None else [notice.text],
-        notes=(notes or ["nothing is stale"]) if run.verbose else _postponed(done),
+        notes=(notes or ["nothing is stale"])
+        if run.verbose
+        else [*_postponed(done), *left_to_another(done)],
         errors=[*failed(done), *noticed(done)] if run.json else (),
         exit_code=exit_code(done),
     )

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from moma_cl.automation import inbox
-from moma_cl.automation.deliveries import KIND
+from moma_cl.automation.delivery_batches import KIND
 from moma_cl.automation.state_files import read_state, write_state
 from moma_cl.reconciling.pass_actions import Done, PassAction
 from moma_cl.reconciling.plan import Step

@@ -2,7 +2,8 @@
 
 It only watches: every pass is a process of its own, the same `moma-cl update` that cron would run.
 So it stays small, a pass that crashes or fills the memory takes nothing with it, and one that is
-told to stop can be killed in the middle of a training, since the next resumes where it was.
+told to stop can be killed in the middle of a training, since the next resumes where it was. What is
+delivered meanwhile is taken in by another, which leaves the rest to the pass.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from moma_cl.automation.state_files import read_state, write_state
 from moma_cl.core.limits import check_seconds
 from moma_cl.reconciling.pass_actions import PassAction
 from moma_store.errors import BusyError, FormatError, MomaError
-from moma_store.locking import WriterLock
+from moma_store.locking import FileLock
 from moma_store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -124,7 +125,7 @@ class Daemon:
     _seen: tuple[int, Look] | None = None  # transaction and inbox before the last pass
     _looked: Look | None = None  # the last look into the inbox
     _trouble: str = ""
-    _lock: WriterLock | None = None  # that nobody else watches the hub
+    _lock: FileLock | None = None  # that nobody else watches the hub
 
     def __post_init__(self) -> None:
         check_seconds("interval", self.interval, least=SHORTEST_INTERVAL)
@@ -165,7 +166,7 @@ class Daemon:
             self._seen = None  # what is there now is another hub
         self._let_go()
         try:
-            self._lock = WriterLock.acquire(
+            self._lock = FileLock.acquire(
                 self.hub / LOCK, wait=_STARTS_WITHIN, now=datetime.now(UTC)
             )
         except BusyError as error:
@@ -213,7 +214,7 @@ class Daemon:
     def _pass(self, change: tuple[int, Look]) -> None:
         """Let a pass be made. What it changes itself causes one more, which has nothing to do."""
         self._seen = change
-        exit_code = self._run_pass()
+        exit_code = self._run_pass(change[1])
         if self._stopping:  # cut short, which says nothing of it
             return
         self._exit_code = exit_code
@@ -227,26 +228,48 @@ class Daemon:
             logger.warning("the pass exited %d; next in %.0f s", self._exit_code, pause)
         self._report()
 
-    def _run_pass(self) -> int:
-        """Run the pass, with a heartbeat, to its end or ours."""
-        # In a session of its own: signals are for us, and all that it starts ends with it.
-        process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, start_new_session=True)
+    def _run_pass(self, look: Look) -> int:
+        """Run the pass to its end or ours, with a heartbeat; another takes in what is delivered."""
+        running = [self._start()]
+        exit_codes: list[int] = []
         beat = 0.0
         try:
-            while process.poll() is None and not self._stopping:
-                if time.monotonic() >= beat:
+            while running and not self._stopping:
+                exit_codes += [code for one in running if (code := one.poll()) is not None]
+                running = [one for one in running if one.returncode is None]
+                if running and time.monotonic() >= beat:
                     self._beat(DaemonState.PASSING)
                     beat = time.monotonic() + self.interval
+                    if len(running) == 1 and (new := self._delivered(look)):
+                        look = [*look, *new]
+                        running.append(self._start())
                 time.sleep(_POLL)
         finally:
-            _end(process)
-        return process.returncode
+            for process in running:
+                _end(process)
+        # One that found the other at work has done what it was started for.
+        failed = [code for code in exit_codes if code not in {*_SUCCESSES, BusyError.exit_code}]
+        return next(iter((*failed, *exit_codes)), 0)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        # In a session of its own: signals are for us, and all that it starts ends with it.
+        return subprocess.Popen(self.command, stdin=subprocess.DEVNULL, start_new_session=True)
+
+    def _delivered(self, known: Look) -> Look:
+        """List what has come into the inbox and keeps still."""
+        try:
+            look = inbox.look(self.hub)
+        except MomaError:
+            return []  # the next look between two passes says so
+        before, self._looked = self._looked or [], look
+        return [one for one in look if one in before and one not in known]
 
     def _report(self) -> None:
         ended = last_pass(self.hub)
         if ended is None:
             return
-        done = {a: n for a, n in ended.actions.items() if a != PassAction.LEFT}
+        unsaid = {PassAction.LEFT, PassAction.LEFT_TO_ANOTHER}
+        done = {a: n for a, n in ended.actions.items() if a not in unsaid}
         if done:
             told = ", ".join(f"{count} {action}" for action, count in done.items())
             logger.info("a pass of %.1f s: %s", ended.seconds, told)
@@ -319,7 +342,7 @@ def _read(document: dict[str, Any]) -> Heartbeat:
 
 def is_running(hub: Path) -> bool:
     """Tell whether a hub has a daemon now: by the lock it holds, not by the clock."""
-    return WriterLock.is_held(hub / LOCK)
+    return FileLock.is_held(hub / LOCK)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

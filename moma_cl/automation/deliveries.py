@@ -7,61 +7,28 @@ once more, after other corrections, and rows that are stored already make no dif
 
 Deliveries of one task are stored together, many in one segment, so that each costs the same
 however many there are; rows count as if every delivery had been stored by itself, in its turn.
+
+They wait for no pass: only a process that takes deliveries in as well keeps them waiting.
 """
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from moma_cl.automation import inbox
-from moma_cl.automation.delivery_outcomes import Outcome, of_refusal, of_rows
+from moma_cl.automation.delivery_batches import Batch, Tools
 from moma_cl.automation.inbox import Delivery
-from moma_cl.automation.put_away import put_away, unchanged
-from moma_cl.datasets.source_files import source_of
 from moma_cl.progress import Progress
-from moma_cl.reconciling.pass_actions import Done, PassAction
-from moma_cl.records.history_actions import HistoryAction
-from moma_cl.records.records import Segment
-from moma_cl.records.tasks import TaskState, task_names, task_state
-from moma_store.errors import (
-    BusyError,
-    InvalidInputError,
-    MomaError,
-    NotFoundError,
-    StorageError,
-)
+from moma_cl.reconciling.pass_actions import Done
+from moma_store.clock import utc_now
+from moma_store.errors import BusyError
+from moma_store.locking import FileLock
 
 if TYPE_CHECKING:
-    from moma_cl.backbones.base import Backbone
-    from moma_cl.datasets.intake import Intake
-    from moma_cl.datasets.stored_rows import StoredRows
-    from moma_cl.graphs.cache import ByteCache
-    from moma_cl.readers.dispatch import Reader
-    from moma_cl.records.task_spec import TaskSpec
-    from moma_cl.structures.checks import RowError
-    from moma_cl.structures.crystals import Crystal
     from moma_store.store import Store
 
-logger = logging.getLogger(__name__)
-
-KIND = "inbox"
-
-_DELIVERIES_AT_ONCE = 1000  # in one segment
-_ROWS_AT_ONCE = 50_000  # of all of them, as their rows are held in memory
-
-
-class DeliveryError(MomaError):
-    """The rows of a delivery could not be added, or it could not be put away; it stays."""
-
-    code = "delivery"
-    exit_code = 1
+LOCK = "inbox.lock"
 
 
 def add_deliveries(
@@ -70,10 +37,22 @@ def add_deliveries(
     """Add the rows of complete deliveries; one that fails does not stop the others.
 
     Those that have changed since `moma_cl.automation.inbox.settled` gave them wait for the next
-    pass. An error that concerns all is raised: the disk refuses, or somebody else moved a ref.
+    pass; all are left alone while another process takes them in. An error that concerns all is
+    raised: the disk refuses, or somebody else writes for an hour.
     """
     if not deliveries:
         return []
+    try:
+        lock = FileLock.acquire(store.path / LOCK, wait=0.0, now=utc_now())
+    except BusyError:
+        return []
+    try:
+        return _add_all(store, deliveries, progress)
+    finally:
+        lock.release()
+
+
+def _add_all(store: Store, deliveries: Sequence[Delivery], progress: Progress) -> list[Done]:
     from moma_cl.backbones.registry import backbone_class
     from moma_cl.graphs.cache import ByteCache
     from moma_cl.readers.dispatch import Limits, Reader, Reading
@@ -83,11 +62,11 @@ def add_deliveries(
     backbone = backbone_class(store.backbone["name"])
     # One process and one open cache for all that need them.
     with StructureParser(Limits()) as parser, ByteCache(store.cache_dir / "graphs") as graphs:
-        tools = _Tools(
+        tools = Tools(
             reader=Reader(parser, Reading()), backbone=backbone, graphs=graphs, progress=progress
         )
         for _, group in groupby(deliveries, key=lambda delivery: delivery.task):
-            batch = _Batch(store=store, tools=tools)
+            batch = Batch(store=store, tools=tools)
             for delivery in group:
                 batch.read(delivery)
                 if batch.is_full:
@@ -95,272 +74,3 @@ def add_deliveries(
                     batch = batch.another()
             done += batch.finished()
     return done
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Stored:
-    """Where a content was stored, and under which name it came."""
-
-    segment: str
-    name: str
-
-
-@dataclass(slots=True, kw_only=True)
-class _Entry:
-    """A delivery that has been read."""
-
-    delivery: Delivery
-    origin: dict[str, str]
-    seconds: float
-    outcome: Outcome | None = None  # none: it is gone, or still being written
-    intake: Intake | None = None  # rows to be stored
-    error: DeliveryError | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Tools:
-    """What reads and checks the rows of every delivery."""
-
-    reader: Reader
-    backbone: type[Backbone]
-    graphs: ByteCache
-    progress: Progress
-
-    def check_graphs(self, crystals: Sequence[Crystal]) -> list[RowError | None]:
-        """Build the graph of each structure, and say which cannot be."""
-        from moma_cl.graphs.checks import check_graphs
-
-        return check_graphs(crystals, self.backbone, self.graphs)
-
-
-@dataclass(slots=True, kw_only=True)
-class _Batch:
-    """Deliveries of one task whose rows are stored together."""
-
-    store: Store
-    tools: _Tools
-    entries: list[_Entry] = field(default_factory=list)
-    n_rows: int = 0
-    state: TaskState | None = None
-    spec: TaskSpec | None = None
-    stored: StoredRows | None = None  # with the rows of this batch
-    earlier: dict[str, _Stored] = field(default_factory=dict)  # by digest of the content
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no more should be read before these rows are stored."""
-        return len(self.entries) >= _DELIVERIES_AT_ONCE or self.n_rows >= _ROWS_AT_ONCE
-
-    def another(self) -> _Batch:
-        """Give an empty batch of the same hub."""
-        return _Batch(store=self.store, tools=self.tools)
-
-    def read(self, delivery: Delivery) -> None:
-        """Read a delivery; what is wrong with it is its own affair."""
-        start = time.perf_counter()
-        if self.state is None:
-            if delivery.task not in task_names(self.store):
-                return
-            self.state = task_state(self.store, delivery.task)
-            self.earlier = _contents_of(self.store, self.state)
-        if not unchanged(delivery):
-            return
-        entry = _Entry(delivery=delivery, origin=source_of(delivery.path), seconds=0.0)
-        with _own_affair(entry):
-            self._read(entry, self.state)
-        entry.seconds = time.perf_counter() - start
-        self.entries.append(entry)
-
-    def finished(self) -> list[Done]:
-        """Store the rows and put the deliveries away."""
-        self._store_rows()
-        done = [self._done(entry) for entry in self.entries]
-        return [one for one in done if one is not None]
-
-    def _read(self, entry: _Entry, state: TaskState) -> None:
-        delivery = entry.delivery
-        earlier = self.earlier.get(entry.origin.get("sha256", ""))
-        if earlier is not None and not delivery.replaces:
-            name = "" if earlier.name == delivery.path.name else f" as {earlier.name}"
-            entry.outcome = Outcome(
-                folder=inbox.DONE,
-                text=f"nothing to add, its content was added before{name}",
-                figures={"segment": earlier.segment, "rows": 0},
-            )
-            return
-        try:
-            intake = self._intake(delivery, state)
-        except NotFoundError:
-            return  # removed meanwhile
-        except InvalidInputError as error:
-            entry.outcome = of_refusal(error)
-            return
-        if not unchanged(delivery):
-            return  # written to while it was read
-        stored = self._stored(state)
-        intake = stored.new_rows(intake, replace=delivery.replaces)
-        entry.outcome = of_rows(intake, replaced=stored.count(intake))
-        if intake.ids:
-            stored.add(intake)
-            entry.intake = intake
-            self.n_rows += len(intake.ids)
-
-    def _intake(self, delivery: Delivery, state: TaskState) -> Intake:
-        from moma_cl.datasets import intake
-        from moma_cl.records.task_spec import TaskSpec
-
-        _check_name(delivery.path)
-        self.spec = self.spec or TaskSpec.of(state.task)
-        return intake.read_task_rows(
-            [delivery.path],
-            self.spec,
-            elements=self.tools.backbone.elements,
-            check_graphs=self.tools.check_graphs,
-            appended=True,
-            reader=self.tools.reader,
-            progress=lambda rows: self.tools.progress("reading", rows, 0),
-        )
-
-    def _stored(self, state: TaskState) -> StoredRows:
-        from moma_cl.datasets.stored_rows import StoredRows
-
-        if self.stored is None:
-            self.stored = StoredRows.of(self.store, state)
-        return self.stored
-
-    def _store_rows(self) -> None:
-        """Store the rows of all; if one of them spoils that, the rows of each by themselves."""
-        entries = [entry for entry in self.entries if entry.intake is not None]
-        if not entries or self.state is None:
-            return
-        start = time.perf_counter()
-        if len(entries) > 1:
-            try:
-                _append(self.store, self.state, entries)
-            except (StorageError, BusyError):
-                raise
-            except Exception:  # noqa: BLE001  whichever it is, the others must not wait for it
-                self._store_one_by_one(entries)
-        else:
-            with _own_affair(entries[0]):
-                try:
-                    _append(self.store, self.state, entries)
-                except NotFoundError:
-                    entries[0].outcome = None  # the task was removed meanwhile
-                except InvalidInputError as error:
-                    entries[0].outcome = of_refusal(error)
-        for entry in entries:
-            entry.seconds += (time.perf_counter() - start) / len(entries)
-
-    def _store_one_by_one(self, entries: Sequence[_Entry]) -> None:
-        for entry in entries:
-            alone = self.another()
-            alone.read(entry.delivery)
-            alone._store_rows()
-            entry.outcome = None
-            for read in alone.entries:
-                entry.outcome, entry.error = read.outcome, read.error
-
-    def _done(self, entry: _Entry) -> Done | None:
-        """Put a delivery away, and say what became of it."""
-        start = time.perf_counter()
-        delivery, outcome = entry.delivery, entry.outcome
-        # If it was written to meanwhile, its content is another, which the next pass adds.
-        if entry.error is None and outcome is not None and unchanged(delivery):
-            with _own_affair(entry):
-                _put_away(delivery, entry.origin, outcome)
-        entry.seconds += time.perf_counter() - start
-        if entry.error is not None:
-            error = entry.error
-            logger.error("%s", error.message, extra={"action": HistoryAction.FAIL})
-            text = f"[{error.code}] {error.message}"
-            return _as_done(entry, PassAction.FAILED, text)
-        if outcome is None:
-            return None
-        refused = outcome.folder == inbox.REFUSED
-        action = PassAction.REFUSED if refused else PassAction.ADDED
-        text = f"{delivery.shown}: {outcome.text}"
-        return _as_done(entry, action, text, outcome.for_mail(delivery))
-
-
-def _as_done(
-    entry: _Entry, action: PassAction, text: str, figures: dict[str, Any] | None = None
-) -> Done:
-    return Done(
-        task=entry.delivery.task,
-        action=action,
-        kind=KIND,
-        text=text,
-        seconds=entry.seconds,
-        figures=figures or {},
-    )
-
-
-@contextmanager
-def _own_affair(entry: _Entry) -> Iterator[None]:
-    """Keep an error of the block for the delivery, unless it concerns all."""
-    try:
-        yield
-    except DeliveryError as error:
-        entry.error = error
-    except (StorageError, BusyError):
-        raise
-    except MomaError as error:
-        entry.error = _stays(entry.delivery, error.message, error)
-    except Exception as error:  # noqa: BLE001  one delivery must not stop the others
-        entry.error = _stays(entry.delivery, f"{type(error).__name__}: {error}", error)
-
-
-def _stays(delivery: Delivery, why: str, cause: Exception) -> DeliveryError:
-    error = DeliveryError(f"{delivery.shown} stays in the inbox: {why}")
-    error.__cause__ = cause
-    return error
-
-
-def _append(store: Store, state: TaskState, entries: Sequence[_Entry]) -> None:
-    """Store the rows of deliveries as one more segment, which names their digests."""
-    from moma_cl.datasets import added_rows
-    from moma_cl.datasets.stored_rows import joined
-
-    intake, counts = joined([entry.intake for entry in entries if entry.intake is not None])
-    origins: list[dict[str, Any]] = [entry.origin for entry in entries]
-    if len(entries) > 1:
-        origins = [{**origin, "rows": count} for origin, count in zip(origins, counts, strict=True)]
-    rows = added_rows.segment_rows(store, intake, state.task)
-    added_rows.append_rows(store, state, intake, rows, origins)
-
-
-def _contents_of(store: Store, state: TaskState) -> dict[str, _Stored]:
-    """Say of each content that was added where it is, by its digest."""
-    return {
-        source["sha256"]: _Stored(segment=digest, name=source["name"])
-        for digest in state.dataset.segments
-        for source in Segment.from_doc(store.record(digest)).sources
-        if "sha256" in source
-    }
-
-
-def _check_name(path: Path) -> None:
-    try:
-        path.name.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidInputError(
-            f"the name {path.name!r} is not UTF-8: give the file another one",
-            code="invalid-input.bad-name",
-        ) from error
-
-
-def _put_away(delivery: Delivery, origin: dict[str, str], outcome: Outcome) -> None:
-    try:
-        put_away(
-            delivery,
-            outcome.folder,
-            sha256=origin.get("sha256"),
-            outcome=outcome.text,
-            figures=outcome.figures,
-        )
-    except StorageError as error:
-        raise DeliveryError(
-            f"{delivery.shown} was dealt with ({outcome.text}) but stays in the inbox: "
-            f"{error.message}"
-        ) from error

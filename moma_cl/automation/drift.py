@@ -85,8 +85,7 @@ def measure(
                 logger.warning("%s: drift not measured: %s", derivation.task, error.message)
                 continue
             seconds = time.perf_counter() - start
-            _store(store, derivation, drift, seconds)
-            if drift.rows:
+            if _store(store, derivation, drift, seconds) and drift.rows:
                 done.append(_done(derivation.task, drift, seconds))
     return done
 
@@ -356,16 +355,21 @@ def _new_rows(workspace: Workspace, champion: Predictor, rows: LiveRows) -> NDAr
     return np.flatnonzero((~learned | np.array(changed)) & ~seen)
 
 
-def _store(store: Store, derivation: Derivation, drift: Drift, seconds: float) -> None:
+def _store(store: Store, derivation: Derivation, drift: Drift, seconds: float) -> bool:
+    """Store what was measured, unless rows or champion have changed meanwhile; say whether."""
     detail = {"task": derivation.task, "because": describe_drift(drift), **drift.figures}
     ref = RefKind.DRIFT.of(derivation.task)
     action = HistoryAction.DRIFT if drift.drifted else HistoryAction.NEW_ROWS
-    with store.transaction(action, detail) as transaction:
-        digest = transaction.put_record(drift.to_doc())
-        transaction.put_memo(derivation.key, digest, seconds)
-        before = transaction.ref(ref)
-        if drift.rows or before is not None:  # rows that drifted may have been retracted
-            transaction.move_ref(ref, digest, expected=before)
+    with store.writing():
+        if _due(store, derivation.task) != derivation:
+            return False
+        with store.transaction(action, detail) as transaction:
+            digest = transaction.put_record(drift.to_doc())
+            transaction.put_memo(derivation.key, digest, seconds)
+            before = transaction.ref(ref)
+            if drift.rows or before is not None:  # rows that drifted may have been retracted
+                transaction.move_ref(ref, digest, expected=before)
+    return True
 
 
 def _done(task: str, drift: Drift, seconds: float) -> Done:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from moma_cl.automation.deliveries import KIND
+from moma_cl.automation.delivery_batches import KIND
 from moma_cl.core.printable import printable
 from moma_cl.reconciling.pass_actions import FIRST_PREDICTOR, Done, PassAction
 

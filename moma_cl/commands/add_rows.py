@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moma_cl.automation import drift, inbox
+from moma_cl.automation import inbox
+from moma_cl.automation.one_pass import left_to_another, one_pass
 from moma_cl.core.devices import AUTO, DeviceName, resolve_device
 from moma_cl.datasets.source_files import source_of
 from moma_cl.progress import Progress, quiet
 from moma_cl.recipe import Recipe
+from moma_cl.reconciling.pass_lock import ENDING, PassRunningError, only_pass
 from moma_cl.records.refs import DEFAULT_RECIPE, RefKind
 from moma_cl.records.task_spec import TaskSpec
-from moma_cl.records.tasks import check_task_name, task_state
-from moma_store.errors import AlreadyExistsError, NotFoundError
+from moma_cl.records.tasks import TaskState, check_task_name, task_state
+from moma_store.errors import AlreadyExistsError, ConflictError, NotFoundError
 from moma_store.store import Store
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ def add_task(
     A dry run goes through everything that could refuse the task, and writes nothing.
     """
     check_task_name(name)
-    with Store.open(path, write=not dry_run, wait=wait) as store:
+    with Store.open(path) as store:
         _check_name_free(store, name)
         from moma_cl.commands.target_advice import advice_on_transform
         from moma_cl.datasets import added_rows  # heavy; the checks above need it not
@@ -120,11 +122,13 @@ def add_task(
         dataset = added_rows.first_dataset(rows, task)
         if dry_run:
             return _added(name, dataset, task.grouping, len(rows.ids), intake, advice=advice)
-        added_rows.store_task(
-            store, task, rows, intake, dataset=dataset, recipe=pinned, origins=origins
-        )
+        with store.writing(wait=wait):
+            _check_name_free(store, name)  # again: nobody was kept out while rows were read
+            added_rows.store_task(
+                store, task, rows, intake, dataset=dataset, recipe=pinned, origins=origins
+            )
         inbox.open_for(store.path, [name])
-        done = _compose(store, name, compose=compose, progress=progress, device=found)
+        done = _compose(store, name, compose=compose, wait=wait, progress=progress, device=found)
         return _after_pass(store, name, len(rows.ids), intake, done, advice, device=found)
 
 
@@ -142,7 +146,7 @@ def add_data(
     device: DeviceName = AUTO,
 ) -> RowsAdded:
     """Add rows to a task as one more segment, or correct earlier ones."""
-    with Store.open(path, write=not dry_run, wait=wait) as store:
+    with Store.open(path) as store:
         state = task_state(store, name)
         if reading is not None and reading.unit is not None:
             from moma_cl.properties.units import convert, per_atom
@@ -159,15 +163,20 @@ def add_data(
         intake = _read(
             store, sources, spec, reading, appended=True, dry_run=dry_run, progress=progress
         )
-        intake = StoredRows.of(store, state).new_rows(intake, replace=replace)
-        rows = added_rows.segment_rows(store, intake, state.task) if intake.ids else None
+        new = StoredRows.of(store, state).new_rows(intake, replace=replace)
         if dry_run:
+            rows = added_rows.segment_rows(store, new, state.task) if new.ids else None
             dataset = added_rows.next_dataset(store, state, rows)
-            return _added(name, dataset, state.task.grouping, len(intake.ids), intake)
-        if rows is not None:
-            added_rows.append_rows(store, state, intake, rows, origins)
-        done = _compose(store, name, compose=compose, progress=progress, device=found)
-        return _after_pass(store, name, len(intake.ids), intake, done, device=found)
+            return _added(name, dataset, state.task.grouping, len(new.ids), new)
+        with store.writing(wait=wait):
+            now = _same_task(store, state)
+            if now.dataset_digest != state.dataset_digest:  # nobody was kept out meanwhile
+                new = StoredRows.of(store, now).new_rows(intake, replace=replace)
+            if new.ids:
+                rows = added_rows.segment_rows(store, new, now.task)
+                added_rows.append_rows(store, now, new, rows, origins)
+        done = _compose(store, name, compose=compose, wait=wait, progress=progress, device=found)
+        return _after_pass(store, name, len(new.ids), new, done, device=found)
 
 
 def retract(
@@ -181,14 +190,15 @@ def retract(
     device: DeviceName = AUTO,
 ) -> RowsAdded:
     """Retract rows of a task, as one more segment."""
-    with Store.open(path, write=True, wait=wait) as store:
-        state = task_state(store, name)
-        from moma_cl.datasets import added_rows  # heavy; the checks above need it not
+    with Store.open(path) as store:
+        task_state(store, name)
+        from moma_cl.datasets import added_rows  # heavy; the check above needs it not
 
         found = resolve_device(device)  # before anything is written
 
-        added_rows.append_retraction(store, state, frozenset(ids))
-        done = _compose(store, name, compose=compose, progress=progress, device=found)
+        with store.writing(wait=wait):
+            added_rows.append_retraction(store, task_state(store, name), frozenset(ids))
+        done = _compose(store, name, compose=compose, wait=wait, progress=progress, device=found)
         return _after_pass(store, name, 0, None, done, device=found)
 
 
@@ -230,16 +240,39 @@ def _origins(sources: Sources) -> list[dict[str, str]]:
     return [source_of(source) for source in sources]
 
 
+def _same_task(store: Store, before: TaskState) -> TaskState:
+    """Give a task as it is now, unless another has its name since its rows were read."""
+    now = task_state(store, before.name)
+    if now.task_digest != before.task_digest:
+        raise ConflictError(
+            f"task {before.name!r} was removed and made anew while rows were read for it; add them"
+            " again"
+        )
+    return now
+
+
 def _compose(
-    store: Store, name: str, *, compose: bool, progress: Progress, device: torch.device
+    store: Store,
+    name: str,
+    *,
+    compose: bool,
+    wait: float,
+    progress: Progress,
+    device: torch.device,
 ) -> tuple[Done, ...]:
+    """Make a pass, or leave that to one that goes on; the first answer waits for none."""
     from moma_cl.reconciling.composer import Composer
 
+    left: list[Done] = []
+    if compose:
+        try:
+            with only_pass(store.path, wait=max(wait, ENDING)):
+                composer = Composer(store=store, progress=progress, device=device)
+                return tuple(one_pass(composer))
+        except PassRunningError as error:
+            left = [left_to_another(name, error)]
     composer = Composer(store=store, progress=progress, device=device)
-    if not compose:
-        return tuple(composer.first_answer(name))
-    measured = drift.measure(store, progress=progress, device=device)
-    return (*measured, *composer.run())
+    return (*composer.first_answer(name), *left)
 
 
 def _after_pass(  # noqa: PLR0917  what was added, and what followed

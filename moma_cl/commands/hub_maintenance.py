@@ -35,7 +35,7 @@ class HubMaintenance(HubViews):
     path
         The hub's folder.
     wait
-        How long a verb that writes waits for another program that is writing, s.
+        How long a verb that writes or makes a pass waits for another program that does, s.
     progress
         Called with a label, the steps done and the steps planned.
     device
@@ -84,7 +84,7 @@ class HubMaintenance(HubViews):
         NotFoundError
             If a task does not exist.
         BusyError
-            If another program is writing.
+            If another program makes a pass, or writes for long.
         InvalidInputError
             If a time is not finite, negative, or longer than a year.
         """

@@ -6,17 +6,20 @@ Nothing heavy is imported before a verb needs it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from moma_cl.derivations.keys import Derivation, DerivationKind
 from moma_cl.reconciling.learners import learners_at_hand
+from moma_cl.reconciling.pass_lock import only_pass
 from moma_cl.reconciling.reasons import Reason
 from moma_cl.reconciling.walk import walk
 from moma_cl.records.history_actions import HistoryAction
 from moma_cl.records.hub import Reads
 from moma_cl.records.refs import RefKind
 from moma_cl.records.tasks import task_names, task_state
+from moma_store import hub_layout
 from moma_store.catalogue import Snapshot
 from moma_store.collection import Collected, collect
 from moma_store.errors import InvalidInputError, MomaError
@@ -106,15 +109,17 @@ def verify(
     wait: float = 0.0,
     catalogue: Path | None = None,
 ) -> Verification:
-    """Verify everything in a hub."""
-    return verify_store(
-        path, deep=deep, repair=repair, wait=wait, catalogue=catalogue, roots=live_results
-    )
+    """Verify everything in a hub; a repair lets no pass go on beside it."""
+    alone = repair and (path / hub_layout.OBJECTS).is_dir()
+    with only_pass(path, wait=wait) if alone else nullcontext():
+        return verify_store(
+            path, deep=deep, repair=repair, wait=wait, catalogue=catalogue, roots=live_results
+        )
 
 
 def gc(path: Path, *, dry_run: bool = False, wait: float = 0.0) -> Collected:
-    """Remove what nothing needs any more."""
-    with Store.open(path, write=True, wait=wait) as store:
+    """Remove what nothing needs any more; no pass goes on beside it, which may need it."""
+    with Store.open(path) as store, only_pass(path, wait=wait), store.writing(wait=wait):
         with store.snapshot() as view:
             roots = live_results(view)
         return collect(store, roots=roots, dry_run=dry_run)

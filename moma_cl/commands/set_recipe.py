@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moma_cl.automation.one_pass import left_to_another, one_pass
 from moma_cl.core.devices import AUTO, DeviceName, resolve_device
 from moma_cl.progress import Progress, quiet
 from moma_cl.recipe import Recipe
+from moma_cl.reconciling.pass_lock import ENDING, PassRunningError, only_pass
 from moma_cl.reconciling.plan import Step, plan_steps
 from moma_cl.records.history_actions import HistoryAction
 from moma_cl.records.refs import DEFAULT_RECIPE, RefKind
@@ -69,22 +71,27 @@ def set_recipe(
     if dry_run:
         with Store.open(path) as store, store.snapshot() as view:
             return _planned(view, task, settings)[0]
-    with Store.open(path, write=True, wait=wait) as store:
-        with store.snapshot() as view:
-            planned, document = _planned(view, task, settings)
-        done: tuple[Done, ...] = ()
-        if planned.after != planned.before:
-            found = resolve_device(device) if compose else None  # before anything is written
-            detail = {"task": task, "settings": sorted(planned.changes)}
-            with store.transaction(HistoryAction.SET_RECIPE, detail) as transaction:
-                after = transaction.put_record(document)
-                transaction.move_ref(RefKind.RECIPE.of(task), after, expected=planned.before)
-            if found is not None:
-                from moma_cl.reconciling.composer import Composer
+    found = resolve_device(device) if compose else None  # before anything is written
+    with Store.open(path) as store:
+        with store.writing(wait=wait):
+            with store.snapshot() as view:
+                planned, document = _planned(view, task, settings)
+            if planned.after != planned.before:
+                detail = {"task": task, "settings": sorted(planned.changes)}
+                with store.transaction(HistoryAction.SET_RECIPE, detail) as transaction:
+                    after = transaction.put_record(document)
+                    transaction.move_ref(RefKind.RECIPE.of(task), after, expected=planned.before)
+        if found is None or planned.after == planned.before:
+            return planned
+        from moma_cl.reconciling.composer import Composer
 
+        try:
+            with only_pass(path, wait=max(wait, ENDING)):
                 composer = Composer(store=store, progress=progress, device=found)
-                done = tuple(composer.run(only=[task]))
-        return replace(planned, done=done)
+                done = one_pass(composer, only=[task])
+        except PassRunningError as error:
+            done = [left_to_another(task, error)]
+        return replace(planned, done=tuple(done))
 
 
 def overlaid(base: Settings, changes: Settings) -> dict[str, Any]:

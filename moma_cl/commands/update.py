@@ -6,13 +6,15 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moma_cl.automation import conditions, drift, inbox
+from moma_cl.automation import conditions, inbox
 from moma_cl.automation.deliveries import add_deliveries
 from moma_cl.automation.last_pass import noted
+from moma_cl.automation.one_pass import left_to_another, one_pass
 from moma_cl.core.devices import AUTO, DeviceName, resolve_device
 from moma_cl.core.limits import check_seconds
 from moma_cl.progress import Progress, quiet
 from moma_cl.reconciling.executors import ExecutorKind, ExecutorSettings, open_executor
+from moma_cl.reconciling.pass_lock import PassRunningError, only_pass
 from moma_cl.reconciling.plan import Step, has_failures, is_work, plan_steps
 from moma_cl.reconciling.plan_graph import to_dot
 from moma_cl.records.tasks import task_names, task_state
@@ -34,11 +36,14 @@ def update(
     progress: Progress = quiet,
     device: DeviceName = AUTO,
 ) -> list[Done]:
-    """Make one pass: add what the inbox holds, work out what is stale, compute it."""
+    """Make one pass: add what the inbox holds, work out what is stale, compute it.
+
+    What is in the inbox is added even while another process makes a pass, which then takes it up.
+    """
     check_seconds("settle", settle)
     if max_seconds is not None:
         check_seconds("max_seconds", max_seconds)
-    # Plan as a reader first: mostly there is nothing to do, and then no writer to wait for.
+    # Plan first: mostly there is nothing to do, and then no other pass to wait for.
     steps = plan(path, tasks=tasks)
     with Store.open(path) as store:
         names = task_names(store)
@@ -50,22 +55,27 @@ def update(
             executor = executor or ExecutorSettings()
             # workers have devices of their own, and this process only compares what they fitted
             here = resolve_device(AUTO if executor.kind == ExecutorKind.DASK else device)
-            with Store.open(path, write=True, wait=wait) as store:
+            with Store.open(path) as store:
                 inbox.open_for(path, names)
                 done.extend(add_deliveries(store, deliveries, progress=progress))
-                done.extend(drift.measure(store, only=tasks, progress=progress, device=here))
-                with open_executor(executor) as running:
-                    composer = Composer(
-                        store=store,
-                        progress=progress,
-                        device=here,
-                        max_seconds=max_seconds,
-                        executor=running,
-                        worker_device=device,
-                    )
-                    if retry:
-                        composer.retry(tasks)
-                    done.extend(composer.run(only=tasks))
+                try:
+                    # in this order: a cluster ends slowly, and who waits for the lock waits little
+                    with open_executor(executor) as running, only_pass(path, wait=wait):
+                        composer = Composer(
+                            store=store,
+                            progress=progress,
+                            device=here,
+                            max_seconds=max_seconds,
+                            executor=running,
+                            worker_device=device,
+                        )
+                        if retry:
+                            composer.retry(tasks)
+                        done.extend(one_pass(composer, only=tasks))
+                except PassRunningError as error:
+                    if not done:
+                        raise
+                    done.append(left_to_another("", error))  # somebody should read of deliveries
         done.extend(conditions.set_aside(steps, done))
         done.extend(conditions.left_alone(path, names, seconds=settle))
         done[:] = conditions.marked(path, done)

@@ -1,4 +1,7 @@
-"""The composer: derives what is stale, stores it and moves the refs."""
+"""The composer: derives what is stale, stores it and moves the refs.
+
+It holds no lock while it derives. What changes meanwhile makes another round of its pass.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,14 @@ from moma_cl.core.cores import n_cores
 from moma_cl.core.devices import AUTO, CPU, DeviceName
 from moma_cl.derivations.keys import Derivation, DerivationKind, comparison_key
 from moma_cl.progress import FIRST_ANSWER, Progress
+from moma_cl.reconciling.commits import Commits, Inputs, StaleError
 from moma_cl.reconciling.costs import Allowance, Costs
 from moma_cl.reconciling.derivation_job import ExecutorError, job_of
 from moma_cl.reconciling.failures import Failures, failed_too_often
 from moma_cl.reconciling.holds import describe_drift, drift_of, hold_of
 from moma_cl.reconciling.pass_actions import FIRST_PREDICTOR, Done, PassAction
 from moma_cl.reconciling.reasons import Reason
+from moma_cl.reconciling.rounds import Tasks, in_rounds
 from moma_cl.reconciling.walk import first_answer, run_stage, walk
 from moma_cl.records.history_actions import HistoryAction
 from moma_cl.records.records import Composition, Hold, HoldReason, Module, Predictor
@@ -29,7 +34,7 @@ from moma_store.errors import BusyError, MomaError, StorageError
 if TYPE_CHECKING:
     import torch
 
-    from moma_cl.derivations.derived import Computed, Derived
+    from moma_cl.derivations.derived import Computed
     from moma_cl.reconciling.executors import Executor
     from moma_cl.workspace.workspace import Workspace
     from moma_store.store import Store
@@ -48,7 +53,7 @@ class DerivationError(MomaError):
 class Composer:
     """A visitor of the walk that derives, stores and moves refs."""
 
-    store: Store  # of the hub, open for writing
+    store: Store  # of the hub
     progress: Progress  # is told how far long steps are
     device: torch.device  # that encoders of this process compute on
     max_seconds: float | None = None  # s; what is likely to take longer is not started
@@ -60,6 +65,8 @@ class Composer:
     _pass_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     _allowance: Allowance = field(init=False)
     _failures: Failures = field(init=False)
+    _commits: Commits = field(init=False)
+    _is_stale: bool = False  # something changed in this round under what was derived
     # keys that the walk came to and the memo lacks, and those of them that wait for a later pass
     _missing: set[str] = field(default_factory=set)
     _waiting: set[str] = field(default_factory=set)
@@ -73,14 +80,31 @@ class Composer:
         costs = Costs(store=self.store)
         self._allowance = Allowance(costs=costs, seconds=self.max_seconds, cores=cores)
         self._failures = Failures.of(self.store)
+        self._commits = Commits(store=self.store, failures=self._failures)
 
-    def run(self, *, only: Collection[str] | None = None) -> list[Done]:
-        """Make one pass over all tasks, or some; give what was done and what was left undone."""
-        return self._with_workspace(lambda: self._walk(only))
+    def run(
+        self, *, only: Tasks = None, before: Callable[[Tasks], list[Done]] = lambda _: []
+    ) -> list[Done]:
+        """Make one pass over all tasks, or some; give what was done and what was left undone.
+
+        Tasks that change meanwhile make another round. What comes before each gives what it has
+        done about these tasks.
+        """
+
+        def one_round(only: Tasks) -> None:
+            self.done.extend(before(only))
+            self._walk(only)
+
+        return self._in_rounds(one_round, only)
 
     def first_answer(self, task: str) -> list[Done]:
         """Make a task's first predictor, and leave the rest for the next pass."""
-        return self._with_workspace(lambda: run_stage(first_answer, self.store, self, task, set()))
+
+        def one_round(only: Tasks) -> None:
+            del only
+            run_stage(first_answer, self.store, self, task, set())
+
+        return self._in_rounds(one_round, [task], spread=False)
 
     def retry(self, tasks: Collection[str] | None) -> None:
         """Forget the failures of some tasks, or of all, so that this pass tries again."""
@@ -91,19 +115,31 @@ class Composer:
     def _walk(self, only: Collection[str] | None) -> None:
         failed = walk(self.store, self, only=only, derive_collected=self._derive_collected)
         not_done = self._not_done.values()
-        cut_short = any(entry.action is PassAction.POSTPONED for entry in not_done)
+        postponed = any(entry.action is PassAction.POSTPONED for entry in not_done)
+        cut_short = postponed or self._is_stale
         if only is None and not cut_short:
             failures = self._failures.by_key.items()
             idle = {k for k, f in failures if k not in self._missing and f.task not in failed}
             self._failures.forget(self.store, idle, HistoryAction.FORGET_FAILURES)
 
-    def _with_workspace(self, work: Callable[[], None]) -> list[Done]:
-        try:
-            work()
-        finally:
-            if self._workspace is not None:
-                self._workspace.close()
-                self._workspace = None
+    def _in_rounds(
+        self, work: Callable[[Tasks], None], only: Tasks, *, spread: bool = True
+    ) -> list[Done]:
+        def one_round(only: Tasks, begun: dict[str, Inputs]) -> bool:
+            self._commits.begun, self._is_stale = begun, False
+            self._not_done.clear()
+            try:
+                work(only)
+            finally:
+                if self._workspace is not None:
+                    self._workspace.close()
+                    self._workspace = None
+            return self._is_stale
+
+        left = in_rounds(self.store, one_round, only, spread=spread)
+        for task in left:
+            text = "changed again and again meanwhile; the next pass goes on with it"
+            self._note_not_done(task, PassAction.LEFT, "", text)
         self.done.extend(self._not_done.values())
         self._not_done.clear()
         return self.done
@@ -123,6 +159,7 @@ class Composer:
             if derivation.key in self._errors:
                 raise self._errors[derivation.key]
             if self._may_start(derivation, beside=due):
+                self._commits.check(derivation.task)
                 due.append(derivation)
         if self.executor is not None:
             self._pending.update({one.key: (one, why) for one in due})
@@ -181,18 +218,19 @@ class Composer:
 
     @contextmanager
     def _tried(self, key: str, task: str, subject: str) -> Iterator[None]:
-        """Count a failure, unless it is not the derivation's own."""
+        """Count a failure, unless it is not the derivation's own; not again in this pass."""
         try:
             yield
         except (StorageError, BusyError, ExecutorError):
             raise
-        except MomaError as error:
-            self._failures.count(self.store, key, task, subject, error)
-            raise
         except Exception as error:
+            self._commits.check(task)  # records and files may go when they are not needed any more
             unforeseen = DerivationError(f"{subject}: {type(error).__name__}: {error}")
-            self._failures.count(self.store, key, task, subject, unforeseen)
-            raise unforeseen from error
+            own = error if isinstance(error, MomaError) else unforeseen
+            if not isinstance(own, StaleError):
+                self._failures.count(self.store, key, task, subject, own)
+                self._errors[key] = own
+            raise own from error
 
     def _derive_collected(self) -> bool:
         """Let the executor derive what was collected; store each result as soon as it is there."""
@@ -204,8 +242,7 @@ class Composer:
             job_of(self.store, derivation, pass_id=self._pass_id, device=device)
             for derivation, _ in pending
         ]
-        errors = self._store_all(pending, self.executor.compute(jobs))
-        self._errors |= {pending[index][0].key: error for index, error in errors.items()}
+        self._store_all(pending, self.executor.compute(jobs))
         return True
 
     def _store_all(
@@ -220,13 +257,17 @@ class Composer:
             derivation, why = pending[one.index]
             try:
                 with self._tried(derivation.key, derivation.task, str(derivation)):
-                    self._store(derivation, one.result(), why, one.seconds)
+                    self._commits.put(derivation, one.result(), one.seconds)
             except (StorageError, BusyError, ExecutorError):
                 raise
             except MomaError as error:
                 errors[one.index] = error
             else:
-                notes[one.index] = self.done.pop()
+                self._allowance.costs.learn(derivation, one.seconds)
+                text = f"{derivation.subject}: {why}"
+                notes[one.index] = Done.of(
+                    derivation.task, PassAction.DERIVED, derivation.kind, text, one.seconds
+                )
         # in one order, whichever was there first
         self.done.extend(notes[index] for index in sorted(notes))
         return errors
@@ -235,28 +276,30 @@ class Composer:
         """Move the task's ref to a composition."""
         record = Composition.from_doc(self.store.record(composition))
         detail = {
-            "task": task,
             "objective": record.objective,
             "backbone_objective": record.backbone_objective,
             "modules": len(record.modules),
         }
-        self._move(HistoryAction.COMPOSE, {RefKind.COMPOSITION.of(task): composition}, detail)
+        moves = {RefKind.COMPOSITION.of(task): composition}
+        self._commits.move(task, HistoryAction.COMPOSE, moves, detail)
         text = f"{len(record.modules)} modules and the backbone, objective {record.objective:.4f}"
-        self._note(task, PassAction.COMPOSED, DerivationKind.COMPOSITION, text)
+        self.done.append(Done.of(task, PassAction.COMPOSED, DerivationKind.COMPOSITION, text))
 
     def add_module(self, task: str, module: str) -> None:
         """Move the task's ref to a module."""
         record = Module.from_doc(self.store.record(module))
-        detail = {"task": task, "rows": record.n_train, "validation_mae": record.validation_mae}
-        self._move(HistoryAction.MODULE, {RefKind.MODULE.of(task): module}, detail)
+        detail = {"rows": record.n_train, "validation_mae": record.validation_mae}
+        self._commits.move(task, HistoryAction.MODULE, {RefKind.MODULE.of(task): module}, detail)
         text = f"trained on {record.n_train} rows for {record.epochs} epochs"
-        self._note(task, PassAction.MODULE, DerivationKind.MODULE, text)
+        self.done.append(Done.of(task, PassAction.MODULE, DerivationKind.MODULE, text))
 
     def promote(self, task: str, predictor: str, *, first: bool) -> None:
         """Promote a predictor if it is better than the champion; else keep it, or hold it."""
         champion = self.store.ref(RefKind.PREDICTOR.of(task))
         key = comparison_key(champion, predictor)
         subject = f"comparison of {predictor[:12]} with the champion of {task}"
+        if key in self._errors:
+            raise self._errors[key]
         if self._is_left_alone(key, task, DerivationKind.PREDICTOR, subject):
             return
         with self._tried(key, task, subject):
@@ -277,8 +320,9 @@ class Composer:
             )
         earlier = hold_of(self.store, task)
         told = hold is not None and earlier is not None and earlier.because == hold.because
-        self._move(action, moves, {"task": task, **verdict}, mended=key, hold=hold)
-        self._note(task, done, DerivationKind.PREDICTOR, str(verdict["because"]), told=told)
+        self._commits.move(task, action, moves, verdict, mended=key, hold=hold)
+        because = str(verdict["because"])
+        self.done.append(Done.of(task, done, DerivationKind.PREDICTOR, because, told=told))
 
         if champion is None:
             label = f"{FIRST_ANSWER}: `moma-cl predict {task} FILES` works now, and gets better"
@@ -297,43 +341,15 @@ class Composer:
         self._note_not_done(task, PassAction.LEFT, kind, reason.text, subject=subject)
 
     def fail(self, task: str, error: MomaError) -> None:
-        """Note a failure; the other tasks go on."""
+        """Note a failure, unless the task has changed meanwhile; the other tasks go on."""
+        if isinstance(error, StaleError) or self._commits.is_stale(task):
+            logger.info("%s: %s", task, error.message)
+            self._is_stale = True
+            return
         logger.error("%s: %s", task, error.message, extra={"action": HistoryAction.FAIL})
-        self._note(task, PassAction.FAILED, "", f"[{error.code}] {error.message}")
-
-    def _store(self, derivation: Derivation, derived: Derived, why: str, seconds: float) -> str:
-        record = derived.record
-        if derived.arrays:
-            header = {"kind": f"{derivation.kind}-arrays", "format": 1}
-            link = self.store.put_blob(derived.arrays, header, base=derived.base)
-            record = record.with_blob(link)
-        with self.store.transaction(f"{HistoryAction.DERIVE}-{derivation.kind}") as transaction:
-            digest = transaction.put_record(record.to_doc())
-            transaction.put_memo(derivation.key, digest, seconds)
-            self._failures.mended(transaction, derivation.key)
-        self._allowance.costs.learn(derivation, seconds)
-        text = f"{derivation.subject}: {why}"
-        self._note(derivation.task, PassAction.DERIVED, derivation.kind, text, seconds)
-        return digest
-
-    def _move(
-        self,
-        action: HistoryAction,
-        moves: dict[str, str],
-        detail: dict[str, Any],
-        *,
-        mended: str = "",
-        hold: Hold | None = None,
-    ) -> None:
-        with self.store.transaction(action, detail) as transaction:
-            if hold is not None:
-                moves = {
-                    **moves,
-                    RefKind.HOLD.of(detail["task"]): transaction.put_record(hold.to_doc()),
-                }
-            for name, digest in moves.items():
-                transaction.move_ref(name, digest, expected=transaction.ref(name))
-            self._failures.mended(transaction, mended)
+        failed = Done.of(task, PassAction.FAILED, "", f"[{error.code}] {error.message}")
+        if failed not in self.done:  # an earlier round has met it
+            self.done.append(failed)
 
     def _compare(self, task: str, champion: str | None, predictor: str) -> dict[str, Any]:
         fitted = Predictor.from_doc(self.store.record(predictor))
@@ -375,23 +391,7 @@ class Composer:
         named = label if self._task in label else f"{self._task}: {label}"
         self.progress(named, steps_done, steps_planned)
 
-    def _note(
-        self,
-        task: str,
-        action: PassAction,
-        kind: str,
-        text: str,
-        seconds: float = 0.0,
-        *,
-        told: bool = False,
-    ) -> None:
-        self.done.append(
-            Done(task=task, action=action, kind=str(kind), text=text, seconds=seconds, told=told)
-        )
-
     def _note_not_done(
         self, task: str, action: PassAction, kind: str, text: str, *, subject: str = ""
     ) -> None:
-        self._not_done[task, str(kind), subject] = Done(
-            task=task, action=action, kind=str(kind), text=text, seconds=0.0
-        )
+        self._not_done[task, str(kind), subject] = Done.of(task, action, kind, text)

@@ -73,21 +73,26 @@ class Failures:
 
     def mended(self, transaction: Transaction, key: str) -> None:
         """Forget the failure of a key in the transaction that stores the result."""
-        if self.by_key.pop(key, None) is not None:
-            name = RefKind.FAILURE.of(key)
-            transaction.move_ref(name, None, expected=transaction.ref(name))
+        if not key:
+            return
+        self.by_key.pop(key, None)
+        name = RefKind.FAILURE.of(key)
+        present = transaction.ref(name)  # another process may have counted one
+        if present is not None:
+            transaction.move_ref(name, None, expected=present)
 
     def forget(self, store: Store, keys: set[str], action: HistoryAction) -> None:
         """Forget failures whose derivations are tried again, or are not needed any more."""
         if not keys:
             return
-        with store.transaction(action, {"failures": len(keys)}) as transaction:
+        detail = {"failures": len(keys)}
+        with store.writing(), store.transaction(action, detail) as transaction:
             for key in sorted(keys):
                 self.mended(transaction, key)
 
     def _write(self, store: Store, failure: Failure, detail: dict[str, object]) -> None:
         name = RefKind.FAILURE.of(failure.key)
-        with store.transaction(HistoryAction.FAIL, detail) as transaction:
+        with store.writing(), store.transaction(HistoryAction.FAIL, detail) as transaction:
             digest = transaction.put_record(failure.to_doc())
             transaction.move_ref(name, digest, expected=transaction.ref(name))
         self.by_key[failure.key] = failure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 FIRST_PREDICTOR = "the first predictor of the task"
 """Why a task's first answer was promoted."""
@@ -30,6 +30,7 @@ class PassAction(StrEnum):
     UNFINISHED = "unfinished"  # it is empty, or its end is cut off
     # derivations that were not done
     LEFT = "left"  # it is not worth it, or waits for another derivation
+    LEFT_TO_ANOTHER = "left-to-another"  # process, which makes a pass
     POSTPONED = "postponed"  # there was no time
     WAITING = "waiting"  # it failed before, and is tried again in a later pass
     SET_ASIDE = "set-aside"  # it failed too often
@@ -48,6 +49,7 @@ class PassAction(StrEnum):
 _CHANGED_NOTHING = frozenset(
     {
         PassAction.LEFT,
+        PassAction.LEFT_TO_ANOTHER,
         PassAction.POSTPONED,
         PassAction.WAITING,
         PassAction.SET_ASIDE,
@@ -97,3 +99,17 @@ class Done:
     seconds: float
     figures: dict[str, Any] = field(default_factory=dict)
     told: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        task: str,
+        action: PassAction,
+        kind: str,
+        text: str,
+        seconds: float = 0.0,
+        *,
+        told: bool = False,
+    ) -> Self:
+        """Make an entry without figures."""
+        return cls(task=task, action=action, kind=str(kind), text=text, seconds=seconds, told=told)

@@ -56,6 +56,7 @@ class Environment:
         self._users = 1
         self._env: Any = None
         self._databases: dict[str, Any] = {}
+        self._file: tuple[int, int] | None = None
         self._lock = threading.Lock()
         self._open(create=create)
 
@@ -140,6 +141,19 @@ class Environment:
             if txn is not None:
                 txn.abort()
 
+    def is_in_place(self) -> bool:
+        """Tell whether the file that is open still has its path.
+
+        Returns
+        -------
+        bool
+            Whether it has.
+        """
+        try:
+            return _identity(self.path / DATA_FILE) == self._file
+        except MomaError:
+            return False
+
     def copy(self, descriptor: int) -> None:
         """Write a compact copy.
 
@@ -213,6 +227,7 @@ class Environment:
             self._databases = {
                 name: self._env.open_db(name.encode(), create=create) for name in DATABASES
             }
+            self._file = _identity(self.path / DATA_FILE)
         except lmdb.Error as error:
             self._close()
             raise _translated(error, self.path) from error

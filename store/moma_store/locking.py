@@ -1,6 +1,6 @@
-"""The writer lock of a hub: held by the kernel, so that a dead holder holds nothing.
+"""Locks of a hub: held by the kernel, so that a dead holder holds nothing.
 
-It is never broken by age or by process id. What the file contains is for people only.
+They are never broken by age or by process id. What a lock file contains is for people only.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+from moma_store import hub_layout
 from moma_store.errors import BusyError
 from moma_store.files import reported
 
-_POLL_SECONDS = 0.05
+PATIENCE = 5.0
+"""Time that everybody waits for the writer lock, s: most hold it for a moment only."""
+
+_POLL_SECONDS = 0.02
 
 
-class WriterLock:
-    """The right to write to a hub, until `release`.
+class FileLock:
+    """A right that one process has at a time, such as to write to a hub, until `release`.
 
     Parameters
     ----------
@@ -34,7 +38,9 @@ class WriterLock:
         self._pid = os.getpid()
 
     @classmethod
-    def acquire(cls, path: Path, *, wait: float, now: datetime) -> WriterLock:
+    def acquire(
+        cls, path: Path, *, wait: float, now: datetime, doing: str = "is being written by"
+    ) -> FileLock:
         """Take the lock.
 
         Parameters
@@ -45,10 +51,12 @@ class WriterLock:
             How long to try, s.
         now
             Time to show to others.
+        doing
+            What the holder does to the hub, for the message.
 
         Returns
         -------
-        WriterLock
+        FileLock
             The lock, held.
 
         Raises
@@ -65,7 +73,7 @@ class WriterLock:
                 while not _locked(descriptor):
                     if time.monotonic() >= deadline:
                         raise BusyError(
-                            f"the hub {path.parent} is being written by {_holder(path)};"
+                            f"the hub {path.parent} {doing} {_holder(path)};"
                             " try again when it is done"
                         )
                     time.sleep(_POLL_SECONDS)
@@ -125,6 +133,26 @@ class WriterLock:
         if self._pid == os.getpid():
             os.ftruncate(descriptor, 0)
         os.close(descriptor)
+
+
+def writer_lock(hub: Path, *, wait: float, now: datetime) -> FileLock:
+    """Take the writer lock of a hub; parameters and errors as in `FileLock.acquire`.
+
+    Parameters
+    ----------
+    hub
+        The hub's folder.
+    wait
+        How long to try, s; at least `PATIENCE` in any case.
+    now
+        Time to show to others.
+
+    Returns
+    -------
+    FileLock
+        The lock, held.
+    """
+    return FileLock.acquire(hub / hub_layout.WRITER_LOCK, wait=max(wait, PATIENCE), now=now)
 
 
 def _locked(descriptor: int) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from moma_store import hub_file, hub_layout
+from moma_store.clock import utc_now
 from moma_store.errors import (
     AlreadyExistsError,
     FormatError,
@@ -20,8 +21,7 @@ from moma_store.errors import (
     NotFoundError,
 )
 from moma_store.files import Files, reported
-from moma_store.locking import WriterLock
-from moma_store.store import utc_now
+from moma_store.locking import writer_lock
 from moma_store.verification import verify
 
 Migration = Callable[[Path], None]
@@ -128,7 +128,7 @@ def _steps(source: Path, migrations: Mapping[int, Migration]) -> list[int]:
 
 def _copy_locked(source: Path, draft: Path) -> None:
     """Copy a hub while nobody may write to it."""
-    lock = WriterLock.acquire(source / hub_layout.WRITER_LOCK, wait=0.0, now=utc_now())
+    lock = writer_lock(source, wait=0.0, now=utc_now())
     try:
         with reported("copy", source):
             _copy(source, draft)

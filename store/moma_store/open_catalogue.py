@@ -92,9 +92,7 @@ class Catalogue:
         catalogue = cls(Environment.share(path, map_size=map_size))
         try:
             if writing:
-                from moma_store.pages import check_metas  # readers do without
-
-                check_metas(path / DATA_FILE)
+                catalogue.check_for_writing()
             catalogue._check_meta(path, hub)
         except BaseException:
             catalogue.close()
@@ -106,6 +104,26 @@ class Catalogue:
         environment, self._environment = self._environment, None
         if environment is not None:
             environment.leave()
+
+    def check_for_writing(self) -> None:
+        """See, as the hub's writer, that the last commit is there, and that this is still the file.
+
+        Raises
+        ------
+        IntegrityError
+            If the last commit is lost.
+        StorageError
+            If the file was replaced since it was opened, as `verify --repair` does.
+        """
+        from moma_store.pages import check_metas  # readers do without
+
+        environment = self._opened()
+        if not environment.is_in_place():
+            raise StorageError(
+                f"the catalogue {environment.path} was moved or replaced while it was open; run the"
+                " command again"
+            )
+        check_metas(environment.path / DATA_FILE)
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:

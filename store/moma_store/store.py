@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Self
 from moma_store import hub_layout
 from moma_store.backups import list_backups, write_backup
 from moma_store.catalogue import Writer
-from moma_store.errors import InvalidInputError, StorageError
+from moma_store.clock import Clock, utc_now
+from moma_store.errors import BusyError, InvalidInputError, StorageError
 from moma_store.files import Files, is_full
 from moma_store.hub_file import HubFile
 from moma_store.hub_layout import make_hub
-from moma_store.locking import WriterLock
+from moma_store.locking import FileLock, writer_lock
 from moma_store.open_catalogue import MAP_SIZE, Catalogue
 from moma_store.reads import Reads
 from moma_store.records import BlobLink
@@ -28,12 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Clock = Callable[[], datetime]
-
-
-def utc_now() -> datetime:
-    """Give the time, for the store to show to people."""
-    return datetime.now(UTC)
+COMMIT_WAIT = 3600.0
+"""Time for which what took long to compute waits for the writer lock, s."""
 
 
 class Store(Reads):
@@ -50,7 +47,7 @@ class Store(Reads):
     catalogue
         Its catalogue, which the store closes.
     lock
-        The writer lock, which the store releases; None to read only.
+        The writer lock, which the store releases; None to hold it only in `writing`.
     files
         The file system.
     clock
@@ -63,7 +60,7 @@ class Store(Reads):
         hub: HubFile,
         catalogue: Catalogue,
         *,
-        lock: WriterLock | None,
+        lock: FileLock | None,
         files: Files,
         clock: Clock,
     ) -> None:
@@ -138,9 +135,10 @@ class Store(Reads):
         path
             Its folder.
         write
-            Whether to write to it, which one process may do at a time; readers never wait.
+            Whether to be its writer until it is closed, which one process may be at a time; who
+            writes for a moment only does so in `writing`. Readers never wait.
         wait
-            How long to wait for another writer, s.
+            How long to wait for another writer, s; for a moment in any case.
         files
             The file system.
         clock
@@ -164,9 +162,14 @@ class Store(Reads):
         """
         path, files = Path(path).absolute(), files or Files()
         hub = HubFile.read(path)
-        writer_lock = path / hub_layout.WRITER_LOCK
-        lock = WriterLock.acquire(writer_lock, wait=wait, now=clock()) if write else None
-        catalogue = _open_catalogue(path, hub, lock, map_size)
+        home = hub.catalogue or path / hub_layout.CATALOGUE
+        lock = writer_lock(path, wait=wait, now=clock()) if write else None
+        try:
+            catalogue = Catalogue.open(home, hub, writing=write, map_size=map_size)
+        except BaseException:
+            if lock is not None:
+                lock.release()
+            raise
         store = cls(path, hub, catalogue, lock=lock, files=files, clock=clock)
         if write:
             store._clear_tmp()
@@ -181,14 +184,50 @@ class Store(Reads):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # While another error is on its way up, one from the backup would only hide it.
-        self._close(backup=kind is None)
+        self._close(backup=kind is None)  # whose error would only hide another on its way up
 
     def close(self) -> None:
         """Let go of the hub, after a backup of the catalogue if anything was written to it."""
         self._close(backup=True)
 
     # Writes
+
+    @contextmanager
+    def writing(self, *, wait: float = COMMIT_WAIT) -> Iterator[None]:
+        """Be the hub's writer for as long as the block lasts: for a moment, nothing long in it.
+
+        Whoever is the writer already goes on being it.
+
+        Parameters
+        ----------
+        wait
+            How long to wait for another writer, s; for a moment in any case.
+
+        Yields
+        ------
+        None
+            In the block, the store can be written to.
+
+        Raises
+        ------
+        BusyError
+            If another writer is still there when the time is up.
+        IntegrityError
+            If the catalogue is damaged.
+        StorageError
+            If the catalogue was replaced since it was opened, or the disk refuses.
+        """
+        if self._lock is not None:
+            yield
+            return
+        self._lock = writer_lock(self.path, wait=wait, now=self._clock())
+        try:
+            self._catalogue.check_for_writing()
+            self._clear_tmp()
+            yield
+        finally:
+            lock, self._lock = self._lock, None
+            lock.release()
 
     def put_blob(
         self,
@@ -319,13 +358,16 @@ class Store(Reads):
             yield writer
         self._wrote = True
 
-    def _back_up_if_there_is_room(self) -> None:
-        """Back up at the end of a session; on a full disk its commits have succeeded all the same.
+    def _back_up_at_the_end(self) -> None:
+        """Back up what a session wrote; without a copy its commits have succeeded all the same.
 
         An error would make whoever makes room, or has just stored something, do it again.
         """
         try:
-            self.backup()
+            with self.writing(wait=0.0):
+                self.backup()
+        except BusyError:
+            logger.info("%s is not copied: another process is writing to it", self.path)
         except StorageError as error:
             if not is_full(self.path, error):
                 raise
@@ -337,34 +379,22 @@ class Store(Reads):
             )
 
     def _clear_tmp(self) -> None:
-        # Whoever left something here is gone: it held the lock that is now held.
-        for leftover in self.tmp_dir.iterdir():
+        for leftover in self.tmp_dir.iterdir():  # of who held the lock that is now held
             self.files.remove(leftover)
 
     def _require_writer(self) -> None:
         if self._lock is None:
             raise InvalidInputError(
-                f"the hub {self.path} is open for reading; open it with write=True to change it"
+                f"the hub {self.path} is open for reading; open it with write=True or use `writing`"
             )
 
     def _close(self, *, backup: bool) -> None:
         try:
-            if backup and self._wrote and self._lock is not None:
-                self._back_up_if_there_is_room()
+            if backup and self._wrote:
+                self._back_up_at_the_end()
         finally:
             self._catalogue.close()
             self.objects.close()
             lock, self._lock = self._lock, None
             if lock is not None:
                 lock.release()
-
-
-def _open_catalogue(path: Path, hub: HubFile, lock: WriterLock | None, map_size: int) -> Catalogue:
-    """Open a hub's catalogue; where that fails, release the writer lock, if there is one."""
-    home = hub.catalogue or path / hub_layout.CATALOGUE
-    try:
-        return Catalogue.open(home, hub, writing=lock is not None, map_size=map_size)
-    except BaseException:
-        if lock is not None:
-            lock.release()
-        raise

@@ -15,6 +15,7 @@ from pathlib import Path
 from moma_store import hub_file, hub_layout
 from moma_store.backups import list_backups
 from moma_store.catalogue import Snapshot
+from moma_store.clock import utc_now
 from moma_store.environment import DATA_FILE, DATABASES
 from moma_store.errors import (
     FormatError,
@@ -25,7 +26,7 @@ from moma_store.errors import (
 )
 from moma_store.files import Files
 from moma_store.hub_file import HubFile
-from moma_store.locking import WriterLock
+from moma_store.locking import writer_lock
 from moma_store.objects import Objects
 from moma_store.open_catalogue import Catalogue
 from moma_store.pages import check_pages
@@ -38,7 +39,7 @@ from moma_store.restoration import (
     restore_hub_file,
 )
 from moma_store.scan import Content, Problem, check_links, scan
-from moma_store.store import Store, utc_now
+from moma_store.store import Store
 
 Roots = Callable[[Snapshot], Iterable[str]]
 
@@ -151,7 +152,7 @@ def _repair_hub_file(path: Path, home: Path | None, *, wait: float, files: Files
         raise InvalidInputError(f"{home} holds no catalogue that is whole; name its folder")
     if said is None or said == hub:
         return []
-    lock = WriterLock.acquire(path / hub_layout.WRITER_LOCK, wait=wait, now=utc_now())
+    lock = writer_lock(path, wait=wait, now=utc_now())
     try:
         if home is not None:
             _check_home(path, home, said)
@@ -183,7 +184,7 @@ class _Check:
 
     def everything(self, roots: Roots | None, *, deep: bool, wait: float) -> Verification:
         """Check the catalogue and the blobs; after a repair, a backup is written."""
-        lock = WriterLock.acquire(self.path / hub_layout.WRITER_LOCK, wait=wait, now=utc_now())
+        lock = writer_lock(self.path, wait=wait, now=utc_now())
         try:
             content, kept = self.catalogue(roots)
             counts = Verification(problems=(), deep=deep)

@@ -199,6 +199,7 @@ def test_the_lock_of_a_dead_process_is_free(hub):
 
 
 @pytest.mark.fault("a lock or a reader whose process is dead")
+@pytest.mark.usefixtures("impatient")
 def test_a_lock_is_not_broken_by_age(hub):
     with Store.open(hub, write=True):
         os.utime(hub / "writer.lock", (0, 0))
@@ -293,6 +294,7 @@ def test_a_file_system_that_is_mounted_for_reading_serves_readers(hub, tmp_path)
 
 
 @pytest.mark.fault("a second open, a fork, a spawned process")
+@pytest.mark.usefixtures("impatient")
 def test_two_opens_of_one_hub_in_one_process_share_it(hub):
     with Store.open(hub) as one, Store.open(hub.parent / "." / "hub") as two:
         assert one._catalogue._environment is two._catalogue._environment

@@ -22,7 +22,7 @@ from pathlib import Path
 import moma_cl.derivations.predictor, moma_cl.derivations.promotion, moma_cl.reconciling.derivation_job, moma_cl.automation.drift
 from moma_cl.derivations import derive, finetuned_learners
 from moma_cl.hub import Hub
-from moma_cl.reconciling.composer import Composer
+from moma_cl.reconciling.commits import Commits
 
 def work(hub, last, begun):
     events = 0
@@ -45,8 +45,8 @@ def work(hub, last, begun):
     derive.derive_all = noting
     derive.derive = watched(derive.derive)
     finetuned_learners.finetuning_start = watched(finetuned_learners.finetuning_start)
-    Composer._store = watched(Composer._store)
-    Composer._move = watched(Composer._move)
+    Commits.put = watched(Commits.put)
+    Commits.move = watched(Commits.move)
     Hub(hub).update()
 
 print("ready", flush=True)

@@ -15,7 +15,7 @@ def update(hub):
 
 def add_delivered(hub):
     """What `update` does about the inbox, and nothing else."""
-    with Store.open(hub, write=True) as store:
+    with Store.open(hub) as store:
         return deliveries.add_deliveries(
             store, inbox.settled(hub, ["energy"], seconds=0.0), progress=quiet
         )

@@ -15,7 +15,7 @@ import pytest
 
 from moma_cl.automation import daemon
 from moma_store.errors import BusyError, NotFoundError
-from moma_store.locking import WriterLock
+from moma_store.locking import FileLock
 from moma_store.store import Store
 from tests.helpers.stores import new_store
 
@@ -125,6 +125,31 @@ def test_what_is_still_being_written_starts_no_pass(hub, start, passes):
             time.sleep(0.01)
         assert passes() == 1
     until(lambda: passes() == 2)
+
+
+def test_what_is_delivered_during_a_pass_is_taken_in_by_another(hub, start, passes, tmp_path):
+    """The first pass goes on until it is told to end; the one beside it finds it at work."""
+    code = (
+        "import pathlib, sys, time\n"
+        "folder = pathlib.Path(sys.argv[1]).parent\n"
+        "number = len((folder / 'count').read_text())\n"
+        "while number == 1 and not (folder / 'end').exists(): time.sleep(0.02)\n"
+        "raise SystemExit(5 if number == 2 else 0)"
+    )
+    process = start(code)
+    until(lambda: passes() == 1 and state(hub) == "passing")
+    time.sleep(0.4)
+    assert passes() == 1  # nothing was delivered
+    (hub / "inbox" / "energy").mkdir(parents=True)
+    (hub / "inbox" / "energy" / "a.jsonl").write_text("{}\n")
+    until(lambda: passes() == 2)
+    time.sleep(0.4)
+    assert passes() == 2  # what is known starts no other
+    assert state(hub) == "passing"
+    (tmp_path / "end").touch()
+    until(lambda: state(hub) == "idle")
+    assert daemon.heartbeat(hub).exit_code == 0
+    stop(process)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +276,7 @@ def test_a_daemon_gives_way_to_the_one_of_the_hub_that_came_to_its_path(hub, sta
     until(lambda: passes() == 1)
     hub.rename(hub.with_name("moved"))
     new_store(hub).close()
-    lock = WriterLock.acquire(hub / daemon.LOCK, wait=0, now=datetime.now(UTC))
+    lock = FileLock.acquire(hub / daemon.LOCK, wait=0, now=datetime.now(UTC))
     try:
         assert process.wait(20) == 1  # the code around the daemon has no status of its own
         assert "has a daemon already" in process.stderr.read()

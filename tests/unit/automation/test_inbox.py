@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from moma_cl.automation import deliveries, inbox
+from moma_cl.automation import delivery_batches, inbox
 from moma_cl.datasets.source_files import content_digest, signature
 from moma_cl.hub import Hub
 from moma_store.errors import StorageError
+from tests.helpers import hubs
 from tests.helpers.hubs import open_workspace
 from tests.helpers.inboxes import add_delivered, names, sources, stored, targets, told, update
 from tests.helpers.rows import json_lines
@@ -175,7 +176,7 @@ def test_a_kill_at_any_step_takes_each_row_in_once(hub, deliver, made_up, monkey
 
     owner, name = {
         "before the rows": (added_rows, "append_rows"),
-        "after the rows": (deliveries, "_put_away"),
+        "after the rows": (delivery_batches, "_put_away"),
         "after the report": (Path, "rename"),
     }[moment]
     with monkeypatch.context() as patched:
@@ -306,3 +307,62 @@ def test_a_signature_sees_every_file_of_a_folder(tmp_path):
     (tmp_path / "deep" / "a").write_text("12")
     assert signature(tmp_path) != before
     assert [name for name, *_ in before] == ["deep/a"]
+
+
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """Do something once, after a delivery was read and before its rows are stored."""
+    original = delivery_batches.Batch._append
+
+    def doing(action):
+        actions = [action]
+
+        def append(self):
+            if actions:
+                actions.pop()()
+            original(self)
+
+        monkeypatch.setattr(delivery_batches.Batch, "_append", append)
+
+    return doing
+
+
+def test_rows_that_came_while_a_delivery_was_read_are_known(hub, deliver, made_up, meanwhile):
+    deliver(made_up(4, first=30))
+    meanwhile(lambda: hubs.add_data(hub, "energy", made_up(3, first=32), compose=False))
+    assert told(add_delivered(hub), "added") == ["energy/night.jsonl: rows: 2 added, 2 repeated"]
+    assert stored(hub)[30:] == ["row-32", "row-33", "row-34", "row-30", "row-31"]
+
+
+def test_the_same_file_may_come_by_hand_meanwhile(hub, deliver, made_up, meanwhile):
+    file = deliver(made_up(4, first=30))
+    meanwhile(lambda: hubs.add_data(hub, "energy", file, compose=False))
+    (text,) = told(add_delivered(hub), "added")
+    assert "its content was added before" in text
+    assert len(stored(hub)) == 34
+
+
+def test_a_delivery_stays_whose_task_went_meanwhile(hub, deliver, made_up, meanwhile):
+    file = deliver(made_up(4, first=30))
+    meanwhile(lambda: Hub(hub).remove_task("energy"))
+    assert add_delivered(hub) == []
+    assert file.exists()
+
+
+@pytest.mark.parametrize("n_deliveries", [1, 3])
+def test_several_deliveries_meet_rows_that_came_meanwhile(
+    hub, deliver, made_up, meanwhile, n_deliveries
+):
+    for number in range(n_deliveries):
+        deliver(made_up(2, first=30 + 2 * number), name=f"{number}.jsonl")
+    meanwhile(lambda: Hub(hub).retract("energy", ["row-0"], compose=False))
+    assert len(told(add_delivered(hub), "added")) == n_deliveries
+    assert len(targets(hub)) == 29 + 2 * n_deliveries
+
+
+def test_only_one_process_takes_deliveries_in(hub, deliver, made_up, meanwhile):
+    deliver(made_up(2, first=30))
+    seen = []
+    meanwhile(lambda: seen.append(add_delivered(hub)))
+    assert len(told(add_delivered(hub), "added")) == 1
+    assert seen == [[]]

@@ -185,12 +185,14 @@ def test_writing_needs_a_store_open_for_writing(hub):
             store.backup()
 
 
+@pytest.mark.usefixtures("impatient")
 def test_second_writer_is_told_who_holds_the_hub(hub):
     with Store.open(hub, write=True), pytest.raises(BusyError, match=f"process {os.getpid()} on "):
         Store.open(hub, write=True)
     Store.open(hub, write=True).close()
 
 
+@pytest.mark.usefixtures("impatient")
 def test_second_writer_may_wait(hub):
     code = (
         "import sys, time; from pathlib import Path; from moma_store.store import Store\n"
@@ -205,6 +207,7 @@ def test_second_writer_may_wait(hub):
         Store.open(hub, write=True, wait=10).close()
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"pid": 1}', b"\xff"])
 def test_contents_of_the_lock_file_do_not_matter(hub, content):
     (hub / "writer.lock").write_bytes(content)
@@ -390,3 +393,69 @@ def test_relative_paths_survive_a_change_of_folder(tmp_path, monkeypatch):
     put_ref(store)
     store.close()
     assert (tmp_path / "hub" / "backups" / "catalogue-000000000.mdb").exists()
+
+
+class TestWritingForAMoment:
+    """A store that is its hub's writer only in `writing`."""
+
+    def test_two_stores_take_turns(self, hub):
+        with Store.open(hub) as one, Store.open(hub) as two:
+            for n, store in enumerate((one, two, one)):
+                with store.writing():
+                    put_ref(store, n=n)
+        with Store.open(hub) as store:
+            assert store.record(store.ref("tasks/x"))["n"] == 2
+            assert len(store.history()) == 3
+            assert len(store.backups()) == 2
+
+    @pytest.mark.usefixtures("impatient")
+    def test_the_lock_is_held_in_the_block_and_no_longer(self, hub):
+        with Store.open(hub) as store, Store.open(hub) as other:
+            with store.writing():
+                with store.writing():
+                    put_ref(store)
+                with pytest.raises(BusyError), other.writing(wait=0.0):
+                    pass
+            with pytest.raises(InvalidInputError, match="write=True"):
+                put_ref(store)
+            with other.writing(wait=0.0):
+                put_ref(other, n=1)
+
+    def test_a_short_hold_is_waited_for_in_any_case(self, hub):
+        code = (
+            "import sys, time; from pathlib import Path; from moma_store.store import Store\n"
+            f"store = Store.open(Path({str(hub)!r}), write=True); print('held', flush=True)\n"
+            "time.sleep(0.3); store.close()"
+        )
+        command = [sys.executable, "-c", code]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "held\n"
+            Store.open(hub, write=True).close()
+
+    def test_leftovers_of_a_killed_writer_are_cleared(self, hub):
+        (hub / "tmp" / "left").write_bytes(b"x")
+        with Store.open(hub) as store, store.writing():
+            assert list((hub / "tmp").iterdir()) == []
+
+    def test_a_catalogue_that_was_replaced_is_not_written_to(self, hub):
+        data = hub / "catalogue.lmdb" / "data.mdb"
+        with Store.open(hub) as store:
+            data.with_name("copy").write_bytes(data.read_bytes())
+            data.with_name("copy").replace(data)
+            with pytest.raises(StorageError, match="moved or replaced"), store.writing():
+                pass
+        with Store.open(hub) as store, store.writing():
+            put_ref(store)
+
+    @pytest.mark.usefixtures("impatient")
+    def test_the_copy_of_the_catalogue_is_left_to_who_is_writing(self, hub):
+        store = Store.open(hub)
+        with store.writing():
+            put_ref(store)
+        with Store.open(hub, write=True) as other:
+            store.close()
+            assert other.backups() == []
+            put_ref(other, n=1)
+        with Store.open(hub) as reader:
+            assert len(reader.backups()) == 1
