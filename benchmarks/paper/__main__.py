@@ -14,35 +14,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from unittest.mock import patch
 
 from benchmarks.paper import results
+from benchmarks.paper.answers import save
 from benchmarks.paper.fits import kept_fits
 from benchmarks.paper.results import Result, Weighed
 from benchmarks.paper.tasks import N_SPLITS, TASKS, PaperTask
 from benchmarks.upstream.__main__ import BUILD as UPSTREAM
-from benchmarks.upstream.multitask import multitask_backbone
-from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.commands.archive import export, import_archive
 from moma_cl.hub import Hub
 from moma_cl.recipe import PredictorSettings, Recipe, TrainingSettings
+from moma_cl.records.hub import backbone_record
 from moma_cl.records.records import (
     Composition,
     Learner,
     LearnerMethod,
-    Method,
     ModuleKind,
     Predictor,
     StartKind,
     learner_name,
 )
-from moma_cl.records.refs import RefKind
+from moma_cl.records.refs import MODULE_ZERO, RefKind, full_name
 from moma_store.store import Store
 
 BUILD = Path("build/paper")
 FITS = BUILD / "fits"
+ANSWERS = BUILD / "answers"
+BACKBONES = ("chgnet", "sevennet-0")
 ANSWERING = "what answers"
+KERNEL = learner_name(LearnerMethod.KERNEL, StartKind.COMPOSITION)
 FROM_COMPOSITION = learner_name(LearnerMethod.FINETUNED, StartKind.COMPOSITION)
+FROM_MULTITASK = learner_name(LearnerMethod.FINETUNED, StartKind.MULTITASK)
 FROM_BACKBONE = learner_name(LearnerMethod.FINETUNED, StartKind.BACKBONE)
 ADAPTED_COMPOSITION = learner_name(LearnerMethod.ADAPTED, StartKind.COMPOSITION)
 ADAPTED_BACKBONE = learner_name(LearnerMethod.ADAPTED, StartKind.BACKBONE)
@@ -52,68 +54,68 @@ ONE_START = replace(Recipe(), predictor=PredictorSettings(adapters=False))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """One way to set a hub up, and the head that stands behind each method of the table.
+    """One way to set a hub up, and the learner that stands behind each method of the table.
 
     Attributes
     ----------
     methods
-        The head of each method.
-    backbone
-        Name of the hub's backbone.
+        The learner of each method, without its backbone, which both names end with.
+    answering
+        Name of the method that is what answers in such a hub; empty where it is not shown.
+    backbones
+        Names of the hub's backbones.
     starter
         Whether the hub has the modules that ship with the package.
     module
         Kind of the modules that are composed.
-    multitask
-        Whether the backbone is the one trained on all upstream tasks together.
     recipe
         What the task is added with.
     """
 
     methods: Mapping[str, str]
-    backbone: str = "chgnet"
+    answering: str = ""
+    backbones: tuple[str, ...] = BACKBONES
     starter: bool = False
     module: ModuleKind = ModuleKind.NONE
-    multitask: bool = False
     recipe: Recipe = field(default_factory=Recipe)
 
+    @property
+    def learners(self) -> dict[str, str]:
+        """The learner of each method, or what answers, by their full names."""
+        learners = {
+            full_name(method, backbone): full_name(learner, backbone)
+            for method, learner in self.methods.items()
+            for backbone in self.backbones
+        }
+        return {**learners, **({self.answering: ANSWERING} if self.answering else {})}
+
+
+_ALONE = {"kernel": KERNEL, "ft": FROM_BACKBONE}
 
 VARIANTS: Mapping[str, Variant] = MappingProxyType(
     {
-        "moma": Variant(
+        "composed": Variant(
             methods={
-                "moma-kernel": Method.KERNEL,
+                "moma-kernel": KERNEL,
                 "moma-full": FROM_COMPOSITION,
                 "moma-adapted": ADAPTED_COMPOSITION,
-                "moma-mean": Method.MEAN,
-                "moma-default": ANSWERING,
+                "mt": FROM_MULTITASK,
+                "ft-adapted": ADAPTED_BACKBONE,
             },
+            answering="composed",
             starter=True,
         ),
-        "alone": Variant(
-            methods={"kernel": Method.KERNEL, "ft": Method.FINETUNED, "mean": Method.MEAN},
-            recipe=ONE_START,
-        ),
+        "alone": Variant(methods=_ALONE, recipe=ONE_START),
         "without": Variant(
-            methods={"ft-adapted": ADAPTED_BACKBONE, "alone-default": ANSWERING},
+            methods={**_ALONE, "ft-adapted": ADAPTED_BACKBONE}, answering="alone-default"
         ),
         "adapter": Variant(
             methods={"moma-adapter": FROM_COMPOSITION, "ft-adapter": FROM_BACKBONE},
             module=ModuleKind.ADAPTER,
         ),
-        "mt": Variant(methods={"mt": Method.FINETUNED}, multitask=True, recipe=ONE_START),
-        "cgcnn": Variant(methods={"cgcnn": Method.FINETUNED}, backbone="cgcnn", recipe=ONE_START),
         **{
-            name: Variant(
-                methods={
-                    f"{name}-kernel": Method.KERNEL,
-                    f"{name}-ft": Method.FINETUNED,
-                    f"{name}-mean": Method.MEAN,
-                },
-                backbone=name,
-                recipe=ONE_START,
-            )
-            for name in ("sevennet-0", "sevennet-l3i5")
+            name: Variant(methods=_ALONE, backbones=(name,), recipe=ONE_START)
+            for name in ("cgcnn", "sevennet-l3i5")
         },
     }
 )
@@ -124,7 +126,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.paper", description=__doc__)
     parser.add_argument("--tasks", default=",".join(task.name for task in TASKS))
     parser.add_argument("--splits", default=",".join(map(str, range(N_SPLITS))))
-    parser.add_argument("--variants", default="moma,alone")
+    parser.add_argument("--variants", default="composed,alone")
     given = parser.parse_args(arguments)
     wanted = set(given.tasks.split(","))
     for split in map(int, given.splits.split(",")):
@@ -137,12 +139,13 @@ def main(arguments: list[str]) -> int:
 def _fill(task: PaperTask, split: int, name: str) -> None:
     variant = VARIANTS[name]
     present = {line.key for line in results.read(Result, results.FILE)}
-    keys = {(task.name, split, method, _seed()) for method in variant.methods}
-    if keys <= present:
+    keys = {(task.name, split, method, _seed()) for method in variant.learners}
+    kept = ANSWERS / f"{name}-{task.name}-{split}.npz"
+    if keys & present:  # a learner may be missing, where no rows were left to judge it
         return
     start = time.perf_counter()
     hub = BUILD / f"{name}-{task.name}-{split}"
-    lines = _fit(task, split, hub, variant)
+    lines = _fit(task, split, hub, variant, kept)
     results.append(lines, results.FILE)
     if variant.starter:
         results.append(weights_of(hub, task.name, split), results.WEIGHTS)
@@ -153,7 +156,7 @@ def _fill(task: PaperTask, split: int, name: str) -> None:
     )
 
 
-def _fit(task: PaperTask, split: int, hub: Path, variant: Variant) -> list[Result]:
+def _fit(task: PaperTask, split: int, hub: Path, variant: Variant, kept: Path) -> list[Result]:
     if not (hub / "hub.toml").exists():
         _make(hub, variant)
     with Store.open(hub) as store:
@@ -179,6 +182,11 @@ def _fit(task: PaperTask, split: int, hub: Path, variant: Variant) -> list[Resul
             for memo in store.memos().values()
             if store.record(memo.result)["kind"] in {"learner", "predictor"}
         ]
+    save(hub, fitted, kept)
+    learners = {
+        method: fitted.method if learner == ANSWERING else learner
+        for method, learner in variant.learners.items()
+    }
     return [
         Result(
             task=task.name,
@@ -186,36 +194,30 @@ def _fit(task: PaperTask, split: int, hub: Path, variant: Variant) -> list[Resul
             method=method,
             seed=_seed(),
             n_train=fitted.n_train,
-            mae=fitted.held_out_maes[_head(fitted, head)],
-            validation_mae=fitted.validation_maes[_head(fitted, head)],
+            mae=fitted.held_out_maes[learner],
+            validation_mae=fitted.validation_maes[learner],
             seconds=round(sum(took) + sum(saved), 1),
             commit=results.commit(),
             hardware=results.hardware(),
         )
-        for method, head in variant.methods.items()
+        for method, learner in learners.items()
+        if learner in fitted.held_out_maes
     ]
 
 
 def _make(hub: Path, variant: Variant) -> None:
     # the task's own module is composed by nobody: one epoch of it is enough
     recipe = replace(variant.recipe, module=TrainingSettings(max_steps=1))
-    backbone = multitask_backbone() if variant.multitask else CHGNetBackbone.pretrained()
-    with patch.object(CHGNetBackbone, "pretrained", lambda: backbone):
-        Hub(hub).init(backbone=variant.backbone, starter=variant.starter, recipe=recipe)
+    Hub(hub).init(backbones=variant.backbones, starter=variant.starter, recipe=recipe)
     if variant.module == ModuleKind.ADAPTER:
-        archive = BUILD / "adapters.moma"
-        if not archive.exists():
-            with Store.open(UPSTREAM / "adapter") as store:
-                names = [ref.partition("/")[2] for ref in store.refs(RefKind.MODULE.prefix)]
-            export(UPSTREAM / "adapter", archive, modules=names)
-        import_archive(hub, archive)
-
-
-def _head(fitted: Predictor, head: str) -> str:
-    """Find under which name a head's errors stand: without modules there is only one start."""
-    if head == ANSWERING:
-        return fitted.method
-    return head if head in fitted.held_out_maes else Method.FINETUNED
+        for backbone in variant.backbones:
+            archive = BUILD / f"adapters-{backbone}.moma"
+            if not archive.exists():
+                with Store.open(UPSTREAM / backbone / "adapter") as store:
+                    refs = store.refs(RefKind.MODULE.prefix)
+                names = [RefKind.MODULE.full_name_in(ref) for ref in refs]
+                export(UPSTREAM / backbone / "adapter", archive, modules=names)
+            import_archive(hub, archive)
 
 
 def weights_of(hub: Path, task: str, split: int) -> list[Weighed]:
@@ -234,29 +236,32 @@ def weights_of(hub: Path, task: str, split: int) -> list[Weighed]:
         A line for each module, and one for the backbone.
     """
     with Store.open(hub) as store:
-        names = {
-            digest: ref.partition("/")[2]
-            for ref, digest in store.refs(RefKind.MODULE.prefix).items()
-        }
+        refs = store.refs(RefKind.MODULE.prefix)
+        names = {digest: RefKind.MODULE.full_name_in(ref) for ref, digest in refs.items()}
         digest = store.ref(RefKind.FITTED.of(task))
         assert digest is not None
         fitted = Predictor.from_doc(store.record(digest))
-        found = Composition.from_doc(store.record(fitted.composition))
+        found = [Composition.from_doc(store.record(one)) for one in fitted.compositions]
+        backbones = {one.backbone: backbone_record(store, one.backbone).name for one in found}
         learners = [Learner.from_doc(store.record(digest)) for digest in fitted.learners]
-        heard = any(learner.readouts for learner in learners)
-    weights = {names[m]: w for m, w in zip(found.modules, found.weights, strict=True)}
-    return [
-        Weighed(
-            task=task,
-            split=split,
-            module=module,
-            weight=weight,
-            objective=found.objective,
-            backbone_objective=found.backbone_objective or found.objective,
-            heard=int(heard),
-        )
-        for module, weight in {**weights, "backbone": found.backbone_weight}.items()
-    ]
+    lines = []
+    for one in found:
+        heard = any(learner.readouts for learner in learners if learner.backbone == one.backbone)
+        weights = {names[module]: weight for module, weight in one.heaviest_first()}
+        weights[full_name(MODULE_ZERO, backbones[one.backbone])] = one.backbone_weight
+        lines += [
+            Weighed(
+                task=task,
+                split=split,
+                module=module,
+                weight=weight,
+                objective=one.objective,
+                backbone_objective=one.backbone_objective or one.objective,
+                heard=int(heard),
+            )
+            for module, weight in weights.items()
+        ]
+    return lines
 
 
 def _seed() -> int:
