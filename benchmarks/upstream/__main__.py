@@ -2,9 +2,10 @@
 
 A module that is there already is left alone, so a run that was cut short goes on where it was, and
 several processes can share the work by names. The one of all tasks at once comes last, where no
-names are given. ``--kind adapter`` trains adapters; ``--ship`` writes what is there into the
-package. ``--renew`` trains nothing: modules that were trained before, those of the package where
-none are here, get what they need to answer anew from the rows that there are now.
+names are given. ``--backbone`` names what is specialised, ``--kind adapter`` trains adapters;
+``--ship`` writes what is there into the package. ``--renew`` trains nothing: modules that were
+trained before, those of the package where none are here, get what they need to answer anew from the
+rows that there are now.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from benchmarks.upstream.answers import renew
 from benchmarks.upstream.rows import Materials, benchmark_materials
 from benchmarks.upstream.ship import ship, shipping
 from benchmarks.upstream.tasks import TASKS, UpstreamTask
-from benchmarks.upstream.train import train_upstream
+from benchmarks.upstream.train import SETTINGS, train_upstream
 from moma_cl.hub import Hub
 from moma_cl.records.records import ModuleKind
 from moma_cl.records.refs import RefKind
@@ -35,13 +36,14 @@ def main(arguments: list[str]) -> int:
     """Train what is missing."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.upstream", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--backbone", default="chgnet")
     parser.add_argument("--kind", choices=["full", "adapter"], default="full")
     parser.add_argument("--ship", action="store_true")
     parser.add_argument("--renew", action="store_true")
     given = parser.parse_args(arguments)
-    hub = BUILD / given.kind
+    hub = BUILD / given.backbone / given.kind
     if not (hub / "hub.toml").exists():
-        Hub(hub).init(salt="upstream", starter=given.renew)
+        Hub(hub).init(backbones=[given.backbone], salt="upstream", starter=given.renew)
     torch.set_num_threads(1)
     materials = benchmark_materials()
     tasks = [task for task in TASKS if not given.names or task.name in given.names]
@@ -60,7 +62,7 @@ def main(arguments: list[str]) -> int:
 def _renew(hub: Path, tasks: Sequence[UpstreamTask], materials: Materials) -> None:
     for task in tasks:
         start = time.perf_counter()
-        module = renew(hub, task, materials)
+        module = renew(hub, task, materials, SETTINGS.rounded_bits)
         errors = module.answers or {}
         print(
             f"{task.name}: answers are {errors['mae']:.4g} {errors['unit']} off on "
@@ -88,7 +90,7 @@ def _train(
 
 def _is_there(hub: Path, name: str) -> bool:
     with Store.open(hub) as store:
-        return store.ref(RefKind.MODULE.of(name)) is not None
+        return name in map(RefKind.MODULE.name_in, store.refs(RefKind.MODULE.prefix))
 
 
 if __name__ == "__main__":

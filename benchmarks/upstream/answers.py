@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from benchmarks.upstream.rows import Materials, UpstreamRows, parts_of, upstream_rows
 from benchmarks.upstream.tasks import UpstreamTask
+from benchmarks.upstream.upstream_hub import put_module, the_encoders
 from moma_cl.backbones.base import Backbone
+from moma_cl.backbones.parameters import rounded
 from moma_cl.core.pyg import Data
 from moma_cl.graphs.cache import ByteCache
 from moma_cl.graphs.lookup import graphs_of
@@ -96,7 +98,7 @@ def folds_of(rows: UpstreamRows) -> tuple[Indices, Indices, Indices]:
     return training, validation, held_out
 
 
-def renew(hub: Path, task: UpstreamTask, materials: Materials) -> Module:
+def renew(hub: Path, task: UpstreamTask, materials: Materials, bits: int) -> Module:
     """Add to a trained module what it needs to answer, or make that anew.
 
     Parameters
@@ -107,30 +109,36 @@ def renew(hub: Path, task: UpstreamTask, materials: Materials) -> Module:
         Its task.
     materials
         What it must not have seen.
+    bits
+        Last places of the parameters that are not worth storing.
 
     Returns
     -------
     Module
         The new record, which has the module's name from now on.
     """
-    name = RefKind.MODULE.of(task.name)
     with Store.open(hub) as store, Workspace(store=store, progress=quiet) as workspace:
-        digest = store.ref(name)
+        encoders = the_encoders(workspace)
+        digest = store.ref(RefKind.MODULE.on(task.name, encoders.record.name))
         if digest is None:
             raise NotFoundError(f"hub {hub} has no module {task.name!r} to renew")
         record = Module.from_doc(store.record(digest))
-        rows = upstream_rows(task, workspace.backbone.elements, materials)
+        rows = upstream_rows(task, encoders.backbone.elements, materials)
         kept = store.blob(record.blob, ["parameters", "fingerprints"]).arrays
-        encoder = workspace.encoder(record.module, workspace.parameters(digest, record.module))
+        kind, base = record.module, encoders.parameters(None, record.module)
+        parameters = rounded(encoders.parameters(digest, kind), base, bits)
+        encoder = encoders.encoder(kind, parameters)
         with ByteCache(GRAPHS) as cache:
-            graphs = graphs_of(rows.crystals, workspace.backbone, cache)
+            graphs = graphs_of(rows.crystals, encoders.backbone, cache)
         answers, errors = trained_answers(task, rows, encoder, graphs)
-        base = workspace.base(record.module)
-    record = replace(record, target=task.column, transform=task.transform, answers=errors)
-    with Store.open(hub, write=True, wait=3600.0) as store:
-        header = {"kind": "module-arrays", "format": 1}
-        link = store.put_blob({**kept, **answers.to_arrays()}, header, base=base)
-        with store.transaction("module", {"module": task.name}) as transaction:
-            new = transaction.put_record(record.with_blob(link).to_doc())
-            transaction.move_ref(name, new, expected=digest)
-    return record
+    settings = {**record.settings, "module": {**record.settings["module"], "rounded_bits": bits}}
+    record = replace(
+        record,
+        target=task.column,
+        transform=task.transform,
+        answers=errors,
+        settings=settings,
+    )
+    return put_module(
+        hub, task.name, record, {**kept, "parameters": parameters, **answers.to_arrays()}, encoders
+    )

@@ -6,7 +6,6 @@ rows of the modules that ship, with as many visits of each row, and a head for e
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,21 +20,21 @@ from benchmarks.upstream.answers import GRAPHS
 from benchmarks.upstream.rows import Materials, parts_of, upstream_rows
 from benchmarks.upstream.tasks import UpstreamTask
 from benchmarks.upstream.train import SETTINGS, counting
+from benchmarks.upstream.upstream_hub import put_module, the_encoders
 from moma_cl.backbones.base import Backbone
 from moma_cl.core.pyg import Batch, Data
 from moma_cl.core.software import software
 from moma_cl.derivations.derived import PENDING_BLOB
 from moma_cl.graphs.cache import ByteCache
 from moma_cl.graphs.lookup import graphs_of
-from moma_cl.hub import Hub
 from moma_cl.learning.head import Head
 from moma_cl.learning.normaliser import Normaliser
 from moma_cl.learning.training import TrainingReport, TrainingSet, train
 from moma_cl.progress import quiet
 from moma_cl.properties.table import canonical_property
 from moma_cl.records.records import Module, ModuleKind
-from moma_cl.records.refs import HUB, RefKind
 from moma_cl.workspace.workspace import Workspace
+from moma_store.records import digest
 from moma_store.store import Store
 
 NAME = "multitask"
@@ -84,24 +83,6 @@ class _Rows:
     n_train: int
 
 
-def multitask_backbone() -> Backbone:
-    """Load the encoder that ships with the package.
-
-    Returns
-    -------
-    Backbone
-        In evaluation mode.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        Hub(Path(folder) / "hub").init()
-        with (
-            Store.open(Path(folder) / "hub") as store,
-            Workspace(store=store, progress=quiet) as workspace,
-        ):
-            digest = store.ref(RefKind.MODULE.of(NAME))
-            return workspace.encoder(ModuleKind.FULL, workspace.parameters(digest, ModuleKind.FULL))
-
-
 def train_multitask(hub: Path, tasks: Sequence[UpstreamTask], materials: Materials) -> Module:
     """Train it and put it into a hub.
 
@@ -120,23 +101,14 @@ def train_multitask(hub: Path, tasks: Sequence[UpstreamTask], materials: Materia
         The record.
     """
     with Store.open(hub) as store, Workspace(store=store, progress=quiet) as workspace:
-        rows = _joined(tasks, workspace.backbone, materials)
-        encoder = workspace.encoder(ModuleKind.FULL, workspace.parameters(None, ModuleKind.FULL))
+        encoders = the_encoders(workspace)
+        rows = _joined(tasks, encoders.backbone, materials)
+        encoder = encoders.encoder(ModuleKind.FULL, encoders.parameters(None, ModuleKind.FULL))
         report = _train(encoder, len(tasks), rows.data)
-        vector = workspace.round_parameters(encoder, ModuleKind.FULL, SETTINGS.rounded_bits)
-        base = workspace.base(ModuleKind.FULL)
-        hub_digest = store.ref(HUB)
-    assert hub_digest is not None
-    record = _record(hub_digest, tasks, rows, report)
-    with Store.open(hub, write=True, wait=3600.0) as store:
-        header = {"kind": "module-arrays", "format": 1}
-        arrays: dict[str, NDArray[Any]] = {"parameters": vector, "fingerprints": rows.fingerprints}
-        record = record.with_blob(store.put_blob(arrays, header, base=base))
-        with store.transaction("module", {"module": NAME}) as transaction:
-            digest = transaction.put_record(record.to_doc())
-            name = RefKind.MODULE.of(NAME)
-            transaction.move_ref(name, digest, expected=transaction.ref(name))
-    return record
+        vector = encoders.round_parameters(encoder, ModuleKind.FULL, SETTINGS.rounded_bits)
+    record = _record(digest(encoders.record.to_doc()), tasks, rows, report)
+    arrays: dict[str, NDArray[Any]] = {"parameters": vector, "fingerprints": rows.fingerprints}
+    return put_module(hub, NAME, record, arrays, encoders)
 
 
 def _train(encoder: Backbone, n_tasks: int, data: TrainingSet) -> TrainingReport:
@@ -151,9 +123,11 @@ def _train(encoder: Backbone, n_tasks: int, data: TrainingSet) -> TrainingReport
     )
 
 
-def _record(hub: str, tasks: Sequence[UpstreamTask], rows: _Rows, report: TrainingReport) -> Module:
+def _record(
+    backbone: str, tasks: Sequence[UpstreamTask], rows: _Rows, report: TrainingReport
+) -> Module:
     return Module(
-        hub=hub,
+        backbone=backbone,
         module=ModuleKind.MULTITASK,
         property="several",
         dataset=None,

@@ -8,9 +8,11 @@ from benchmarks.upstream import multitask
 from benchmarks.upstream.tasks import TASKS, UpstreamTask
 from moma_cl.commands.archive import export
 from moma_cl.properties.units import with_unit
+from moma_cl.records.hub import backbones_of
 from moma_cl.records.records import Module
 from moma_cl.records.refs import RefKind
-from moma_cl.starter.modules import archive_of
+from moma_cl.starter.modules import archive_of, archives
+from moma_store.archived_records import ArchivedRecords
 from moma_store.store import Store
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "modules.md"
@@ -18,8 +20,8 @@ MOST_ERROR = 0.9  # of the median's: what errs more has learned too little to be
 
 _ABOUT = """# Modules that come with moma-cl
 
-`moma-cl init` puts these modules into a new hub of the backbone `chgnet`; `--no-starter` leaves
-them out. Each is CHGNet 0.3.0, fine-tuned on one property of a public dataset, with a readout of
+`moma-cl init` puts these modules into a new hub, for each of its backbones; `--no-starter` leaves
+them out. Each is a backbone, fine-tuned on one property of a public dataset, with a readout of
 that property and what it takes to answer by itself: `moma-cl predict --property NAME FILES` needs
 no hub ([predictions.md](predictions.md)). Materials whose reduced formula occurs in the nine
 benchmark datasets of [results](results.md) were left out of their training (of carbon24, which has
@@ -33,12 +35,10 @@ of the datasets as they are now: some were made smaller after the training. `mak
 the modules anew from the datasets; `python -m benchmarks.upstream --renew --ship` only makes their
 readouts, intervals and domains anew.
 
-"""
-_ABOUT_MULTITASK = """
-One more, `multitask`, is one encoder trained on all of these tasks at once, with as many visits of
-each row and a head for every task. It is no candidate for compositions: it is fine-tuned beside the
-composed encoder ([learning.md](learning.md)). Materials of the benchmarks were left out of its
-training too.
+One more of each backbone, `multitask`, is one encoder trained on all of its tasks at once, with as
+many visits of each row and a head for every task. It is no candidate for compositions: it is
+fine-tuned beside the composed encoder ([learning.md](learning.md)). Materials of the benchmarks
+were left out of its training too.
 """
 _COLUMNS = (
     *("module", "property", "unit", "rows", "held-out", "error", "of the median"),
@@ -59,28 +59,40 @@ def ship(hub: Path) -> list[str]:
     list[str]
         Names of the modules that ship.
     """
-    modules = _modules(hub)
-    tasks = shipping(hub)
-    shipped = [*(task.name for task in tasks), *({multitask.NAME} & modules.keys())]
-    with Store.open(hub) as store:
-        archive = archive_of(store.backbone["name"])
+    shipped = [*(task.name for task in shipping(hub)), *({multitask.NAME} & _modules(hub).keys())]
+    archive = archive_of(_backbone_of(hub))
     archive.unlink(missing_ok=True)
     export(hub, archive, modules=shipped)
-    rows = [_row(task, modules[task.name]) for task in tasks]
-    table = [_COLUMNS, ("---",) * len(_COLUMNS), *rows]
-    sources = sorted({source for task in tasks for source in task.sources})
-    PAGE.write_text(
-        _ABOUT
-        + "".join("| " + " | ".join(line) + " |\n" for line in table)
-        + (_ABOUT_MULTITASK if multitask.NAME in modules else "")
-        + "\n## Data\n\nThe data is not part of the package. Its sources and their licences:\n\n"
-        + "".join(f"- {source}\n" for source in sources)
-    )
+    write_page()
     return shipped
 
 
+def write_page() -> None:
+    """Write the page of the modules of all archives in the package."""
+    sections, sources = [], set()
+    for path in archives():
+        with ArchivedRecords(path) as archive:
+            refs = archive.refs(RefKind.MODULE.prefix)
+            modules = {
+                RefKind.MODULE.name_in(ref): Module.from_doc(archive.record(digest))
+                for ref, digest in refs.items()
+            }
+        tasks = [task for task in TASKS if task.name in modules]
+        sources |= {source for task in tasks for source in task.sources}
+        rows = [_row(task, modules[task.name]) for task in tasks]
+        table = [_COLUMNS, ("---",) * len(_COLUMNS), *rows]
+        lines = "".join("| " + " | ".join(line) + " |\n" for line in table)
+        sections.append(f"\n## Backbone {path.stem}\n\n{lines}")
+    PAGE.write_text(
+        _ABOUT
+        + "".join(sections)
+        + "\n## Data\n\nThe data is not part of the package. Its sources and their licences:\n\n"
+        + "".join(f"- {source}\n" for source in sorted(sources))
+    )
+
+
 def shipping(hub: Path) -> list[UpstreamTask]:
-    """Choose the tasks whose modules have learned something.
+    """Choose the tasks whose modules have learned something, and pay for their bytes.
 
     Parameters
     ----------
@@ -93,7 +105,19 @@ def shipping(hub: Path) -> list[UpstreamTask]:
         In the order of the table.
     """
     modules = _modules(hub)
-    return [task for task in TASKS if task.name in modules and _has_learned(modules[task.name])]
+    return [
+        task
+        for task in TASKS
+        if task.name in modules
+        and _has_learned(modules[task.name])
+        and (not task.backbones or _backbone_of(hub) in task.backbones)
+    ]
+
+
+def _backbone_of(hub: Path) -> str:
+    with Store.open(hub) as store:
+        (backbone,) = backbones_of(store)
+    return backbone
 
 
 def _modules(hub: Path) -> dict[str, Module]:

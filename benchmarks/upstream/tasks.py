@@ -18,6 +18,7 @@ CLEAVAGE = "Palizhati et al., J. Chem. Inf. Model. 59, 4742, 2019; by GNscSHI/SE
 SURFACES = "Tran et al., Sci. Data 3, 160080, 2016, and GNscSHI/SE-CGCNN, MIT"
 JARVIS = "JARVIS-DFT (Choudhary et al., npj Comput. Mater. 6, 173, 2020), NIST"
 ALEXANDRIA = "Alexandria phonons by materialsvirtuallab/matcalc, BSD-3"
+DIELECTRICS = "as collected by janosh/dielectrics, MIT"
 MATCALC = "by materialsvirtuallab/matcalc, BSD-3"
 
 
@@ -49,6 +50,8 @@ class UpstreamTask:
     max_atoms
         Atoms in a cell beyond which a row is left out: most benchmark cells are smaller, and the
         time for one large cell trains on several small ones.
+    backbones
+        Backbones whose module of it pays for its bytes in the package; all if empty.
     one_formula
         Whether all structures share a formula, so that benchmark materials are left out by
         structure rather than by formula.
@@ -64,6 +67,7 @@ class UpstreamTask:
     epochs: int
     max_rows: int = 18_000
     max_atoms: int = 24
+    backbones: tuple[str, ...] = ()
     one_formula: bool = False
 
 
@@ -128,6 +132,7 @@ TASKS = (
         sources=(ALEXANDRIA,),
         per_atom=True,
         epochs=40,
+        backbones=("chgnet",),
     ),
     UpstreamTask(
         name="castelli_heat_of_formation",
@@ -145,6 +150,16 @@ TASKS = (
         sources=(JARVIS,),
         transform=Transform.LOG10,
         epochs=40,
+        backbones=("chgnet",),
+    ),
+    UpstreamTask(
+        name="mp_refractive_index",
+        files=("mp_refractive_index",),
+        column="refractive_index",
+        unit="1",
+        sources=(MATERIALS_PROJECT, DIELECTRICS),
+        transform=Transform.LOG10,
+        epochs=30,
     ),
     UpstreamTask(
         name="jarvis_formation_energy",
@@ -153,6 +168,7 @@ TASKS = (
         unit="eV/atom",
         sources=(JARVIS,),
         epochs=40,
+        backbones=("chgnet",),
     ),
     UpstreamTask(
         name="jarvis_seebeck",
@@ -171,6 +187,7 @@ TASKS = (
         transform=Transform.LOG10,
         epochs=20,
         max_atoms=60,
+        backbones=("chgnet",),
     ),
     UpstreamTask(
         name="carbon24_energy",
@@ -197,6 +214,7 @@ TASKS = (
         sources=(CLEAVAGE,),
         epochs=8,
         max_atoms=40,
+        backbones=("chgnet",),
     ),
     UpstreamTask(
         name="slabs_surface_energy",
@@ -215,6 +233,7 @@ TASKS = (
         sources=(SURFACES,),
         epochs=6,
         max_atoms=40,
+        backbones=("chgnet",),
     ),
     UpstreamTask(
         name="mp_magnetization",

