@@ -33,6 +33,7 @@ from moma_cl.records.refs import RefKind
 from moma_cl.workspace.workspace import Workspace
 from moma_store.store import Store
 
+BACKBONE = "chgnet"
 N_MODULES = 18
 TENTH = PaperTask(name="bulk_modulus", target="log10_bulk_modulus_vrh", unit="log10(GPa)")
 TENTH_ROWS = 900
@@ -90,7 +91,7 @@ def _rows_arrive(place: Path, steps: Path, mixes: list[Path], everything: float)
 def _hub(path: Path, mixes: list[Path], *, only: Collection[str] | None = None) -> Path:
     # module zero is one of the candidates
     settings = EstimateSettings(max_candidates=N_MODULES + 2)
-    Hub(path).init(recipe=replace(Recipe(), estimate=settings))
+    Hub(path).init(backbones=[BACKBONE], recipe=replace(Recipe(), estimate=settings))
     for task in ALL:
         if only is None or task.name in only:
             source = _source(path.parent, task)
@@ -149,17 +150,18 @@ def mixed_modules(place: Path, n_modules: int, *, seed: int, noise: float = 0.0)
         Files of the mixes.
     """
     place.mkdir()
-    Hub(place / "hub").init(recipe=Recipe())
+    Hub(place / "hub").init(backbones=[BACKBONE], recipe=Recipe())
     with (
         Store.open(place / "hub") as store,
         Workspace(store=store, progress=quiet) as workspace,
     ):
+        encoders = workspace.encoders(str(store.ref(RefKind.BACKBONE.of(BACKBONE))))
         starters = [
-            workspace.parameters(digest, ModuleKind.FULL)
+            encoders.parameters(digest, ModuleKind.FULL)
             for name, digest in sorted(store.refs(RefKind.MODULE.prefix).items())
-            if name != RefKind.MODULE.of(multitask.NAME)
+            if name != RefKind.MODULE.on(multitask.NAME, BACKBONE)
         ]
-        manifest = workspace.manifest(ModuleKind.FULL)
+        manifest = encoders.manifest(ModuleKind.FULL)
     draw, spread = np.random.default_rng(seed), np.std(starters, axis=0)
     files = []
     for number in range(n_modules - len(starters)):
@@ -242,7 +244,8 @@ def compose(hub: Path) -> dict[str, float]:
         with Workspace(store=store, progress=quiet) as workspace:
             for name, digest in store.refs(RefKind.COMPOSITION.prefix).items():
                 if before.get(name) != digest:
-                    workspace.merged(Composition.from_doc(store.record(digest)))
+                    composition = Composition.from_doc(store.record(digest))
+                    workspace.encoders(composition.backbone).merged(composition)
         end = time.process_time()
     return {**composing.seconds, "merges": end - merging, "all": end - start}
 

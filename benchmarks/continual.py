@@ -29,7 +29,7 @@ def run() -> list[dict[str, Any]]:
     """Add three tasks and a fourth; compare what was there before."""
     with tempfile.TemporaryDirectory() as folder:
         hub = Path(folder) / "hub"
-        Hub(hub).init()
+        Hub(hub).init(backbones=["chgnet"])
         rows = [_added(hub, name, *source) for name, source in TASKS.items()]
         before = _contents(hub)
         rows.append(_added(hub, FOURTH[0], *FOURTH[1]))
@@ -47,10 +47,11 @@ def run() -> list[dict[str, Any]]:
             }
         )
         for task in tasks.tasks(hub):
-            weights = ", ".join(f"{w.module} {w.weight:.2f}" for w in task.composition)
+            (composed,) = task.compositions
+            weights = ", ".join(f"{w.module} {w.weight:.2f}" for w in composed.modules)
             rows.append(
                 {
-                    "name": f"{task.name}: backbone {task.backbone_weight:.2f} {weights}",
+                    "name": f"{task.name}: backbone {composed.backbone_weight:.2f} {weights}",
                     "ours": task.held_out_mae,
                     "theirs": None,
                     "unit": task.unit,

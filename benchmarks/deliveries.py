@@ -69,7 +69,7 @@ def _make_hub(path: Path) -> None:
     hub = Hub(path)
     # The least that can be learned: a kernel head, and no fine-tuning.
     recipe = Recipe(predictor=PredictorSettings(min_rows_training=10 * N_ROWS))
-    hub.init(backbone="cgcnn", recipe=recipe, starter=False)
+    hub.init(backbones=["cgcnn"], recipe=recipe, starter=False)
     rows = [made_up_row(_TASK, number) for number in range(FIRST_ROWS)]
     hub.add_task(_TASK, rows, target="value", unit="eV/atom", module="none", compose=False)
 

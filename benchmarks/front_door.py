@@ -72,7 +72,7 @@ def _hub(folder: Path) -> Hub:
     """Make a hub of CHGNet with one task, whose first predictor answers."""
     training = TrainingSettings(epochs=1)
     recipe = Recipe(threads=1, finetune=training, module=training)
-    hub = Hub.create(folder / "hub", backbone="chgnet", recipe=recipe, starter=False)
+    hub = Hub.create(folder / "hub", backbones=["chgnet"], recipe=recipe, starter=False)
     rows = [{"id": str(i), "structure": _structure(i), "y": 1 / (2 + i)} for i in range(N_ROWS)]
     hub.add_task("y", rows, target="y", unit="1")
     return hub

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from moma_cl.datasets.split import split_of
 from moma_cl.hub import Hub
 from moma_cl.predictors.intervals import conformal_quantile
-from moma_cl.predictors.predictor import LoadedPredictor, load_predictor
+from moma_cl.predictors.predictor import LoadedPredictor, graphs_for, load_predictor
 from moma_cl.progress import quiet
 from moma_cl.records.records import ModuleKind, Task
 from moma_cl.records.refs import RefKind
@@ -96,7 +96,7 @@ def _rows(hubs: Mapping[tuple[str, int], Path], which: str) -> list[dict[str, An
 
 def _make(hub: Path, name: str, split: int) -> None:
     target, unit = PAPER[name]
-    Hub(hub).init(starter=False)
+    Hub(hub).init(backbones=["chgnet"], starter=False)
     Hub(hub).add_task(
         name,
         [DATA / "paper" / f"{name}.jsonl.gz"],
@@ -127,8 +127,8 @@ def _measured(workspace: Workspace, predictor: LoadedPredictor, name: str) -> Me
     rows = workspace.rows(predictor.record.dataset)
     grouping = Task.from_doc(workspace.store.record(predictor.record.task)).grouping
     held_out = split_of(rows, grouping, predictor.recipe.predictor).held_out
-    graphs = workspace.graphs(rows)
-    answers = predictor.answer([graphs[row] for row in held_out], level=LEVEL)
+    graphs = graphs_for(workspace, predictor.record, rows, held_out)
+    answers = predictor.answer(graphs, level=LEVEL)
     errors = np.abs(answers.values - rows.targets[held_out])
     crystals = workspace.crystals(rows, held_out)
     words = [

@@ -132,7 +132,7 @@ def _hub(folder: Path) -> Path:
         kernel=KernelSettings(ridges=(1e-2,)),
     )
     hub = folder / "hub"
-    Hub(hub).init(backbone="cgcnn", recipe=recipe)
+    Hub(hub).init(backbones=["cgcnn"], recipe=recipe)
     for number in range(N_TASKS):
         path = folder / f"{number}.jsonl"
         path.write_text("".join(json.dumps(_rocksalt(i, number)) + "\n" for i in range(N_ROWS)))

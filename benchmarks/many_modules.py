@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.arrivals import Composing, bring, mixed_modules
+from benchmarks.arrivals import BACKBONE, Composing, bring, mixed_modules
 from benchmarks.paper.tasks import TASKS, PaperTask
 from moma_cl.derivations.derive import derive
 from moma_cl.hub import Hub
@@ -53,7 +53,7 @@ def run() -> list[Row]:
 
 
 def _arrives(hub: Path, task: PaperTask, mixes: list[Path], executor: ExecutorSettings) -> Row:
-    Hub(hub).init()
+    Hub(hub).init(backbones=[BACKBONE])
     bring(hub, mixes)
     _add(hub, task, _first_rows(hub.parent, task))
     start, processor = time.perf_counter(), time.process_time()
@@ -94,7 +94,7 @@ def _add(hub: Path, task: PaperTask, source: Path) -> None:
 
 
 def _composition(store: Store, task: str) -> Composition:
-    digest = store.ref(RefKind.COMPOSITION.of(task))
+    digest = store.ref(RefKind.COMPOSITION.on(task, BACKBONE))
     assert digest is not None
     return Composition.from_doc(store.record(digest))
 
@@ -145,7 +145,9 @@ def _fitted(hub: Path, task: PaperTask) -> dict[str, float]:
         composed = time.process_time() - start
         composition = _composition(store, task.name)
         fit = kernel_derivation(
-            task_state(store, task.name), str(store.ref(RefKind.COMPOSITION.of(task.name)))
+            task_state(store, task.name),
+            BACKBONE,
+            str(store.ref(RefKind.COMPOSITION.on(task.name, BACKBONE))),
         )
         with Workspace(store=store, progress=quiet) as workspace:
             record = derive(workspace, fit).record
@@ -170,7 +172,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         hub = place / "hub"
-        Hub(hub).init()
+        Hub(hub).init(backbones=[BACKBONE])
         bring(hub, mixed_modules(place / "mixes", given.modules, seed=0, noise=NOISE))
         for task in (task for task in TASKS if task.name in given.tasks.split(",")):
             line = json.dumps(compare(task, hub))

@@ -17,7 +17,7 @@ import safetensors.numpy
 
 from moma_cl.backbones.parameters import ParameterManifest
 from moma_cl.hub import Hub
-from moma_cl.records.records import HubRecord, Module, ModuleKind, Predictor
+from moma_cl.records.records import BackboneRecord, Module, ModuleKind, Predictor
 from moma_store.store import Store
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "paper"
@@ -27,7 +27,7 @@ def run() -> list[dict[str, Any]]:
     """Add the tasks and read what came out."""
     with tempfile.TemporaryDirectory() as folder:
         hub = Path(folder) / "hub"
-        Hub(hub).init()
+        Hub(hub).init(backbones=["chgnet"])
         return [*_first_answer(hub, Path(folder)), *_formation_energy(hub, Path(folder))]
 
 
@@ -65,9 +65,9 @@ def _formation_energy(hub: Path, folder: Path) -> list[dict[str, Any]]:
     with Store.open(hub) as store:
         refs = store.refs()
         predictor = Predictor.from_doc(store.record(refs["fitted/formation_energy_2d"]))
-        module = Module.from_doc(store.record(refs["modules/formation_energy_2d"]))
+        module = Module.from_doc(store.record(refs["modules/formation_energy_2d@chgnet"]))
         manifest = ParameterManifest.from_json(
-            HubRecord.from_doc(store.record(refs["hub"])).manifest
+            BackboneRecord.from_doc(store.record(refs["backbones/chgnet"])).manifest
         )
         vector = store.blob(module.blob).arrays["parameters"]
     errors = predictor.held_out_maes

@@ -30,7 +30,7 @@ from benchmarks.structures import DATA, pymatgen
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
 from moma_cl.graphs import prefetch
 from moma_cl.hub import Hub
-from moma_cl.predictors import predictor
+from moma_cl.predictors import loaded_learners
 from moma_cl.records.records import ModuleKind
 
 COUNT = int(os.environ.get("MOMA_CL_BENCH_STRUCTURES", "10000"))
@@ -46,7 +46,7 @@ def run() -> list[dict[str, Any]]:
     warnings.filterwarnings("ignore", module="pymatgen")
     with tempfile.TemporaryDirectory() as folder:
         hub = Path(folder) / "hub"
-        Hub(hub).init()
+        Hub(hub).init(backbones=["chgnet"])
         Hub(hub).add_task(
             SOURCE,
             [DATA / "paper" / f"{SOURCE}.jsonl.gz"],
@@ -157,7 +157,7 @@ def _backbone_share(hub: Path, file: Path) -> float:
 
     with (
         patch.object(CHGNetBackbone, "to_graphs", timed("to_graphs", CHGNetBackbone.to_graphs)),
-        patch.object(predictor, "embed", timed("embed", predictor.embed)),
+        patch.object(loaded_learners, "embed", timed("embed", loaded_learners.embed)),
         patch.object(prefetch, "n_cores", lambda: 1),
     ):
         start = time.process_time()

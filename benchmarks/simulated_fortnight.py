@@ -170,7 +170,7 @@ def live(folder: Path) -> dict[str, Any]:
     """Live through all nights; give what was not told, or served, with all mails."""
     training = TrainingSettings(epochs=1, batch_size=64)
     hub = Hub(folder / "lab-hub")
-    hub.init(backbone="cgcnn", recipe=Recipe(threads=1, finetune=training, module=training))
+    hub.init(backbones=["cgcnn"], recipe=Recipe(threads=1, finetune=training, module=training))
     first = [made_up_row(TASK, number) for number in NUMBERS[:FIRST_ROWS]]
     hub.add_task(TASK, first, target="value", unit="eV", module="none")
     probes = [made_up_row(TASK, number) for number in NUMBERS[-PROBES:]]

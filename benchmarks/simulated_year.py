@@ -30,14 +30,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.planned_nights import FIRST_ROWS, Ledger, Night, made_up_row, plan_year
-from moma_cl.datasets.segments import SegmentRows
 from moma_cl.hub import Hub
-from moma_cl.progress import quiet
 from moma_cl.recipe import Recipe, TrainingSettings
 from moma_cl.reconciling.pass_actions import PassAction
-from moma_cl.records.records import Dataset, ModuleKind
+from moma_cl.records.records import Dataset, ModuleKind, Segment, SegmentRole
 from moma_cl.records.refs import RefKind
-from moma_cl.workspace.workspace import Workspace
+from moma_cl.workspace.dataset_rows import DatasetRows
 from moma_store.errors import AlreadyExistsError, BusyError, NotFoundError
 from moma_store.store import Store
 
@@ -63,7 +61,7 @@ class Year:
         recipe = Recipe(
             threads=1, finetune=training, module=TrainingSettings(epochs=1, batch_size=64)
         )
-        self._child(lambda: Hub(self.hub).init(backbone="cgcnn", recipe=recipe))
+        self._child(lambda: Hub(self.hub).init(backbones=["cgcnn"], recipe=recipe))
         for night in nights:
             self._live_through(night)
 
@@ -256,15 +254,17 @@ def _derived(hub: Path) -> dict[str, str]:
 def _rows_wrong(hub: Path, ledger: Ledger) -> int:
     """Count rows that are missing, spare, not what was written last, or stored more than once."""
     wrong = stored = 0
-    with Store.open(hub) as store, Workspace(store=store, progress=quiet) as workspace:
+    with Store.open(hub) as store:
+        contents = DatasetRows(store=store)
         for task, expected in ledger.rows.items():
             digest = store.refs(RefKind.DATASET.prefix)[RefKind.DATASET.of(task)]
-            rows = workspace.rows(digest)
+            rows = contents.of(digest)
             found = dict(zip(rows.ids, rows.targets.tolist(), strict=True))
             wrong += sum(found.get(i) != expected.get(i) for i in found.keys() | expected.keys())
             for segment in Dataset.from_doc(store.record(digest)).segments:
-                content = workspace._segment(segment)
-                stored += len(content.ids) if isinstance(content, SegmentRows) else 0
+                record = Segment.from_doc(store.record(segment))
+                if record.role is SegmentRole.ROWS:
+                    stored += len(contents.segment(segment).ids)
     return wrong + abs(stored - ledger.written)
 
 

@@ -44,7 +44,7 @@ def run() -> list[dict[str, Any]]:
 def _commits_and_merge(folder: Path) -> list[dict[str, Any]]:
     manifest, backbone = _chgnet()
     tensors = dict(zip(manifest.names, manifest.shapes, strict=True))
-    with Store.create(folder / "hub", backbone={"name": "chgnet", "digest": "0"}) as store:
+    with Store.create(folder / "hub") as store:
         base = store.put_blob({"parameters": backbone}, {})
         _commit(store, _tuned(backbone, 99), base, 99)  # warm up
         ours, theirs, links = [], [], []
@@ -194,9 +194,9 @@ def _large() -> list[dict[str, Any]]:
 def step(name: str, folder: Path) -> None:
     """Do one step with large modules and print MB beyond the arrays it needs, and seconds."""
     if name == "make":
-        Store.create(folder / "hub", backbone={}).close()
+        Store.create(folder / "hub").close()
     # What is imported at first use is no part of what an array of this size takes.
-    with Store.create(folder / f"warm-{name}", backbone={}) as warm:
+    with Store.create(folder / f"warm-{name}") as warm:
         small = np.ones(1000, "f4")
         _commit(warm, small * 2, warm.put_blob({"parameters": small}, {}), 0)
         warm.blob(BlobLink.from_json(warm.record(warm.refs()["modules/0"])["blob"]))

@@ -41,7 +41,7 @@ OPEN = "from pathlib import Path; from moma_store.store import Store; Store.open
 
 def make(hub: Path, n_modules: int = N_MODULES) -> None:
     """Make a hub with many modules, each a blob and a record of its own."""
-    Hub(hub).init(backbone="cgcnn")
+    Hub(hub).init(backbones=["cgcnn"])
     with Store.open(hub, write=True) as store:
         hub_digest = store.refs()["hub"]
         for start in range(0, n_modules, AT_ONCE):

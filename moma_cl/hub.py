@@ -6,7 +6,7 @@ Nothing heavy is imported before a verb needs it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
@@ -99,7 +99,7 @@ class Hub(HubMaintenance):
         cls,
         path: str | Path,
         *,
-        backbone: str = "chgnet",
+        backbones: Sequence[str] | None = None,
         recipe: Recipe | None = None,
         wait: float = 0.0,
         progress: Progress = quiet,
@@ -108,24 +108,25 @@ class Hub(HubMaintenance):
     ) -> Self:
         """Make a hub; parameters are those of the class and of :meth:`init`."""
         hub = cls(path, wait=wait, progress=progress, device=device)
-        hub.init(backbone=backbone, recipe=recipe, **options)
+        hub.init(backbones=backbones, recipe=recipe, **options)
         return hub
 
     def init(
         self,
         *,
-        backbone: str = "chgnet",
+        backbones: Sequence[str] | None = None,
         catalogue: str | Path | None = None,
         salt: str | None = None,
         recipe: Recipe | None = None,
         starter: bool = True,
     ) -> HubMade:
-        """Make the hub and bind it to a backbone, which becomes its first blob.
+        """Make the hub with its backbones, which become its first blobs.
 
         Parameters
         ----------
-        backbone
-            Name of the backbone, what all tasks start from.
+        backbones
+            Names of the backbones, the pretrained encoders that all tasks start from; by default
+            ``chgnet`` and ``sevennet-0``.
         catalogue
             Local folder for the catalogue, where the hub itself is on a network file system.
         salt
@@ -145,13 +146,13 @@ class Hub(HubMaintenance):
         AlreadyExistsError
             If there is a hub already.
         BackboneError
-            If there is no backbone of this name.
+            If there is no backbone of such a name.
         """
         from moma_cl.commands.init import init
 
         return init(
             self.path,
-            backbone=backbone,
+            backbones=backbones,
             catalogue=None if catalogue is None else Path(catalogue),
             salt=salt,
             recipe=recipe,
@@ -274,6 +275,7 @@ class Hub(HubMaintenance):
         *,
         level: float | None = None,
         at: str | None = None,
+        fast: bool = False,
         explain: bool = False,
         reading: Reading | None = None,
     ) -> Predictions:
@@ -289,6 +291,9 @@ class Hub(HubMaintenance):
             Coverage of the intervals, between 0 and 1; by default the recipe's.
         at
             Digest of an earlier champion, or its beginning; by default the present one answers.
+        fast
+            Whether the cheapest learner of the predictor answers alone: several times as many
+            structures in the same time, with larger errors and the wider intervals that they need.
         explain
             Whether the rows hold the nearest known rows and the modules behind the predictor.
         reading
@@ -311,7 +316,7 @@ class Hub(HubMaintenance):
         from moma_cl.commands.predictions import Predictions
 
         rows = self.iter_predictions(
-            name, structures, level=level, at=at, explain=explain, reading=reading
+            name, structures, level=level, at=at, fast=fast, explain=explain, reading=reading
         )
         return Predictions(tuple(rows))
 
@@ -322,6 +327,7 @@ class Hub(HubMaintenance):
         *,
         level: float | None = None,
         at: str | None = None,
+        fast: bool = False,
         explain: bool = False,
         reading: Reading | None = None,
         earlier: Earlier | None = None,
@@ -334,7 +340,7 @@ class Hub(HubMaintenance):
         from moma_cl.readers.memory import sources_of
 
         return predict(
-            self._ready(name, at, explain=explain),
+            self._ready(name, at, fast=fast, explain=explain),
             sources_of(structures),
             level=level,
             earlier=earlier,
@@ -342,13 +348,13 @@ class Hub(HubMaintenance):
             progress=self._progress,
         )
 
-    def _ready(self, name: str, at: str | None, *, explain: bool) -> ReadyPredictor:
+    def _ready(self, name: str, at: str | None, *, fast: bool, explain: bool) -> ReadyPredictor:
         """Give the predictor that answers now; it is loaded once, and kept."""
-        from moma_cl.commands.ready_predictor import champion, ready_predictor, with_rows_of_now
+        from moma_cl.commands.ready_predictor import answering, ready_predictor, with_rows_of_now
         from moma_store.store import Store
 
         with self._lock, Store.open(self.path) as store, store.snapshot() as view:
-            digest = champion(view, name, at)
+            digest = answering(view, name, at, fast=fast)
             key = name, digest, explain
             ready = self._predictors.get(key)
             if ready is None:

@@ -147,7 +147,7 @@ _RANGES: dict[str, _Range] = {
     "warmup": _Range(least=0.0, most=1.0),
     "ema_decay": _Range(least=0.0, most=1.0, most_open=True),
     "interval_level": _Range(least=0.0, most=1.0, least_open=True, most_open=True),
-    "retrain_factor": _Range(least=1.0, most=1e6),
+    **dict.fromkeys(("retrain_factor", "refit_factor"), _Range(least=1.0, most=1e6)),
 }
 """Of every setting that is a number, or a list of numbers."""
 
@@ -165,6 +165,7 @@ class Recipe:
     predictor: PredictorSettings = field(default_factory=PredictorSettings)
     worth_it: float = 0.02  # share by which the objective must fall for a new predictor
     retrain_factor: float = 1.5  # growth of a task at which its module is trained again
+    refit_factor: float = 1.2  # growth at which its fine-tuned learners are trained again
     adapter_width: int = 32  # of a new hub's adapters; a task's recipe cannot change it
     # One, so that all machines round alike, and because two beside another job are far slower.
     threads: int = 1

@@ -7,7 +7,7 @@ interface of scikit-learn goes, errors of the target are its own `ValueError`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,8 +23,8 @@ from moma_cl.readers.memory import MemoryRows
 from moma_cl.readers.rows import STRUCTURE_NAMES, Reading, first_of
 from moma_cl.recipe import Recipe
 from moma_cl.reconciling.pass_actions import PassAction
-from moma_cl.records.hub import hub_of
-from moma_cl.records.refs import DEFAULT_RECIPE, RefKind
+from moma_cl.records.hub import backbones_of, hub_of
+from moma_cl.records.refs import DEFAULT_RECIPE, RefKind, backbone_in
 from moma_store.errors import InvalidInputError
 from moma_store.store import Store
 
@@ -79,9 +79,8 @@ class MomaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sci
     intensive
         States that targets do not grow with the cell. Where they seem to, :meth:`fit` refuses them
         otherwise: divide them by the number of atoms.
-    backbone
-        Name of the pretrained model that the estimator starts from; with `hub` it must be that
-        hub's.
+    backbones
+        Names of the pretrained models it starts from; by default those of `hub`, or of a new hub.
     module
         Whether a module is trained for the task, too: ``full``, ``adapter``, or ``none``.
     recipe
@@ -137,7 +136,7 @@ class MomaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sci
         property: str = "",  # noqa: A002  the name that TaskSpec has for it
         target_transform: str = "none",
         intensive: bool = False,
-        backbone: str = "chgnet",
+        backbones: Sequence[str] | None = None,
         module: str = "none",
         recipe: Recipe | None = None,
         hub: str | Path | None = None,
@@ -148,7 +147,7 @@ class MomaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sci
         self.property = property
         self.target_transform = target_transform
         self.intensive = intensive
-        self.backbone = backbone
+        self.backbones = backbones
         self.module = module
         self.recipe = recipe
         self.hub = hub
@@ -178,7 +177,7 @@ class MomaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sci
             If a structure or target cannot be used, with the positions of such rows, from 0; if
             all targets are equal; or if a parameter has no such value.
         BackboneError
-            If there is no such backbone, or `hub` has another one.
+            If there is no such backbone.
         NotFoundError
             If `hub` is no hub.
         """
@@ -259,22 +258,23 @@ class MomaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sci
         """Make the hub to learn in, with the modules of the given hub if there is one."""
         if self.hub is None:
             return Hub.create(
-                folder / "hub", backbone=self.backbone, recipe=self.recipe, device=self.device
+                folder / "hub", backbones=self.backbones, recipe=self.recipe, device=self.device
             )
         with Store.open(Path(self.hub)) as store:
             salt, refs = hub_of(store).salt, store.refs(RefKind.MODULE.prefix)
+            backbones = self.backbones or list(backbones_of(store))
         recipe = Hub(self.hub).show(DEFAULT_RECIPE).document
         # With the same salt a formula is in the fold that it was in when the modules were trained.
         hub = Hub.create(
             folder / "hub",
-            backbone=self.backbone,
+            backbones=backbones,
             recipe=Recipe.from_doc(recipe),
             salt=salt,
             starter=False,
             device=self.device,
         )
-        if refs:
-            names = [RefKind.MODULE.name_in(ref) for ref in refs]
+        names = [RefKind.MODULE.full_name_in(ref) for ref in refs if backbone_in(ref) in backbones]
+        if names:
             Hub(self.hub).export(folder / "modules.moma", modules=names)
             hub.import_archive(folder / "modules.moma")
         return hub

@@ -38,6 +38,15 @@ def short_recipe() -> Recipe:
     return hubs.short_recipe()
 
 
+@pytest.fixture(scope="module")
+def second_backbone(tmp_path_factory):
+    """Another small backbone beside the one that ships, for the tests of a module."""
+    from tests.helpers.second_backbone import installed  # loads torch
+
+    with installed(tmp_path_factory.mktemp("second")):
+        yield
+
+
 @pytest.fixture
 def impatient(monkeypatch):
     """Nobody waits for a hold of the writer lock that might be short."""

@@ -15,6 +15,14 @@ from moma_cli.program import Run, command
 ModuleName = Annotated[
     str, typer.Argument(metavar="NAME", help="Name of the module.", show_default=False)
 ]
+BackboneName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The backbone; needed where the hub has several.",
+        show_default=False,
+    ),
+]
 WeightsFile = Annotated[
     Path,
     typer.Option(
@@ -61,6 +69,7 @@ def add_module(
     run: Run,
     *,
     name: ModuleName,
+    backbone: BackboneName = None,
     weights: WeightsFile,
     property_name: PropertyName,
     unit: PropertyUnit,
@@ -71,7 +80,7 @@ def add_module(
     licence: Licence = "",
     wait: Wait = 0.0,
 ) -> Output:
-    """Add a module that was trained elsewhere from this hub's backbone.
+    """Add a module that was trained elsewhere from a backbone of this hub.
 
     Names and shapes of its tensors must be exactly the backbone's.
     """
@@ -87,7 +96,7 @@ def add_module(
         source=source,
         licence=licence,
     )
-    added = run.waiting(wait).add_module(name, declared)
+    added = run.waiting(wait).add_module(name, declared, backbone=backbone)
     return Output(
         data=added,
         text=[f"{name}: {added.kind} module, {added.parameters:,} parameters"],

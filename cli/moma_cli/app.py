@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from moma_cli import (
+    add_backbone,
     add_module,
     add_rows,
     archive,
@@ -39,6 +40,7 @@ COMMAND_MODULES = (
     automation,
     maintenance,
     archive,
+    add_backbone,
     add_module,
 )
 """Importing them is what declares the commands."""

@@ -21,7 +21,11 @@ def export(
     ],
     module: Annotated[
         list[str] | None,
-        typer.Option("--module", metavar="NAME", help="Only this module; may be repeated."),
+        typer.Option(
+            "--module",
+            metavar="NAME",
+            help="Only this module, NAME@BACKBONE for one backbone; may be repeated.",
+        ),
     ] = None,
 ) -> Output:
     """Write the hub, or chosen modules with the data they depend on, into one file."""
@@ -48,7 +52,7 @@ def import_(
 ) -> Output:
     """Add exported modules, or make the exported hub anew where there is none.
 
-    Everything is verified before anything changes. The backbone must be the same.
+    Everything is verified before anything changes. The hub must have the backbones.
     """
     imported = run.waiting(wait).import_archive(archive, catalogue=catalogue)
     contents = f"{counted(imported.records, 'new record')}, {counted(imported.blobs, 'new blob')}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moma_cli.output import Output
+from moma_cli.output import Output, counted
 from moma_cli.parameters import RecipeFile, read_recipe
 from moma_cli.program import Run, command
 
@@ -24,7 +24,14 @@ def init(
         Path | None,
         typer.Argument(metavar="HUB", help="Its folder; by default that of --hub."),
     ] = None,
-    backbone: Annotated[str, typer.Option(help="What all tasks start from.")] = "chgnet",
+    backbone: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="What all tasks start from; may be repeated.  [default: chgnet, sevennet-0]",
+            show_default=False,
+        ),
+    ] = None,
     catalogue: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="A local folder for the catalogue of a remote hub."),
@@ -36,7 +43,7 @@ def init(
     recipe: RecipeFile = None,
     starter: Annotated[bool, typer.Option(help="Add the modules that come with moma-cl.")] = True,
 ) -> Output:
-    """Make a hub and bind it to a backbone."""
+    """Make a hub with its backbones."""
     from moma_cl.hub import Hub
     from moma_cl.recipe import Recipe
 
@@ -46,7 +53,7 @@ def init(
     if recipe is not None:
         pinned = read_recipe(recipe, pinned.to_doc())
     made = Hub(path or run.path).init(
-        backbone=backbone,
+        backbones=backbone or None,
         catalogue=catalogue,
         salt=salt,
         recipe=pinned,
@@ -57,11 +64,14 @@ def init(
 
 def _output(made: HubMade) -> Output:
     threads = "1 thread" if made.threads == 1 else f"{made.threads} threads"
-    summary = (
-        f"hub {made.path}: backbone {made.backbone} {made.backbone_version}, "
-        f"{made.parameters:,} parameters, {threads}, {made.modules} modules to start from"
-    )
+    backbones = [
+        f"backbone {one.name} {one.version}: {one.parameters:,} parameters, "
+        f"{counted(one.modules, 'module')} to start from"
+        for one in made.backbones
+    ]
     add_task = f"moma-cl --hub {shlex.quote(str(made.path))} add-task NAME DATA"
     return Output(
-        data=made, text=[summary], notes=[f"next: {add_task} --target COLUMN --unit UNIT"]
+        data=made,
+        text=[f"hub {made.path}: {threads}", *backbones],
+        notes=[f"next: {add_task} --target COLUMN --unit UNIT"],
     )

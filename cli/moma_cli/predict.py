@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 
@@ -74,6 +74,10 @@ Level = Annotated[
 ChampionAt = Annotated[
     str | None,
     typer.Option(metavar="VERSION", help="Let the earlier champion of this digest answer."),
+]
+Fast = Annotated[
+    bool,
+    typer.Option("--fast", help="Ask the cheapest learner alone: quicker, with larger errors."),
 ]
 Explain = Annotated[
     bool,
@@ -146,6 +150,7 @@ def predict(
     id_column: IdColumn = None,
     level: Level = None,
     at: ChampionAt = None,
+    fast: Fast = False,
     explain: Explain = False,
     output: OutputFile = None,
     resume: ResumedFile = None,
@@ -160,7 +165,9 @@ def predict(
     """
     reading = reading_of(input_format, structure_column, id_column)
     if properties is not None:
-        _refuse_with_property({"--at": at, "--explain": explain, "--resume": resume})
+        _refuse_with_property(
+            {"--at": at, "--fast": fast, "--explain": explain, "--resume": resume}
+        )
         structures = _required("FILES", [Path(name), *(files or [])] if name is not None else [])
         target = _target(layout, output, None, OF_PROPERTIES)
         ask, notes = _of_properties(properties, structures, level, reading, device)
@@ -170,17 +177,17 @@ def predict(
     task, structures = _required("[NAME]", name), _required("FILES", files)
     target = _target(layout, output, resume, fields(explain=explain))
     run.hub.task(task)  # a mistyped name is refused before torch is imported
+    options: dict[str, Any] = {
+        "level": level,
+        "at": at,
+        "fast": fast,
+        "explain": explain,
+        "reading": reading,
+    }
 
     def ask_task(progress: Progress) -> Ask:
-        return partial(
-            run.waiting(progress=progress, device=device).iter_predictions,
-            task,
-            structures,
-            level=level,
-            at=at,
-            explain=explain,
-            reading=reading,
-        )
+        hub = run.waiting(progress=progress, device=device)
+        return partial(hub.iter_predictions, task, structures, **options)
 
     return _predicted(run, target, ask_task)
 

@@ -30,7 +30,7 @@ HUB_VARIABLE = "MOMA_CL_HUB"
 DEFAULT_HUB = Path("moma-hub")
 
 PANELS = {
-    "Start": ("init", "demo"),
+    "Start": ("init", "add-backbone", "demo"),
     "Add and remove data": ("add-task", "add-data", "retract", "remove-task"),
     "Predict": ("predict",),
     "List and inspect": ("tasks", "modules", "show", "log", "status"),

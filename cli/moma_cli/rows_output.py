@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from moma_cl.commands.add_rows import RowsAdded
     from moma_cl.commands.row_checks import RowChecks
     from moma_cl.structures.checks import Refusal
-    from moma_cl.views.tasks import TaskListed
+    from moma_cl.views.tasks import ComposedOn, TaskListed
 
 _REFS_MOVED = frozenset(
     {PassAction.COMPOSED, PassAction.PROMOTED, PassAction.KEPT_BESIDE, PassAction.MODULE}
@@ -171,11 +171,20 @@ def write_report(
 
 
 def composed_of(task: TaskListed) -> str:
-    """Write a task's composition, heaviest modules first."""
-    if task.backbone_weight is None:
-        return "-"
-    parts = [(weight.module, weight.weight) for weight in task.composition]
-    parts.append(("backbone", task.backbone_weight))
+    """Write a task's composition on each backbone, heaviest modules first."""
+    several = len(task.compositions) > 1
+    return (
+        "; ".join(
+            f"{one.backbone}: {_composed_on(one)}" if several else _composed_on(one)
+            for one in task.compositions
+        )
+        or "-"
+    )
+
+
+def _composed_on(composition: ComposedOn) -> str:
+    parts = [(weight.module, weight.weight) for weight in composition.modules]
+    parts.append(("backbone", composition.backbone_weight))
     shown = [f"{name} {weight:.2f}" for name, weight in parts if weight > 0]
     more = len(shown) - _NAMED_WEIGHTS
     return ", ".join(shown[:_NAMED_WEIGHTS]) + (f" and {more} more" if more > 0 else "")
@@ -199,8 +208,7 @@ def _state_lines(task: TaskListed, done: Sequence[Done]) -> list[str]:
             f"{figure(task.validation_mae, task.unit)}, held-out error "
             f"{figure(task.held_out_mae, task.unit)}, intervals from {task.calibration}"
         )
-    if task.module is not None:
-        lines.append(f"module: {task.module[:12]}")
+    lines += [f"module of {name}: {digest[:12]}" for name, digest in task.modules.items()]
     return lines
 
 

@@ -63,11 +63,22 @@ def modules(
     # tenth of its time.
     gc.freeze()
     table = Table(
-        columns=("module", "version", "kind", "rows", "validation", "unit", "bytes", "used by"),
+        columns=(
+            "module",
+            "backbone",
+            "version",
+            "kind",
+            "rows",
+            "validation",
+            "unit",
+            "bytes",
+            "used by",
+        ),
         numeric=frozenset({"version", "rows", "validation", "bytes"}),
         rows=[
             (
                 module.name,
+                module.backbone,
                 str(module.version),
                 module.kind,
                 f"{module.rows:,}",

@@ -21,6 +21,7 @@ from moma_cl.automation.delivery_batches import Batch, Tools
 from moma_cl.automation.inbox import Delivery
 from moma_cl.progress import Progress
 from moma_cl.reconciling.pass_actions import Done
+from moma_cl.records.hub import backbones_of
 from moma_store.clock import utc_now
 from moma_store.errors import BusyError
 from moma_store.locking import FileLock
@@ -59,11 +60,11 @@ def _add_all(store: Store, deliveries: Sequence[Delivery], progress: Progress) -
     from moma_cl.readers.text_parser import StructureParser
 
     done = []
-    backbone = backbone_class(store.backbone["name"])
+    backbones = [backbone_class(name) for name in backbones_of(store)]
     # One process and one open cache for all that need them.
     with StructureParser(Limits()) as parser, ByteCache(store.cache_dir / "graphs") as graphs:
         tools = Tools(
-            reader=Reader(parser, Reading()), backbone=backbone, graphs=graphs, progress=progress
+            reader=Reader(parser, Reading()), backbones=backbones, graphs=graphs, progress=progress
         )
         for _, group in groupby(deliveries, key=lambda delivery: delivery.task):
             batch = Batch(store=store, tools=tools)

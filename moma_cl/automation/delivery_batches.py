@@ -84,7 +84,7 @@ class Tools:
     """What reads and checks the rows of every delivery."""
 
     reader: Reader
-    backbone: type[Backbone]
+    backbones: Sequence[type[Backbone]]
     graphs: ByteCache
     progress: Progress
 
@@ -92,7 +92,7 @@ class Tools:
         """Build the graph of each structure, and say which cannot be."""
         from moma_cl.graphs.checks import check_graphs
 
-        return check_graphs(crystals, self.backbone, self.graphs)
+        return check_graphs(crystals, self.backbones, self.graphs)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -203,6 +203,7 @@ class Batch:
 
     def _intake(self, delivery: Delivery, state: TaskState) -> Intake:
         from moma_cl.datasets import intake
+        from moma_cl.graphs.checks import known_elements
         from moma_cl.records.task_spec import TaskSpec
 
         _check_name(delivery.path)
@@ -210,7 +211,7 @@ class Batch:
         return intake.read_task_rows(
             [delivery.path],
             self.spec,
-            elements=self.tools.backbone.elements,
+            elements=known_elements(self.tools.backbones),
             check_graphs=self.tools.check_graphs,
             appended=True,
             reader=self.tools.reader,

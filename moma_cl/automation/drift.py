@@ -182,9 +182,10 @@ def _answers(
 ) -> NDArray[np.float64]:
     """Let the champion answer; of rows that it learned with another value, what it said unseen."""
     from moma_cl.derivations.promotion import answers_when_fitted
+    from moma_cl.predictors.predictor import graphs_for
 
-    graphs = workspace.graphs(rows)
-    answers = predictor.answer([graphs[row] for row in new], level=predictor.level).values
+    graphs = graphs_for(workspace, predictor.record, rows, new)
+    answers = predictor.answer(graphs, level=predictor.level).values
     unseen = answers_when_fitted(workspace, predictor.record)
     for place, row in enumerate(new):
         key = rows.ids[row], int(rows.fingerprints[row])

@@ -15,6 +15,10 @@ GROUP = "moma_cl.backbones"
 """The entry-point group under which packages announce their backbones."""
 
 
+DEFAULT_BACKBONES = ("chgnet", "sevennet-0")
+"""What a new hub gets: they err differently, and their mean errs less than either."""
+
+
 def backbone_names() -> list[str]:
     """List the names of the installed backbones, sorted, without importing any."""
     return sorted({entry.name for entry in entry_points(group=GROUP)})

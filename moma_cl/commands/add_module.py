@@ -1,4 +1,4 @@
-"""``add-module``: a module that was trained elsewhere from the hub's own backbone.
+"""``add-module``: a module that was trained elsewhere from a backbone of the hub.
 
 Nothing heavy is imported before it is needed.
 """
@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moma_cl.core.limits import LARGEST, MOST, check_number
 from moma_cl.records.history_actions import HistoryAction
-from moma_cl.records.hub import hub_digest, hub_of
-from moma_cl.records.records import HubRecord, Module, ModuleKind
+from moma_cl.records.hub import backbone_record, backbones_of
+from moma_cl.records.records import BackboneRecord, Module, ModuleKind
 from moma_cl.records.refs import RefKind
 from moma_cl.records.tasks import check_task_name, task_names
 from moma_store.errors import (
@@ -83,8 +83,10 @@ class ModuleAdded:
     bytes: int
 
 
-def add_module(path: Path, name: str, weights: Weights, *, wait: float = 0.0) -> ModuleAdded:
-    """Add a module that was trained elsewhere from the hub's own backbone."""
+def add_module(
+    path: Path, name: str, weights: Weights, *, backbone: str | None = None, wait: float = 0.0
+) -> ModuleAdded:
+    """Add a module that was trained elsewhere from a backbone of the hub."""
     from moma_cl.properties.table import canonical_property
     from moma_cl.properties.units import canonical_unit
 
@@ -95,35 +97,27 @@ def add_module(path: Path, name: str, weights: Weights, *, wait: float = 0.0) ->
     unit, property_name = canonical_unit(weights.unit), canonical_property(weights.property)
     seen = _fingerprints(weights.trained_on)
     with Store.open(path, write=True, wait=wait) as store:
-        if name in task_names(store) or store.ref(RefKind.MODULE.of(name)) is not None:
+        named = chosen_backbone(store, backbone)
+        ref = RefKind.MODULE.on(name, named)
+        if name in task_names(store) or store.ref(ref) is not None:
             raise AlreadyExistsError(
                 f"hub {path} has a task or module {name!r}; choose another name"
             )
-        hub = hub_of(store)
-        kind, vector = _vector_for(hub, weights.file)
-        record = Module(
-            hub=hub_digest(store),
-            module=kind,
-            property=property_name,
-            dataset=None,
-            blob=_put(store, hub, kind, vector, seen),
-            n_train=weights.n_train or len(seen),
-            n_validation=weights.n_validation,
-            validation_mae=weights.validation_mae,
-            unit=unit,
-            epochs=0,
-            settings={},
-            made_by={},
-            source=_source(weights),
-        )
+        digest_of_backbone = backbones_of(store)[named]
+        trained_from = backbone_record(store, digest_of_backbone)
+        kind, vector = _vector_for(trained_from, weights.file)
+        blob = _put(store, trained_from, kind, vector, seen)
+        module = _record(weights, digest_of_backbone, kind, blob, len(seen))
+        record = replace(module, property=property_name, unit=unit)
         detail = {
             "module": name,
+            "backbone": named,
             "property": property_name,
             "validation_mae": weights.validation_mae,
         }
         with store.transaction(HistoryAction.ADD_MODULE, detail) as transaction:
             digest = transaction.put_record(record.to_doc())
-            transaction.move_ref(RefKind.MODULE.of(name), digest, expected=None)
+            transaction.move_ref(ref, digest, expected=None)
         return ModuleAdded(
             name=name,
             digest=digest,
@@ -131,6 +125,45 @@ def add_module(path: Path, name: str, weights: Weights, *, wait: float = 0.0) ->
             parameters=len(vector),
             bytes=record.blob.n_bytes,
         )
+
+
+def _record(
+    weights: Weights, backbone: str, kind: ModuleKind, blob: BlobLink, n_seen: int
+) -> Module:
+    """Make the record of a module, with property and unit as they were declared."""
+    return Module(
+        backbone=backbone,
+        module=kind,
+        property=weights.property,
+        dataset=None,
+        blob=blob,
+        n_train=weights.n_train or n_seen,
+        n_validation=weights.n_validation,
+        validation_mae=weights.validation_mae,
+        unit=weights.unit,
+        epochs=0,
+        settings={},
+        made_by={},
+        source=_source(weights),
+    )
+
+
+def chosen_backbone(store: Store, name: str | None) -> str:
+    """Choose a backbone of a hub by its name, which a hub with one backbone needs not be told."""
+    present = backbones_of(store)
+    if name is None and len(present) == 1:
+        return next(iter(present))
+    if name is None:
+        raise InvalidInputError(
+            f"the hub has several backbones; say with --backbone which is meant: "
+            f"{', '.join(present)}"
+        )
+    if name not in present:
+        raise NotFoundError(
+            f"the hub has no backbone {name!r}, only {', '.join(present)}; "
+            f"`moma-cl add-backbone {name}` adds it"
+        )
+    return name
 
 
 def _source(weights: Weights) -> dict[str, Any]:
@@ -174,29 +207,29 @@ def _fingerprints(sources: Sequence[Path]) -> NDArray[np.uint64]:
 
 def _put(
     store: Store,
-    hub: HubRecord,
+    backbone: BackboneRecord,
     kind: ModuleKind,
     vector: NDArray[np.float32],
     seen: NDArray[np.uint64],
 ) -> BlobLink:
-    base = hub.parameters if kind == ModuleKind.FULL else hub.adapter
+    base = backbone.parameters if kind == ModuleKind.FULL else backbone.adapter
     arrays: dict[str, NDArray[Any]] = {"parameters": vector, "fingerprints": seen}
     return store.put_blob(arrays, {"kind": "module-arrays", "format": 1}, base=base)
 
 
-def _vector_for(hub: HubRecord, file: Path) -> tuple[ModuleKind, NDArray[np.float32]]:
+def _vector_for(backbone: BackboneRecord, file: Path) -> tuple[ModuleKind, NDArray[np.float32]]:
     """Read weights as the one vector that a module is; their names say of which kind."""
     import numpy as np
 
     from moma_cl.backbones.parameters import ParameterManifest
 
     tensors = _tensors(file)
-    full = ParameterManifest.from_json(hub.manifest)
-    adapter = ParameterManifest.from_json(hub.adapter_manifest)
+    full = ParameterManifest.from_json(backbone.manifest)
+    adapter = ParameterManifest.from_json(backbone.adapter_manifest)
     is_adapter = bool(tensors.keys() & set(adapter.names)) and not tensors.keys() & set(full.names)
     kind = ModuleKind.ADAPTER if is_adapter else ModuleKind.FULL
     manifest = adapter if is_adapter else full
-    _check_tensors(file, tensors, manifest, hub)
+    _check_tensors(file, tensors, manifest, backbone)
     flat = [np.ravel(tensors[name]) for name in manifest.names]
     vector: NDArray[np.float32] = np.concatenate(flat).astype(np.float32, copy=False)
     if not np.isfinite(vector).all():
@@ -221,7 +254,7 @@ def _tensors(file: Path) -> dict[str, Any]:
 
 
 def _check_tensors(
-    file: Path, tensors: dict[str, Any], manifest: ParameterManifest, hub: HubRecord
+    file: Path, tensors: dict[str, Any], manifest: ParameterManifest, backbone: BackboneRecord
 ) -> None:
     expected = dict(zip(manifest.names, manifest.shapes, strict=True))
     lacking = sorted(expected.keys() - tensors.keys())
@@ -238,6 +271,6 @@ def _check_tensors(
                 break
     if reason is not None:
         raise BackboneError(
-            f"{file} does not hold the parameters of backbone {hub.backbone!r}"
-            f" {hub.backbone_version}: {reason}"
+            f"{file} does not hold the parameters of backbone {backbone.name!r}"
+            f" {backbone.version}: {reason}"
         )

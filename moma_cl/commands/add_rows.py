@@ -18,6 +18,7 @@ from moma_cl.datasets.source_files import source_of
 from moma_cl.progress import Progress, quiet
 from moma_cl.recipe import Recipe
 from moma_cl.reconciling.pass_lock import ENDING, PassRunningError, only_pass
+from moma_cl.records.hub import backbones_of
 from moma_cl.records.refs import DEFAULT_RECIPE, RefKind
 from moma_cl.records.task_spec import TaskSpec
 from moma_cl.records.tasks import TaskState, check_task_name, task_state
@@ -215,16 +216,19 @@ def _read(
     from moma_cl.backbones.registry import backbone_class
     from moma_cl.datasets.intake import read_task_rows
     from moma_cl.graphs.cache import ByteCache
-    from moma_cl.graphs.checks import check_graphs
+    from moma_cl.graphs.checks import check_graphs, known_elements
 
-    backbone = backbone_class(store.backbone["name"])
+    backbones = [backbone_class(name) for name in backbones_of(store)]
     with nullcontext() if dry_run else ByteCache(store.cache_dir / "graphs") as cache:
         return read_task_rows(
             sources,
             spec,
-            elements=backbone.elements,
+            elements=known_elements(backbones),
             check_graphs=lambda crystals: check_graphs(
-                crystals, backbone, cache, lambda done: progress("graphs", done, len(crystals))
+                crystals,
+                backbones,
+                cache,
+                lambda done: progress("graphs", done, len(crystals) * len(backbones)),
             ),
             reading=reading,
             appended=appended,
@@ -334,7 +338,7 @@ def _check_name_free(store: Store, name: str) -> None:
                 "was interrupted"
             )
         raise AlreadyExistsError(f"task {name!r} exists in hub {store.path}; {hint}")
-    if store.ref(RefKind.MODULE.of(name)) is not None:
+    if any(RefKind.MODULE.name_in(ref) == name for ref in store.refs(RefKind.MODULE.prefix)):
         raise AlreadyExistsError(
             f"a module {name!r} was added to hub {store.path}; choose another name for the task"
         )

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moma_cl.backbones.base import Backbone
 from moma_cl.backbones.parameters import ParameterManifest
 from moma_cl.backbones.registry import backbone_class
 from moma_cl.datasets.segments import HELD_OUT, SegmentRows, content_of
@@ -23,9 +22,10 @@ from moma_cl.properties.transforms import Transform
 from moma_cl.recipe import Recipe
 from moma_cl.records.decoding import Decoded
 from moma_cl.records.records import (
+    BackboneRecord,
+    Composition,
     Dataset,
     Estimate,
-    HubRecord,
     Learner,
     LearnerMethod,
     Module,
@@ -76,7 +76,7 @@ def check_blob(digest: str, record: Decoded, records: Records, contents: Content
         raise _refused(record, digest, repr(error)[:200]) from error
 
 
-def _hub(record: HubRecord, _: Records, contents: Contents) -> None:
+def _backbone(record: BackboneRecord, _: Records, contents: Contents) -> None:
     full, adapter = (
         ParameterManifest.from_json(manifest)
         for manifest in (record.manifest, record.adapter_manifest)
@@ -87,22 +87,21 @@ def _hub(record: HubRecord, _: Records, contents: Contents) -> None:
 
 
 def _module(record: Module, records: Records, contents: Contents) -> None:
-    hub = records[record.hub]
-    assert isinstance(hub, HubRecord)  # noqa: S101  links have been checked
+    backbone = _backbone_of(record, records)
     with contents.open_blob(record.blob.digest) as reader:
-        _check_vector(record, record.blob, reader, _size(hub, record.module))
+        _check_vector(record, record.blob, reader, _size(backbone, record.module))
         others = [name for name in reader.manifest.arrays if name != "parameters"]
         arrays = reader.read(others).arrays
     seen = arrays["fingerprints"]
     right = seen.dtype == np.uint64 and seen.ndim == 1 and _finite(arrays)
     readout = Readout.from_arrays(arrays)
     if readout is not None:
-        right = right and len(readout.centre) == _n_features(contents)
+        right = right and len(readout.centre) == _n_features(backbone)
         answers = readout.predict(np.zeros((1, len(readout.centre)), dtype=np.float32))
         right = right and answers.shape == (1,)
     answering = ModuleAnswers.from_arrays(arrays, record.transform)
     if answering is not None:
-        right = right and answering.fits(arrays, _backbone(contents).feature_dim)
+        right = right and answering.fits(arrays, backbone_class(backbone.name).feature_dim)
     if not right or record.module is ModuleKind.NONE:
         raise _refused(record, record.blob.digest, "its arrays do not fit together")
 
@@ -158,23 +157,27 @@ def _learner(record: Learner, records: Records, contents: Contents) -> None:
     arrays = _all(contents, record.blob)
     artifact = LearnerArtifact.from_arrays(arrays)
     answered = (artifact.validation.rows, artifact.held_out.rows)
+    carried = record.origin is not None  # what was fitted is in the blob of another
     right = all((np.diff(rows) > 0).all() and rows.min(initial=0) >= 0 for rows in answered)
     right = right and all(rows.max(initial=0) < dataset.n_rows for rows in answered)
-    right = right and (artifact.readout_scale is not None) == record.readouts
+    right = right and (artifact.readout_scale is not None) == (record.readouts and not carried)
     right = right and _alike(arrays) and _finite(arrays)
     kernel, finetuned = artifact.kernel, artifact.finetuned
+    backbone = _backbone_of(record, records)
     right = right and (kernel is not None) == (record.method is LearnerMethod.KERNEL)
-    right = right and (finetuned is None) == (record.method is LearnerMethod.KERNEL)
+    right = right and (finetuned is None) == (record.method is LearnerMethod.KERNEL or carried)
     if kernel is not None:
         right = right and kernel.support.shape[1:] == kernel.centre.shape
-        right = right and len(kernel.centre) == _n_features(contents)
+        right = right and len(kernel.centre) == _n_features(backbone)
     if finetuned is not None:
         adapted = record.method is LearnerMethod.ADAPTED
         kind = ModuleKind.ADAPTER if adapted else task.module.composed
-        backbone, width = _backbone(contents), Recipe.from_doc(record.settings).finetune.head_width
-        sizes = {_size(hub, kind) for hub in records.values() if isinstance(hub, HubRecord)}
-        n_head = head_size(backbone.feature_dim, backbone.n_blocks, width)
-        right = right and finetuned.parameters.shape in {(size,) for size in sizes}
+        encoder, width = (
+            backbone_class(backbone.name),
+            Recipe.from_doc(record.settings).finetune.head_width,
+        )
+        n_head = head_size(encoder.feature_dim, encoder.n_blocks, width)
+        right = right and finetuned.parameters.shape == (_size(backbone, kind),)
         right = right and finetuned.head.shape == (n_head,)
     if not right:
         raise _refused(record, record.blob.digest, "its arrays do not fit together")
@@ -185,7 +188,10 @@ def _predictor(record: Predictor, records: Records, contents: Contents) -> None:
     assert isinstance(task, Task)  # noqa: S101  links have been checked
     arrays = _all(contents, record.blob)
     artifact = PredictorArtifact.from_arrays(arrays, Transform(task.transform))
-    domain, extremes = artifact.calibrated.domain, 2 * _backbone(contents).feature_dim
+    first = records[record.compositions[0]]
+    assert isinstance(first, Composition)  # noqa: S101  links have been checked
+    encoder = backbone_class(_backbone_of(first, records).name)
+    domain, extremes = artifact.calibrated.domain, 2 * encoder.feature_dim
     right = domain.points.shape[1:] == domain.centre.shape == (extremes,)
     right = right and domain.neighbours > 0 and _alike(arrays)
     if artifact.golden is not None:
@@ -218,7 +224,7 @@ def _alike(arrays: Arrays) -> bool:
 
 
 _CHECKS: Mapping[type, Callable[[Any, Records, Contents], None]] = {
-    HubRecord: _hub,
+    BackboneRecord: _backbone,
     Module: _module,
     Segment: _segment,
     Estimate: _estimate,
@@ -232,24 +238,27 @@ def _all(contents: Contents, link: BlobLink) -> Arrays:
         return reader.read().arrays
 
 
-def _backbone(contents: Contents) -> type[Backbone]:
-    return backbone_class(contents.summary.backbone["name"])
+def _backbone_of(record: Module | Learner | Composition, records: Records) -> BackboneRecord:
+    backbone = records[record.backbone]
+    assert isinstance(backbone, BackboneRecord)  # noqa: S101  links have been checked
+    return backbone
 
 
-def _n_features(contents: Contents) -> int:
+def _n_features(backbone: BackboneRecord) -> int:
     """Count the features of an embedding."""
-    backbone = _backbone(contents)
-    return backbone.n_blocks * N_STATISTICS * backbone.feature_dim
+    encoder = backbone_class(backbone.name)
+    return encoder.n_blocks * N_STATISTICS * encoder.feature_dim
 
 
-def _size(hub: HubRecord, kind: ModuleKind) -> int:
+def _size(backbone: BackboneRecord, kind: ModuleKind) -> int:
     """Count the parameters of modules of a kind."""
     adapter = kind is ModuleKind.ADAPTER
-    return ParameterManifest.from_json(hub.adapter_manifest if adapter else hub.manifest).size
+    manifest = backbone.adapter_manifest if adapter else backbone.manifest
+    return ParameterManifest.from_json(manifest).size
 
 
 def _check_vector(
-    record: HubRecord | Module, link: BlobLink, reader: BlobReader, size: int
+    record: BackboneRecord | Module, link: BlobLink, reader: BlobReader, size: int
 ) -> None:
     """Refuse parameters of another number or type, or that are not finite."""
     spec = reader.manifest.arrays.get("parameters")

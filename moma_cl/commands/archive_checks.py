@@ -7,7 +7,7 @@ the arrays that their records promise. All that is checked before anything of it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from moma_cl.commands.archive_blobs import check_blob
 from moma_cl.commands.maintenance import PINS
@@ -16,6 +16,7 @@ from moma_cl.recipe import Recipe
 from moma_cl.records.base import Record
 from moma_cl.records.decoding import LINKED, Decoded, decoded
 from moma_cl.records.records import (
+    BackboneRecord,
     Composition,
     Dataset,
     Drift,
@@ -24,17 +25,19 @@ from moma_cl.records.records import (
     Hold,
     HubRecord,
     Learner,
+    LearnerMethod,
     Module,
     Predictor,
     Task,
 )
-from moma_cl.records.refs import DEFAULT_RECIPE, HUB, RefKind
+from moma_cl.records.refs import DEFAULT_RECIPE, HUB, RefKind, backbone_in
 from moma_cl.records.tasks import check_task_name
 from moma_store import archives
 from moma_store.errors import InvalidInputError
 from moma_store.importing import Contents
 
 _NAMED: Mapping[RefKind, type[Record | Recipe]] = {
+    RefKind.BACKBONE: BackboneRecord,
     RefKind.TASK: Task,
     RefKind.DATASET: Dataset,
     RefKind.RECIPE: Recipe,
@@ -58,15 +61,13 @@ _COMPANIONS = (RefKind.DATASET, RefKind.RECIPE)
 """What every task has besides its own record."""
 
 
-def check_contents(contents: Contents, hub: HubRecord | None) -> None:
+def check_contents(contents: Contents) -> None:
     """Refuse an archive that holds anything but what moma-cl itself could have exported.
 
     Parameters
     ----------
     contents
         What the archive holds.
-    hub
-        The record of the hub that it comes to; none where the archive makes the hub.
 
     Raises
     ------
@@ -81,15 +82,17 @@ def check_contents(contents: Contents, hub: HubRecord | None) -> None:
     for digest, record in records.items():
         if isinstance(record, Predictor):
             _check_learners(digest, record, records)
+        if isinstance(record, Learner) and record.origin is not None:
+            _check_origin(digest, record, records[record.origin])
     for ref, digest in contents.summary.refs.items():
-        _check_ref(ref, digest, records[digest])
+        _check_ref(ref, digest, records)
     if contents.summary.kind == archives.HUB:
         _check_whole(contents, records)
     else:
-        _check_part(contents, hub)
-    backbones = [record for record in records.values() if isinstance(record, HubRecord)]
-    for backbone in backbones:
-        _check_backbone(backbone, contents, hub)
+        _check_part(contents)
+    for record in records.values():
+        if isinstance(record, BackboneRecord):
+            _check_backbone(record, contents)
     for digest, record in sorted(records.items()):
         check_blob(digest, record, records, contents)
 
@@ -104,15 +107,44 @@ def _check_links(digest: str, record: Decoded, records: Mapping[str, Decoded]) -
 
 
 def _check_learners(digest: str, predictor: Predictor, records: Mapping[str, Decoded]) -> None:
-    """Refuse a predictor that joins learners of other rows, or of another composition."""
+    """Refuse a predictor that joins learners of other rows, or of other compositions."""
     for linked in predictor.learners:
         learner = records[linked]
         if not isinstance(learner, Learner):  # links have been checked
             continue
-        for name in ("task", "dataset", "composition"):
-            theirs = getattr(learner, name)
-            if theirs is not None and theirs != getattr(predictor, name):
+        for name in ("task", "dataset"):
+            if getattr(learner, name) != getattr(predictor, name):
                 raise _refused(f"predictor {digest[:12]} has a learner of another {name}")
+        if learner.composition not in {None, *predictor.compositions}:
+            raise _refused(f"predictor {digest[:12]} has a learner of another composition")
+    _check_compositions(digest, predictor, records)
+
+
+def _check_origin(digest: str, learner: Learner, origin: Decoded) -> None:
+    """Refuse a learner that is carried over from another than one that was trained for its task."""
+    names = ("backbone", "task", "method", "start", "composition", "multitask", "readouts")
+    if not isinstance(origin, Learner):  # links have been checked
+        return
+    if origin.origin is not None or origin.method is LearnerMethod.KERNEL:
+        raise _refused(f"learner {digest[:12]} is carried over from one that was not trained")
+    for name in names:
+        if getattr(learner, name) != getattr(origin, name):
+            raise _refused(f"learner {digest[:12]} is carried over from one of another {name}")
+
+
+def _check_compositions(digest: str, predictor: Predictor, records: Mapping[str, Decoded]) -> None:
+    """Refuse a predictor without one composition of each backbone of its learners."""
+    backbones = [
+        one.backbone
+        for linked in predictor.compositions
+        if isinstance(one := records[linked], Composition)
+    ]
+    answering = [
+        one.backbone for linked in predictor.learners if isinstance(one := records[linked], Learner)
+    ]
+    right = len(set(backbones)) == len(backbones) and set(answering) <= set(backbones)
+    if not right or not backbones or backbones[0] not in answering:
+        raise _refused(f"predictor {digest[:12]} has other backbones than its learners")
 
 
 def _digests(value: object) -> Iterator[str]:
@@ -131,8 +163,9 @@ def _kind(cls: type[Record | Recipe]) -> str:
     return cls.kind if issubclass(cls, Record) else "recipe"
 
 
-def _check_ref(ref: str, digest: str, record: Decoded) -> None:
+def _check_ref(ref: str, digest: str, records: Mapping[str, Decoded]) -> None:
     """Refuse a ref that no hub has, or that names a record of another kind."""
+    record = records[digest]
     if ref == HUB:
         _check_kind(f"ref {ref!r}", record, HubRecord)
         return
@@ -148,19 +181,27 @@ def _check_ref(ref: str, digest: str, record: Decoded) -> None:
     if kind is None or not name:
         raise _refused(f"a hub has no ref {ref!r}")
     _check_kind(f"ref {ref!r}", record, _NAMED[kind])
+    if _backbone_name(record, records) != backbone_in(ref):
+        raise _refused(f"ref {ref!r} names a record of another backbone")
     if isinstance(record, Failure):
         if record.key != name:
             raise _refused(f"ref {ref!r} names the failure of {record.key[:40]!r}")
         return
-    check_task_name(name)
-    if isinstance(record, Task) and record.name != name:
-        raise _refused(f"ref {ref!r} names the task {record.name!r}")
+    check_task_name(kind.name_in(ref))
+    if isinstance(record, Task | BackboneRecord) and record.name != name:
+        raise _refused(f"ref {ref!r} names the {record.kind} {record.name!r}")
 
 
-def _check_part(contents: Contents, hub: HubRecord | None) -> None:
-    """Refuse a part that brings anything but modules, or that would become a hub."""
-    if hub is None:
-        raise _refused("it is of single modules, and there is no hub that they go with")
+def _backbone_name(record: Decoded, records: Mapping[str, Decoded]) -> str:
+    """Name the backbone of a module or composition; empty for other records."""
+    if not isinstance(record, Module | Composition):
+        return ""
+    backbone = records[record.backbone]
+    return backbone.name if isinstance(backbone, BackboneRecord) else ""
+
+
+def _check_part(contents: Contents) -> None:
+    """Refuse a part that brings anything but modules."""
     others = [ref for ref in contents.summary.refs if not ref.startswith(RefKind.MODULE.prefix)]
     if others:
         raise _refused(f"it is of single modules, and has the ref {min(others)!r}")
@@ -175,7 +216,9 @@ def _check_whole(contents: Contents, records: Mapping[str, Decoded]) -> None:
     for ref in (kind.of(name) for name in sorted(tasks) for kind in _COMPANIONS):
         if ref not in refs:
             raise _refused(f"it has a task without {ref!r}")
-    free = (RefKind.MODULE, RefKind.FAILURE)  # modules are shared, failures named by keys
+    _check_backbones(refs)
+    # backbones and modules are shared, failures named by keys
+    free = (RefKind.BACKBONE, RefKind.MODULE, RefKind.FAILURE)
     for kind in (kind for kind in RefKind if kind not in free):
         names = {kind.name_in(ref) for ref in refs if ref.startswith(kind.prefix)}
         if names - tasks:
@@ -188,6 +231,25 @@ def _check_whole(contents: Contents, records: Mapping[str, Decoded]) -> None:
     for name in sorted(tasks):
         for kind in (RefKind.PREDICTOR, RefKind.FITTED):
             _check_answers_for(name, kind.of(name), refs, records)
+        _check_tried(RefKind.FITTED.of(name), refs, records)
+
+
+def _check_tried(ref: str, refs: Mapping[str, str], records: Mapping[str, Decoded]) -> None:
+    """Refuse a predictor fitted last whose learners are not all there: the next fit needs them."""
+    predictor = records[refs[ref]] if ref in refs else None
+    tried = predictor.tried if isinstance(predictor, Predictor) else ()
+    if not all(isinstance(records.get(digest), Learner) for digest in tried):
+        raise _refused(f"ref {ref!r} names a predictor one of whose learners is missing")
+
+
+def _check_backbones(refs: Collection[str]) -> None:
+    """Refuse a whole hub without backbones, or with compositions or modules of another."""
+    backbones = {ref for ref in refs if ref.startswith(RefKind.BACKBONE.prefix)}
+    if refs and not backbones:
+        raise _refused("it is a whole hub, and has no backbone")
+    for ref in refs:
+        if backbone_in(ref) and RefKind.BACKBONE.of(backbone_in(ref)) not in backbones:
+            raise _refused(f"it has {ref!r}, but no such backbone")
 
 
 def _check_answers_for(
@@ -200,29 +262,24 @@ def _check_answers_for(
         raise _refused(f"ref {ref!r} names a predictor of task {task.name!r}")
 
 
-def _check_backbone(backbone: HubRecord, contents: Contents, hub: HubRecord | None) -> None:
-    """Refuse the record of a hub with another backbone than the archive says, or made-up sizes."""
+def _check_backbone(backbone: BackboneRecord, contents: Contents) -> None:
+    """Refuse the record of a backbone with other parameters than it has, or made-up sizes."""
     from moma_cl.backbones.parameters import ParameterManifest, manifest_of
     from moma_cl.backbones.registry import backbone_class
     from moma_cl.records.records import ModuleKind
 
-    stated = contents.summary.backbone.get("name")
-    if backbone.backbone != stated:
-        raise _refused(f"a hub in it has backbone {backbone.backbone!r}, it says {stated!r}")
-    if hub is not None and backbone.manifest != hub.manifest:
-        raise _refused("a hub in it has a backbone with other parameters of the same name")
     with contents.open_blob(backbone.adapter.digest) as reader:
         sizes = [spec.shape for spec in reader.manifest.arrays.values()]
     adapter = ParameterManifest.from_json(backbone.adapter_manifest)
     # as many parameters as there are, before so wide an adapter is made
     if sizes != [(adapter.size,)] or not 1 <= backbone.adapter_width <= adapter.size:
-        raise _refused("the adapter of a hub in it has another size than its record says")
-    encoder = backbone_class(backbone.backbone).empty()
+        raise _refused("the adapter of a backbone in it has another size than its record says")
+    encoder = backbone_class(backbone.name).empty()
     if manifest_of(encoder, ModuleKind.FULL).to_json() != backbone.manifest:
-        raise _refused(f"the parameters of a hub in it are not those of {backbone.backbone!r}")
+        raise _refused(f"the parameters of a backbone in it are not those of {backbone.name!r}")
     encoder.add_adapters(backbone.adapter_width)
     if manifest_of(encoder, ModuleKind.ADAPTER).to_json() != backbone.adapter_manifest:
-        raise _refused(f"the adapters of a hub in it are not those of {backbone.backbone!r}")
+        raise _refused(f"the adapters of a backbone in it are not those of {backbone.name!r}")
 
 
 def _refused(reason: str) -> InvalidInputError:

@@ -1,33 +1,29 @@
-"""Passes, recipes, earlier predictors, archives, verification and removal of unneeded files.
+"""Passes, recipes, earlier predictors, verification and removal of unneeded files.
 
 `moma_cl.Hub` has these verbs beside those of tasks, rows and predictions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moma_cl.commands.hub_views import HubViews
+from moma_cl.commands.hub_modules import HubModules
 from moma_cl.core.devices import DeviceName, check_device_name
-from moma_cl.core.limits import check_seconds
 from moma_cl.progress import Progress
 
 if TYPE_CHECKING:
-    from moma_cl.commands.add_module import ModuleAdded, Weights
     from moma_cl.commands.maintenance import Migrated, Pinned
     from moma_cl.commands.set_recipe import RecipeSet
     from moma_cl.commands.tasks import Confirmed, RolledBack
     from moma_cl.reconciling.executors import ExecutorSettings
     from moma_cl.reconciling.pass_actions import Done
-    from moma_store.archives import Exported
     from moma_store.collection import Collected
-    from moma_store.importing import Imported
     from moma_store.verification import Verification
 
 
-class HubMaintenance(HubViews):
+class HubMaintenance(HubModules):
     """The verbs of a hub that update and maintain it.
 
     Parameters
@@ -44,9 +40,7 @@ class HubMaintenance(HubViews):
 
     def __init__(self, path: Path, wait: float, progress: Progress, device: DeviceName) -> None:
         check_device_name(device)
-        super().__init__(path)
-        check_seconds("wait", wait)
-        self._wait = wait
+        super().__init__(path, wait)
         self._progress = progress
         self.device = device
 
@@ -181,101 +175,6 @@ class HubMaintenance(HubViews):
         from moma_cl.commands.tasks import confirm
 
         return confirm(self.path, name, wait=self._wait)
-
-    # modules from elsewhere, archives
-
-    def add_module(self, name: str, weights: Weights) -> ModuleAdded:
-        """Add a module that was trained elsewhere from the hub's own backbone.
-
-        Parameters
-        ----------
-        name
-            Name of the module; no task or module may have it.
-        weights
-            The parameters, and what their maker declares of them.
-
-        Returns
-        -------
-        ModuleAdded
-            The module.
-
-        Raises
-        ------
-        AlreadyExistsError
-            If the name is taken.
-        BackboneError
-            If names or shapes of the tensors are not exactly the backbone's.
-        InvalidInputError
-            If the file, a name, or a structure that it was trained on cannot be used.
-        """
-        from moma_cl.commands.add_module import add_module
-
-        return add_module(self.path, name, weights, wait=self._wait)
-
-    def export(self, target: str | Path, *, modules: Sequence[str] | None = None) -> Exported:
-        """Write the hub, or chosen modules with what they depend on, into one archive.
-
-        Parameters
-        ----------
-        target
-            The archive; nothing may be there.
-        modules
-            Names of modules; the whole hub by default.
-
-        Returns
-        -------
-        Exported
-            What the archive holds.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such module.
-        AlreadyExistsError
-            If there is a file already.
-        IntegrityError
-            If something that belongs into the archive is damaged.
-        """
-        from moma_cl.commands.archive import export
-
-        return export(self.path, Path(target), modules=modules)
-
-    def import_archive(
-        self, archive: str | Path, *, catalogue: str | Path | None = None
-    ) -> Imported:
-        """Add the modules of an archive, or make the hub that was exported where there is none.
-
-        Parameters
-        ----------
-        archive
-            What :meth:`export` wrote.
-        catalogue
-            Local folder for the catalogue of a hub that is made.
-
-        Returns
-        -------
-        Imported
-            What was new.
-
-        Raises
-        ------
-        BackboneError
-            If the archive is from a hub with another backbone.
-        AlreadyExistsError
-            If a name is taken.
-        InvalidInputError
-            If the archive is not what :meth:`export` writes.
-        IntegrityError
-            If it is damaged.
-        """
-        from moma_cl.commands.archive import import_archive
-
-        return import_archive(
-            self.path,
-            Path(archive),
-            catalogue=None if catalogue is None else Path(catalogue),
-            wait=self._wait,
-        )
 
     # checking and tidying
 

@@ -67,6 +67,11 @@ class _Keeper:
         """Look each up."""
         return [self.derive(derivation, why) for derivation in derivations]
 
+    def gives_up(self, derivation: Derivation) -> bool:
+        """Say that nothing more will be there."""
+        del derivation
+        return True
+
     def compose(self, task: str, composition: str) -> None:
         """Leave refs where they are."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from itertools import islice
+from itertools import compress, islice
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,9 @@ from moma_cl.backbones.base import Backbone
 from moma_cl.commands.predictions import FEW_ROWS, OK, PredictedRow
 from moma_cl.commands.ready_predictor import ReadyPredictor
 from moma_cl.core.pyg import Data
-from moma_cl.graphs.checks import MAX_GRAPH_SIZE, check_graph_size
-from moma_cl.graphs.prefetch import with_graphs
-from moma_cl.predictors.predictor import Answers
+from moma_cl.graphs.checks import graph_size, known_elements
+from moma_cl.graphs.prefetch import with_graphs_of
+from moma_cl.predictors.predictor import Answers, BackboneGraphs
 from moma_cl.progress import Progress, quiet
 from moma_cl.readers.dispatch import Reading, Row, read_rows
 from moma_cl.readers.memory import Sources
@@ -122,14 +122,18 @@ def check_level(level: float | None) -> None:
 def answered(
     questions: Sequence[Question], rows: Iterable[Row], *, progress: Progress = quiet
 ) -> Iterator[tuple[PredictedRow, ...]]:
-    """Answer several questions, all of one backbone, for each row: one answer for each question."""
-    backbone = questions[0].ready.backbone
-    chunks = (chunk for part in _chunks(rows, CHUNK) for chunk in _checked(part, backbone))
+    """Answer several questions for each row: one answer for each question.
+
+    A row is refused unless the backbones of all questions know its elements.
+    """
+    backbones = list(dict.fromkeys(b for one in questions for b in one.ready.predictor.backbones))
+    chunks = (chunk for part in _chunks(rows, CHUNK) for chunk in _checked(part, backbones))
     n_rows = 0
-    with closing(with_graphs(chunks, backbone)) as built:
+    with closing(with_graphs_of(chunks, backbones)) as built:
         for read, graphs_read in built:
             chunk, graphs = _without_failed(read, graphs_read)
-            answers = [_answers(question, graphs) for question in questions]
+            count = len(chunk.crystals)
+            answers = [_answers(question, graphs, count) for question in questions]
             pairs = zip(questions, answers, strict=True)
             columns = (_answered(question, found, chunk, graphs) for question, found in pairs)
             yield from zip(*columns, strict=True)
@@ -161,18 +165,19 @@ def _unanswered(rows: Iterable[Row], earlier: Earlier | None) -> Iterator[Row]:
             left[key] = count - 1
 
 
-def _checked(rows: list[Row], backbone: type[Backbone]) -> Iterator[tuple[_Chunk, list[Crystal]]]:
+def _checked(
+    rows: list[Row], backbones: Sequence[type[Backbone]]
+) -> Iterator[tuple[_Chunk, list[Crystal]]]:
     """Check which rows can be answered; give them in parts whose graphs fit in memory."""
     crystals = [row.crystal for row in rows if row.error is None and row.crystal is not None]
-    problems = iter(check_crystals(crystals, elements=backbone.elements))
+    problems = iter(check_crystals(crystals, elements=known_elements(backbones)))
     errors: list[RowError | None] = []
     sizes = []
     for row in rows:
         error = row.error if row.crystal is None else row.error or next(problems)
         size = 0
         if error is None and row.crystal is not None:
-            size = backbone.graph_size(row.crystal, MAX_GRAPH_SIZE)
-            error = check_graph_size(row.crystal, size)
+            size, error = graph_size(row.crystal, backbones)
         errors.append(error)
         sizes.append(0 if error else size)
     parts = np.cumsum(sizes) // _SIZE_AT_ONCE
@@ -187,32 +192,39 @@ def _checked(rows: list[Row], backbone: type[Backbone]) -> Iterator[tuple[_Chunk
         yield _Chunk(rows=rows[part], errors=errors[part], crystals=good, slabs=slabs), good
 
 
-def _without_failed(chunk: _Chunk, graphs: list[Data | RowError]) -> tuple[_Chunk, list[Data]]:
-    """Refuse the rows whose graph could not be built."""
-    built = [not isinstance(graph, RowError) for graph in graphs]
-    if all(built):
-        return chunk, graphs
-    results = iter(graphs)
-    errors = [
-        error or (graph if isinstance(graph := next(results), RowError) else None)
-        for error in chunk.errors
+def _without_failed(
+    chunk: _Chunk, graphs: Mapping[str, list[Data | RowError]]
+) -> tuple[_Chunk, BackboneGraphs]:
+    """Refuse the rows one of whose graphs could not be built."""
+    failed = [
+        next((graph for graph in of_row if isinstance(graph, RowError)), None)
+        for of_row in zip(*graphs.values(), strict=True)
     ]
-    crystals = [crystal for crystal, good in zip(chunk.crystals, built, strict=True) if good]
-    left = replace(chunk, errors=errors, crystals=crystals, slabs=chunk.slabs[built])
-    return left, [graph for graph in graphs if not isinstance(graph, RowError)]
+    if not any(failed):
+        return chunk, graphs
+    results = iter(failed)
+    built = [error is None for error in failed]
+    left = replace(
+        chunk,
+        errors=[error or next(results) for error in chunk.errors],
+        crystals=list(compress(chunk.crystals, built)),
+        slabs=chunk.slabs[built],
+    )
+    return left, {name: list(compress(own, built)) for name, own in graphs.items()}
 
 
-def _answers(question: Question, graphs: list[Data]) -> Answers | None:
-    if not graphs:
+def _answers(question: Question, graphs: BackboneGraphs, n_rows: int) -> Answers | None:
+    if n_rows == 0:
         return None
     with question.ready.busy:
         return question.ready.predictor.answer(graphs, level=question.level)
 
 
 def _answered(
-    question: Question, answers: Answers | None, chunk: _Chunk, graphs: list[Data]
+    question: Question, answers: Answers | None, chunk: _Chunk, graphs: BackboneGraphs
 ) -> Iterator[PredictedRow]:
     ready = question.ready
+    own = graphs[ready.predictor.backbones[0].name]
     at = 0
     for row, error in zip(chunk.rows, chunk.errors, strict=True):
         if error is not None:
@@ -220,7 +232,7 @@ def _answered(
         elif answers is not None:
             near = answers.near.indices[at, : ready.predictor.domain.neighbours]
             stray = bool(chunk.slabs[at]) and not ready.known_slabs[near].any()
-            flags = _flags(row, graphs[at], stray=stray)
+            flags = _flags(row, own[at], stray=stray)
             yield _good_row(row, flags, question, answers, chunk.crystals[at], at)
             at += 1
 

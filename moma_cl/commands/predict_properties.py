@@ -22,8 +22,6 @@ from moma_cl.progress import Progress, quiet
 from moma_cl.readers.dispatch import read_rows
 from moma_cl.readers.memory import Data, sources_of
 from moma_cl.readers.rows import Reading, Row
-from moma_cl.records.records import Module
-from moma_cl.records.refs import HUB
 from moma_cl.starter.modules import archive_of
 from moma_cl.views.shipped_properties import (
     ChosenProperty,
@@ -107,11 +105,10 @@ def _interleaved(
     questions: Sequence[Question], rows: Iterable[Row], progress: Progress
 ) -> Iterator[PredictedRow]:
     """Answer all questions for the first row, then for the next, whatever their backbones."""
-    groups: dict[
-        type[Backbone], list[int]
-    ] = {}  # places of the questions; graphs are those of one backbone
+    # places of the questions; a backbone must not refuse a row that another one knows
+    groups: dict[tuple[type[Backbone], ...], list[int]] = {}
     for place, question in enumerate(questions):
-        groups.setdefault(question.ready.backbone, []).append(place)
+        groups.setdefault(question.ready.predictor.backbones, []).append(place)
     answers = [
         answered([questions[place] for place in places], own_rows, progress=tell)
         for places, own_rows, tell in zip(
@@ -156,10 +153,8 @@ def _ready(one: ChosenProperty, device: torch.device) -> ReadyPredictor:
 
 def _load(shipped: ShippedProperty, device: torch.device, busy: Lock) -> ReadyPredictor:
     path = archive_of(shipped.backbone)
-    with ArchivedRecords(path) as archive:
-        hub = Module.from_doc(archive.record(shipped.digest)).hub
     with (
-        ArchivedRecords(path, refs={HUB: hub}) as archive,
+        ArchivedRecords(path) as archive,
         Workspace(store=archive, progress=quiet, device=device) as workspace,
     ):
         module = LoadedModule.load(workspace, shipped.digest)
@@ -168,7 +163,6 @@ def _load(shipped: ShippedProperty, device: torch.device, busy: Lock) -> ReadyPr
             unit=module.unit,
             digest=shipped.digest,
             predictor=module,
-            backbone=workspace.backbone,
             known_slabs=module.answers.slabs,
             explainer=None,
             dataset="",

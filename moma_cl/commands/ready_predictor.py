@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Protocol
@@ -12,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from moma_cl.backbones.base import Backbone
-from moma_cl.core.pyg import Data
 from moma_cl.predictors.domain import Domain
 from moma_cl.predictors.explanation import Explainer, known_slabs
 from moma_cl.predictors.golden import require_golden
 from moma_cl.predictors.measured_rows import MeasuredRows
-from moma_cl.predictors.predictor import Answers, load_predictor
+from moma_cl.predictors.predictor import Answers, BackboneGraphs, load_predictor
 from moma_cl.progress import quiet
 from moma_cl.records.champions import champions, choose_champion
+from moma_cl.records.records import Predictor
 from moma_cl.records.refs import RefKind
 from moma_cl.records.tasks import task_state
 from moma_cl.workspace.workspace import Workspace
@@ -30,6 +29,10 @@ from moma_store.store import Store
 
 class Answerer(Protocol):
     """What answers: the predictor of a task, or a module by itself."""
+
+    @property
+    def backbones(self) -> tuple[type[Backbone], ...]:
+        """The backbones whose graphs it needs."""
 
     @property
     def level(self) -> float:
@@ -43,7 +46,7 @@ class Answerer(Protocol):
     def calibration(self) -> str:
         """How its intervals were calibrated."""
 
-    def answer(self, graphs: Sequence[Data], *, level: float) -> Answers:
+    def answer(self, graphs: BackboneGraphs, *, level: float) -> Answers:
         """Predict, in order, with intervals whose coverage is ``level``, between 0 and 1."""
 
 
@@ -59,8 +62,6 @@ class ReadyPredictor:
         Of the predictor's record, or the module's.
     predictor
         What computes the answers.
-    backbone
-        Class of the hub's backbone.
     known_slabs
         Which of the rows that it learned from have vacuum, shape ``(n_known,)``.
     explainer
@@ -81,7 +82,6 @@ class ReadyPredictor:
     unit: str
     digest: str
     predictor: Answerer
-    backbone: type[Backbone]
     known_slabs: NDArray[np.bool_]
     explainer: Explainer | None
     dataset: str
@@ -103,6 +103,16 @@ def champion(store: Snapshot, name: str, at: str | None) -> str:
     return digest
 
 
+def answering(store: Snapshot, name: str, at: str | None, *, fast: bool) -> str:
+    """Give the digest of the predictor that answers for a task, or of the earlier champion `at`.
+
+    What answers fast asks the cheapest of its learners alone.
+    """
+    digest = champion(store, name, at)
+    beside = Predictor.from_doc(store.record(digest)).fast if fast else None
+    return digest if beside is None else beside
+
+
 def ready_predictor(
     store: Store, name: str, digest: str, *, explain: bool, device: torch.device
 ) -> ReadyPredictor:
@@ -119,7 +129,6 @@ def ready_predictor(
             unit=task_state(store, name).task.unit,
             digest=digest,
             predictor=predictor,
-            backbone=workspace.backbone,
             known_slabs=known_slabs(workspace, predictor),
             explainer=Explainer.of(store, workspace, predictor) if explain else None,
             dataset=dataset,

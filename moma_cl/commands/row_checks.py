@@ -151,16 +151,17 @@ def _twin(rows: LiveRows, row: np.int64, twin: np.int64) -> Twin:
 
 
 def _doubts(workspace: Workspace, record: Predictor, recipe: Recipe, rows: LiveRows) -> list[Doubt]:
-    composition = Composition.from_doc(workspace.store.record(record.composition))
+    composition = Composition.from_doc(workspace.store.record(record.compositions[0]))
     task = Task.from_doc(workspace.store.record(record.task))
-    vector = workspace.merged(composition)
-    embedded = workspace.embeddings(composition.module, vector, rows, recipe.embedding)
+    encoders = workspace.encoders(composition.backbone)
+    vector = encoders.merged(composition)
+    embedded = encoders.embeddings(composition.module, vector, rows, recipe.embedding)
     normaliser = Normaliser.fit(rows.targets, Transform(task.transform))
     targets = normaliser.forward(rows.targets)
     features = embedded.astype(np.float64)
     expected = targets - kernel_left_out_errors(features, targets, rows.fingerprints)
     errors = np.abs(targets - expected)
-    points = points_of(embedded, workspace.backbone.feature_dim)
+    points = points_of(embedded, encoders.backbone.feature_dim)
     domain = Domain.fit(points, N_NEIGHBOURS, elements=())
     deviations = errors / _usual(errors, domain)
     answers = normaliser.inverse(expected)

@@ -8,7 +8,7 @@ from pathlib import Path
 from moma_cl.reconciling.holds import hold_of
 from moma_cl.records.champions import champions, choose_champion
 from moma_cl.records.history_actions import HistoryAction
-from moma_cl.records.refs import TASK_REFS, RefKind
+from moma_cl.records.refs import RefKind, refs_of_task
 from moma_cl.records.tasks import task_state
 from moma_store.errors import NotFoundError
 from moma_store.store import Store
@@ -34,14 +34,12 @@ class Confirmed:
 
 
 def remove_task(path: Path, name: str, *, wait: float = 0.0) -> None:
-    """Remove a task and its module; their records stay until ``gc``."""
+    """Remove a task and its modules; their records stay until ``gc``."""
     with Store.open(path, write=True, wait=wait) as store:
         task_state(store, name)
         with store.transaction(HistoryAction.REMOVE_TASK, {"task": name}) as transaction:
-            for kind in TASK_REFS:
-                present = transaction.ref(kind.of(name))
-                if present is not None:
-                    transaction.move_ref(kind.of(name), None, expected=present)
+            for ref in refs_of_task(store.refs(), name):
+                transaction.move_ref(ref, None, expected=transaction.ref(ref))
 
 
 def rollback(path: Path, name: str, *, to: str | None = None, wait: float = 0.0) -> RolledBack:

@@ -142,7 +142,7 @@ class _Demo:
             for name in ("data", "structures"):
                 (self.folder / name).mkdir(parents=True)
             recipe.write_text(json.dumps(dict(SETTINGS), indent=2) + "\n", encoding="utf-8")
-        made = Hub(self.hub).init(backbone=BACKBONE, recipe=Recipe.from_doc(SETTINGS))
+        made = Hub(self.hub).init(backbones=[BACKBONE], recipe=Recipe.from_doc(SETTINGS))
         self.say_lines(text.command("init", self.hub, "--backbone", BACKBONE, "--recipe", recipe))
         self.say_lines([*text.hub_made(made), ""])
 

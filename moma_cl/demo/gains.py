@@ -101,8 +101,9 @@ def three_digits(value: float) -> str:
 
 def _summary(store: Store, workspace: Workspace, name: str, fitted: str) -> TaskSummary:
     state = task_state(store, name)
+    (backbone,) = state.backbones  # the demo's hub has one
     composition = Composition.from_doc(
-        store.record(store.refs(RefKind.COMPOSITION.prefix)[RefKind.COMPOSITION.of(name)])
+        store.record(store.refs()[RefKind.COMPOSITION.on(name, backbone)])
     )
     names = {
         digest: RefKind.MODULE.name_in(ref)

@@ -66,8 +66,11 @@ def introduction(elements: Elements, contradictory: Sequence[str]) -> list[str]:
 
 def hub_made(made: HubMade) -> list[str]:
     """Say which hub was made."""
-    backbone = f"{made.backbone} {made.backbone_version}"
-    return [f"  hub {made.path}: backbone {backbone}, {made.parameters:,} parameters"]
+    backbones = ", ".join(
+        f"backbone {one.name} {one.version}, {one.parameters:,} parameters"
+        for one in made.backbones
+    )
+    return [f"  hub {made.path}: {backbones}"]
 
 
 def heading(number: int, measured: Measured) -> list[str]:

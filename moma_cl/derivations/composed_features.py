@@ -15,10 +15,9 @@ from moma_cl.records.records import Composition
 
 def composed_embeddings(data: FittingData, composition: Composition) -> FloatArray:
     """Embed all rows of a task by the composed encoder, shape ``(n_rows, n_features)``."""
-    merged = data.workspace.merged(composition)
-    embeddings = data.workspace.embeddings(
-        composition.module, merged, data.rows, data.recipe.embedding
-    )
+    encoders = data.workspace.encoders(composition.backbone)
+    merged = encoders.merged(composition)
+    embeddings = encoders.embeddings(composition.module, merged, data.rows, data.recipe.embedding)
     return embeddings.astype(np.float64)
 
 
@@ -32,7 +31,8 @@ class ReadoutFeatures:
     @classmethod
     def of(cls, data: FittingData, composition: Composition) -> Self:
         """Apply the readouts of all modules that have one and weigh enough."""
-        readouts = ModuleReadouts.of(data.workspace, composition)
-        of_rows = readouts.of_rows(data.workspace, data.rows, data.recipe.embedding)
+        encoders = data.workspace.encoders(composition.backbone)
+        readouts = ModuleReadouts.of(encoders, composition)
+        of_rows = readouts.of_rows(encoders, data.rows, data.recipe.embedding)
         scale = ReadoutScale.fit(of_rows[data.split.train])
         return cls(scale=scale, values=scale.features(of_rows, readouts.weights))

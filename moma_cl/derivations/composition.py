@@ -42,6 +42,7 @@ def compose(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> Der
     weights = dict(zip(modules, map(float, solution.values), strict=True))
     chosen = {module: weight for module, weight in weights.items() if module and weight > 0}
     composition = Composition(
+        backbone=inputs["backbone"],
         dataset=inputs["dataset"],
         module=task.module.composed,
         modules=tuple(chosen),

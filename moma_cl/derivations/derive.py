@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import replace
 
 from moma_cl.core.threads import fixed_threads
 from moma_cl.derivations.composition import compose
@@ -15,6 +17,7 @@ from moma_cl.derivations.learner import fit_learner
 from moma_cl.derivations.module import train_module
 from moma_cl.derivations.predictor import join_predictor
 from moma_cl.recipe import Recipe
+from moma_cl.records.records import LearnerMethod
 from moma_cl.workspace.workspace import Workspace
 
 
@@ -38,16 +41,25 @@ def derive_all(workspace: Workspace, derivations: Sequence[Derivation]) -> Gener
     Each is given as soon as it is there. Close the generator if it is not asked to its end: that
     ends all trainings.
     """
-    if len(derivations) > 1:
-        recipe = Recipe.from_doc(derivations[0].settings)
-        with fixed_threads(recipe.threads):
-            yield from fit_finetuned_learners(workspace, derivations)
-        return
-    for index, derivation in enumerate(derivations):
+    trained = [place for place, one in enumerate(derivations) if _trains_learner(one)]
+    alone = sorted(set(range(len(derivations))) - set(trained if len(trained) > 1 else ()))
+    for index in alone:
         begun = time.perf_counter()
         outcome: Derived | Exception
         try:
-            outcome = derive(workspace, derivation)
+            outcome = derive(workspace, derivations[index])
         except Exception as error:  # noqa: BLE001  whoever asks for the result gets it
             outcome = error
         yield Computed(index=index, outcome=outcome, seconds=time.perf_counter() - begun)
+    if len(trained) > 1:
+        recipe = Recipe.from_doc(derivations[trained[0]].settings)
+        together = fit_finetuned_learners(workspace, [derivations[place] for place in trained])
+        with fixed_threads(recipe.threads), closing(together) as fitted:
+            yield from (replace(one, index=trained[one.index]) for one in fitted)
+
+
+def _trains_learner(derivation: Derivation) -> bool:
+    """Say whether a derivation is the training of a fine-tuned learner."""
+    inputs = derivation.inputs
+    is_learner = derivation.kind is DerivationKind.LEARNER and "learner" not in inputs
+    return is_learner and inputs["method"] != LearnerMethod.KERNEL

@@ -33,7 +33,7 @@ def estimate(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> De
     training = split.train
     if inputs["sampled"]:
         training = training[evenly_spaced(len(training), recipe.estimate.sample_rows)]
-    common: dict[str, Any] = {"module": inputs["module"], "dataset": inputs["dataset"]}
+    common: dict[str, Any] = {name: inputs[name] for name in ("backbone", "module", "dataset")}
 
     def excluded(reason: str) -> Derived:
         return Derived(record=Estimate(**common, blob=None, mae=None, excluded=reason))
@@ -64,13 +64,14 @@ def _features(
     """Embed the training rows by the module, or by the backbone."""
     inputs = derivation.inputs
     kind = Task.from_doc(workspace.store.record(inputs["task"])).module.composed
-    vector = workspace.parameters(inputs["module"], kind)
+    encoders = workspace.encoders(inputs["backbone"])
+    vector = encoders.parameters(inputs["module"], kind)
     if inputs["sampled"]:  # screening many modules is worth no cache
-        graphs = workspace.graphs(rows)
+        graphs = encoders.graphs(rows)
         chosen = [graphs[row] for row in training]
-        embedded = embed(workspace.embedder(kind, vector), chosen, recipe.embedding)
+        embedded = embed(encoders.embedder(kind, vector), chosen, recipe.embedding)
     else:
-        embedded = workspace.embeddings(kind, vector, rows, recipe.embedding)[training]
+        embedded = encoders.embeddings(kind, vector, rows, recipe.embedding)[training]
     if recipe.estimate.readout == "mean":
-        return last_mean(embedded, workspace.backbone.feature_dim)
+        return last_mean(embedded, encoders.backbone.feature_dim)
     return embedded.astype(np.float64)

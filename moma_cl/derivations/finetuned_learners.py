@@ -70,7 +70,7 @@ def _training(
     if baseline is not None:
         targets = (targets - baseline.predictions) / baseline.regression.spread
     training_set = TrainingSet(
-        graphs=data.workspace.graphs(data.rows),
+        graphs=start.encoders.graphs(data.rows),
         targets=targets,
         train=data.split.train,
         validation=data.split.validation,
@@ -99,10 +99,11 @@ def _fitted(start: FinetuningStart, derivation: Derivation) -> Derived:
     """Round the parameters of a start that was trained, then predict."""
     encoder, head, data, baseline = start.encoder, start.head, start.data, start.baseline
     bits = data.recipe.finetune.rounded_bits
-    parameters = data.workspace.round_parameters(encoder, start.trained, bits)
+    parameters = start.encoders.round_parameters(encoder, start.trained, bits)
+    graphs = start.encoders.graphs(data.rows)
 
     def answers(rows: IntArray) -> RowAnswers:
-        predicted = predict_graphs(encoder, head, data.graphs_of(rows))
+        predicted = predict_graphs(encoder, head, [graphs[row] for row in rows])
         if baseline is not None:
             predicted = predicted * baseline.regression.spread + baseline.predictions[rows]
         return RowAnswers(rows=rows, answers=predicted)
@@ -120,7 +121,7 @@ def _fitted(start: FinetuningStart, derivation: Derivation) -> Derived:
         artifact,
         start=start.kind,
         multitask=start.multitask,
-        base=data.workspace.base(start.trained),
+        base=start.encoders.base(start.trained),
     )
 
 

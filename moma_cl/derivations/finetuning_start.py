@@ -19,6 +19,7 @@ from moma_cl.learning.head import Head
 from moma_cl.predictors.module_readouts import ReadoutBaseline, ReadoutScale
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import Composition, LearnerMethod, ModuleKind, StartKind
+from moma_cl.workspace.encoders import Encoders
 from moma_cl.workspace.workspace import Workspace
 
 
@@ -46,6 +47,7 @@ class FinetuningStart:
     """An encoder and a fresh head, which fine-tuning trains in place."""
 
     data: FittingData  # of its split, the start has seen none of the rows that judge
+    encoders: Encoders  # of its backbone
     method: LearnerMethod
     kind: StartKind
     multitask: str | None  # the module that it starts from, if it is one
@@ -62,12 +64,13 @@ def finetuning_start(workspace: Workspace, derivation: Derivation) -> Finetuning
     """
     inputs, recipe = derivation.inputs, Recipe.from_doc(derivation.settings)
     data = FittingData.of(workspace, derivation, recipe)
+    encoders = workspace.encoders(inputs["backbone"])
     method, kind = LearnerMethod(inputs["method"]), StartKind(inputs["start"])
-    parameters, baseline, multitask = workspace.parameters(None, data.kind), None, None
+    parameters, baseline, multitask = encoders.parameters(None, data.kind), None, None
     if kind is StartKind.COMPOSITION:
         composition = Composition.from_doc(workspace.store.record(inputs["composition"]))
         data = data.split_as(data.judged.unseen_by(composition.modules).split)
-        parameters = workspace.merged(composition)
+        parameters = encoders.merged(composition)
         baseline = Baseline.fit(data, composition) if inputs["readouts"] else None
     elif kind is StartKind.MULTITASK:
         multitask, judged = data.judged.unseen_by_multitask(inputs["multitask"])
@@ -75,23 +78,25 @@ def finetuning_start(workspace: Workspace, derivation: Derivation) -> Finetuning
             kind = StartKind.BACKBONE
         else:
             data = data.split_as(judged.split)
-            parameters = workspace.parameters(multitask, data.kind)
-    start = _started(data, method, kind, parameters)
+            parameters = encoders.parameters(multitask, data.kind)
+    start = _started(data, encoders, method, kind, parameters)
     return replace(start, multitask=multitask, baseline=baseline)
 
 
 def _started(
-    data: FittingData, method: LearnerMethod, kind: StartKind, parameters: ParameterVector
+    data: FittingData,
+    encoders: Encoders,
+    method: LearnerMethod,
+    kind: StartKind,
+    parameters: ParameterVector,
 ) -> FinetuningStart:
-    adapted = method is LearnerMethod.ADAPTED
-    workspace, settings = data.workspace, data.recipe.finetune
-    encoder = (
-        workspace.adaptable(parameters) if adapted else workspace.encoder(data.kind, parameters)
-    )
+    adapted, settings = method is LearnerMethod.ADAPTED, data.recipe.finetune
+    encoder = encoders.adaptable(parameters) if adapted else encoders.encoder(data.kind, parameters)
     head = Head(encoder.feature_dim, encoder.n_blocks, settings.head_width, seed=settings.seed)
     head.to(encoder.device)
     return FinetuningStart(
         data=data,
+        encoders=encoders,
         method=method,
         kind=kind,
         multitask=None,

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from moma_cl.arraytypes import FloatArray, IntArray
-from moma_cl.core.pyg import Data
 from moma_cl.datasets.segments import LiveRows
 from moma_cl.datasets.split import Split, split_of
 from moma_cl.derivations.keys import Derivation
@@ -61,11 +60,6 @@ class FittingData:
     def split_as(self, split: Split) -> FittingData:
         """Give the same data with fewer rows that decide and calibrate."""
         return replace(self, split=split)
-
-    def graphs_of(self, rows: IntArray) -> list[Data]:
-        """Give the graphs of some rows, in their order."""
-        graphs = self.workspace.graphs(self.rows)
-        return [graphs[row] for row in rows]
 
     def errors(self, normalised: FloatArray, rows: IntArray) -> FloatArray:
         """Measure absolute errors of normalised predictions, in the task's unit."""

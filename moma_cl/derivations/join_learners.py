@@ -16,8 +16,11 @@ from moma_cl.arraytypes import FloatArray, IntArray
 from moma_cl.datasets.split import Split
 from moma_cl.derivations.fitting_data import FittingData
 from moma_cl.derivations.leakage import enough_left
+from moma_cl.predictors.artifact import CrossValidation
 from moma_cl.predictors.stored_learner import StoredLearner
-from moma_cl.records.records import Calibration, Method
+from moma_cl.records.hub import backbone_record
+from moma_cl.records.records import Calibration, LearnerMethod, Method
+from moma_cl.records.refs import full_name
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -39,14 +42,15 @@ class JoinedLearners:
     validation_maes: dict[str, float]  # by method and by learner, in the task's unit
     held_out_maes: dict[str, float]  # likewise
     deciding_rows: IntArray  # of the validation answers, shape (n_deciding,)
-    multitask: str | None  # the module that one of the learners tried started from
+    cross_validation: CrossValidation | None  # of kernel learners; none where rows were held out
+    multitasks: tuple[str, ...]  # the modules that learners tried started from
 
 
 def join_learners(data: FittingData, learners: Sequence[StoredLearner]) -> JoinedLearners:
     """Choose which learners of a task answer: what errs least on the rows that decide.
 
-    That is the kernel learner, which comes first, the fine-tuned ones, or the mean of both. Of few
-    rows there is the kernel learner alone, and every training row decides, out of fold.
+    Those are kernel learners, fine-tuned ones, or the mean of both, of one backbone or several. Of
+    few rows there are kernel learners alone, and every training row decides, out of fold.
     """
     learners, data = _judged_together(data, learners)
     cross_validated = data.split.calibration != Calibration.HELD_OUT
@@ -54,20 +58,16 @@ def join_learners(data: FittingData, learners: Sequence[StoredLearner]) -> Joine
         data.split.train if cross_validated else data.split.validation,
         data.split.held_out,
     )
-    kernel, *finetuned = (
-        JoinedAnswers(
+    named = {
+        _full_name(data, one): JoinedAnswers(
             learners=(one,),
             validation=one.artifact.validation.of(deciding),
             held_out=one.artifact.held_out.of(held_out),
         )
         for one in learners
-    )
-    methods: dict[Method, JoinedAnswers] = {Method.KERNEL: kernel}
-    if finetuned:
-        methods[Method.FINETUNED] = _join_finetuned(data, finetuned)
-        methods[Method.MEAN] = _mean_of(kernel, methods[Method.FINETUNED])
-    named = {str(method): one for method, one in methods.items()}
-    named |= {one.learners[0].record.name: one for one in finetuned}
+    }
+    methods = _methods(data, list(named.values()), deciding)
+    named |= {str(method): one for method, one in methods.items()}
     maes = {name: data.mae(one.validation, deciding) for name, one in named.items()}
     method = min(methods, key=lambda name: maes[name])
     return JoinedLearners(
@@ -79,28 +79,53 @@ def join_learners(data: FittingData, learners: Sequence[StoredLearner]) -> Joine
             name: data.mae(one.held_out, held_out) for name, one in named.items() if len(held_out)
         },
         deciding_rows=deciding,
-        multitask=next(filter(None, (one.record.multitask for one in learners)), None),
+        cross_validation=_cross_validation(data, methods[method], deciding),
+        multitasks=tuple(sorted({m for one in learners if (m := one.record.multitask)})),
     )
+
+
+def _full_name(data: FittingData, learner: StoredLearner) -> str:
+    """Name a learner among those of all backbones."""
+    record = learner.record
+    return full_name(record.name, backbone_record(data.workspace.store, record.backbone).name)
+
+
+def _methods(
+    data: FittingData, answers: Sequence[JoinedAnswers], deciding: IntArray
+) -> dict[Method, JoinedAnswers]:
+    """Join the learners of each method, then both methods."""
+    is_kernel = [one.learners[0].record.method is LearnerMethod.KERNEL for one in answers]
+    kernels = [one for one, kernel in zip(answers, is_kernel, strict=True) if kernel]
+    finetuned = [one for one, kernel in zip(answers, is_kernel, strict=True) if not kernel]
+    methods = {
+        method: _join(data, some, deciding)
+        for method, some in ((Method.KERNEL, kernels), (Method.FINETUNED, finetuned))
+        if some
+    }
+    if len(methods) > 1:
+        methods[Method.MEAN] = _mean_of(*methods.values())
+    return methods
 
 
 def _judged_together(
     data: FittingData, learners: Sequence[StoredLearner]
 ) -> tuple[list[StoredLearner], FittingData]:
-    """Find the rows that judge all learners; leave out one that would leave too few of them.
+    """Find the rows that judge all learners; leave out those that would leave too few of them.
 
-    That can only be the learner of a multitask module: candidates of a composition leave enough.
+    A learner from a multitask module is left out first: that module has seen most.
     """
-    together = _unseen_split(data.split, learners)
-    others = [one for one in learners if one.record.multitask is None]
-    without = _unseen_split(data.split, others)
-    if enough_left(without, together):
-        return list(learners), data.split_as(together)
-    return others, data.split_as(without)
+    kept: list[StoredLearner] = []
+    for one in sorted(learners, key=lambda learner: learner.record.multitask is not None):
+        before, after = (_unseen_split(data.split, some) for some in (kept, [*kept, one]))
+        if not kept or enough_left(before, after):
+            kept.append(one)
+    in_order = [one for one in learners if one in kept]
+    return in_order, data.split_as(_unseen_split(data.split, in_order))
 
 
 def _unseen_split(split: Split, learners: Sequence[StoredLearner]) -> Split:
     """Leave in the folds that judge only rows that each of the learners has answered."""
-    if split.calibration != Calibration.HELD_OUT:
+    if split.calibration != Calibration.HELD_OUT or not learners:
         return split
     artifacts = [one.artifact for one in learners]
     return replace(
@@ -110,8 +135,8 @@ def _unseen_split(split: Split, learners: Sequence[StoredLearner]) -> Split:
     )
 
 
-def _join_finetuned(data: FittingData, finetuned: Sequence[JoinedAnswers]) -> JoinedAnswers:
-    """Take the mean of all fine-tuned learners, unless the rows that decide speak against it.
+def _join(data: FittingData, answers: Sequence[JoinedAnswers], deciding: IntArray) -> JoinedAnswers:
+    """Take the mean of all learners of a method, unless the rows that decide speak against it.
 
     They err differently, so that their mean is mostly better than each; not where one of them is
     far worse. Something else answers if it errs less by more than one standard error of the
@@ -124,10 +149,10 @@ def _join_finetuned(data: FittingData, finetuned: Sequence[JoinedAnswers]) -> Jo
     """
     candidates = [
         _mean_of(*chosen)
-        for size in range(1, len(finetuned) + 1)
-        for chosen in combinations(finetuned, size)
+        for size in range(1, len(answers) + 1)
+        for chosen in combinations(answers, size)
     ]
-    errors = [data.errors(one.validation, data.split.validation) for one in candidates]
+    errors = [data.errors(one.validation, deciding) for one in candidates]
     best = min(range(len(candidates)), key=lambda index: float(errors[index].mean()))
     excess = errors[-1] - errors[best]  # of the mean of all
     standard_error = np.std(excess) / np.sqrt(max(1, len(excess) - 1))
@@ -141,3 +166,14 @@ def _mean_of(*answers: JoinedAnswers) -> JoinedAnswers:
         validation=np.mean([one.validation for one in answers], axis=0),
         held_out=np.mean([one.held_out for one in answers], axis=0),
     )
+
+
+def _cross_validation(
+    data: FittingData, answering: JoinedAnswers, deciding: IntArray
+) -> CrossValidation | None:
+    """Measure out-of-fold errors of kernel learners that answer together; their folds are equal."""
+    folds = answering.learners[0].artifact.folds
+    if folds is None:
+        return None
+    residuals = np.abs(answering.validation - data.targets[deciding])
+    return CrossValidation(residuals=residuals, groups=folds)

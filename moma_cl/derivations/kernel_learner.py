@@ -13,7 +13,8 @@ from moma_cl.derivations.composed_features import ReadoutFeatures, composed_embe
 from moma_cl.derivations.fitting_data import FittingData
 from moma_cl.learning.kernel_head import KernelChoice, KernelHead, fit_kernel_head
 from moma_cl.predictors.calibration import learned_rows
-from moma_cl.predictors.learner_artifact import CrossValidation, LearnerArtifact, RowAnswers
+from moma_cl.predictors.learner_artifact import LearnerArtifact, RowAnswers
+from moma_cl.records.hub import hub_of
 from moma_cl.records.records import Calibration, Composition, Grouping
 
 
@@ -49,7 +50,7 @@ class _Rows:
         self,
         head: KernelHead,
         validation: RowAnswers,
-        cross_validation: CrossValidation | None = None,
+        folds: IntArray | None = None,
     ) -> LearnerArtifact:
         held_out = self.data.split.held_out
         answers = self.predict(head, held_out)[:, 0]
@@ -58,7 +59,7 @@ class _Rows:
             held_out=RowAnswers(rows=held_out, answers=answers),
             kernel=head,
             readout_scale=self.readouts.scale if head.uses_readouts else None,
-            cross_validation=cross_validation,
+            folds=folds,
         )
 
 
@@ -91,16 +92,11 @@ def _cross_validated(rows: _Rows) -> LearnerArtifact:
         [data.rows.formulas[row] for row in training],
         data.rows.fingerprints[training],
         Grouping.FORMULA if by_column else data.task.grouping,
-        data.workspace.hub.salt,
+        hub_of(data.workspace.store).salt,
         max_folds=data.recipe.kernel.cv_folds,
     )
     n_groups = int(groups.max(initial=-1)) + 1
     subsets = [np.ones(len(training), dtype=bool), *(groups != group for group in range(n_groups))]
     head, _ = rows.fit(training, subsets=subsets)
     answers = rows.predict(head, training)[np.arange(len(training)), groups + 1]
-    residuals = np.abs(answers - data.targets[training])
-    return rows.artifact(
-        head,
-        RowAnswers(rows=training, answers=answers),
-        CrossValidation(residuals=residuals, groups=groups.astype(np.int64)),
-    )
+    return rows.artifact(head, RowAnswers(rows=training, answers=answers), groups.astype(np.int64))

@@ -13,7 +13,8 @@ from typing import Any
 from moma_store.records import digest
 
 RECORD_INPUTS = (
-    "hub", "task", "dataset", "module", "composition", "estimates", "multitask", "learners"
+    "hub", "backbone", "task", "dataset", "module", "composition", "compositions", "estimates",
+    "multitask", "learner", "learners", "fast",
 )  # fmt: skip
 """Inputs of derivations that are records."""
 

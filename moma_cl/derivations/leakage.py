@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,10 +137,11 @@ def seen_by(
 def modules_behind(workspace: Workspace, predictor: Predictor) -> list[str]:
     """List the modules that a predictor was made from, by digest.
 
-    They are those composed, and one that was fine-tuned beside them.
+    They are those composed, and those that were fine-tuned beside them.
     """
-    composed = Composition.from_doc(workspace.store.record(predictor.composition)).modules
-    return [*composed, *filter(None, [predictor.multitask])]
+    compositions = map(workspace.store.record, predictor.compositions)
+    composed = (Composition.from_doc(one).modules for one in compositions)
+    return [*chain.from_iterable(composed), *predictor.multitasks]
 
 
 def properties_of(module: Module) -> tuple[str, ...]:

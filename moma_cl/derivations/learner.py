@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
+from moma_cl.derivations.carried_learner import carry_learner
 from moma_cl.derivations.derived import Derived
 from moma_cl.derivations.finetuned_learners import fit_finetuned_learners
 from moma_cl.derivations.fitting_data import FittingData
@@ -17,6 +18,8 @@ from moma_cl.workspace.workspace import Workspace
 
 def fit_learner(workspace: Workspace, derivation: Derivation, recipe: Recipe) -> Derived:
     """Fit a learner: a `Learner`, its blob a `LearnerArtifact`."""
+    if "learner" in derivation.inputs:
+        return carry_learner(workspace, derivation, recipe)
     if derivation.inputs["method"] == LearnerMethod.KERNEL:
         return _kernel_learner(workspace, derivation, recipe)
     with closing(fit_finetuned_learners(workspace, [derivation])) as fitted:

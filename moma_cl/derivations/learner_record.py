@@ -26,6 +26,7 @@ def derived_learner(
     """
     validation, held_out = artifact.validation, artifact.held_out
     record = Learner(
+        backbone=derivation.inputs["backbone"],
         task=derivation.inputs["task"],
         dataset=derivation.inputs["dataset"],
         method=LearnerMethod(derivation.inputs["method"]),

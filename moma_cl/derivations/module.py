@@ -35,14 +35,15 @@ def train_module(workspace: Workspace, derivation: Derivation, recipe: Recipe) -
     training, validation = rows.in_fold(TRAIN), rows.in_fold(VALIDATION)
     normaliser = Normaliser.fit(rows.targets[training], Transform(task.transform))
     targets = normaliser.forward(rows.targets)
-    encoder = workspace.encoder(task.module, workspace.parameters(None, task.module))
+    encoders = workspace.encoders(inputs["backbone"])
+    encoder = encoders.encoder(task.module, encoders.parameters(None, task.module))
     head = Head(encoder.feature_dim, encoder.n_blocks, settings.head_width, seed=settings.seed)
     head.to(encoder.device)
-    graphs = workspace.graphs(rows)
+    graphs = encoders.graphs(rows)
     data = TrainingSet(graphs=graphs, targets=targets, train=training, validation=validation)
     progress = partial(workspace.progress, f"module {task.name}")
     report = train(encoder, head, data, settings, progress=progress)
-    vector = workspace.round_parameters(encoder, task.module, settings.rounded_bits)
+    vector = encoders.round_parameters(encoder, task.module, settings.rounded_bits)
     predicted = predict_graphs(encoder, head, [graphs[row] for row in validation])
     errors = np.abs(normaliser.inverse(predicted) - rows.targets[validation])
     learned = np.concatenate([training, validation])
@@ -73,7 +74,7 @@ def train_module(workspace: Workspace, derivation: Derivation, recipe: Recipe) -
     )
     fingerprints = np.sort(rows.fingerprints[learned])
     arrays = {"parameters": vector, "fingerprints": fingerprints, **answers.to_arrays()}
-    return Derived(record=record, arrays=arrays, base=workspace.base(task.module))
+    return Derived(record=record, arrays=arrays, base=encoders.base(task.module))
 
 
 def _record(
@@ -81,7 +82,7 @@ def _record(
 ) -> Module:
     dataset = workspace.dataset(derivation.inputs["dataset"])
     return Module(
-        hub=derivation.inputs["hub"],
+        backbone=derivation.inputs["backbone"],
         module=task.module,
         property=task.property,
         dataset=derivation.inputs["dataset"],

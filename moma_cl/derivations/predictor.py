@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from moma_cl.core.software import made_by
@@ -25,7 +26,7 @@ def join_predictor(workspace: Workspace, derivation: Derivation, recipe: Recipe)
     stored = [StoredLearner.load(workspace.store, one) for one in derivation.inputs["learners"]]
     joined = join_learners(data, stored)
     record = _record(joined, derivation)
-    composition = Composition.from_doc(workspace.store.record(record.composition))
+    composition = Composition.from_doc(workspace.store.record(record.compositions[0]))
     artifact = _artifact(joined, composition)
     artifact = replace(artifact, golden=golden_answers(workspace, record, artifact))
     return Derived(record=record, arrays=artifact.to_arrays())
@@ -36,7 +37,7 @@ def _record(joined: JoinedLearners, derivation: Derivation) -> Predictor:
     return Predictor(
         task=derivation.inputs["task"],
         dataset=derivation.inputs["dataset"],
-        composition=derivation.inputs["composition"],
+        compositions=_answering_first(joined, derivation.inputs["compositions"]),
         learners=tuple(learner.digest for learner in joined.answering.learners),
         blob=PENDING_BLOB,
         method=joined.method,
@@ -48,8 +49,18 @@ def _record(joined: JoinedLearners, derivation: Derivation) -> Predictor:
         held_out_maes=joined.held_out_maes,
         settings=dict(derivation.settings),
         made_by=dict(made_by(joined.data.workspace.device)),
-        multitask=joined.multitask,
+        multitasks=joined.multitasks,
+        fast=derivation.inputs.get("fast"),
+        tried=tuple(derivation.inputs["learners"]),
     )
+
+
+def _answering_first(joined: JoinedLearners, compositions: Sequence[str]) -> tuple[str, ...]:
+    """Put the compositions of backbones first that have learners which answer."""
+    store = joined.data.workspace.store
+    answering = {learner.record.backbone for learner in joined.answering.learners}
+    backbones = {one: Composition.from_doc(store.record(one)).backbone for one in compositions}
+    return tuple(sorted(compositions, key=lambda one: backbones[one] not in answering))
 
 
 def _artifact(joined: JoinedLearners, composition: Composition) -> PredictorArtifact:
@@ -61,6 +72,7 @@ def _artifact(joined: JoinedLearners, composition: Composition) -> PredictorArti
         deciding_rows=joined.deciding_rows,
         deciding_answers=joined.answering.validation,
         calibrated=_calibrated(joined, composition),
+        cross_validation=joined.cross_validation,
     )
 
 
@@ -69,7 +81,7 @@ def _calibrated(joined: JoinedLearners, composition: Composition) -> Calibrated:
     crystals = data.workspace.crystals(data.rows, learned_rows(data.split))
     answered = Answered(
         embeddings=composed_embeddings(data, composition),
-        feature_dim=data.workspace.backbone.feature_dim,
+        feature_dim=data.workspace.encoders(composition.backbone).backbone.feature_dim,
         targets=data.targets,
         fingerprints=data.rows.fingerprints,
         elements=tuple(sorted({int(z) for one in crystals for z in one.atomic_numbers})),

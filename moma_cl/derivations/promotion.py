@@ -8,7 +8,7 @@ import numpy as np
 
 from moma_cl.arraytypes import FloatArray, IntArray
 from moma_cl.derivations.leakage import modules_behind, seen_by
-from moma_cl.predictors.predictor import load_artifact, load_predictor
+from moma_cl.predictors.predictor import graphs_for, load_artifact, load_predictor
 from moma_cl.properties.units import with_unit
 from moma_cl.records.records import Calibration, HoldReason, Predictor, Task
 from moma_cl.workspace.workspace import Workspace
@@ -182,10 +182,9 @@ def _champion_answers(
     seen = seen_by(workspace, modules_behind(workspace, champion), task, now)[rows]
     new = np.flatnonzero(np.isnan(answers) & ~seen)
     if len(new):
-        graphs = workspace.graphs(now)
         predictor = load_predictor(workspace, digest)
-        new_graphs = [graphs[row] for row in rows[new]]
-        answers[new] = predictor.answer(new_graphs, level=predictor.level).values
+        graphs = graphs_for(workspace, champion, now, rows[new])
+        answers[new] = predictor.answer(graphs, level=predictor.level).values
     return answers
 
 

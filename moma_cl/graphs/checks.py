@@ -33,6 +33,19 @@ def check_graph_size(crystal: Crystal, size: int) -> RowError | None:
     )
 
 
+def known_elements(backbones: Sequence[type[Backbone]]) -> frozenset[int]:
+    """Give the atomic numbers that every one of the backbones knows."""
+    return frozenset.intersection(*(backbone.elements for backbone in backbones))
+
+
+def graph_size(
+    crystal: Crystal, backbones: Sequence[type[Backbone]]
+) -> tuple[int, RowError | None]:
+    """Count edges and angles of a structure's graphs for all backbones; refuse one too large."""
+    sizes = [backbone.graph_size(crystal, MAX_GRAPH_SIZE) for backbone in backbones]
+    return sum(sizes), check_graph_size(crystal, max(sizes))
+
+
 def graphs_or_errors(
     crystals: Sequence[Crystal], backbone: type[Backbone]
 ) -> list[Data | RowError]:
@@ -58,7 +71,7 @@ def _graph_or_error(crystal: Crystal, backbone: type[Backbone]) -> Data | RowErr
 
 def check_graphs(
     crystals: Sequence[Crystal],
-    backbone: type[Backbone],
+    backbones: Sequence[type[Backbone]],
     cache: ByteCache | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[RowError | None]:
@@ -68,33 +81,52 @@ def check_graphs(
     ----------
     crystals
         The structures.
-    backbone
+    backbones
         Whose graphs.
     cache
         Keeps them; without one they are dropped.
     progress
-        Told the number of structures done.
+        Told the number of graphs done.
 
     Returns
     -------
     list[RowError | None]
         What is wrong with each structure.
     """
-    errors = [
-        check_graph_size(crystal, backbone.graph_size(crystal, MAX_GRAPH_SIZE))
-        for crystal in crystals
-    ]
-    places = [place for place, error in enumerate(errors) if error is None]
+    errors = [graph_size(crystal, backbones)[1] for crystal in crystals]
+    n_done = 0
+
+    def told(done: int) -> None:
+        if progress is not None:
+            progress(n_done + done)
+
+    for backbone in backbones:
+        places = [place for place, error in enumerate(errors) if error is None]
+        good = [crystals[place] for place in places]
+        failed = _failed_graphs(good, backbone, cache, told)
+        for place, error in zip(places, failed, strict=True):
+            errors[place] = error
+        n_done += len(good)
+    return errors
+
+
+def _failed_graphs(
+    crystals: Sequence[Crystal],
+    backbone: type[Backbone],
+    cache: ByteCache | None,
+    progress: Callable[[int], None],
+) -> list[RowError | None]:
+    """Build the graphs of one backbone, to see which cannot be."""
     if cache is not None:
         try:
-            graphs_of([crystals[place] for place in places], backbone, cache, progress=progress)
+            graphs_of(crystals, backbone, cache, progress=progress)
         except Exception:
             logger.debug("graphs are built without the cache", exc_info=True)
         else:
-            return errors
-    for start in range(0, len(places), _AT_ONCE):
-        part = places[start : start + _AT_ONCE]
-        graphs = graphs_or_errors([crystals[place] for place in part], backbone)
-        for place, graph in zip(part, graphs, strict=True):
-            errors[place] = graph if isinstance(graph, RowError) else None
-    return errors
+            return [None] * len(crystals)
+    graphs = [
+        graph
+        for start in range(0, len(crystals), _AT_ONCE)
+        for graph in graphs_or_errors(crystals[start : start + _AT_ONCE], backbone)
+    ]
+    return [graph if isinstance(graph, RowError) else None for graph in graphs]

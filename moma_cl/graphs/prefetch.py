@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from itertools import islice
 from typing import TypeVar
 
@@ -27,8 +28,34 @@ _AHEAD = 2  # chunks that are built or wait, which bounds the memory
 
 Chunk = TypeVar("Chunk")
 Crystals = Sequence[Crystal]
+_Built = tuple[Chunk, Crystals, dict[str, list[Data | RowError]]]
 
 logger = logging.getLogger(__name__)
+
+
+def with_graphs_of(
+    chunks: Iterable[tuple[Chunk, Crystals]], backbones: Sequence[type[Backbone]]
+) -> Generator[tuple[Chunk, dict[str, list[Data | RowError]]]]:
+    """Build the graphs of a stream of structures for several backbones, by their names.
+
+    Close the iterator to stop early. What is said of `with_graphs` holds.
+    """
+    with ExitStack() as stack:
+        built: Iterable[tuple[_Built[Chunk], Crystals]]
+        built = (((chunk, crystals, {}), crystals) for chunk, crystals in chunks)
+        for backbone in backbones:
+            built = stack.enter_context(closing(_with_graphs_beside(built, backbone)))
+        for (chunk, _, graphs), _ in built:
+            yield chunk, graphs
+
+
+def _with_graphs_beside(
+    chunks: Iterable[tuple[_Built[Chunk], Crystals]], backbone: type[Backbone]
+) -> Generator[tuple[_Built[Chunk], Crystals]]:
+    """Build the graphs for one more backbone beside those that are built."""
+    with closing(with_graphs(chunks, backbone)) as built:
+        for (chunk, crystals, graphs), own in built:
+            yield (chunk, crystals, {**graphs, backbone.name: own}), crystals
 
 
 def with_graphs(

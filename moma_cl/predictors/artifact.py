@@ -31,6 +31,14 @@ class GoldenAnswers:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class CrossValidation:
+    """Absolute out-of-fold errors, normalised, and fold of each known row, shape ``(n_known,)``."""
+
+    residuals: FloatArray
+    groups: IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class PredictorArtifact:
     """Everything that a predictor's blob holds."""
 
@@ -39,6 +47,7 @@ class PredictorArtifact:
     deciding_rows: IntArray  # of the dataset, which chose the learners, shape (n_deciding,)
     deciding_answers: FloatArray  # of heads that had not seen them, normalised, same shape
     calibrated: Calibrated  # domain and held-out residuals
+    cross_validation: CrossValidation | None = None  # none where rows were held out
     golden: GoldenAnswers | None = None  # none until they were asked for
 
     def to_arrays(self) -> Arrays:
@@ -49,6 +58,7 @@ class PredictorArtifact:
             "decided_rows": self.deciding_rows,
             "decided_answers": self.deciding_answers,
             **calibrated_arrays(self.calibrated),
+            **_cross_validation_arrays(self.cross_validation),
             **_golden_arrays(self.golden),
         }
 
@@ -63,8 +73,23 @@ class PredictorArtifact:
             deciding_rows=integers(arrays, "decided_rows"),
             deciding_answers=floats(arrays, "decided_answers"),
             calibrated=calibrated_from(arrays),
+            cross_validation=_cross_validation(arrays),
             golden=_golden(arrays),
         )
+
+
+def _cross_validation_arrays(cross_validation: CrossValidation | None) -> Arrays:
+    if cross_validation is None:
+        return {}
+    return {"cv_residuals": cross_validation.residuals, "cv_groups": cross_validation.groups}
+
+
+def _cross_validation(arrays: StoredArrays) -> CrossValidation | None:
+    if "cv_residuals" not in arrays:
+        return None
+    return CrossValidation(
+        residuals=floats(arrays, "cv_residuals"), groups=integers(arrays, "cv_groups")
+    )
 
 
 def _golden_arrays(golden: GoldenAnswers | None) -> Arrays:

@@ -13,9 +13,10 @@ from moma_cl.arraytypes import IntArray
 from moma_cl.datasets.segments import LiveRows
 from moma_cl.datasets.split import split_of
 from moma_cl.predictors.predictor import LoadedPredictor
-from moma_cl.records.records import Composition, Task
+from moma_cl.records.hub import backbone_record
+from moma_cl.records.records import Composition, Learner, Predictor, Task
 from moma_cl.records.ref_history import Past
-from moma_cl.records.refs import MODULE_ZERO
+from moma_cl.records.refs import MODULE_ZERO, full_name
 from moma_cl.structures.crystals import PackedCrystals
 from moma_cl.structures.vacuum import with_vacuum
 
@@ -46,7 +47,8 @@ class Explainer:
     ids: tuple[str, ...]  # of the known rows, in the order of the domain's points
     values: NDArray[np.float64]  # their targets, shape (n_known,), in the task's unit
     count: int  # how many neighbours are listed
-    modules: Mapping[str, float]  # weights by name, heaviest first, the backbone's last
+    # weights by full name, of each backbone that answers: heaviest first, the backbone's own last
+    modules: Mapping[str, float]
 
     @classmethod
     def of(cls, store: Store, workspace: Workspace, predictor: LoadedPredictor) -> Self:
@@ -57,7 +59,7 @@ class Explainer:
             ids=tuple(rows.ids[row] for row in learned),
             values=rows.targets[learned],
             count=predictor.domain.neighbours,
-            modules=_modules(store, Composition.from_doc(store.record(record.composition))),
+            modules=_modules(store, record),
         )
 
     def neighbours(self, near: Neighbours, place: int) -> tuple[KnownRow, ...]:
@@ -92,12 +94,18 @@ def _known(workspace: Workspace, predictor: LoadedPredictor) -> tuple[LiveRows, 
     return rows, np.union1d(training, predictor.artifact.deciding_rows)
 
 
-def _modules(store: Store, composition: Composition) -> Mapping[str, float]:
+def _modules(store: Store, predictor: Predictor) -> Mapping[str, float]:
+    """Give the weights of modules in the compositions of the backbones that answer."""
     with store.snapshot() as view:
         names = Past.of(view).module_names
-    pairs = sorted(
-        zip(composition.weights, composition.modules, strict=True),
-        key=lambda pair: (-pair[0], pair[1]),
-    )
-    weights = {names.get(digest, digest[:_DIGITS]): weight for weight, digest in pairs}
-    return MappingProxyType({**weights, MODULE_ZERO: composition.backbone_weight})
+    answering = {Learner.from_doc(store.record(one)).backbone for one in predictor.learners}
+    weights: dict[str, float] = {}
+    for digest in predictor.compositions:
+        composition = Composition.from_doc(store.record(digest))
+        if composition.backbone not in answering:
+            continue
+        for module, weight in composition.heaviest_first():
+            weights[names.get(module, module[:_DIGITS])] = weight
+        backbone = backbone_record(store, composition.backbone).name
+        weights[full_name(MODULE_ZERO, backbone)] = composition.backbone_weight
+    return MappingProxyType(weights)

@@ -66,7 +66,7 @@ def golden_answers(
     rows = workspace.rows(record.dataset)
     chosen = evenly_spaced(len(rows.ids), N_STRUCTURES)
     crystals = PackedCrystals.pack(workspace.crystals(rows, chosen))
-    answers = _answers(workspace, assembled(workspace, record, artifact), crystals)
+    answers = _answers(assembled(workspace, record, artifact), crystals)
     return GoldenAnswers(crystals=crystals, answers=answers)
 
 
@@ -82,7 +82,7 @@ def golden_check(workspace: Workspace, predictor: LoadedPredictor) -> GoldenChec
     golden = predictor.artifact.golden
     if golden is None or not changed:
         return GoldenCheck(deviation=None if golden is None else 0.0, changed=changed)
-    answers = _answers(workspace, predictor, golden.crystals)
+    answers = _answers(predictor, golden.crystals)
     return GoldenCheck(deviation=_deviation(golden.answers, answers), changed=changed)
 
 
@@ -105,10 +105,9 @@ def require_golden(workspace: Workspace, predictor: LoadedPredictor, digest: str
     logger.warning("%sits errors and intervals were measured then", message)
 
 
-def _answers(
-    workspace: Workspace, predictor: LoadedPredictor, crystals: PackedCrystals
-) -> FloatArray:
-    graphs = workspace.backbone.to_graphs(list(crystals))
+def _answers(predictor: LoadedPredictor, crystals: PackedCrystals) -> FloatArray:
+    listed = list(crystals)
+    graphs = {one.name: one.to_graphs(listed) for one in predictor.backbones}
     given = predictor.answer(graphs, level=predictor.level)
     return np.stack([given.values, given.lower, given.upper, given.distances])
 

@@ -6,7 +6,7 @@ the rows of its task that it had not seen: learners are joined, and judged, by t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -20,6 +20,8 @@ PARAMETERS = "parameters"
 """Array of the encoder's parameters, which are stored as a difference from the backbone's."""
 
 _KERNEL = "kernel_"
+_FOLDS = "folds"
+_RESCALING = "rescaling"
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -46,14 +48,6 @@ class RowAnswers:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class CrossValidation:
-    """Absolute out-of-fold errors, normalised, and fold of each known row, shape ``(n_known,)``."""
-
-    residuals: FloatArray
-    groups: IntArray
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LearnerArtifact:
     """Everything that a learner's blob holds."""
 
@@ -63,17 +57,30 @@ class LearnerArtifact:
     finetuned: FinetunedEncoder | None = None  # of the others
     baseline: ReadoutBaseline | None = None  # whose residuals the encoder learned; none: targets
     readout_scale: ReadoutScale | None = None  # none where readouts of modules are not used
-    cross_validation: CrossValidation | None = None  # none where rows were held out
+    # slope and intercept from what encoder and head predict to normalised answers, where rows came
+    # since they were trained and changed the normaliser
+    rescaling: tuple[float, float] | None = None
+    folds: IntArray | None = None  # of each known row, (n_known,); none where rows were held out
+
+    def fitted_as(self, origin: LearnerArtifact) -> LearnerArtifact:
+        """Give the same answers with what another learner was fitted to."""
+        return replace(
+            origin,
+            validation=self.validation,
+            held_out=self.held_out,
+            rescaling=self.rescaling,
+        )
 
     def to_arrays(self) -> Arrays:
         """Give the arrays of the blob, by name."""
         return {
+            **({} if self.rescaling is None else {_RESCALING: np.array(self.rescaling)}),
             **_answer_arrays("validation", self.validation),
             **_answer_arrays("held_out", self.held_out),
             **_kernel_arrays(self.kernel),
             **_encoder_arrays(self.finetuned),
             **_readout_arrays(self.baseline, self.readout_scale),
-            **_cross_validation_arrays(self.cross_validation),
+            **({} if self.folds is None else {_FOLDS: self.folds}),
         }
 
     @classmethod
@@ -86,7 +93,8 @@ class LearnerArtifact:
             finetuned=_encoder(arrays),
             baseline=_baseline(arrays),
             readout_scale=_scale(arrays),
-            cross_validation=_cross_validation(arrays),
+            rescaling=_rescaling(arrays),
+            folds=integers(arrays, _FOLDS) if _FOLDS in arrays else None,
         )
 
 
@@ -158,23 +166,16 @@ def _baseline(arrays: StoredArrays) -> ReadoutBaseline | None:
     return ReadoutBaseline(coefficients=floats(arrays, "baseline"), spread=spread)
 
 
+def _rescaling(arrays: StoredArrays) -> tuple[float, float] | None:
+    if _RESCALING not in arrays:
+        return None
+    slope, intercept = floats(arrays, _RESCALING).tolist()
+    return slope, intercept
+
+
 def _scale(arrays: StoredArrays) -> ReadoutScale | None:
     if "readout_centre" not in arrays:
         return None
     return ReadoutScale(
         centre=floats(arrays, "readout_centre"), spread=floats(arrays, "readout_spread")
-    )
-
-
-def _cross_validation_arrays(cross_validation: CrossValidation | None) -> Arrays:
-    if cross_validation is None:
-        return {}
-    return {"cv_residuals": cross_validation.residuals, "cv_groups": cross_validation.groups}
-
-
-def _cross_validation(arrays: StoredArrays) -> CrossValidation | None:
-    if "cv_residuals" not in arrays:
-        return None
-    return CrossValidation(
-        residuals=floats(arrays, "cv_residuals"), groups=integers(arrays, "cv_groups")
     )

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
 from moma_cl.backbones.base import Backbone
-from moma_cl.core.pyg import Data
 from moma_cl.core.threads import fixed_threads
 from moma_cl.learning.embedding import embed
 from moma_cl.predictors.difficulty import N_NEIGHBOURS
 from moma_cl.predictors.domain import Domain, points_of
 from moma_cl.predictors.intervals import within_bounds
 from moma_cl.predictors.module_answers import ModuleAnswers
-from moma_cl.predictors.predictor import Answers
+from moma_cl.predictors.predictor import Answers, BackboneGraphs
 from moma_cl.properties.table import bounds_in
 from moma_cl.properties.transforms import Transform
 from moma_cl.properties.units import without_logarithm
@@ -51,13 +49,19 @@ class LoadedModule:
             raise InvalidInputError(
                 f"module {digest[:12]} cannot answer: it has no readout of {record.property!r}"
             )
+        encoders = workspace.encoders(record.backbone)
         return cls(
-            encoder=workspace.encoder(record.module, workspace.parameters(digest, record.module)),
+            encoder=encoders.encoder(record.module, encoders.parameters(digest, record.module)),
             answers=answers,
             unit=unit,
             bounds=bounds_in(unit, record.property) or (-np.inf, np.inf),
             recipe=Recipe(),
         )
+
+    @property
+    def backbones(self) -> tuple[type[Backbone], ...]:
+        """The backbone whose graphs it needs."""
+        return (type(self.encoder),)
 
     @property
     def level(self) -> float:
@@ -74,10 +78,11 @@ class LoadedModule:
         """Where its intervals come from."""
         return str(self.answers.calibration)
 
-    def answer(self, graphs: Sequence[Data], *, level: float) -> Answers:
+    def answer(self, graphs: BackboneGraphs, *, level: float) -> Answers:
         """Predict, in order, with intervals whose coverage is ``level``, between 0 and 1."""
+        own = graphs[self.encoder.name]
         with fixed_threads(self.recipe.threads):
-            embedded = embed(self.encoder, graphs, self.recipe.embedding)
+            embedded = embed(self.encoder, own, self.recipe.embedding)
         calibrated, normaliser = self.answers.calibrated, self.answers.normaliser
         normalised = self.answers.readout.predict(embedded)
         points = points_of(embedded, self.encoder.feature_dim)
@@ -87,7 +92,7 @@ class LoadedModule:
             width = calibrated.half_widths(near, level)
             ends = normaliser.inverse(normalised - width), normaliser.inverse(normalised + width)
         else:
-            ends = np.full(len(graphs), least), np.full(len(graphs), largest)
+            ends = np.full(len(own), least), np.full(len(own), largest)
         values, lower, upper = within_bounds(
             (normaliser.inverse(normalised), *ends), self.bounds, largest - least
         )

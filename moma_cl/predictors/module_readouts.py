@@ -23,7 +23,7 @@ from moma_cl.learning.readout import Readout
 from moma_cl.learning.standardisation import centre_and_spread
 from moma_cl.recipe import EmbeddingSettings
 from moma_cl.records.records import Composition, ModuleKind
-from moma_cl.workspace.workspace import Workspace
+from moma_cl.workspace.encoders import Encoders
 
 MIN_WEIGHT = 0.05  # of a module whose readout is used: each costs an embedding of every structure
 MAX_DEVIATIONS = 4.0  # a readout further off counts as this far: readouts extrapolate badly
@@ -41,13 +41,13 @@ class ModuleReadouts:
     weights: FloatArray  # of each module in the composition, shape (n_modules,)
 
     @classmethod
-    def of(cls, workspace: Workspace, composition: Composition) -> Self:
+    def of(cls, encoders: Encoders, composition: Composition) -> Self:
         """Read the readouts of the modules that have one and weigh enough; there may be none."""
         pairs = sorted(zip(composition.modules, composition.weights, strict=True))
         triples = [
             (digest, weight, readout)
             for digest, weight in pairs
-            if weight >= MIN_WEIGHT and (readout := workspace.readout(digest)) is not None
+            if weight >= MIN_WEIGHT and (readout := encoders.readout(digest)) is not None
         ]
         return cls(
             kind=composition.module,
@@ -57,11 +57,11 @@ class ModuleReadouts:
         )
 
     def of_rows(
-        self, workspace: Workspace, rows: LiveRows, settings: EmbeddingSettings
+        self, encoders: Encoders, rows: LiveRows, settings: EmbeddingSettings
     ) -> FloatArray:
         """Apply every readout to the rows of a dataset, shape ``(n_rows, n_modules)``."""
         embedded = [
-            workspace.embeddings(self.kind, workspace.parameters(digest, self.kind), rows, settings)
+            encoders.embeddings(self.kind, encoders.parameters(digest, self.kind), rows, settings)
             for digest in self.modules
         ]
         return self.of_embeddings(embedded) if embedded else np.zeros((len(rows.ids), 0))
@@ -75,10 +75,10 @@ class ModuleReadouts:
         pairs = zip(self.readouts, embedded, strict=True)
         return np.stack([readout.predict(rows) for readout, rows in pairs], axis=1)
 
-    def encoders(self, workspace: Workspace) -> list[Backbone]:
+    def loaded(self, encoders: Encoders) -> list[Backbone]:
         """Make the encoder of each module."""
         return [
-            workspace.encoder(self.kind, workspace.parameters(digest, self.kind))
+            encoders.encoder(self.kind, encoders.parameters(digest, self.kind))
             for digest in self.modules
         ]
 

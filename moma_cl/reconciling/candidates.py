@@ -12,7 +12,7 @@ from moma_cl.reconciling.task_derivations import composition_derivation, estimat
 from moma_cl.reconciling.visitor import Visitor
 from moma_cl.records.hub import Reads
 from moma_cl.records.records import Composition, Estimate, Module, ModuleKind
-from moma_cl.records.refs import RefKind
+from moma_cl.records.refs import RefKind, backbone_in
 from moma_cl.records.tasks import TaskState
 
 _KINDS: dict[str, ModuleKind] = {}
@@ -27,23 +27,28 @@ class Candidates:
     excluded: tuple[str, ...] = ()  # estimates of modules that the screening excluded
 
 
-def choose_candidates(store: Reads, visitor: Visitor, state: TaskState) -> Candidates | None:
-    """Choose the modules that a task may compose: all, or the best on a sample of the rows.
+def choose_candidates(
+    store: Reads, visitor: Visitor, state: TaskState, backbone: str
+) -> Candidates | None:
+    """Choose the modules of a backbone that a task may compose: all, or the best on some rows.
 
     Those come first that the convex program weights there: what is best beside others is not always
     good alone. The rest are those with the smallest errors. The choice is none while derivations
     that it rests on are missing.
     """
-    modules = _composable(store, state)
+    modules = _composable(store, state, backbone)
     limit = state.recipe.estimate.max_candidates - 1  # the backbone is always one
     if len(modules) <= limit:
         return Candidates(modules=tuple(modules))
     why = "there are more modules than candidates"
-    sampled = [estimate_derivation(state, module, sampled=True) for module in (None, *modules)]
+    sampled = [
+        estimate_derivation(state, backbone, module, sampled=True) for module in (None, *modules)
+    ]
     estimates = derive_estimates(store, visitor, sampled, why)
     composition = None
     if estimates is not None:
-        composition = visitor.derive(composition_derivation(state, estimates, sampled=True), why)
+        derivation = composition_derivation(state, backbone, estimates, sampled=True)
+        composition = visitor.derive(derivation, why)
     if estimates is None or composition is None:
         visitor.leave(state.name, DerivationKind.COMPOSITION, AFTER_SCREENING)
         return None
@@ -67,21 +72,26 @@ def derive_estimates(
     return estimates if complete else None
 
 
-def multitask_beside(store: Reads, state: TaskState) -> str | None:
-    """Choose the multitask module that is fine-tuned beside the composed encoder, if any is."""
+def multitask_beside(store: Reads, state: TaskState, backbone: str) -> str | None:
+    """Choose the multitask module that is fine-tuned beside a composed encoder, if any is."""
     if state.task.module == ModuleKind.ADAPTER:
         return None
-    modules = store.refs(RefKind.MODULE.prefix).values()
+    modules = _modules_on(store, backbone).values()
     multitask = (digest for digest in modules if _kind_of(store, digest) == ModuleKind.MULTITASK)
     return min(multitask, default=None)
 
 
-def _composable(store: Reads, state: TaskState) -> list[str]:
-    """List the other tasks' modules of the kind that the task composes."""
-    own = RefKind.MODULE.of(state.name)
-    modules = store.refs(RefKind.MODULE.prefix).items()
+def _composable(store: Reads, state: TaskState, backbone: str) -> list[str]:
+    """List the other tasks' modules of the backbone, of the kind that the task composes."""
+    modules = _modules_on(store, backbone).items()
     kind = state.task.module.composed
-    return sorted({d for name, d in modules if name != own and _kind_of(store, d) == kind})
+    return sorted({d for name, d in modules if name != state.name and _kind_of(store, d) == kind})
+
+
+def _modules_on(store: Reads, backbone: str) -> dict[str, str]:
+    """List the modules of a backbone by the names of tasks or their own."""
+    refs = store.refs(RefKind.MODULE.prefix)
+    return {RefKind.MODULE.name_in(r): refs[r] for r in refs if backbone_in(r) == backbone}
 
 
 def _best(store: Reads, estimates: list[str], weighted: list[str], limit: int) -> Candidates:

@@ -10,25 +10,26 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from moma_cl.core.cores import n_cores
 from moma_cl.core.devices import AUTO, CPU, DeviceName
 from moma_cl.derivations.keys import Derivation, DerivationKind, comparison_key
 from moma_cl.progress import FIRST_ANSWER, Progress
 from moma_cl.reconciling.commits import Commits, Inputs, StaleError
+from moma_cl.reconciling.comparison import compared
 from moma_cl.reconciling.costs import Allowance, Costs
 from moma_cl.reconciling.derivation_job import ExecutorError, job_of
 from moma_cl.reconciling.failures import Failures, failed_too_often
-from moma_cl.reconciling.holds import describe_drift, drift_of, hold_of
-from moma_cl.reconciling.pass_actions import FIRST_PREDICTOR, Done, PassAction
+from moma_cl.reconciling.holds import hold_of
+from moma_cl.reconciling.pass_actions import Done, PassAction
 from moma_cl.reconciling.reasons import Reason
 from moma_cl.reconciling.rounds import Tasks, in_rounds
 from moma_cl.reconciling.walk import first_answer, run_stage, walk
 from moma_cl.records.history_actions import HistoryAction
-from moma_cl.records.records import Composition, Hold, HoldReason, Module, Predictor
+from moma_cl.records.hub import backbone_record
+from moma_cl.records.records import Composition, Hold, HoldReason, Module
 from moma_cl.records.refs import RefKind
-from moma_cl.records.tasks import task_state
 from moma_store.errors import BusyError, MomaError, StorageError
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Composer:
     # keys that the walk came to and the memo lacks, and those of them that wait for a later pass
     _missing: set[str] = field(default_factory=set)
     _waiting: set[str] = field(default_factory=set)
+    _given_up: set[str] = field(default_factory=set)  # keys that have no result in this pass
     _not_done: dict[tuple[str, str, str], Done] = field(default_factory=dict)
     # collected for the executor, and what went wrong there
     _pending: dict[str, tuple[Derivation, str]] = field(default_factory=dict)
@@ -161,11 +163,17 @@ class Composer:
             if self._may_start(derivation, beside=due):
                 self._commits.check(derivation.task)
                 due.append(derivation)
+            else:
+                self._given_up.add(derivation.key)
         if self.executor is not None:
             self._pending.update({one.key: (one, why) for one in due})
         elif due:
             self._derive_here(due, why)
         return [self._result_of(derivation) for derivation in derivations]
+
+    def gives_up(self, derivation: Derivation) -> bool:
+        """Say whether a derivation has failed before or would take too long for this pass."""
+        return derivation.key in self._given_up
 
     def _result_of(self, derivation: Derivation) -> str | None:
         memo = self.store.memo(derivation.key)
@@ -275,22 +283,30 @@ class Composer:
     def compose(self, task: str, composition: str) -> None:
         """Move the task's ref to a composition."""
         record = Composition.from_doc(self.store.record(composition))
+        backbone = backbone_record(self.store, record.backbone).name
         detail = {
+            "backbone": backbone,
             "objective": record.objective,
             "backbone_objective": record.backbone_objective,
             "modules": len(record.modules),
         }
-        moves = {RefKind.COMPOSITION.of(task): composition}
+        moves = {RefKind.COMPOSITION.on(task, backbone): composition}
         self._commits.move(task, HistoryAction.COMPOSE, moves, detail)
-        text = f"{len(record.modules)} modules and the backbone, objective {record.objective:.4f}"
+        text = f"{len(record.modules)} modules and {backbone}, objective {record.objective:.4f}"
         self.done.append(Done.of(task, PassAction.COMPOSED, DerivationKind.COMPOSITION, text))
 
     def add_module(self, task: str, module: str) -> None:
         """Move the task's ref to a module."""
         record = Module.from_doc(self.store.record(module))
-        detail = {"rows": record.n_train, "validation_mae": record.validation_mae}
-        self._commits.move(task, HistoryAction.MODULE, {RefKind.MODULE.of(task): module}, detail)
-        text = f"trained on {record.n_train} rows for {record.epochs} epochs"
+        backbone = backbone_record(self.store, record.backbone).name
+        detail = {
+            "backbone": backbone,
+            "rows": record.n_train,
+            "validation_mae": record.validation_mae,
+        }
+        moves = {RefKind.MODULE.on(task, backbone): module}
+        self._commits.move(task, HistoryAction.MODULE, moves, detail)
+        text = f"{backbone} trained on {record.n_train} rows for {record.epochs} epochs"
         self.done.append(Done.of(task, PassAction.MODULE, DerivationKind.MODULE, text))
 
     def promote(self, task: str, predictor: str, *, first: bool) -> None:
@@ -303,7 +319,7 @@ class Composer:
         if self._is_left_alone(key, task, DerivationKind.PREDICTOR, subject):
             return
         with self._tried(key, task, subject):
-            verdict = self._compare(task, champion, predictor)
+            verdict = compared(self.store, self._opened_workspace, task, champion, predictor)
         moves: dict[str, str] = {} if first else {RefKind.FITTED.of(task): predictor}
         action, done, hold = HistoryAction.FIT, PassAction.KEPT_BESIDE, None
         if verdict["promoted"]:
@@ -350,34 +366,6 @@ class Composer:
         failed = Done.of(task, PassAction.FAILED, "", f"[{error.code}] {error.message}")
         if failed not in self.done:  # an earlier round has met it
             self.done.append(failed)
-
-    def _compare(self, task: str, champion: str | None, predictor: str) -> dict[str, Any]:
-        fitted = Predictor.from_doc(self.store.record(predictor))
-        figures: dict[str, Any] = {
-            "predictor": predictor,
-            "method": str(fitted.method),
-            "validation_mae": fitted.validation_mae,
-            "held_out_mae": fitted.held_out_mae,
-        }
-        if champion is None:
-            return {**figures, "promoted": True, "because": FIRST_PREDICTOR}
-        if champion == predictor:
-            return {**figures, "promoted": True, "because": "it is the champion already"}
-        drift = drift_of(self.store, task, champion, fitted.dataset)
-        if drift is not None and drift.drifted:
-            because = f"the new rows are not what the champion promised: {describe_drift(drift)}"
-            return {
-                **figures,
-                "promoted": False,
-                "held": HoldReason.DRIFT.value,
-                "because": because,
-            }
-        from moma_cl.derivations.promotion import compare
-
-        unit = task_state(self.store, task).task.unit
-        surprise = None if drift is None else drift.p_value
-        verdict = compare(self._opened_workspace(), champion, fitted, unit, surprise=surprise)
-        return {**figures, **verdict}
 
     def _opened_workspace(self) -> Workspace:
         if self._workspace is None:

@@ -18,6 +18,7 @@ RECENT = 40
 
 class _Likeness(NamedTuple):
     kind: DerivationKind
+    backbone: str = ""  # digest of its record; none where several take part
     method: str = ""  # of a learner: gradients cost a hundred times what a kernel head does
 
 
@@ -25,11 +26,11 @@ _EPOCH = 0.3
 """Time of an epoch over that of an estimate, which builds and embeds the graphs of all rows."""
 
 _TRAINING = {
-    _Likeness(DerivationKind.LEARNER, LearnerMethod.FINETUNED): "finetune",
-    _Likeness(DerivationKind.LEARNER, LearnerMethod.ADAPTED): "finetune",
-    _Likeness(DerivationKind.MODULE): "module",
+    (DerivationKind.LEARNER, LearnerMethod.FINETUNED.value): "finetune",
+    (DerivationKind.LEARNER, LearnerMethod.ADAPTED.value): "finetune",
+    (DerivationKind.MODULE, ""): "module",
 }
-"""Sections of the recipe that say how long is trained."""
+"""Sections of the recipe that say how long is trained, by kind and method."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,11 +53,12 @@ class Costs:
     def foreseen(self, derivation: Derivation) -> float | None:
         """Estimate the seconds of a derivation; of a first training by how long embeddings took."""
         seconds = self.of(derivation)
-        section = _TRAINING.get(_likeness(derivation))
+        likeness = _likeness(derivation)
+        section = _TRAINING.get((likeness.kind, likeness.method))
         if seconds is not None or section is None:
             return seconds
         self._read_kind(DerivationKind.ESTIMATE)
-        rates = self._rates.get(_Likeness(DerivationKind.ESTIMATE))
+        rates = self._rates.get(_Likeness(DerivationKind.ESTIMATE, likeness.backbone))
         if not rates:
             return None
         epochs = int(derivation.settings[section]["epochs"])
@@ -76,7 +78,8 @@ class Costs:
         latest = sorted(self.store.memos(f"{kind}:").values(), key=lambda memo: memo.at)[-RECENT:]
         for memo in latest:
             result = self.store.record(memo.result)
-            likeness = _Likeness(kind, _method(kind, result))
+            backbone = result.get("backbone", {}).get("$record", "")
+            likeness = _Likeness(kind, backbone, _method(kind, result))
             rows = self._rows(result["dataset"]["$record"])
             self._rates.setdefault(likeness, []).append(memo.seconds / rows)
 
@@ -85,12 +88,17 @@ class Costs:
 
 
 def _likeness(derivation: Derivation) -> _Likeness:
-    return _Likeness(derivation.kind, _method(derivation.kind, derivation.inputs))
+    inputs = derivation.inputs
+    backbone = str(inputs.get("backbone", ""))
+    return _Likeness(derivation.kind, backbone, _method(derivation.kind, inputs))
 
 
 def _method(kind: DerivationKind, document: Mapping[str, Any]) -> str:
     """Read the method of a learner from its record, or from what it is derived from."""
-    return str(document["method"]) if kind is DerivationKind.LEARNER else ""
+    if kind is not DerivationKind.LEARNER:
+        return ""
+    carried = document.get("learner") or document.get("origin")
+    return "carried" if carried else str(document["method"])
 
 
 @dataclass(slots=True, kw_only=True)

@@ -50,6 +50,15 @@ class DerivationJob:
     device: DeviceName  # that the worker's encoders compute on
 
 
+_FOLLOWED = {
+    "dataset": ("segments",),
+    "estimate": ("module",),
+    "composition": ("backbone", "modules"),
+    "learner": ("backbone", "dataset", "composition", "multitask", "origin"),
+}
+"""Fields whose records are read with one of a kind."""
+
+
 def job_of(
     store: Store, derivation: Derivation, *, pass_id: str, device: DeviceName
 ) -> DerivationJob:
@@ -76,10 +85,9 @@ def job_of(
 
 def _named_in(doc: JsonObject) -> list[str]:
     """List the records that are read with one: segments of a dataset, modules of an estimate."""
-    if doc["kind"] == "estimate":
-        return [doc["module"]["$record"]] if doc["module"] else []
-    followed = {"dataset": "segments", "composition": "modules"}.get(doc["kind"])
-    return [] if followed is None else [link["$record"] for link in doc[followed]]
+    links = [doc[name] for name in _FOLLOWED.get(doc["kind"], ())]
+    listed = [one for link in links for one in (link if isinstance(link, list) else [link])]
+    return [link["$record"] for link in listed if link is not None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

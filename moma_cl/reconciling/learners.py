@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from math import prod
+
 from moma_cl.derivations.keys import Derivation, DerivationKind
 from moma_cl.reconciling.candidates import multitask_beside
+from moma_cl.reconciling.fit_decision import FitDecision
 from moma_cl.reconciling.reasons import AFTER_KERNEL
-from moma_cl.reconciling.task_derivations import finetuned_derivations, kernel_derivation
+from moma_cl.reconciling.task_derivations import (
+    carried_derivation,
+    finetuned_derivations,
+    kernel_derivation,
+    predictor_derivation,
+)
 from moma_cl.reconciling.visitor import Visitor
-from moma_cl.records.hub import MemoReads, Reads
-from moma_cl.records.records import Composition, Learner, Predictor, StartKind
+from moma_cl.records.hub import Reads, backbone_record
+from moma_cl.records.records import Composition, Learner, LearnerMethod, Predictor, StartKind
 from moma_cl.records.refs import RefKind
 from moma_cl.records.tasks import TaskState
 
@@ -16,29 +27,92 @@ UNKNOWN_COMPOSITION = "unknown"
 """Stands for a composition that is not derived yet, where it is told what would follow from it."""
 
 
-def fit_learners(
-    store: Reads, visitor: Visitor, state: TaskState, composition: str, why: str
-) -> list[str] | None:
-    """Fit the learners of a task, the kernel learner first; none while one of them is missing.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedLearners:
+    """The learners of a task that can be joined."""
 
-    The kernel learner tells whether readouts help those that start from the composition. The others
-    need not wait for it.
+    compositions: dict[str, str]  # that they start from, by the names of backbones
+    learners: list[str]  # digests, kernel learners first
+
+
+def fit_learners(
+    store: Reads, visitor: Visitor, state: TaskState, decision: FitDecision
+) -> FittedLearners | None:
+    """Fit the learners of a task; none while one is missing that is not given up in this pass.
+
+    The kernel learner of a backbone tells whether readouts help those that start from its
+    composition; the others need not wait for it. All fine-tuned learners are fitted at once, those
+    first that mostly err least. A backbone whose kernel learner is given up is left out.
     """
-    kernel = visitor.derive(kernel_derivation(state, composition), why)
-    derivations = finetuned_beside(store, state, composition, kernel)
-    waiting = [one for one in derivations if kernel is None and _is_composed(one)]
-    ready = [one for one in derivations if one not in waiting]
-    finetuned = visitor.derive_all(ready, why) if ready else []
-    for one in waiting:
-        visitor.leave(state.name, DerivationKind.LEARNER, AFTER_KERNEL, expected=[one])
-    learners = [digest for digest in (kernel, *finetuned) if digest is not None]
-    return learners if len(learners) == 1 + len(derivations) else None
+    compositions, why = decision.compositions, decision.why
+    kernels = {
+        backbone: kernel_derivation(state, backbone, composition)
+        for backbone, composition in compositions.items()
+    }
+    fitted = {backbone: visitor.derive(one, why) for backbone, one in kernels.items()}
+    ready: dict[str, list[Derivation]] = {}
+    for backbone, composition in compositions.items():
+        kernel, carried = fitted[backbone], decision.carried.get(backbone, [])
+        finetuned = [_carried(store, state, backbone, composition, one) for one in carried]
+        finetuned = finetuned or finetuned_beside(store, state, backbone, composition, kernel)
+        waiting = [one for one in finetuned if kernel is None and _is_composed(one)]
+        ready[backbone] = [one for one in finetuned if one not in waiting]
+        for one in waiting:
+            visitor.leave(state.name, DerivationKind.LEARNER, AFTER_KERNEL, expected=[one])
+    finetuned = [one for some in zip_longest(*ready.values()) for one in some if one is not None]
+    results = visitor.derive_all(finetuned, why) if finetuned else []
+    digests = {one.key: digest for one, digest in zip(finetuned, results, strict=True)}
+    missing = [kernels[backbone] for backbone, kernel in fitted.items() if kernel is None]
+    missing += [one for one in finetuned if digests[one.key] is None]
+    joined = {backbone: one for backbone, one in compositions.items() if fitted[backbone]}
+    if not joined or not all(visitor.gives_up(one) for one in missing):
+        return None
+    return FittedLearners(
+        compositions=joined,
+        learners=[
+            digest
+            for digest in (
+                *(fitted[backbone] for backbone in joined),
+                *(digests[one.key] for backbone in joined for one in ready[backbone]),
+            )
+            if digest is not None
+        ],
+    )
+
+
+def fast_derivation(store: Reads, state: TaskState, fitted: FittedLearners) -> Derivation:
+    """Describe the predictor that asks one learner alone, the one that costs least."""
+    records = {digest: Learner.from_doc(store.record(digest)) for digest in fitted.learners}
+    names = {digest: name for name, digest in state.backbones.items()}
+
+    def order(digest: str) -> tuple[int, float, str]:
+        learner = records[digest]
+        composition = Composition.from_doc(
+            store.record(fitted.compositions[names[learner.backbone]])
+        )
+        cost = _n_encoders(learner, composition) * _n_parameters(store, learner.backbone)
+        return cost, learner.validation_mae, digest
+
+    chosen = min(records, key=order)
+    composition = fitted.compositions[names[records[chosen].backbone]]
+    return predictor_derivation(state, [composition], [chosen])
+
+
+def _n_encoders(learner: Learner, composition: Composition) -> int:
+    """Count the encoders that an answer of a learner asks, at most."""
+    own = 0 if learner.method is LearnerMethod.KERNEL else 1
+    return 1 + own + (len(composition.modules) if learner.readouts else 0)
+
+
+def _n_parameters(store: Reads, backbone: str) -> int:
+    shapes = backbone_record(store, backbone).manifest["shapes"]
+    return sum(prod(shape) for shape in shapes)
 
 
 def finetuned_beside(
-    store: Reads, state: TaskState, composition: str, kernel: str | None
+    store: Reads, state: TaskState, backbone: str, composition: str, kernel: str | None
 ) -> list[Derivation]:
-    """Describe the fine-tuned learners that a task has beside the kernel learner, if it has any."""
+    """Describe the fine-tuned learners of a backbone beside its kernel learner, if it has any."""
     if not state.trains:
         return []
     composed = (
@@ -47,28 +121,39 @@ def finetuned_beside(
     )
     return finetuned_derivations(
         state,
+        backbone,
         composition if composed else None,
         readouts=kernel is not None and Learner.from_doc(store.record(kernel)).readouts,
-        multitask=multitask_beside(store, state),
+        multitask=multitask_beside(store, state, backbone),
     )
 
 
-def learners_at_hand(store: MemoReads, state: TaskState) -> set[str]:
-    """Give the learners that the next fit of a task would look up, should its composition change.
+def finetuned_expected(
+    store: Reads, state: TaskState, backbones: Sequence[str]
+) -> list[Derivation]:
+    """Describe the fine-tuned learners that would follow from compositions not derived yet."""
+    return [
+        one
+        for backbone in backbones
+        for one in finetuned_beside(store, state, backbone, UNKNOWN_COMPOSITION, None)
+    ]
+
+
+def learners_at_hand(store: Reads, state: TaskState) -> set[str]:
+    """Give the learners that the next fit of a task would look up, or carry over.
 
     Only some of them answer, and are reached from a predictor.
     """
     fitted = store.ref(RefKind.FITTED.of(state.name))
-    if fitted is None:
-        return set()
-    composition = Predictor.from_doc(store.record(fitted)).composition
-    kernel = store.memo(kernel_derivation(state, composition).key)
-    if kernel is None:
-        return set()
-    others = finetuned_beside(store, state, composition, kernel.result)
-    memos = (store.memo(derivation.key) for derivation in others)
-    return {memo.result for memo in (kernel, *memos) if memo is not None}
+    return set() if fitted is None else set(Predictor.from_doc(store.record(fitted)).tried)
+
+
+def _carried(
+    store: Reads, state: TaskState, backbone: str, composition: str, learner: str
+) -> Derivation:
+    record = Learner.from_doc(store.record(learner))
+    return carried_derivation(state, backbone, composition, learner, record)
 
 
 def _is_composed(derivation: Derivation) -> bool:
-    return bool(derivation.inputs["start"] == StartKind.COMPOSITION)
+    return bool(derivation.inputs.get("start") == StartKind.COMPOSITION)

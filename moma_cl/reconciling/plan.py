@@ -92,6 +92,11 @@ class Planner:
         """Look each up, and note those that are missing."""
         return [self.derive(derivation, why) for derivation in derivations]
 
+    def gives_up(self, derivation: Derivation) -> bool:
+        """Say whether a derivation failed and is not tried in the next pass."""
+        _, status = self._failed(derivation.key)
+        return status in {StepStatus.SET_ASIDE, StepStatus.WAITING}
+
     def compose(self, task: str, composition: str) -> None:
         """Note that a composition from before would become the present one."""
         self._note(_from_before(task, DerivationKind.COMPOSITION, composition))

@@ -9,11 +9,13 @@ from moma_cl.derivations.keys import Derivation, DerivationKind
 from moma_cl.records.hub import Reads
 from moma_cl.records.records import (
     Dataset,
+    Learner,
     LearnerMethod,
     ModuleKind,
     StartKind,
     learner_name,
 )
+from moma_cl.records.refs import full_name
 from moma_cl.records.tasks import TaskState
 
 MIN_MODULE_ROWS = 20
@@ -27,47 +29,75 @@ _SPLIT = ("version", "min_rows_training", "min_rows_interval")
 
 
 def estimate_derivation(
-    state: TaskState, module: str | None, *, sampled: bool = False
+    state: TaskState, backbone: str, module: str | None, *, sampled: bool = False
 ) -> Derivation:
-    """Describe the estimate of a module, or of the backbone; on a sample of the rows if asked."""
+    """Describe the estimate of a module, or of its backbone; on a sample of the rows if asked."""
     return Derivation(
         kind=DerivationKind.ESTIMATE,
         task=state.name,
-        subject=f"module {module[:12]}" if module else "the backbone",
-        inputs={**_inputs(state), "module": module, "sampled": sampled},
+        subject=f"module {module[:12]} of {backbone}" if module else f"the backbone {backbone}",
+        inputs={**_inputs_on(state, backbone), "module": module, "sampled": sampled},
         settings=state.settings("embedding", "estimate", "predictor"),
     )
 
 
 def composition_derivation(
-    state: TaskState, estimates: Sequence[str], *, sampled: bool = False
+    state: TaskState, backbone: str, estimates: Sequence[str], *, sampled: bool = False
 ) -> Derivation:
-    """Describe the composition that follows from estimates."""
+    """Describe the composition that follows from estimates of a backbone's modules."""
     more: dict[str, Any] = {"sampled": True} if sampled else {}
     return Derivation(
         kind=DerivationKind.COMPOSITION,
         task=state.name,
-        subject=f"{len(estimates)} candidates",
-        inputs={**_inputs(state), "estimates": list(estimates), **more},
+        subject=f"{len(estimates)} candidates of {backbone}",
+        inputs={**_inputs_on(state, backbone), "estimates": list(estimates), **more},
         settings=state.settings("estimate", "weights", "predictor"),
     )
 
 
-def kernel_derivation(state: TaskState, composition: str) -> Derivation:
-    """Describe the kernel learner on a composition."""
+def kernel_derivation(state: TaskState, backbone: str, composition: str) -> Derivation:
+    """Describe the kernel learner on a composition of a backbone's modules."""
     given = {"composition": composition}
-    return _learner_derivation(state, LearnerMethod.KERNEL, StartKind.COMPOSITION, given)
+    return _learner_derivation(state, backbone, LearnerMethod.KERNEL, StartKind.COMPOSITION, given)
+
+
+def carried_derivation(
+    state: TaskState, backbone: str, composition: str, learner: str, record: Learner
+) -> Derivation:
+    """Describe a fine-tuned learner that is carried over to rows that came since its training.
+
+    The composition is that of the kernel learner beside it.
+    """
+    return Derivation(
+        kind=DerivationKind.LEARNER,
+        task=state.name,
+        subject=full_name(f"{record.name}, carried over", backbone),
+        inputs={
+            **_inputs_on(state, backbone),
+            "method": record.method.value,
+            "composition": composition,
+            "learner": learner,
+        },
+        settings=dict(record.settings),
+    )
 
 
 def finetuned_derivations(
-    state: TaskState, composition: str | None, *, readouts: bool, multitask: str | None
+    state: TaskState,
+    backbone: str,
+    composition: str | None,
+    *,
+    readouts: bool,
+    multitask: str | None,
 ) -> list[Derivation]:
-    """Describe the fine-tuned learners of a task, in the order in which they are joined.
+    """Describe the fine-tuned learners of a backbone, in the order in which they are joined.
 
     Parameters
     ----------
     state
         The task.
+    backbone
+        Name of the backbone.
     composition
         What half of them start from; none where it has no modules, which is the backbone.
     readouts
@@ -94,32 +124,42 @@ def finetuned_derivations(
     }
     adapts = state.recipe.predictor.adapters and state.task.module.composed is ModuleKind.FULL
     return [
-        _learner_derivation(state, method, start, given[start])
+        _learner_derivation(state, backbone, method, start, given[start])
         for method, start in chosen
         if (composition is not None or start is not StartKind.COMPOSITION)
         and (adapts or method is not LearnerMethod.ADAPTED)
     ]
 
 
-def predictor_derivation(state: TaskState, composition: str, learners: Sequence[str]) -> Derivation:
-    """Describe the predictor that joins learners, the kernel learner first."""
+def predictor_derivation(
+    state: TaskState, compositions: Sequence[str], learners: Sequence[str], fast: str | None = None
+) -> Derivation:
+    """Describe the predictor that joins learners, kernel learners first.
+
+    Beside it may be a predictor that answers fast.
+    """
     count = "1 learner" if len(learners) == 1 else f"{len(learners)} learners"
     return Derivation(
         kind=DerivationKind.PREDICTOR,
         task=state.name,
         subject=f"{state.dataset.n_rows} rows, {count}",
-        inputs={**_inputs(state), "composition": composition, "learners": list(learners)},
+        inputs={
+            **_inputs(state),
+            "compositions": list(compositions),
+            "learners": list(learners),
+            **({} if fast is None else {"fast": fast}),
+        },
         settings=state.settings(*PREDICTOR_SECTIONS),
     )
 
 
-def module_derivation(store: Reads, state: TaskState, dataset: str) -> Derivation:
-    """Describe the task's own module, trained on its present dataset or an earlier one."""
+def module_derivation(store: Reads, state: TaskState, backbone: str, dataset: str) -> Derivation:
+    """Describe the task's own module of a backbone, trained on its dataset or an earlier one."""
     return Derivation(
         kind=DerivationKind.MODULE,
         task=state.name,
-        subject=f"{Dataset.from_doc(store.record(dataset)).n_rows} rows",
-        inputs={**_inputs(state), "dataset": dataset},
+        subject=f"{Dataset.from_doc(store.record(dataset)).n_rows} rows, {backbone}",
+        inputs={**_inputs_on(state, backbone), "dataset": dataset},
         settings=state.settings("module"),
     )
 
@@ -146,7 +186,11 @@ def training_point(store: Reads, dataset_digest: str, factor: float) -> str | No
 
 
 def _learner_derivation(
-    state: TaskState, method: LearnerMethod, start: StartKind, given: Mapping[str, Any]
+    state: TaskState,
+    backbone: str,
+    method: LearnerMethod,
+    start: StartKind,
+    given: Mapping[str, Any],
 ) -> Derivation:
     sections = ["kernel" if method is LearnerMethod.KERNEL else "finetune"]
     if start is StartKind.COMPOSITION:
@@ -155,8 +199,13 @@ def _learner_derivation(
     return Derivation(
         kind=DerivationKind.LEARNER,
         task=state.name,
-        subject=learner_name(method, start),
-        inputs={**_inputs(state), "method": method.value, "start": start.value, **given},
+        subject=full_name(learner_name(method, start), backbone),
+        inputs={
+            **_inputs_on(state, backbone),
+            "method": method.value,
+            "start": start.value,
+            **given,
+        },
         settings={
             **state.settings(*sections),
             "predictor": {name: folds[name] for name in _SPLIT if name in folds},
@@ -166,3 +215,7 @@ def _learner_derivation(
 
 def _inputs(state: TaskState) -> dict[str, Any]:
     return {"hub": state.hub_digest, "task": state.task_digest, "dataset": state.dataset_digest}
+
+
+def _inputs_on(state: TaskState, backbone: str) -> dict[str, Any]:
+    return {**_inputs(state), "backbone": state.backbones[backbone]}

@@ -19,6 +19,9 @@ class Visitor(Protocol):
     def derive_all(self, derivations: Sequence[Derivation], why: str) -> list[str | None]:
         """Give the digests of several results: of fine-tuned learners, which train at once."""
 
+    def gives_up(self, derivation: Derivation) -> bool:
+        """Say whether what has no result will have none in this pass: it failed, or takes long."""
+
     def compose(self, task: str, composition: str) -> None:
         """Make a composition the task's present one."""
 

@@ -7,18 +7,17 @@ planning, and a pass with nothing to do, import no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from moma_cl.derivations.keys import DerivationKind
 from moma_cl.reconciling.candidates import choose_candidates, derive_estimates
-from moma_cl.reconciling.learners import UNKNOWN_COMPOSITION, finetuned_beside, fit_learners
+from moma_cl.reconciling.fit_decision import decide_fit
+from moma_cl.reconciling.learners import fast_derivation, finetuned_expected, fit_learners
 from moma_cl.reconciling.reasons import (
     AFTER_COMPOSITION,
     AFTER_ESTIMATES,
     AFTER_LEARNERS,
-    StepStatus,
     why_estimate,
-    why_fit,
     why_module,
 )
 from moma_cl.reconciling.task_derivations import (
@@ -60,7 +59,7 @@ def walk(
     failed: set[str] = set()
     modules: dict[str, str] | None = None
     while modules != (modules := store.refs(RefKind.MODULE.prefix)):
-        for stage in (first_answer, _compose_and_fit, _train_module):
+        for stage in (first_answer, _compose_and_fit, _train_modules):
             _run_for_all(stage, store, visitor, only, failed)
             while derive_collected():
                 _run_for_all(stage, store, visitor, only, failed)
@@ -91,75 +90,93 @@ def run_stage(stage: Stage, store: Reads, visitor: Visitor, name: str, failed: s
 
 
 def first_answer(store: Reads, visitor: Visitor, state: TaskState) -> None:
-    """Make the kernel learner on the bare backbone, unless the task has a predictor."""
+    """Make the kernel learner on the first bare backbone, unless the task has a predictor."""
     if store.ref(RefKind.PREDICTOR.of(state.name)) is not None:
         return
-    estimate = visitor.derive(estimate_derivation(state, None), "the task is new")
+    backbone = min(state.backbones)
+    estimate = visitor.derive(estimate_derivation(state, backbone, None), "the task is new")
     if estimate is None:
         return
-    composition = visitor.derive(composition_derivation(state, [estimate]), "the task is new")
+    derivation = composition_derivation(state, backbone, [estimate])
+    composition = visitor.derive(derivation, "the task is new")
     if composition is None:
         return
     why = "the task has no predictor"
-    kernel = visitor.derive(kernel_derivation(state, composition), why)
+    kernel = visitor.derive(kernel_derivation(state, backbone, composition), why)
     if kernel is None:
         return
-    predictor = visitor.derive(predictor_derivation(state, composition, [kernel]), why)
+    predictor = visitor.derive(predictor_derivation(state, [composition], [kernel]), why)
     if predictor is not None:
         visitor.promote(state.name, predictor, first=True)
 
 
 def _compose_and_fit(store: Reads, visitor: Visitor, state: TaskState) -> None:
-    composition = _derive_composition(store, visitor, state)
-    if composition is None:
-        expected = finetuned_beside(store, state, UNKNOWN_COMPOSITION, None)
+    compositions = {}
+    for backbone in state.backbones:
+        composition = _derive_composition(store, visitor, state, backbone)
+        if composition is None:
+            continue
+        compositions[backbone] = composition
+        if store.ref(RefKind.COMPOSITION.on(state.name, backbone)) != composition:
+            visitor.compose(state.name, composition)
+    missing = [backbone for backbone in state.backbones if backbone not in compositions]
+    if missing:
+        expected = finetuned_expected(store, state, missing)
         visitor.leave(state.name, DerivationKind.PREDICTOR, AFTER_COMPOSITION, expected=expected)
         return
-    if store.ref(RefKind.COMPOSITION.of(state.name)) != composition:
-        visitor.compose(state.name, composition)
-    _fit(store, visitor, state, composition)
+    _fit(store, visitor, state, compositions)
 
 
-def _derive_composition(store: Reads, visitor: Visitor, state: TaskState) -> str | None:
+def _derive_composition(
+    store: Reads, visitor: Visitor, state: TaskState, backbone: str
+) -> str | None:
     """Weigh the modules that a task may compose; none while something is missing for it."""
-    candidates = choose_candidates(store, visitor, state)
+    candidates = choose_candidates(store, visitor, state, backbone)
     if candidates is None:
         return None
-    derivations = [estimate_derivation(state, module) for module in (None, *candidates.modules)]
-    estimates = derive_estimates(store, visitor, derivations, why_estimate(store, state))
+    modules = (None, *candidates.modules)
+    derivations = [estimate_derivation(state, backbone, module) for module in modules]
+    why = why_estimate(store, state, backbone)
+    estimates = derive_estimates(store, visitor, derivations, why)
     if estimates is None:
         visitor.leave(state.name, DerivationKind.COMPOSITION, AFTER_ESTIMATES)
         return None
-    derivation = composition_derivation(state, [*estimates, *candidates.excluded])
+    derivation = composition_derivation(state, backbone, [*estimates, *candidates.excluded])
     return visitor.derive(derivation, "modules or data are new")
 
 
-def _fit(store: Reads, visitor: Visitor, state: TaskState, composition: str) -> None:
-    reason = why_fit(store, state, composition)
-    if reason is None:
-        return
-    if reason.status is StepStatus.NOT_WORTH_IT:
-        visitor.leave(state.name, DerivationKind.PREDICTOR, reason)
-        return
-    learners = fit_learners(store, visitor, state, composition, reason.text)
-    if learners is None:
+def _fit(store: Reads, visitor: Visitor, state: TaskState, compositions: Mapping[str, str]) -> None:
+    decision = decide_fit(store, state, compositions)
+    if decision.not_worth_it is not None:
+        visitor.leave(state.name, DerivationKind.PREDICTOR, decision.not_worth_it)
+    fitted = fit_learners(store, visitor, state, decision)
+    if fitted is None:
         visitor.leave(state.name, DerivationKind.PREDICTOR, AFTER_LEARNERS)
         return
-    derivation = predictor_derivation(state, composition, learners)
-    predictor = visitor.derive(derivation, reason.text)
-    if predictor is not None:
+    fast = None
+    if len(fitted.learners) > 1:
+        fast = visitor.derive(fast_derivation(store, state, fitted), decision.why)
+        if fast is None:
+            visitor.leave(state.name, DerivationKind.PREDICTOR, AFTER_LEARNERS)
+            return
+    starts = list(fitted.compositions.values())
+    predictor = visitor.derive(
+        predictor_derivation(state, starts, fitted.learners, fast), decision.why
+    )
+    if predictor is not None and predictor != store.ref(RefKind.FITTED.of(state.name)):
         visitor.promote(state.name, predictor, first=False)
 
 
-def _train_module(store: Reads, visitor: Visitor, state: TaskState) -> None:
-    """Train the task's module at the last point where its rows had grown enough."""
+def _train_modules(store: Reads, visitor: Visitor, state: TaskState) -> None:
+    """Train the task's module of each backbone where its rows had grown enough the last time."""
     if state.task.module == ModuleKind.NONE:
         return
     point = training_point(store, state.dataset_digest, state.recipe.retrain_factor)
     if point is None:
         return
-    present = store.ref(RefKind.MODULE.of(state.name))
-    derivation = module_derivation(store, state, point)
-    module = visitor.derive(derivation, why_module(store, present, point))
-    if module is not None and module != present:
-        visitor.add_module(state.name, module)
+    for backbone in state.backbones:
+        present = store.ref(RefKind.MODULE.on(state.name, backbone))
+        derivation = module_derivation(store, state, backbone, point)
+        module = visitor.derive(derivation, why_module(store, present, point))
+        if module is not None and module != present:
+            visitor.add_module(state.name, module)

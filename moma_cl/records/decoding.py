@@ -14,6 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from moma_cl.recipe import Recipe
 from moma_cl.records.base import FORMAT, Record
 from moma_cl.records.records import (
+    BackboneRecord,
     Composition,
     Dataset,
     Drift,
@@ -38,16 +39,17 @@ Decoded = Record | Recipe
 KINDS: Mapping[str, type[Record]] = {
     kind.kind: kind
     for kind in (
-        HubRecord, Task, Segment, Dataset, Module, Estimate, Composition, Learner, Predictor,
-        Failure, Drift, Hold,
+        HubRecord, BackboneRecord, Task, Segment, Dataset, Module, Estimate, Composition, Learner,
+        Predictor, Failure, Drift, Hold,
     )
 }  # fmt: skip
 """Records by their kind; recipes are no `Record`."""
 
 LINKED: Mapping[str, type[Record]] = {
-    "hub": HubRecord, "dataset": Dataset, "previous": Dataset, "segments": Segment,
-    "module": Module, "modules": Module, "multitask": Module, "task": Task,
-    "composition": Composition, "learners": Learner,
+    "backbone": BackboneRecord, "dataset": Dataset, "previous": Dataset, "segments": Segment,
+    "module": Module, "modules": Module, "multitask": Module, "multitasks": Module, "task": Task,
+    "composition": Composition, "compositions": Composition, "learners": Learner,
+    "fast": Predictor, "origin": Learner,
 }  # fmt: skip
 """What the fields that name records name."""
 

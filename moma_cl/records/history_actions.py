@@ -9,6 +9,7 @@ class HistoryAction(StrEnum):
     """Actions of a hub's history; the store adds its own, such as ``import``."""
 
     INIT = "init"
+    ADD_BACKBONE = "add-backbone"
     SET_RECIPE = "set-recipe"
     # tasks and their rows
     ADD_TASK = "add-task"

@@ -1,4 +1,4 @@
-"""What the catalogue of a hub answers, and the record that every task of the hub shares."""
+"""What the catalogue of a hub answers, and what every task of the hub shares."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from moma_cl.records.records import HubRecord
-from moma_cl.records.refs import HUB
+from moma_cl.records.records import BackboneRecord, HubRecord
+from moma_cl.records.refs import HUB, RefKind
 from moma_store.entries import HistoryEntry, Memo
 from moma_store.errors import IntegrityError, NotFoundError
 from moma_store.store import Store
@@ -53,13 +53,24 @@ def hub_digest(store: RecordReads) -> str:
     """Look up the digest of the hub's record; refuse a hub whose ``init`` was killed midway."""
     digest = store.ref(HUB)
     if digest is None:
-        raise IntegrityError("the hub has no backbone: `moma-cl init` was cut short; run it again")
+        raise IntegrityError("the hub is unfinished: `moma-cl init` was cut short; run it again")
     return digest
 
 
 def hub_of(store: RecordReads) -> HubRecord:
     """Read what every task of a hub shares."""
     return HubRecord.from_doc(store.record(hub_digest(store)))
+
+
+def backbones_of(store: Reads) -> dict[str, str]:
+    """List the backbones of a hub: digests of their records by name, in the order of names."""
+    refs = store.refs(RefKind.BACKBONE.prefix)
+    return {RefKind.BACKBONE.name_in(ref): refs[ref] for ref in sorted(refs)}
+
+
+def backbone_record(store: RecordReads, digest: str) -> BackboneRecord:
+    """Read the record of a backbone."""
+    return BackboneRecord.from_doc(store.record(digest))
 
 
 def is_hub(path: Path) -> bool:

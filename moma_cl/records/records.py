@@ -83,16 +83,24 @@ class HubRecord(Record):
     """What every task of a hub shares."""
 
     kind: ClassVar[str] = "hub"
+
+    salt: str  # of the fold hash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackboneRecord(Record):
+    """A pretrained encoder that modules of a hub are trained from."""
+
+    kind: ClassVar[str] = "backbone"
     blob_fields: ClassVar[frozenset[str]] = frozenset({"parameters", "adapter"})
 
-    backbone: str  # name in the entry-point group
-    backbone_version: str
+    name: str  # in the entry-point group
+    version: str
     manifest: dict[str, Any]  # of the backbone's parameter vector
     parameters: BlobLink  # the backbone's parameters
     adapter_manifest: dict[str, Any]
     adapter: BlobLink  # the adapter that all adapter modules start from
     adapter_width: int
-    salt: str  # of the fold hash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,10 +165,10 @@ class Module(Record):
 
     kind: ClassVar[str] = "module"
     words = MappingProxyType({"module": ModuleKind, "transform": Transform})
-    record_fields: ClassVar[frozenset[str]] = frozenset({"hub", "dataset"})
+    record_fields: ClassVar[frozenset[str]] = frozenset({"backbone", "dataset"})
     blob_fields: ClassVar[frozenset[str]] = frozenset({"blob"})
 
-    hub: str
+    backbone: str  # that it was trained from
     module: ModuleKind
     property: str
     dataset: str | None  # None: its data is not in this hub
@@ -185,9 +193,10 @@ class Estimate(Record):
     """How well one module's embedding predicts one task's rows from their neighbours."""
 
     kind: ClassVar[str] = "estimate"
-    record_fields: ClassVar[frozenset[str]] = frozenset({"module", "dataset"})
+    record_fields: ClassVar[frozenset[str]] = frozenset({"backbone", "module", "dataset"})
     blob_fields: ClassVar[frozenset[str]] = frozenset({"blob"})
 
+    backbone: str
     module: str | None  # None: the backbone, module zero
     dataset: str
     blob: BlobLink | None  # leave-one-out predictions; None where the module is excluded
@@ -197,12 +206,13 @@ class Estimate(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Composition(Record):
-    """Weights over modules for one task."""
+    """Weights over modules of one backbone for one task."""
 
     kind: ClassVar[str] = "composition"
     words = MappingProxyType({"module": ModuleKind})
-    record_fields: ClassVar[frozenset[str]] = frozenset({"dataset", "modules"})
+    record_fields: ClassVar[frozenset[str]] = frozenset({"backbone", "dataset", "modules"})
 
+    backbone: str
     dataset: str
     module: ModuleKind
     modules: tuple[str, ...]  # candidates with a weight above zero, by digest
@@ -214,9 +224,14 @@ class Composition(Record):
     n_candidates: int  # the backbone included
     excluded: dict[str, str]  # module digest: reason
 
+    def heaviest_first(self) -> list[tuple[str, float]]:
+        """List modules with their weights."""
+        pairs = zip(self.modules, self.weights, strict=True)
+        return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
+
 
 def learner_name(method: LearnerMethod, start: StartKind) -> str:
-    """Name a learner among those of its task, as in a predictor's errors."""
+    """Name a learner among those of its task that have the same backbone."""
     if method is LearnerMethod.KERNEL:
         return method.value
     return f"{method} from {start}" if method is LearnerMethod.FINETUNED else f"{method} {start}"
@@ -229,10 +244,11 @@ class Learner(Record):
     kind: ClassVar[str] = "learner"
     words = MappingProxyType({"method": LearnerMethod, "start": StartKind})
     record_fields: ClassVar[frozenset[str]] = frozenset(
-        {"task", "dataset", "composition", "multitask"}
+        {"backbone", "task", "dataset", "composition", "multitask", "origin"}
     )
     blob_fields: ClassVar[frozenset[str]] = frozenset({"blob"})
 
+    backbone: str
     task: str
     dataset: str
     method: LearnerMethod
@@ -246,10 +262,11 @@ class Learner(Record):
     held_out_mae: float | None  # on rows that decide nothing, in the task's unit
     settings: dict[str, Any]  # the sections of the recipe it depends on
     made_by: dict[str, str]
+    origin: str | None = None  # the learner whose encoder it keeps, although rows came since
 
     @property
     def name(self) -> str:
-        """What it is called among the learners of its task."""
+        """What it is called among the learners of its task that have the same backbone."""
         return learner_name(self.method, self.start)
 
 
@@ -260,25 +277,29 @@ class Predictor(Record):
     kind: ClassVar[str] = "predictor"
     words = MappingProxyType({"method": Method, "calibration": Calibration})
     record_fields: ClassVar[frozenset[str]] = frozenset(
-        {"task", "dataset", "composition", "learners", "multitask"}
+        {"task", "dataset", "compositions", "learners", "multitasks", "fast"}
     )
     blob_fields: ClassVar[frozenset[str]] = frozenset({"blob"})
 
     task: str
     dataset: str
-    composition: str  # its encoder gives the domain
-    learners: tuple[str, ...]  # those that answer, the kernel learner first
+    # of each backbone, the first of which has learners that answer: its encoder gives the domain
+    compositions: tuple[str, ...]
+    learners: tuple[str, ...]  # those that answer, kernel learners first
     blob: BlobLink  # calibration, domain, and the answers that decided
     method: Method
     n_train: int
     calibration: Calibration
     validation_mae: float  # of the method that answers, in the task's unit
-    validation_maes: dict[str, float]  # of every method, and of every fine-tuned learner
+    validation_maes: dict[str, float]  # of every method, and of every learner
     held_out_mae: float | None  # of the method that answers
     held_out_maes: dict[str, float]  # of the same; they decide nothing
     settings: dict[str, Any]  # the sections of the recipe it depends on
     made_by: dict[str, str]
-    multitask: str | None = None  # module that a learner started from beside the composition
+    multitasks: tuple[str, ...] = ()  # modules that learners started from beside compositions
+    fast: str | None = None  # the predictor that asks the cheapest learner alone, if another
+    # digests of all learners that were to be joined: text, so that they keep none from `gc`
+    tried: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

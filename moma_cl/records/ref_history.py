@@ -22,7 +22,8 @@ class Past:
     """Where refs pointed."""
 
     moves: dict[str, list[Move]] = field(default_factory=dict)  # values of each ref, oldest first
-    module_names: dict[str, str] = field(default_factory=dict)  # of all there ever were, by digest
+    # full names of all modules there ever were, by digest
+    module_names: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, view: Snapshot) -> Self:
@@ -38,6 +39,10 @@ class Past:
         present = sorted(self.moves.keys() & set(refs))
         return {ref: [move._asdict() for move in self.moves[ref]] for ref in present}
 
+    def module_name(self, digest: str) -> str:
+        """Name a module among those of its backbone; by its digest where no ref ever named it."""
+        return RefKind.MODULE.name_in(self.module_names.get(digest, digest[:12]))
+
     def _follow(self, at: str, ref: str, digest: str | None) -> None:
         if digest is None:
             self.moves.pop(ref, None)
@@ -46,4 +51,4 @@ class Past:
         if not moves or moves[-1].digest != digest:
             moves.append(Move(at, digest))
         if ref.startswith(RefKind.MODULE.prefix):
-            self.module_names[digest] = RefKind.MODULE.name_in(ref)
+            self.module_names[digest] = RefKind.MODULE.full_name_in(ref)

@@ -10,7 +10,7 @@ from typing import Any
 
 from moma_cl.core.suggestions import did_you_mean
 from moma_cl.recipe import Recipe, section
-from moma_cl.records.hub import Reads
+from moma_cl.records.hub import Reads, backbones_of
 from moma_cl.records.records import Dataset, Task
 from moma_cl.records.refs import HUB, RefKind
 from moma_store.errors import InvalidInputError, NotFoundError
@@ -28,6 +28,7 @@ class TaskState:
     recipe: Recipe
     recipe_document: Mapping[str, Any]
     hub_digest: str
+    backbones: Mapping[str, str]  # digests of the records of the hub's backbones, by name
 
     @property
     def trains(self) -> bool:
@@ -65,6 +66,7 @@ def task_state(store: Reads, name: str) -> TaskState:
         recipe=_parsed(json.dumps(recipe_document)),
         recipe_document=recipe_document,
         hub_digest=_present(store, HUB),
+        backbones=backbones_of(store),
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from moma_cl.records.records import Composition, Module
 from moma_cl.records.ref_history import Past
-from moma_cl.records.refs import RefKind
+from moma_cl.records.refs import RefKind, backbone_in
 from moma_store.catalogue import Snapshot
 from moma_store.store import Store
 
@@ -23,6 +23,8 @@ class ModuleListed:
     ----------
     name
         The module's name, which is its task's.
+    backbone
+        Name of the backbone that it specialises.
     version
         How often the task's module has changed: 1 for the first.
     digest
@@ -48,6 +50,7 @@ class ModuleListed:
     """
 
     name: str
+    backbone: str
     version: int
     digest: str
     task: str
@@ -104,6 +107,7 @@ def _module_listed(
     name = RefKind.MODULE.name_in(ref)
     return ModuleListed(
         name=name,
+        backbone=backbone_in(ref),
         version=len(moves),
         digest=digest,
         task=name,

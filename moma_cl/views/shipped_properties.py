@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from moma_cl.core.suggestions import did_you_mean
 from moma_cl.properties.table import canonical_property, names_of
 from moma_cl.records.records import Module
-from moma_cl.records.refs import RefKind
+from moma_cl.records.refs import RefKind, backbone_in
 from moma_cl.starter.modules import archives
 from moma_store.archived_records import ArchivedRecords
 from moma_store.errors import InvalidInputError
@@ -73,7 +73,7 @@ class ChosenProperty:
 
 
 def shipped_properties() -> list[ShippedProperty]:
-    """List the properties that the modules of the package answer, by name."""
+    """List the properties that the modules of the package answer, by name; the best module first."""
     listed: list[ShippedProperty] = []
     for path in archives():
         with ArchivedRecords(path) as archive:
@@ -90,12 +90,15 @@ def shipped_properties() -> list[ShippedProperty]:
                             mae_of_median=errors["mae_of_median"],
                             n_held_out=errors["n_held_out"],
                             n_train=module.n_train,
-                            module=RefKind.MODULE.name_in(ref),
+                            module=RefKind.MODULE.full_name_in(ref),
                             digest=digest,
-                            backbone=archive.backbone["name"],
+                            backbone=backbone_in(ref),
                         )
                     )
-    return sorted(_named(listed), key=lambda entry: (entry.property, entry.name != entry.property))
+    return sorted(
+        _named(listed),
+        key=lambda entry: (entry.property, entry.name != entry.property, entry.name, entry.mae),
+    )
 
 
 def choose_properties(properties: str | Sequence[str]) -> list[ChosenProperty]:
@@ -135,14 +138,14 @@ def choose_property(name: str, shipped: Sequence[ShippedProperty]) -> ChosenProp
     """
     asked = name.strip().lower()
     for matches in (
-        [entry for entry in shipped if asked == entry.module.lower()],
+        [entry for entry in shipped if asked in _names(entry)],
         [entry for entry in shipped if asked == entry.target.lower()],
         [entry for entry in shipped if entry.property == canonical_property(asked)],
     ):
         if matches:
             chosen = _first(matches)
             explicit = asked != chosen.property
-            explicit = explicit and asked in {chosen.module.lower(), chosen.target.lower()}
+            explicit = explicit and asked in {*_names(chosen), chosen.target.lower()}
             others = {other.name for other in shipped if other.property == chosen.property}
             names = () if explicit else tuple(sorted(others - {chosen.name}))
             return ChosenProperty(chosen=chosen, others=names)
@@ -153,6 +156,12 @@ def choose_property(name: str, shipped: Sequence[ShippedProperty]) -> ChosenProp
         f"{', '.join(names) or 'none'}",
         code="invalid-input.unknown-property",
     )
+
+
+def _names(entry: ShippedProperty) -> set[str]:
+    """Give the names of a module: its own, and that among those of all backbones."""
+    full = entry.module.lower()
+    return {full, RefKind.MODULE.name_in(full)}
 
 
 def _named(listed: Sequence[ShippedProperty]) -> list[ShippedProperty]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from moma_cl.records.hub import Reads
 from moma_cl.records.records import Composition, Predictor
 from moma_cl.records.ref_history import Past
 from moma_cl.records.refs import RefKind
@@ -23,6 +24,15 @@ class Weight:
     module: str  # its name, or the beginning of its digest where no ref ever named it
     digest: str
     weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComposedOn:
+    """A task's composition on one backbone."""
+
+    backbone: str
+    modules: tuple[Weight, ...]  # heaviest first
+    backbone_weight: float  # of module zero, the bare backbone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +61,10 @@ class TaskListed:
         The same on rows that decided nothing; none where there are too few.
     calibration
         Where its intervals come from.
-    composition
-        The modules of the present composition, heaviest first.
-    backbone_weight
-        Module zero's part in it; none before the first composition.
-    module
-        Digest of the task's own module.
+    compositions
+        The present composition on each backbone; before the first pass, the bare backbone.
+    modules
+        Digests of the task's own modules, by backbone.
     dataset
         Digest of its dataset.
     created
@@ -73,9 +81,8 @@ class TaskListed:
     validation_mae: float | None
     held_out_mae: float | None
     calibration: str | None
-    composition: tuple[Weight, ...]
-    backbone_weight: float | None
-    module: str | None
+    compositions: tuple[ComposedOn, ...]
+    modules: dict[str, str]
     dataset: str
     created: str
 
@@ -96,10 +103,6 @@ def task(path: Path, name: str) -> TaskListed:
 def _task_listed(view: Snapshot, past: Past, state: TaskState) -> TaskListed:
     champion = view.ref(RefKind.PREDICTOR.of(state.name))
     predictor = Predictor.from_doc(view.record(champion)) if champion else None
-    composed = view.ref(RefKind.COMPOSITION.of(state.name))
-    if composed is None and predictor is not None:
-        composed = predictor.composition  # before the first pass: the bare backbone
-    composition = Composition.from_doc(view.record(composed)) if composed else None
     return TaskListed(
         name=state.name,
         property=state.task.property,
@@ -115,21 +118,40 @@ def _task_listed(view: Snapshot, past: Past, state: TaskState) -> TaskListed:
         validation_mae=predictor.validation_mae if predictor else None,
         held_out_mae=predictor.held_out_mae if predictor else None,
         calibration=str(predictor.calibration) if predictor else None,
-        composition=composition_weights(past, composition) if composition else (),
-        backbone_weight=composition.backbone_weight if composition else None,
-        module=view.ref(RefKind.MODULE.of(state.name)),
+        compositions=_compositions(view, past, state, predictor),
+        modules=refs_on(view, RefKind.MODULE, state),
         dataset=state.dataset_digest,
         created=past.moves[RefKind.TASK.of(state.name)][0].at,
     )
 
 
+def refs_on(view: Reads, kind: RefKind, state: TaskState) -> dict[str, str]:
+    """Give the digests of a task's compositions or modules by backbone."""
+    found = {backbone: view.ref(kind.on(state.name, backbone)) for backbone in state.backbones}
+    return {backbone: digest for backbone, digest in found.items() if digest is not None}
+
+
+def _compositions(
+    view: Snapshot, past: Past, state: TaskState, predictor: Predictor | None
+) -> tuple[ComposedOn, ...]:
+    digests = list(refs_on(view, RefKind.COMPOSITION, state).values())
+    if not digests and predictor is not None:
+        digests = list(predictor.compositions)
+    records = [Composition.from_doc(view.record(digest)) for digest in digests]
+    names = {digest: name for name, digest in state.backbones.items()}
+    return tuple(
+        ComposedOn(
+            backbone=names[record.backbone],
+            modules=composition_weights(past, record),
+            backbone_weight=record.backbone_weight,
+        )
+        for record in records
+    )
+
+
 def composition_weights(past: Past, composition: Composition) -> tuple[Weight, ...]:
     """Name the modules of a composition, heaviest first."""
-    pairs = sorted(
-        zip(composition.weights, composition.modules, strict=True),
-        key=lambda pair: (-pair[0], pair[1]),
-    )
     return tuple(
-        Weight(module=past.module_names.get(digest, digest[:12]), digest=digest, weight=weight)
-        for weight, digest in pairs
+        Weight(module=past.module_name(digest), digest=digest, weight=weight)
+        for digest, weight in composition.heaviest_first()
     )

@@ -1,61 +1,25 @@
-"""The workspace: rows, graphs, parameter vectors and embeddings of one hub, read once and kept."""
+"""The workspace: rows of one hub and the encoders of its backbones, read once and kept."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from moma_cl.arraytypes import ParameterVector
-from moma_cl.backbones.base import Backbone
-from moma_cl.backbones.parameters import ParameterManifest, load_vector, rounded, to_vector
-from moma_cl.backbones.registry import backbone_class
-from moma_cl.core.pyg import Data
-from moma_cl.datasets.segments import LiveRows, SegmentRows, content_of, live_rows
+from moma_cl.datasets.segments import LiveRows
 from moma_cl.graphs.cache import ByteCache
-from moma_cl.graphs.lookup import graphs_of
-from moma_cl.learning.embedding import embed
-from moma_cl.learning.merge import merge
-from moma_cl.learning.readout import Readout
 from moma_cl.progress import Progress
-from moma_cl.recipe import EmbeddingSettings
-from moma_cl.records.hub import hub_of
-from moma_cl.records.records import Composition, Dataset, HubRecord, Module, ModuleKind, Segment
+from moma_cl.records.hub import backbone_record
+from moma_cl.records.records import Dataset
 from moma_cl.structures.crystals import Crystal
-from moma_store.errors import IntegrityError
-from moma_store.records import BlobLink
-
-if TYPE_CHECKING:
-    from moma_store.blob_reader import Blob
+from moma_cl.workspace.dataset_rows import DatasetRows
+from moma_cl.workspace.encoders import Encoders
+from moma_cl.workspace.readable import Readable
 
 _CPU = torch.device("cpu")
-
-
-class Readable(Protocol):
-    """A store that can be read: the hub's, or the part of it that a job carries."""
-
-    @property
-    def cache_dir(self) -> Path:
-        """Folder whose contents may be deleted at any time."""
-
-    def record(self, digest: str) -> dict[str, Any]:
-        """Look up a record."""
-
-    def ref(self, name: str) -> str | None:
-        """Look up a ref."""
-
-    def blob(self, link: BlobLink, names: Collection[str] | None = None) -> Blob:
-        """Read a blob, verified."""
-
-    def blob_pieces(self, link: BlobLink, name: str) -> Iterator[NDArray[Any]]:
-        """Read one array of a blob piece by piece."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,18 +39,13 @@ class Workspace:
     store: Readable
     progress: Progress
     device: torch.device = _CPU
-    hub: HubRecord = field(init=False)
-    backbone: type[Backbone] = field(init=False)
+    _rows: DatasetRows = field(init=False)
+    _encoders: dict[str, Encoders] = field(init=False, default_factory=dict)
     _graph_cache: ByteCache = field(init=False)
     _embedding_cache: ByteCache = field(init=False)
-    _rows: dict[str, LiveRows] = field(init=False, default_factory=dict)
-    _segments: dict[str, SegmentRows | frozenset[str]] = field(init=False, default_factory=dict)
-    _graphs: dict[str, list[Data]] = field(init=False, default_factory=dict)
-    _embedders: dict[ModuleKind, Backbone] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.hub = hub_of(self.store)
-        self.backbone = backbone_class(self.hub.backbone)
+        self._rows = DatasetRows(store=self.store)
         self._graph_cache = ByteCache(self.store.cache_dir / "graphs")
         self._embedding_cache = ByteCache(self.store.cache_dir / "embeddings")
 
@@ -106,167 +65,28 @@ class Workspace:
         self._graph_cache.close()
         self._embedding_cache.close()
 
-    # rows and graphs
-
     def dataset(self, digest: str) -> Dataset:
         """Read a dataset's record."""
         return Dataset.from_doc(self.store.record(digest))
 
-    def rows(self, dataset_digest: str) -> LiveRows:
+    def rows(self, dataset: str) -> LiveRows:
         """Read the live rows of a dataset."""
-        if dataset_digest not in self._rows:
-            segments = self.dataset(dataset_digest).segments
-            self._rows[dataset_digest] = live_rows([(d, self._segment(d)) for d in segments])
-        return self._rows[dataset_digest]
-
-    def graphs(self, rows: LiveRows) -> list[Data]:
-        """Give the graph of every live row, in order."""
-        return [
-            self._segment_graphs(digest)[row]
-            for digest, kept in zip(rows.segments, rows.kept, strict=True)
-            for row in kept
-        ]
+        return self._rows.of(dataset)
 
     def crystals(self, rows: LiveRows, indices: Iterable[int]) -> list[Crystal]:
         """Give the structures of some live rows."""
-        places = [
-            (digest, int(row))
-            for digest, kept in zip(rows.segments, rows.kept, strict=True)
-            for row in kept
-        ]
-        chosen = [places[index] for index in indices]
-        return [self._segment_rows(digest).crystals[row] for digest, row in chosen]
+        return self._rows.crystals(rows, indices)
 
-    def _segment(self, digest: str) -> SegmentRows | frozenset[str]:
-        if digest not in self._segments:
-            segment = Segment.from_doc(self.store.record(digest))
-            self._segments[digest] = content_of(segment, self.store.blob(segment.blob).arrays)
-        return self._segments[digest]
-
-    def _segment_rows(self, digest: str) -> SegmentRows:
-        content = self._segment(digest)
-        if isinstance(content, frozenset):
-            raise IntegrityError(f"segment {digest} is a retraction; expected rows")
-        return content
-
-    def _segment_graphs(self, digest: str) -> list[Data]:
-        if digest not in self._graphs:
-            content = self._segment_rows(digest)
-            n_rows = len(content.ids)
-            self.progress("graphs", 0, n_rows)
-            self._graphs[digest] = graphs_of(
-                content.crystals,
-                self.backbone,
-                self._graph_cache,
-                progress=lambda done: self.progress("graphs", done, n_rows),
+    def encoders(self, backbone: str) -> Encoders:
+        """Give what is made of a backbone, by the digest of its record."""
+        if backbone not in self._encoders:
+            self._encoders[backbone] = Encoders(
+                store=self.store,
+                rows=self._rows,
+                record=backbone_record(self.store, backbone),
+                progress=self.progress,
+                device=self.device,
+                graph_cache=self._graph_cache,
+                embedding_cache=self._embedding_cache,
             )
-            self.progress("graphs", n_rows, n_rows)
-        return self._graphs[digest]
-
-    # encoders
-
-    def parameters(self, module_digest: str | None, kind: ModuleKind) -> ParameterVector:
-        """Read a module's parameters; the backbone's, or the initial adapter, for none."""
-        link = self.base(kind) if module_digest is None else self._parameters_link(module_digest)
-        vector = self.store.blob(link, ["parameters"]).arrays["parameters"]
-        return np.asarray(vector, dtype=np.float32)
-
-    def _parameters_link(self, module_digest: str) -> BlobLink:
-        return Module.from_doc(self.store.record(module_digest)).blob
-
-    def readout(self, module_digest: str) -> Readout | None:
-        """Read a module's readout, where it has one."""
-        return Readout.from_arrays(self.store.blob(self._parameters_link(module_digest)).arrays)
-
-    def merged(self, composition: Composition) -> ParameterVector:
-        """Merge a composition's modules, read one after the other in the order of digests."""
-        weighted = dict(zip(composition.modules, composition.weights, strict=True))
-        links = [(weighted[digest], self._parameters_link(digest)) for digest in sorted(weighted)]
-        if composition.backbone_weight > 0:
-            # module zero first: the order must not depend on what is in the composition
-            links.insert(0, (composition.backbone_weight, self.base(composition.module)))
-        size = self.manifest(composition.module).size
-        return merge(size, ((w, self.store.blob_pieces(link, "parameters")) for w, link in links))
-
-    def encoder(self, kind: ModuleKind, vector: ParameterVector) -> Backbone:
-        """Make an encoder with these parameters, for an adapter round the backbone's own.
-
-        It is on the workspace's device.
-        """
-        encoder = self.backbone.empty()
-        if kind == ModuleKind.ADAPTER:
-            manifest = ParameterManifest.from_json(self.hub.manifest)
-            load_vector(encoder, self.parameters(None, ModuleKind.FULL), manifest)
-            encoder.add_adapters(self.hub.adapter_width)
-        load_vector(encoder, vector, self.manifest(kind))
-        return encoder.to(self.device)
-
-    def adaptable(self, vector: ParameterVector) -> Backbone:
-        """Make a full encoder with these parameters, frozen, with adapters that change nothing."""
-        encoder = self.encoder(ModuleKind.FULL, vector)
-        encoder.add_adapters(self.hub.adapter_width)
-        return encoder
-
-    def round_parameters(self, encoder: Backbone, kind: ModuleKind, bits: int) -> ParameterVector:
-        """Round an encoder's trained parameters in place to what is stored, and give them."""
-        manifest = self.manifest(kind)
-        vector = rounded(to_vector(encoder, manifest), self.parameters(None, kind), bits)
-        load_vector(encoder, vector, manifest)
-        return vector
-
-    def manifest(self, kind: ModuleKind) -> ParameterManifest:
-        """Read which parameters a vector of this kind holds."""
-        full = kind == ModuleKind.FULL
-        return ParameterManifest.from_json(self.hub.manifest if full else self.hub.adapter_manifest)
-
-    def base(self, kind: ModuleKind) -> BlobLink:
-        """Give the blob that parameter vectors of this kind are stored as a difference from."""
-        return self.hub.parameters if kind == ModuleKind.FULL else self.hub.adapter
-
-    # embeddings
-
-    def embeddings(
-        self, kind: ModuleKind, vector: ParameterVector, rows: LiveRows, settings: EmbeddingSettings
-    ) -> NDArray[np.float32]:
-        """Embed the live rows of a dataset; segments that were embedded before are looked up."""
-        encoder_digest = hashlib.sha256(f"{kind}:".encode() + vector.tobytes()).digest()
-        encoder: Backbone | None = None
-        parts = []
-        for digest, kept in zip(rows.segments, rows.kept, strict=True):
-            key = self._embedding_key(encoder_digest, digest, settings)
-            (stored,) = self._embedding_cache.get_many([key])
-            if stored is None:
-                encoder = encoder or self.embedder(kind, vector)
-                embedded = self._embed_segment(encoder, digest, settings)
-                self._embedding_cache.put_many({key: embedded.tobytes()})
-            else:
-                n_rows = len(self._segment_rows(digest).ids)
-                embedded = np.frombuffer(stored, np.float32).reshape(n_rows, -1)
-            parts.append(embedded[kept])
-        return np.concatenate(parts)
-
-    def embedder(self, kind: ModuleKind, vector: ParameterVector) -> Backbone:
-        """Load parameters into an encoder that is kept, for this call: making one takes 10 ms."""
-        if kind not in self._embedders:
-            self._embedders[kind] = self.encoder(kind, vector)
-        load_vector(self._embedders[kind], vector, self.manifest(kind))
-        return self._embedders[kind]
-
-    def _embed_segment(
-        self, encoder: Backbone, digest: str, settings: EmbeddingSettings
-    ) -> NDArray[np.float32]:
-        graphs = self._segment_graphs(digest)
-        return embed(
-            encoder,
-            graphs,
-            settings,
-            progress=lambda done: self.progress("embedding", done, len(graphs)),
-        )
-
-    def _embedding_key(
-        self, encoder_digest: bytes, segment: str, settings: EmbeddingSettings
-    ) -> bytes:
-        parts = f"{settings}:{self.backbone.graph_version}:{segment}:{torch.get_num_threads()}"
-        if self.device.type != "cpu":  # its rounding must not come into what the CPU computes
-            parts += f":{self.device.type}"
-        return hashlib.sha256(encoder_digest + parts.encode()).digest()
+        return self._encoders[backbone]

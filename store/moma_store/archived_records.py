@@ -58,11 +58,6 @@ class ArchivedRecords:
         self._archive.__exit__()
 
     @property
-    def backbone(self) -> dict[str, str]:
-        """Name and digest of the backbone."""
-        return self._archive.summary.backbone
-
-    @property
     def cache_dir(self) -> Path:
         """Folder whose contents go when the archive is closed."""
         return Path(self._folder.name) / "cache"

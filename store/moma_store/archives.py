@@ -3,7 +3,7 @@
 The file is a zip archive whose members are stored uncompressed:
 
 ====================== ==========================================================================
-``moma-cl.json``       format, what it is, the backbone, refs, and the number of records
+``moma-cl.json``       format, what it is, refs, and the number of records
 ``records.jsonl``      records in canonical form, one a line
 ``history.jsonl``      history, oldest first; of a whole hub only
 ``memos.jsonl``        memos with their keys; of a whole hub only
@@ -85,14 +85,11 @@ class Summary:
     ----------
     kind
         `HUB` for a whole hub, `PART` for some refs and what they reach.
-    backbone
-        Name and digest of the backbone.
     refs
         Digests by name.
     """
 
     kind: str
-    backbone: dict[str, str]
     refs: dict[str, str]
 
 
@@ -133,7 +130,7 @@ def export(
         kept = content.reachable(content.roots().union(roots) if refs is None else chosen.values())
         links = _links(content, kept)
         with _published(store, target) as archive:
-            _add_json(archive, SUMMARY, [_summary(store, chosen, whole=refs is None)])
+            _add_json(archive, SUMMARY, [_summary(chosen, whole=refs is None)])
             _add_json(archive, RECORDS, (view.record(digest) for digest in sorted(kept)))
             if refs is None:
                 _add_past(archive, content, kept)
@@ -264,7 +261,7 @@ class Archive:
             for name, digest in doc["refs"].items():
                 check_name("ref", name)
                 records.check_digest(digest)
-            return Summary(kind=doc["kind"], backbone=dict(doc["backbone"]), refs=doc["refs"])
+            return Summary(kind=doc["kind"], refs=doc["refs"])
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise InvalidInputError(f"{self._path}: {SUMMARY} is malformed: {error!r}") from error
 
@@ -316,11 +313,10 @@ def _published(store: Store, target: Path) -> Iterator[zipfile.ZipFile]:
         yield archive
 
 
-def _summary(store: Store, refs: Mapping[str, str], *, whole: bool) -> JsonObject:
+def _summary(refs: Mapping[str, str], *, whole: bool) -> JsonObject:
     return {
         "format": FORMAT,
         "kind": HUB if whole else PART,
-        "backbone": dict(store.backbone),
         "refs": dict(refs),
     }
 

@@ -5,7 +5,7 @@ Databases:
 =========== ============================ ==========================================
 name        key                          value
 =========== ============================ ==========================================
-``meta``    ``hub``                      sealed JSON: format version, id, backbone
+``meta``    ``hub``                      sealed JSON: format version, id
 ``records`` digest, hexadecimal          canonical JSON
 ``refs``    name, UTF-8                  sealed digest
 ``history`` counter, 8 bytes big-endian  sealed JSON
@@ -58,7 +58,7 @@ class Snapshot:
         return self._items(database)
 
     def meta(self) -> JsonObject | None:
-        """Read the format version, the hub's id and its backbone."""
+        """Read the format version and the hub's id."""
         sealed = self._get("meta", _HUB)
         return None if sealed is None else unseal_json("meta", _HUB, sealed)
 
@@ -293,7 +293,7 @@ class Writer(Snapshot):
             self._txn.delete(key.encode(), db=self._databases[database])
 
     def put_meta(self, doc: JsonObject) -> None:
-        """Store the format version, the hub's id and its backbone."""
+        """Store the format version and the hub's id."""
         self._put("meta", _HUB, seal_json("meta", _HUB, doc))
 
     def _check_refs_are_whole(self) -> None:

@@ -26,14 +26,11 @@ class HubFile:
     ----------
     hub_id
         Random name of the hub, which its catalogue carries too.
-    backbone
-        Name and digest of the backbone, and whatever else identifies it.
     catalogue
         The catalogue's folder where it is not in the hub.
     """
 
     hub_id: str
-    backbone: dict[str, str]
     catalogue: Path | None
 
     def to_toml(self) -> bytes:
@@ -57,8 +54,6 @@ class HubFile:
         ]
         if self.catalogue is not None:
             lines.append(f"catalogue = {_quoted(str(self.catalogue))}")
-        lines += ["", "[backbone]"]
-        lines += [f"{_quoted(key)} = {_quoted(self.backbone[key])}" for key in self.backbone]
         try:
             return ("\n".join(lines) + "\n").encode()
         except UnicodeEncodeError as error:
@@ -117,7 +112,6 @@ class HubFile:
         catalogue = doc.get("catalogue")
         return cls(
             hub_id=doc["id"],
-            backbone=dict(doc["backbone"]),
             catalogue=None if catalogue is None else Path(catalogue),
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
 
 from moma_store import hub_file
@@ -30,7 +29,6 @@ _UNFINISHED = ".unfinished"
 def make_hub(
     path: Path,
     *,
-    backbone: Mapping[str, str],
     catalogue: Path | None,
     files: Files,
     map_size: int,
@@ -41,8 +39,6 @@ def make_hub(
     ----------
     path
         An empty folder or none.
-    backbone
-        Name and digest of the backbone.
     catalogue
         Folder for the catalogue, if it is not to be in the hub; empty or absent.
     files
@@ -64,7 +60,7 @@ def make_hub(
     _refuse_taken(path)
     if catalogue is not None:
         _refuse_taken(catalogue)
-    hub = HubFile(hub_id=uuid.uuid4().hex, backbone=dict(backbone), catalogue=catalogue)
+    hub = HubFile(hub_id=uuid.uuid4().hex, catalogue=catalogue)
     text = hub.to_toml()
     with reported("make a hub at", path):
         _make_folders(path, catalogue, files)

@@ -14,7 +14,6 @@ from moma_store.blob_reader import BlobReader
 from moma_store.entries import HistoryEntry, Memo, RefChange, check_name
 from moma_store.errors import (
     AlreadyExistsError,
-    BackboneError,
     IntegrityError,
     InvalidInputError,
 )
@@ -107,8 +106,6 @@ def import_contents(
 
     Raises
     ------
-    BackboneError
-        If the archive is from a hub with another backbone.
     AlreadyExistsError
         If a ref of that name names something else, or a whole hub meets one that is not empty.
     InvalidInputError
@@ -139,11 +136,6 @@ def import_contents(
 def _refuse_strange(store: Store, archive: Archive, present: dict[str, str]) -> None:
     """Refuse an archive that does not go with the hub, whose refs are given."""
     summary = archive.summary
-    if summary.backbone != store.backbone:
-        raise BackboneError(
-            f"the archive is of backbone {_named(summary.backbone)}, the hub of"
-            f" {_named(store.backbone)}; parameters of one mean nothing to the other"
-        )
     if summary.kind == HUB and present:
         raise AlreadyExistsError(
             f"the archive is a whole hub and {store.path} is not empty; import it into a new folder"
@@ -370,7 +362,3 @@ def _after_what_they_need(docs: dict[str, JsonObject]) -> list[str]:
         needed, _ = records.links(docs[digest])
         ahead.extend((need, False) for need in sorted(needed) if need not in ordered)
     return list(ordered)
-
-
-def _named(backbone: dict[str, str]) -> str:
-    return f"{backbone.get('name', '?')!r} ({backbone.get('digest', '')[:12]})"

@@ -18,7 +18,7 @@ MAP_SIZE = 64 << 30  # bytes of address space; the file grows only as far as it 
 
 def meta_of(hub: HubFile) -> JsonObject:
     """Give what the catalogue itself says of its hub, so that ``hub.toml`` can be checked."""
-    return {"format": FORMAT, "id": hub.hub_id, "backbone": dict(hub.backbone)}
+    return {"format": FORMAT, "id": hub.hub_id}
 
 
 class Catalogue:
@@ -203,11 +203,6 @@ class Catalogue:
             raise IntegrityError(
                 f"the catalogue {path} belongs to hub {meta['id']}, expected hub {hub.hub_id};"
                 " run `moma-cl verify --repair --catalogue PATH` with the folder of its own"
-            )
-        if meta.get("backbone", hub.backbone) != hub.backbone:
-            raise IntegrityError(
-                f"hub.toml names the backbone {hub.backbone}, the catalogue {path} has"
-                f" {meta['backbone']}; run `moma-cl verify --repair`"
             )
 
     def _opened(self) -> Environment:

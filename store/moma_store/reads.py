@@ -45,8 +45,6 @@ class Reads:
         The hub's folder.
     hub_id
         Random name of the hub, given when it was made.
-    backbone
-        Name and digest of the backbone the hub is bound to.
     objects
         The folder of its blobs.
     files
@@ -56,7 +54,6 @@ class Reads:
     def __init__(self, path: Path, hub: HubFile, catalogue: Catalogue, files: Files) -> None:
         self.path = path
         self.hub_id = hub.hub_id
-        self.backbone = dict(hub.backbone)
         self.objects = Objects(path / hub_layout.OBJECTS, self.tmp_dir, files)
         self.files = files
         self._catalogue = catalogue

@@ -121,9 +121,9 @@ def hub_in_catalogue(path: Path, home: Path | None) -> HubFile | None:
         What ``hub.toml`` should say; None where there is no catalogue that is whole.
     """
     meta = _meta(home or path / hub_layout.CATALOGUE)
-    if "backbone" not in meta:
+    if "id" not in meta:
         return None
-    return HubFile(hub_id=meta["id"], backbone=meta["backbone"], catalogue=home)
+    return HubFile(hub_id=meta["id"], catalogue=home)
 
 
 def hub_in_copies(path: Path) -> str | None:

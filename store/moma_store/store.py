@@ -74,7 +74,6 @@ class Store(Reads):
         cls,
         path: Path,
         *,
-        backbone: Mapping[str, str],
         catalogue: Path | None = None,
         files: Files | None = None,
         clock: Clock = utc_now,
@@ -86,8 +85,6 @@ class Store(Reads):
         ----------
         path
             Where; an empty folder or none, or one where an earlier attempt was interrupted.
-        backbone
-            Name and digest of the backbone.
         catalogue
             Folder for the catalogue, if it is not to be in the hub; empty or absent.
         files
@@ -114,7 +111,7 @@ class Store(Reads):
         files = files or Files()
         path = Path(path).absolute()
         home = None if catalogue is None else Path(catalogue).absolute()
-        make_hub(path, backbone=backbone, catalogue=home, files=files, map_size=map_size)
+        make_hub(path, catalogue=home, files=files, map_size=map_size)
         return cls.open(path, write=True, files=files, clock=clock, map_size=map_size)
 
     @classmethod

@@ -56,9 +56,10 @@ def test_tasks_lists_what_the_interface_promises(hub):
     promised = {"name", "property", "unit", "rows", "champion", "validation_mae", "held_out_mae"}
     assert promised <= energy.keys()
     assert (energy["name"], energy["unit"], energy["rows"]) == ("energy", "eV/atom", 60)
-    assert gap["module"] is None
-    weights = [part["weight"] for part in gap["composition"]]
-    assert sum(weights) + gap["backbone_weight"] == pytest.approx(1)
+    assert gap["modules"] == {}
+    (on,) = gap["compositions"]
+    weights = [part["weight"] for part in on["modules"]]
+    assert (on["backbone"], sum(weights) + on["backbone_weight"]) == ("cgcnn", pytest.approx(1))
     text = hub.ok("tasks").out
     assert text.splitlines()[0].split()[:3] == ["task", "property", "rows"]
     assert len(text.splitlines()) == 3
@@ -66,10 +67,10 @@ def test_tasks_lists_what_the_interface_promises(hub):
 
 def test_modules_lists_what_the_interface_promises(hub):
     (module,) = hub.json("modules")
-    assert {"name", "version", "task", "kind", "bytes", "created"} <= module.keys()
+    assert {"name", "backbone", "version", "task", "kind", "bytes", "created"} <= module.keys()
     assert (module["name"], module["version"], module["kind"]) == ("energy", 1, "full")
     gap = hub.json("tasks")[1]
-    weights = {part["digest"]: part["weight"] for part in gap["composition"]}
+    weights = {part["digest"]: part["weight"] for part in gap["compositions"][0]["modules"]}
     assert module["used_by"] == (
         {"gap": weights[module["digest"]]} if module["digest"] in weights else {}
     )
@@ -80,18 +81,21 @@ def test_show_finds_tasks_refs_and_abbreviated_digests(hub):
     task = hub.json("show", "energy")
     assert task["kind"] == "task"
     assert task["document"]["dataset"]["segments"][0]["rows"] == 60
-    assert task["refs"]["modules/energy"][-1]["digest"] == module["digest"]
-    by_ref = hub.json("show", "modules/energy")
+    assert task["refs"]["modules/energy@cgcnn"][-1]["digest"] == module["digest"]
+    by_ref = hub.json("show", "modules/energy@cgcnn")
     by_digest = hub.json("show", module["digest"][:8])
     assert by_ref["document"] == by_digest["document"]
-    assert f"module modules/energy {module['digest']}" in hub.ok("show", "modules/energy").out
+    assert (
+        f"module modules/energy@cgcnn {module['digest']}"
+        in hub.ok("show", "modules/energy@cgcnn").out
+    )
 
 
 def test_log_is_newest_first_and_limited_after_filtering(hub):
     entries = hub.json("log", "-n", "1000")
     counters = [entry["counter"] for entry in entries]
     assert counters == sorted(counters, reverse=True)
-    assert entries[-1]["action"] == "init"
+    assert [entry["action"] for entry in entries[-2:]] == ["init", "add-backbone"]
     (newest,) = hub.json("log", "energy", "-n", "1")
     assert newest == next(entry for entry in entries if entry["task"] == "energy")
 

@@ -7,13 +7,15 @@ import json
 import pytest
 from safetensors.numpy import save_file
 
-from moma_cl.records.records import HubRecord
+from moma_cl.records.records import BackboneRecord
 from moma_store.store import Store
 
 
 def blob_of(hub, ref: str):
     with Store.open(hub) as store:
-        return hub / store.blob_path(HubRecord.from_doc(store.record(store.ref(ref))).parameters)
+        return hub / store.blob_path(
+            BackboneRecord.from_doc(store.record(store.ref(ref))).parameters
+        )
 
 
 def test_a_sound_hub_is_whole_and_gc_says_beforehand_what_it_does(own_hub):
@@ -32,7 +34,7 @@ def test_damage_exits_with_6_until_it_is_repaired(own_hub):
     assert "verify --repair" in ended.envelope["errors"][0]["message"]
     ended = own_hub("verify", "--repair", "--json")
     assert (ended.code, ended.envelope["errors"][0]["code"]) == (0, "integrity.hub-file")
-    backbone = blob_of(own_hub.hub, "hub")
+    backbone = blob_of(own_hub.hub, "backbones/cgcnn")
     backbone.write_bytes(backbone.read_bytes()[:-100])
     ended = own_hub("verify")
     assert ended.code == 6
@@ -69,15 +71,15 @@ def test_a_module_travels_to_another_hub(own_hub, inputs, tmp_path):
     archive = tmp_path / "energy.zip"
     exported = own_hub.json("export", archive, "--module", "energy")
     assert (list(exported["refs"]), exported["bytes"]) == (
-        ["modules/energy"],
+        ["modules/energy@cgcnn"],
         archive.stat().st_size,
     )
     assert own_hub("export", archive, "--module", "energy").code == 4
     assert own_hub("export", tmp_path / "x.zip", "--module", "absent").code == 3
     other = type(own_hub)(tmp_path / "other")
     other.ok("init", "--backbone", "cgcnn", "--recipe", inputs / "fast.toml")
-    assert other.json("import", archive)["refs"] == ["modules/energy"]
-    assert other.json("import", archive)["present"] == ["modules/energy"]
+    assert other.json("import", archive)["refs"] == ["modules/energy@cgcnn"]
+    assert other.json("import", archive)["present"] == ["modules/energy@cgcnn"]
     assert [module["name"] for module in other.json("modules")] == ["energy"]
     whole = tmp_path / "whole.zip"
     own_hub.ok("export", whole)
@@ -93,9 +95,9 @@ def test_a_module_travels_to_another_hub(own_hub, inputs, tmp_path):
 @pytest.fixture
 def safetensors(own_hub, tmp_path):
     with Store.open(own_hub.hub) as store:
-        hub = HubRecord.from_doc(store.record(store.ref("hub")))
-        vector = store.blob(hub.parameters).arrays["parameters"]
-    manifest = hub.manifest
+        backbone = BackboneRecord.from_doc(store.record(store.ref("backbones/cgcnn")))
+        vector = store.blob(backbone.parameters).arrays["parameters"]
+    manifest = backbone.manifest
     starts = zip(manifest["names"], manifest["shapes"], manifest["offsets"], strict=False)
     sizes = dict(zip(manifest["offsets"], manifest["offsets"][1:], strict=False))
     save_file(

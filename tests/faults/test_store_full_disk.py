@@ -43,7 +43,7 @@ def add(store, n, ref):
         tx.move_ref(ref, tx.put_record(doc), expected=tx.ref(ref))
 
 hub = Path(sys.argv[1]) / "hub"
-store = Store.create(hub, backbone={})
+store = Store.create(hub)
 store.backup()
 (hub / "cache" / "graphs").write_bytes(bytes(100_000))
 kept = n = 0
@@ -92,7 +92,7 @@ from moma_store.verification import verify
 
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 hub = Path(sys.argv[1]) / "hub"
-with Store.create(hub, backbone={}) as store:
+with Store.create(hub) as store:
     for n in range(300):
         with store.transaction("add") as tx:
             doc = {"kind": "x", "format": 1, "n": n, "text": "x" * 1000}

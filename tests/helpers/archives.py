@@ -75,7 +75,11 @@ class TakenApart:
         def relinked(value: Any) -> Any:
             if isinstance(value, dict):
                 return {
-                    key: renamed(one) if key == "$record" else relinked(one)
+                    key: renamed(one)
+                    if key == "$record"
+                    else [renamed(digest) for digest in one]
+                    if key == "tried" and isinstance(one, list)  # digests as text
+                    else relinked(one)
                     for key, one in value.items()
                 }
             return [relinked(one) for one in value] if isinstance(value, list) else value

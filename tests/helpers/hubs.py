@@ -13,6 +13,7 @@ from tests.helpers.rows import made_up_rows, write_rows
 
 if TYPE_CHECKING:
     from moma_cl.commands.add_rows import RowsAdded
+    from moma_cl.workspace.encoders import Encoders
     from moma_cl.workspace.workspace import Workspace
 
 Rows = int | Path | list[dict[str, object]]
@@ -31,7 +32,8 @@ def short_recipe(epochs: int = 3, **settings: Any) -> Recipe:
 
 def make_hub(path: Path, recipe: Recipe | None = None, **options: Any) -> Path:
     """Make a hub of the small backbone; its recipe is the short one if none is given."""
-    Hub(path).init(backbone="cgcnn", recipe=recipe or short_recipe(), **options)
+    options = {"backbones": ["cgcnn"], **options}
+    Hub(path).init(recipe=recipe or short_recipe(), **options)
     return path
 
 
@@ -73,6 +75,11 @@ def open_workspace(hub: Path, *, write: bool = False) -> "Iterator[tuple[Store, 
 
     with Store.open(hub, write=write) as store, Workspace(store=store, progress=quiet) as workspace:
         yield store, workspace
+
+
+def encoders_of(workspace: "Workspace", backbone: str = "cgcnn") -> "Encoders":
+    """Give what a workspace makes of a backbone, by its name."""
+    return workspace.encoders(workspace.store.ref(f"backbones/{backbone}"))
 
 
 def refs(hub: Path, prefix: str = "") -> dict[str, str]:

@@ -1,10 +1,10 @@
 """What passes do about the inbox of a small hub, and what is stored of it."""
 
 from moma_cl.automation import deliveries, inbox
-from moma_cl.datasets.segments import SegmentRows
 from moma_cl.hub import Hub
 from moma_cl.progress import quiet
-from moma_cl.records.records import Dataset, Segment
+from moma_cl.records.records import Dataset, Segment, SegmentRole
+from moma_cl.workspace.dataset_rows import DatasetRows
 from moma_store.store import Store
 from tests.helpers.hubs import open_workspace
 
@@ -23,10 +23,12 @@ def add_delivered(hub):
 
 def stored(hub, task="energy") -> list[str]:
     """Ids of all rows of all segments, dead or alive."""
-    with open_workspace(hub) as (store, workspace):
+    with Store.open(hub) as store:
         segments = Dataset.from_doc(store.record(store.ref(f"datasets/{task}"))).segments
-        contents = [workspace._segment(digest) for digest in segments]
-    return [i for content in contents if isinstance(content, SegmentRows) for i in content.ids]
+        found = {digest: Segment.from_doc(store.record(digest)) for digest in segments}
+        rows = [digest for digest, one in found.items() if one.role is SegmentRole.ROWS]
+        contents = DatasetRows(store=store)
+        return [i for digest in rows for i in contents.segment(digest).ids]
 
 
 def targets(hub, task="energy"):

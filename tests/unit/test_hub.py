@@ -37,7 +37,7 @@ def atoms_of(row):
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory, made_up, short_recipe):
     hub = Hub.create(
-        tmp_path_factory.mktemp("front") / "hub", backbone="cgcnn", recipe=short_recipe
+        tmp_path_factory.mktemp("front") / "hub", backbones=["cgcnn"], recipe=short_recipe
     )
     hub.add_task("energy", made_up(160), target="energy", unit="eV/atom")
     return hub
@@ -45,7 +45,7 @@ def hub(tmp_path_factory, made_up, short_recipe):
 
 @pytest.fixture
 def empty_hub(tmp_path, short_recipe):
-    return Hub.create(tmp_path / "hub", backbone="cgcnn", recipe=short_recipe)
+    return Hub.create(tmp_path / "hub", backbones=["cgcnn"], recipe=short_recipe)
 
 
 def test_structures_from_memory_and_their_file_get_the_same_bits(hub, made_up, write_rows):
@@ -165,7 +165,7 @@ def test_rows_from_memory_are_stored_as_those_of_their_file(tmp_path, short_reci
     )
     values = []
     for number, data in enumerate([file, rows, frame]):
-        hub = Hub.create(tmp_path / str(number), backbone="cgcnn", recipe=short_recipe)
+        hub = Hub.create(tmp_path / str(number), backbones=["cgcnn"], recipe=short_recipe)
         added = hub.add_task("gap", data, target="gap", unit="1", compose=False)
         assert (added.rows, added.refusals) == (40, ())
         segment = hub.show("gap").document["dataset"]["segments"][0]
@@ -236,12 +236,12 @@ def test_paths_and_structures_are_not_mixed(hub, made_up):
 def test_a_dry_run_refuses_what_the_real_run_refuses(
     tmp_path, short_recipe, made_up, dry_run, monkeypatch
 ):
-    hub = Hub.create(tmp_path / "hub", backbone="cgcnn", recipe=short_recipe)
+    hub = Hub.create(tmp_path / "hub", backbones=["cgcnn"], recipe=short_recipe)
     held_out = [{**row, "fold": "held-out"} for row in made_up(20)]
     with pytest.raises(InvalidInputError, match="every row of column 'fold' is held-out"):
         hub.add_task("gap", held_out, target="gap", unit="1", fold_column="fold", dry_run=dry_run)
     trained = tmp_path / "source"
-    other = Hub.create(trained, backbone="cgcnn", recipe=short_recipe)
+    other = Hub.create(trained, backbones=["cgcnn"], recipe=short_recipe)
     other.add_task("gap", made_up(60), target="gap", unit="1")
     other.export(tmp_path / "gap.zip", modules=["gap"])
     hub.import_archive(tmp_path / "gap.zip")

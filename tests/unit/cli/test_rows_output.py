@@ -5,11 +5,10 @@ from types import SimpleNamespace
 import pytest
 
 from moma_cl.reconciling.pass_actions import FIRST_PREDICTOR, Done
+from moma_cl.views.tasks import ComposedOn, Weight
 from moma_cli import rows_output
 
-TASK = SimpleNamespace(
-    name="gap", composition=(), backbone_weight=None, method=None, module=None, unit="eV"
-)
+TASK = SimpleNamespace(name="gap", compositions=(), modules={}, method=None, unit="eV")
 
 
 def done(action, text, seconds=2.0, task="gap"):
@@ -30,6 +29,21 @@ def test_what_became_of_the_predictor_is_said(action, text, line):
     assert len([text for text in lines if "computing" in text or "promoted" in text]) == 1
     other = rows_output._state_lines(TASK, [done(action, text, task="another")])
     assert other == ["composition: -"]
+
+
+def test_compositions_are_written_with_the_backbones_by_their_names():
+    heavy = Weight(module="energy", digest="d", weight=0.75)
+    on = ComposedOn(backbone="cgcnn", modules=(heavy,), backbone_weight=0.25)
+    bare = ComposedOn(backbone="second", modules=(), backbone_weight=1.0)
+    listed = SimpleNamespace(compositions=(on, bare))
+    assert rows_output.composed_of(listed) == (
+        "cgcnn: energy 0.75, backbone 0.25; second: backbone 1.00"
+    )
+    task = SimpleNamespace(**{**vars(TASK), "modules": {"cgcnn": "a" * 64, "second": "b" * 64}})
+    assert rows_output._state_lines(task, [])[1:] == [
+        f"module of cgcnn: {'a' * 12}",
+        f"module of second: {'b' * 12}",
+    ]
 
 
 def test_a_repeated_structure_is_named():

@@ -79,14 +79,14 @@ def looks(hub):
 def test_what_is_taken_apart_and_left_alone_comes_in(whole, part, empty, tmp_path):
     bring(tmp_path / "new", whole, tmp_path)
     looks(tmp_path / "new")
-    assert bring(empty, part, tmp_path).refs == ("modules/energy",)
+    assert bring(empty, part, tmp_path).refs == ("modules/energy@cgcnn",)
     looks(empty)
 
 
 def test_the_records_of_the_starter_modules_are_what_they_claim_to_be():
     with Archive(archive_of("chgnet")) as opened:
         kinds = [decoded(doc).kind for doc in opened.lines("records.jsonl")]
-    assert (kinds.count("module"), kinds.count("hub"), len(kinds)) == (14, 2, 16)
+    assert (kinds.count("module"), kinds.count("backbone"), len(kinds)) == (14, 2, 16)
 
 
 @pytest.mark.fault(FAULT)
@@ -110,7 +110,7 @@ def test_the_records_of_the_starter_modules_are_what_they_claim_to_be():
 )
 def test_a_part_brings_modules_under_names_that_a_hub_gives(part, empty, tmp_path, ref):
     before = state(empty)
-    part.summary["refs"] = {ref: part.refs["modules/energy"]}
+    part.summary["refs"] = {ref: part.refs["modules/energy@cgcnn"]}
     with pytest.raises(MomaError):  # a hub has the refs of some of these names already
         bring(empty, part, tmp_path)
     assert state(empty) == before
@@ -124,17 +124,44 @@ def test_a_part_brings_modules_under_names_that_a_hub_gives(part, empty, tmp_pat
         ("tasks/energy", "datasets/energy"),
         ("datasets/energy", "tasks/energy"),
         ("recipes/energy", "hub"),
-        ("modules/energy", "tasks/energy"),
-        ("predictors/energy", "compositions/energy"),
+        ("modules/energy@cgcnn", "tasks/energy"),
+        ("predictors/energy", "compositions/energy@cgcnn"),
         ("predictors/energy", "predictors/gap"),
         ("fitted/gap", "predictors/energy"),
         ("hub", "hub/recipe"),
+        ("backbones/cgcnn", "hub"),
         ("tasks/energy", "tasks/gap"),
     ],
 )
 def test_a_ref_names_a_record_of_its_own_kind(whole, tmp_path, ref, other):
     whole.refs[ref] = whole.refs[other]
     with pytest.raises(InvalidInputError, match="ref "):
+        bring(tmp_path / "new", whole, tmp_path)
+
+
+@pytest.mark.fault(FAULT)
+@pytest.mark.parametrize(
+    ("ref", "name"),
+    [
+        ("backbones/cgcnn", "backbones/other"),
+        ("compositions/energy@cgcnn", "compositions/energy"),
+        ("compositions/energy@cgcnn", "compositions/energy@chgnet"),
+        ("modules/energy@cgcnn", "modules/energy"),
+        ("modules/energy@cgcnn", "modules/energy@cgcnn@cgcnn"),
+        ("predictors/energy", "predictors/energy@cgcnn"),
+        ("datasets/energy", "datasets/energy@cgcnn"),
+    ],
+)
+def test_a_ref_says_the_backbone_of_its_record(whole, tmp_path, ref, name):
+    whole.refs[name] = whole.refs[ref]
+    with pytest.raises(InvalidInputError, match=f"ref '{name}' names"):
+        bring(tmp_path / "new", whole, tmp_path)
+
+
+@pytest.mark.fault(FAULT)
+def test_a_whole_hub_has_a_backbone(whole, tmp_path):
+    del whole.refs["backbones/cgcnn"]
+    with pytest.raises(InvalidInputError, match="it is a whole hub, and has no backbone"):
         bring(tmp_path / "new", whole, tmp_path)
 
 
@@ -155,7 +182,7 @@ def test_a_document_is_nested_as_deep_as_a_hub_can_go_or_refused(
     deep: object = "x"
     for _ in range(depth):
         deep = [deep]
-    part.named("modules/energy")[name] = {"deep": deep}
+    part.named("modules/energy@cgcnn")[name] = {"deep": deep}
     if depth < 61 and name == "source":
         bring(empty, part, tmp_path)
         looks(empty)
@@ -168,21 +195,21 @@ def test_a_document_is_nested_as_deep_as_a_hub_can_go_or_refused(
 @pytest.mark.parametrize(
     ("ref", "name", "value"),
     [
-        ("modules/energy", "n_train", -1),
-        ("modules/energy", "n_train", 10**400),
-        ("modules/energy", "n_train", 1.5),
-        ("modules/energy", "n_train", True),
-        ("modules/energy", "validation_mae", "small"),
-        ("modules/energy", "validation_mae", None),
-        ("modules/energy", "unit", 7),
-        ("modules/energy", "module", "huge"),
-        ("modules/energy", "module", "none"),
-        ("modules/energy", "module", "adapter"),
-        ("modules/energy", "hub", None),
-        ("modules/energy", "hub", "energy"),
-        ("modules/energy", "made_by", {"torch": ["2"]}),
-        ("modules/energy", "transform", "square"),
-        ("modules/energy", "answers", ["eV"]),
+        ("modules/energy@cgcnn", "n_train", -1),
+        ("modules/energy@cgcnn", "n_train", 10**400),
+        ("modules/energy@cgcnn", "n_train", 1.5),
+        ("modules/energy@cgcnn", "n_train", True),
+        ("modules/energy@cgcnn", "validation_mae", "small"),
+        ("modules/energy@cgcnn", "validation_mae", None),
+        ("modules/energy@cgcnn", "unit", 7),
+        ("modules/energy@cgcnn", "module", "huge"),
+        ("modules/energy@cgcnn", "module", "none"),
+        ("modules/energy@cgcnn", "module", "adapter"),
+        ("modules/energy@cgcnn", "backbone", None),
+        ("modules/energy@cgcnn", "backbone", "energy"),
+        ("modules/energy@cgcnn", "made_by", {"torch": ["2"]}),
+        ("modules/energy@cgcnn", "transform", "square"),
+        ("modules/energy@cgcnn", "answers", ["eV"]),
         ("tasks/energy", "name", "other"),
         ("tasks/energy", "unit", "furlong/fortnight^banana"),
         ("tasks/energy", "transform", "sqrt"),
@@ -191,15 +218,16 @@ def test_a_document_is_nested_as_deep_as_a_hub_can_go_or_refused(
         ("datasets/energy", "segments", {}),
         ("recipes/energy", "threads", 0),
         ("recipes/energy", "threads", "many"),
-        ("compositions/energy", "backbone_weight", 3.0),
-        ("compositions/energy", "weights", [0.5, 0.25, 0.25]),
+        ("compositions/energy@cgcnn", "backbone_weight", 3.0),
+        ("compositions/energy@cgcnn", "weights", [0.5, 0.25, 0.25]),
         ("predictors/energy", "method", "guess"),
         ("predictors/energy", "validation_maes", {"kernel": "small"}),
         ("predictors/energy", "settings", {"predictor": {"interval_level": "wide"}}),
-        ("hub", "adapter_width", 10**9),
-        ("hub", "adapter_width", 0),
-        ("hub", "backbone", "chgnet"),
-        ("hub", "manifest", {"names": [], "shapes": [], "offsets": [0]}),
+        ("hub", "salt", 7),
+        ("backbones/cgcnn", "adapter_width", 10**9),
+        ("backbones/cgcnn", "adapter_width", 0),
+        ("backbones/cgcnn", "name", "chgnet"),
+        ("backbones/cgcnn", "manifest", {"names": [], "shapes": [], "offsets": [0]}),
     ],
 )
 def test_a_field_holds_what_it_is_declared_to_hold(whole, tmp_path, ref, name, value):
@@ -212,18 +240,18 @@ def test_a_field_holds_what_it_is_declared_to_hold(whole, tmp_path, ref, name, v
 @pytest.mark.fault(FAULT)
 @pytest.mark.parametrize("change", ["kind", "format", "field"])
 def test_what_a_newer_version_may_have_written_is_said(part, empty, tmp_path, change):
-    module = part.named("modules/energy")
+    module = part.named("modules/energy@cgcnn")
     module |= {"kind": {"kind": "ensemble"}, "format": {"format": 2}, "field": {"new": 1}}[change]
     with pytest.raises(FormatError, match="newer"):
         bring(empty, part, tmp_path)
 
 
 @pytest.mark.fault(FAULT)
-def test_a_record_names_others_of_the_kinds_that_it_needs(part, empty, tmp_path):
-    module = part.named("modules/energy")
-    module["hub"], module["dataset"] = module["dataset"], module["hub"]
-    with pytest.raises(InvalidInputError, match="is a hub, expected a dataset"):
-        bring(empty, part, tmp_path)
+def test_a_record_names_others_of_the_kinds_that_it_needs(whole, tmp_path):
+    module = whole.named("modules/energy@cgcnn")
+    module["backbone"], module["dataset"] = module["dataset"], module["backbone"]
+    with pytest.raises(InvalidInputError, match="is a dataset, expected a backbone"):
+        bring(tmp_path / "new", whole, tmp_path)
 
 
 @pytest.mark.fault(FAULT)
@@ -317,12 +345,12 @@ def as_type(name, dtype):
 @pytest.mark.parametrize(
     ("ref", "change"),
     [
-        ("modules/energy", cut("parameters")),
-        ("modules/energy", without("parameters")),
-        ("modules/energy", filled("parameters", np.nan)),
-        ("modules/energy", as_type("parameters", "f8")),
-        ("modules/energy", without("fingerprints")),
-        ("modules/energy", as_type("fingerprints", "f4")),
+        ("modules/energy@cgcnn", cut("parameters")),
+        ("modules/energy@cgcnn", without("parameters")),
+        ("modules/energy@cgcnn", filled("parameters", np.nan)),
+        ("modules/energy@cgcnn", as_type("parameters", "f8")),
+        ("modules/energy@cgcnn", without("fingerprints")),
+        ("modules/energy@cgcnn", as_type("fingerprints", "f4")),
         ("datasets/energy", cut("targets")),
         ("datasets/energy", filled("targets", np.inf)),
         ("datasets/energy", filled("folds", 9)),
@@ -338,7 +366,7 @@ def as_type(name, dtype):
         ("predictors/energy", cut("held_out_residuals")),
         ("predictors/energy", cut("golden_answers")),
         ("predictors/gap", narrowed("domain_centre", "domain_spread", "domain_known")),
-        ("modules/energy", narrowed("readout_scale", "readout_layer_0")),
+        ("modules/energy@cgcnn", narrowed("readout_scale", "readout_layer_0")),
         ("learners/kernel", cut("kernel_duals")),
         ("learners/kernel", without("kernel_duals")),
         ("learners/kernel", narrowed("kernel_centre", "kernel_spread", "kernel_support")),
@@ -356,11 +384,11 @@ def as_type(name, dtype):
             "learners/adapted",
             lambda arrays: arrays.update(validation_rows=arrays["validation_rows"] + 10_000),
         ),
-        ("modules/energy", cut("domain_slabs")),
-        ("modules/energy", filled("normaliser", 0.0)),
-        ("modules/energy", filled("held_out_residuals", np.nan)),
-        ("modules/energy", without("extremes")),
-        ("modules/energy", narrowed("domain_centre", "domain_spread", "domain_known")),
+        ("modules/energy@cgcnn", cut("domain_slabs")),
+        ("modules/energy@cgcnn", filled("normaliser", 0.0)),
+        ("modules/energy@cgcnn", filled("held_out_residuals", np.nan)),
+        ("modules/energy@cgcnn", without("extremes")),
+        ("modules/energy@cgcnn", narrowed("domain_centre", "domain_spread", "domain_known")),
     ],
 )
 def test_a_blob_holds_what_its_record_promises(whole, tmp_path, ref, change):
@@ -373,7 +401,9 @@ def test_a_blob_holds_what_its_record_promises(whole, tmp_path, ref, change):
 @pytest.mark.parametrize("name", ["task", "dataset", "composition"])
 def test_a_predictor_joins_learners_of_its_own_rows(whole, tmp_path, name):
     (linked,) = whole.named("predictors/gap")["learners"]
-    whole.records[linked["$record"]][name] = whole.named("predictors/energy")[name]
+    other = whole.named("predictors/energy")
+    value = other["compositions"][0] if name == "composition" else other[name]
+    whole.records[linked["$record"]][name] = value
     with pytest.raises(InvalidInputError, match=f"has a learner of another {name}"):
         bring(tmp_path / "new", whole, tmp_path)
 
@@ -405,7 +435,7 @@ def test_a_predictor_has_its_learners(whole, tmp_path, kind):
 
 def test_a_blob_that_is_written_anew_comes_in(whole, tmp_path):
     learners = [f"learners/{method}" for method in ("kernel", "finetuned", "adapted")]
-    tasks = ["modules/energy", "datasets/energy", "predictors/energy", "predictors/gap"]
+    tasks = ["modules/energy@cgcnn", "datasets/energy", "predictors/energy", "predictors/gap"]
     for ref in (*tasks, *learners):
         with_arrays(whole, ref, nothing, tmp_path)
     bring(tmp_path / "new", whole, tmp_path)
@@ -428,7 +458,9 @@ def mutate(taken, draw):
         refs[draw.choice(sorted(refs))] = draw.choice(digests)
     elif what == 1:
         value = refs.pop(draw.choice(sorted(refs)))
-        refs[draw.choice(["tasks/x", "modules/x", "drift/x", "../x", "failures/x", "x"])] = value
+        refs[draw.choice(["tasks/x", "modules/x@cgcnn", "drift/x", "../x", "failures/x", "x"])] = (
+            value
+        )
     elif what == 2:
         del refs[draw.choice(sorted(refs))]
     elif what == 3:

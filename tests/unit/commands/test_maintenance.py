@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from moma_cl.commands import add_module, archive, maintenance
 from moma_cl.hub import Hub
-from moma_cl.records.records import HubRecord
+from moma_cl.records.records import BackboneRecord
 from moma_cl.views import modules
 from moma_cl.views.show import show
 from moma_store.errors import (
@@ -83,7 +83,7 @@ def test_a_pinned_predictor_outlives_its_task(hub):
 
 
 def test_a_damaged_blob_is_named_and_the_rest_serves(hub):
-    digest = record(hub, "modules/gap")["blob"]["$blob"]
+    digest = record(hub, "modules/gap@cgcnn")["blob"]["$blob"]
     flip_bit(hub / "objects" / digest[:2] / f"{digest}.zarr.zip", 5000)
     (problem,) = maintenance.verify(hub).problems
     assert (problem.kind, problem.subject) == ("damaged-blob", digest)
@@ -110,9 +110,9 @@ def test_a_module_moves_to_another_hub_of_the_backbone(hub, tmp_path):
     archive.export(hub, tmp_path / "gap.zip", modules=["gap"])
     hubs.make_hub(tmp_path / "other", salt="another")
     imported = archive.import_archive(tmp_path / "other", tmp_path / "gap.zip")
-    assert imported.refs == ("modules/gap",)
+    assert imported.refs == ("modules/gap@cgcnn",)
     (listed,) = modules.modules(tmp_path / "other")
-    assert listed.digest == refs(hub)["modules/gap"]
+    assert listed.digest == refs(hub)["modules/gap@cgcnn"]
     with pytest.raises(NotFoundError, match="energy"):
         archive.export(hub, tmp_path / "x.zip", modules=["enrgy"])
     with pytest.raises(NotFoundError):
@@ -122,7 +122,7 @@ def test_a_module_moves_to_another_hub_of_the_backbone(hub, tmp_path):
 def weights(hub: Path, file: Path, **changes) -> add_module.Weights:
     """A safetensors file with the backbone's parameters, slightly moved."""
     with Store.open(hub) as store:
-        record = HubRecord.from_doc(store.record(store.ref("hub")))
+        record = BackboneRecord.from_doc(store.record(store.ref("backbones/cgcnn")))
         kind = changes.pop("kind", "full")
         link = record.parameters if kind == "full" else record.adapter
         manifest = record.manifest if kind == "full" else record.adapter_manifest
@@ -161,7 +161,7 @@ def test_weights_from_elsewhere_become_a_module(hub, tmp_path, kind):
 def composed(hub: Path, task: str) -> dict[str, str]:
     """Why modules are no candidates of a task, by digest."""
     Hub(hub).update()
-    return record(hub, f"compositions/{task}")["excluded"]
+    return record(hub, f"compositions/{task}@cgcnn")["excluded"]
 
 
 def test_declaring_what_weights_were_trained_on_makes_them_candidates(
@@ -198,11 +198,11 @@ def test_a_declaration_with_an_unreadable_structure_is_refused(hub, tmp_path, ma
         add_module.add_module(
             hub, "elsewhere", replace(declared, trained_on=(tmp_path / "absent",))
         )
-    assert "modules/elsewhere" not in refs(hub)
+    assert "modules/elsewhere@cgcnn" not in refs(hub)
 
 
 def first_name(hub: Path) -> tuple[str, list[int]]:
-    manifest = record(hub, "hub")["manifest"]
+    manifest = record(hub, "backbones/cgcnn")["manifest"]
     return manifest["names"][0], manifest["shapes"][0]
 
 
@@ -220,7 +220,7 @@ def test_weights_that_are_not_the_backbone_s_are_refused(hub, tmp_path, wrong):
     error = InvalidInputError if wrong == "nan" else BackboneError
     with pytest.raises(error, match="extra" if wrong == "unknown" else None):
         add_module.add_module(hub, "elsewhere", declared)
-    assert "modules/elsewhere" not in refs(hub)
+    assert "modules/elsewhere@cgcnn" not in refs(hub)
 
 
 @pytest.mark.parametrize("name", ["w.pt", "w.pkl", "w.safetensors"])

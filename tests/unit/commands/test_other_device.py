@@ -59,7 +59,9 @@ def asked():
 
 
 def test_the_first_answer_is_made_on_the_device_and_its_record_tells_it(answering, gpu, tmp_path):
-    Hub.create(tmp_path / "hub", backbone="cgcnn", recipe=hubs.short_recipe(epochs=1), device=gpu)
+    Hub.create(
+        tmp_path / "hub", backbones=["cgcnn"], recipe=hubs.short_recipe(epochs=1), device=gpu
+    )
     Hub(tmp_path / "hub", device=gpu).add_task(
         "energy", made_up_rows(N_ROWS), target="energy", unit="eV/atom", compose=False
     )
@@ -71,7 +73,7 @@ def test_a_pass_composes_trains_and_fits_and_its_predictor_answers_on_either_dev
     done = Hub(hub, device=gpu).update()
     assert "failed" not in {entry.action for entry in done}
     assert Hub(hub, device="cpu").update() == []  # the keys are those of the CPU
-    assert record(hub, "modules/energy")["made_by"]["device"] == OTHER_DEVICE.type
+    assert record(hub, "modules/energy@cgcnn")["made_by"]["device"] == OTHER_DEVICE.type
     here, there = values(hub, "cpu"), values(hub, gpu)
     assert np.abs(here - there).max() <= 1e-4 * np.abs(here).max()
 
@@ -105,7 +107,7 @@ def test_the_cpu_takes_no_embedding_from_the_cache_of_another_device(hub, gpu, m
         dataset = store.ref("datasets/energy")
         embedded = []
         monkeypatch.setattr(
-            "moma_cl.workspace.workspace.embed",
+            "moma_cl.workspace.encoders.embed",
             lambda encoder, graphs, *_, **__: (
                 embedded.append(encoder.device) or np.zeros((len(graphs), 4), dtype=np.float32)
             ),
@@ -113,7 +115,8 @@ def test_the_cpu_takes_no_embedding_from_the_cache_of_another_device(hub, gpu, m
         shutil.rmtree(hub / "cache" / "embeddings")
         for device in (OTHER_DEVICE, torch.device("cpu"), OTHER_DEVICE):
             with Workspace(store=store, progress=quiet, device=device) as workspace:
-                vector = workspace.parameters(None, ModuleKind.FULL)
+                encoders = hubs.encoders_of(workspace)
+                vector = encoders.parameters(None, ModuleKind.FULL)
                 rows = workspace.rows(dataset)
-                workspace.embeddings(ModuleKind.FULL, vector, rows, EmbeddingSettings())
+                encoders.embeddings(ModuleKind.FULL, vector, rows, EmbeddingSettings())
     assert embedded == [OTHER_DEVICE, torch.device("cpu")]

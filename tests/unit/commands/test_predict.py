@@ -196,7 +196,7 @@ def test_an_answer_is_explained_by_known_rows_and_modules(hub, add, write_rows, 
     nearest = row.neighbours[0]
     assert (nearest.id, nearest.similarity) == ("row-0", pytest.approx(1.0, abs=1e-4))
     assert nearest.value == made_up(1)[0]["energy"]
-    assert row.modules == {"backbone": 1.0}
+    assert row.modules == {"backbone@cgcnn": 1.0}
     (plain,) = Hub(hub).iter_predictions("task", [write_rows(made_up(1))])
     assert (plain.neighbours, plain.modules, plain.value) == ((), {}, row.value)
 

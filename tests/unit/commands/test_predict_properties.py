@@ -58,8 +58,8 @@ def test_each_structure_has_a_row_for_each_property(made_up):
         for name in ("bulk_modulus", "formation_energy")
     ]
     assert [(row.unit, row.module) for row in answers[:2]] == [
-        ("GPa", "lab_modulus"),
-        ("eV/atom", "lab_energy"),
+        ("GPa", "lab_modulus@cgcnn"),
+        ("eV/atom", "lab_energy@cgcnn"),
     ]
     for row in answers:
         assert (row.status, row.level, row.calibration) == ("ok", 0.9, "held-out")
@@ -73,7 +73,7 @@ def test_a_module_answers_with_its_readout_in_its_unit(made, made_up):
     (energies,) = (predict(rows, "formation_energy").values,)
     errors = np.abs(energies - [row["energy"] for row in rows])
     with Store.open(made / "hub") as store:
-        module = Module.from_doc(store.record(store.ref("modules/lab_energy")))
+        module = Module.from_doc(store.record(store.ref("modules/lab_energy@cgcnn")))
     assert (module.target, module.property) == ("energy", "formation_energy")
     assert module.answers["unit"] == "eV/atom"
     assert 0 < module.answers["mae"] < module.answers["mae_of_median"]
@@ -145,7 +145,7 @@ def test_modules_are_loaded_once_and_threads_share_them(made_up, monkeypatch):
         asked = [pool.submit(predict, rows, "band_gap,formation_energy") for _ in range(8)]
         answers = [one.result().values.tolist() for one in asked]
     assert answers == [alone] * 8
-    assert sorted(loads) == ["lab_energy", "lab_gap"]
+    assert sorted(loads) == ["lab_energy@cgcnn", "lab_gap@cgcnn"]
 
 
 def test_the_answers_say_which_values_a_name_means(made, made_up, tmp_path, monkeypatch):
@@ -156,10 +156,10 @@ def test_the_answers_say_which_values_a_name_means(made, made_up, tmp_path, monk
     export(hub, tmp_path / "cgcnn.moma", modules=["lab_gap", "hse"])
     monkeypatch.setattr(starter_modules, "FOLDER", tmp_path)
     (plain,) = predict(made_up(1), "band_gap")
-    assert plain.module == "hse"  # its column is in the table of properties
+    assert plain.module == "hse@cgcnn"  # its column is in the table of properties
     assert plain.message == "band_gap_hse is meant; there are also gap"
     (explicit,) = predict(made_up(1), "gap")
-    assert (explicit.module, explicit.property, explicit.message) == ("lab_gap", "gap", "")
+    assert (explicit.module, explicit.property, explicit.message) == ("lab_gap@cgcnn", "gap", "")
 
 
 def test_graphs_of_two_backbones_are_each_their_own(made, made_up, monkeypatch, tmp_path):
@@ -169,7 +169,11 @@ def test_graphs_of_two_backbones_are_each_their_own(made, made_up, monkeypatch, 
     alone = predict(rows, "lab_gap").values.tolist()
     monkeypatch.setattr(starter_modules, "FOLDER", tmp_path)
     both = predict(rows, "mp_band_gap_pbe,lab_gap,mp_formation_energy")
-    assert [row.module for row in both[:3]] == ["mp_band_gap_pbe", "lab_gap", "mp_formation_energy"]
+    assert [row.module for row in both[:3]] == [
+        "mp_band_gap_pbe@chgnet",
+        "lab_gap@cgcnn",
+        "mp_formation_energy@chgnet",
+    ]
     assert both.values[1::3].tolist() == alone
 
 
@@ -180,4 +184,4 @@ def test_the_package_exports_it():
 def test_an_answer_has_the_fields_of_a_task_as_json(made_up):
     (row,) = predict(made_up(1), "band_gap").to_dicts()
     assert row["task"] == ""
-    assert json.loads(json.dumps(row))["module"] == "lab_gap"
+    assert json.loads(json.dumps(row))["module"] == "lab_gap@cgcnn"

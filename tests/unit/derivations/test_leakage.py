@@ -29,14 +29,14 @@ def test_a_module_may_have_seen_many_rows_where_enough_others_judge(hub, monkeyp
     monkeypatch.setattr(leakage, "MIN_UNSEEN", least)
     with open_workspace(hub) as (store, workspace):
         judged = _judged_rows(store, workspace)
-        reason = judged.exclusion(store.ref("modules/a"))
+        reason = judged.exclusion(store.ref("modules/a@cgcnn"))
     assert (reason is not None) == named
 
 
 def test_only_rows_that_no_module_has_seen_judge(hub):
     with open_workspace(hub) as (store, workspace):
         judged = _judged_rows(store, workspace)
-        digest = store.ref("modules/a")
+        digest = store.ref("modules/a@cgcnn")
         fingerprints = store.blob(Module.from_doc(store.record(digest)).blob).arrays["fingerprints"]
         left = judged.unseen_by([digest]).split
         untouched = judged.unseen_by([]).split
@@ -59,7 +59,7 @@ def test_modules_that_leave_too_little_together_do_not_stand_side_by_side(
     monkeypatch.setattr(leakage, "MIN_UNSEEN", 20)
     with open_workspace(hub) as (store, workspace):
         judged = _judged_rows(store, workspace)
-        a, c = store.ref("modules/a"), store.ref("modules/c")
+        a, c = store.ref("modules/a@cgcnn"), store.ref("modules/c@cgcnn")
         assert all(judged.exclusion(digest) is None for digest in (a, c))
         excluded = {
             order: list(judged.exclusions_together(order))
@@ -68,7 +68,7 @@ def test_modules_that_leave_too_little_together_do_not_stand_side_by_side(
     assert excluded == {(a,): [], (a, c): [c], (c, a): [a], (a, a): []}
     done = Hub(hub).update()
     assert [one.text for one in done if one.action == "failed"] == []
-    composition = Composition.from_doc(record(hub, "compositions/b"))
+    composition = Composition.from_doc(record(hub, "compositions/b@cgcnn"))
     assert len({a, c} & set(composition.modules)) <= 1
     assert len({a, c} & composition.excluded.keys()) == 1
 

@@ -12,7 +12,7 @@ from moma_cl.core import threads
 from moma_cl.derivations import finetuned_learners
 from moma_cl.hub import Hub
 from moma_cl.learning.training import TrainingError
-from moma_cl.predictors.predictor import load_predictor
+from moma_cl.predictors.predictor import load_artifact, load_predictor
 from moma_cl.predictors.stored_learner import StoredLearner
 from moma_cl.reconciling import composer
 from moma_cl.reconciling.costs import Allowance
@@ -20,7 +20,7 @@ from moma_cl.records.records import Learner, ModuleKind, Predictor
 from moma_store.records import record_link
 from moma_store.store import Store
 from tests.helpers import hubs
-from tests.helpers.hubs import memo_results, open_workspace, record
+from tests.helpers.hubs import encoders_of, memo_results, open_workspace, record
 
 FROM_MODULES = {"finetuned from composition", "adapted composition"}
 FROM_BACKBONE = {"finetuned from backbone", "adapted backbone"}
@@ -40,10 +40,15 @@ def names(hub, task="energy"):
     return {one.name for one in learners(hub, task).values()}
 
 
+def on_cgcnn(names):
+    """Names among learners of all backbones."""
+    return {f"{name}@cgcnn" for name in names}
+
+
 def fitted_again(done, task="energy"):
     """Names of the learners that a pass has fitted."""
     return {
-        entry.text.partition(":")[0]
+        entry.text.partition("@")[0]
         for entry in done
         if (entry.task, entry.action, entry.kind) == (task, "derived", "learner")
     }
@@ -119,7 +124,7 @@ def test_a_training_that_fails_leaves_the_others_and_is_tried_again(hub, add_tas
     assert names(hub) == {"kernel", "finetuned from backbone"}
     monkeypatch.undo()
     assert fitted_again(Hub(hub).update()) == {"adapted backbone"}
-    assert record(hub, "fitted/energy")["validation_maes"].keys() >= FROM_BACKBONE
+    assert record(hub, "fitted/energy")["validation_maes"].keys() >= on_cgcnn(FROM_BACKBONE)
 
 
 @pytest.mark.fault("a pass that is killed between two trainings")
@@ -155,7 +160,9 @@ def test_a_changed_composition_fits_only_the_learners_that_start_from_it(tmp_pat
     before = learners(hub)
     Hub(hub).gc()
     done = hubs.add_task(hub, "modulus", 200).done
-    assert record(hub, "fitted/energy")["validation_maes"].keys() >= FROM_MODULES | FROM_BACKBONE
+    assert record(hub, "fitted/energy")["validation_maes"].keys() >= on_cgcnn(
+        FROM_MODULES | FROM_BACKBONE
+    )
     assert fitted_again(done) == {"kernel", *FROM_MODULES}
     kept = {digest for digest, one in before.items() if one.name in FROM_BACKBONE}
     assert kept < learners(hub).keys()
@@ -165,7 +172,7 @@ def test_another_level_of_the_intervals_trains_nothing(hub, add_task):
     add_task("energy", 200, module=ModuleKind.NONE)
     done = Hub(hub).set_recipe("energy", {"predictor": {"interval_level": 0.8}}).done
     derived = [entry.kind for entry in done if entry.action == "derived"]
-    assert derived == ["estimate", "composition", "predictor"]
+    assert derived == ["estimate", "composition", "predictor", "predictor"]  # one answers fast
 
 
 def test_what_a_predictor_joins_is_what_it_says(hub, add_task):
@@ -177,9 +184,9 @@ def test_what_a_predictor_joins_is_what_it_says(hub, add_task):
         joined = [StoredLearner.load(store, one) for one in fitted.learners]
         rows = workspace.rows(fitted.dataset)
         held_out = joined[0].artifact.held_out.rows
-        graphs = workspace.graphs(rows)
+        graphs = encoders_of(workspace).graphs(rows)
         predictor = load_predictor(workspace, digest)
-        answers = predictor.answer([graphs[row] for row in held_out], level=0.9).values
+        answers = predictor.answer({"cgcnn": [graphs[row] for row in held_out]}, level=0.9).values
         assert store.record(digest)["learners"] == [record_link(one) for one in fitted.learners]
     assert {one.record.task for one in joined} == {fitted.task}
     heads = [one.artifact.held_out.answers for one in joined if one.artifact.kernel is not None]
@@ -193,7 +200,9 @@ def test_what_a_predictor_joins_is_what_it_says(hub, add_task):
             - rows.targets[one.artifact.validation.rows]
         )
         assert one.record.validation_mae == pytest.approx(errors.mean())
-        assert one.record.validation_mae == pytest.approx(fitted.validation_maes[one.record.name])
+        assert one.record.validation_mae == pytest.approx(
+            fitted.validation_maes[f"{one.record.name}@cgcnn"]
+        )
 
 
 def test_a_task_of_few_rows_has_one_learner(hub, add_task):
@@ -202,8 +211,9 @@ def test_a_task_of_few_rows_has_one_learner(hub, add_task):
     with Store.open(hub) as store:
         fitted = Predictor.from_doc(store.record(store.ref("fitted/energy")))
         (learner,) = (StoredLearner.load(store, one) for one in fitted.learners)
-    crossed = learner.artifact.cross_validation
+        crossed = load_artifact(store, fitted).cross_validation
     assert len(crossed.residuals) == fitted.n_train
+    assert crossed.groups.tolist() == learner.artifact.folds.tolist()
     assert learner.artifact.validation.rows.tolist() == list(range(60))
 
 
@@ -252,7 +262,7 @@ def test_a_limit_of_time_starts_only_the_trainings_that_are_likely_to_end(
     done = Hub(hub).update(max_seconds=5e4)
     assert names(hub) == {"kernel", "adapted backbone"}
     (left,) = [entry.text for entry in done if entry.action == "postponed"]
-    assert left == "finetuned from backbone, which is likely to take 60000 s"
+    assert left == "finetuned from backbone@cgcnn, which is likely to take 60000 s"
     assert fitted_again(Hub(hub).update()) == {"finetuned from backbone"}
 
 

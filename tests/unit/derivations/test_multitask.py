@@ -26,9 +26,10 @@ from moma_cl.records.records import (
 from moma_store.records import record_link
 from moma_store.store import Store
 from tests.helpers import hubs
-from tests.helpers.hubs import open_workspace, record
+from tests.helpers.hubs import encoders_of, open_workspace, record
 
-FROM_BACKBONE, FROM_MULTITASK = "finetuned from backbone", "finetuned from multitask"
+FROM_BACKBONE = "finetuned from backbone@cgcnn"
+FROM_MULTITASK = "finetuned from multitask"
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def hub(hub):
 def _add_multitask(hub, n_seen):
     """Declare the module of energies to be one of several properties, with other parameters."""
     with open_workspace(hub, write=True) as (store, workspace):
-        record = Module.from_doc(store.record(store.ref("modules/energy")))
+        record = Module.from_doc(store.record(store.ref("modules/energy@cgcnn")))
         arrays = dict(store.blob(record.blob).arrays)
         prints = arrays["fingerprints"][:n_seen]
         kept = {"parameters": arrays["parameters"] + np.float32(1e-3), "fingerprints": prints}
@@ -51,13 +52,15 @@ def _add_multitask(hub, n_seen):
             record,
             module=ModuleKind.MULTITASK,
             property="several",
-            blob=store.put_blob(kept, header, base=workspace.base(ModuleKind.FULL)),
+            blob=store.put_blob(kept, header, base=encoders_of(workspace).base(ModuleKind.FULL)),
             source={"properties": ["gap", "hardness"]},
         )
         with store.transaction("module", {"module": "multitask"}) as transaction:
             digest = transaction.put_record(record.to_doc())
             transaction.move_ref(
-                "modules/multitask", digest, expected=transaction.ref("modules/multitask")
+                "modules/multitask@cgcnn",
+                digest,
+                expected=transaction.ref("modules/multitask@cgcnn"),
             )
 
 
@@ -79,16 +82,17 @@ def test_it_is_fine_tuned_in_place_of_the_backbone_and_composed_by_nobody(hub, m
     monkeypatch.setattr(finetuned_learners, "_fitted", noted)
     fitted = _add(hub, 200, "modulus")
     with open_workspace(hub) as (store, workspace):
-        multitask = store.ref("modules/multitask")
-        composition = store.record(fitted.composition)
+        multitask = store.ref("modules/multitask@cgcnn")
+        composition = store.record(fitted.compositions[0])
         predictor = load_predictor(workspace, store.ref("fitted/modulus"))
         rows = workspace.rows(fitted.dataset)
-        answers = predictor.answer(workspace.graphs(rows), level=0.9)
+        graphs = {"cgcnn": encoders_of(workspace).graphs(rows)}
+        answers = predictor.answer(graphs, level=0.9)
         arrays = store.blob(fitted.blob).arrays
         learners = [Learner.from_doc(store.record(digest)) for digest in fitted.learners]
-    assert fitted.multitask == multitask
+    assert fitted.multitasks == (multitask,)
     assert record_link(multitask) not in composition["modules"]
-    assert FROM_MULTITASK in fitted.held_out_maes
+    assert f"{FROM_MULTITASK}@cgcnn" in fitted.held_out_maes
     assert FROM_BACKBONE not in fitted.held_out_maes
     assert [(one.name, one.multitask) for one in learners] == [(FROM_MULTITASK, multitask)]
     residuals = np.abs(
@@ -99,7 +103,7 @@ def test_it_is_fine_tuned_in_place_of_the_backbone_and_composed_by_nobody(hub, m
 
 def test_adapters_start_from_the_backbone(hub):
     fitted = _add(hub, 200, "modulus", module=ModuleKind.ADAPTER)
-    assert fitted.multitask is None
+    assert fitted.multitasks == ()
     assert FROM_BACKBONE in fitted.held_out_maes
 
 
@@ -114,15 +118,15 @@ def test_what_it_has_seen_of_the_property_does_not_judge(hub, monkeypatch, least
     )
     fitted = _add(hub, 200, "gap")
     with open_workspace(hub) as (store, workspace):
-        digest = store.ref("modules/multitask")
+        digest = store.ref("modules/multitask@cgcnn")
         prints = store.blob(Module.from_doc(store.record(digest)).blob).arrays["fingerprints"]
         rows = workspace.rows(fitted.dataset)
-        composition = Composition.from_doc(store.record(fitted.composition))
+        composition = Composition.from_doc(store.record(fitted.compositions[0]))
     known, split = set(prints.tolist()), joined[-1].data.split
     judges = np.concatenate([split.validation, split.held_out])
     assert not composition.modules or digest not in composition.modules
-    assert (fitted.multitask == digest) == used
-    assert (FROM_MULTITASK in fitted.held_out_maes) == used
+    assert (fitted.multitasks == (digest,)) == used
+    assert (f"{FROM_MULTITASK}@cgcnn" in fitted.held_out_maes) == used
     assert (FROM_BACKBONE in fitted.held_out_maes) == (not used)
     assert known.isdisjoint(rows.fingerprints[judges].tolist()) == used
 
@@ -165,7 +169,7 @@ def test_it_is_left_alone_where_nobody_knows_what_it_has_seen(hub, monkeypatch, 
         _add_multitask(hub, n_seen=0)
     else:
         monkeypatch.setattr(leakage, "properties_of", lambda module: ())
-    assert _add(hub, 200, "modulus").multitask is None
+    assert _add(hub, 200, "modulus").multitasks == ()
 
 
 def test_neighbours_are_named_right_where_seen_rows_did_not_decide(
@@ -178,7 +182,7 @@ def test_neighbours_are_named_right_where_seen_rows_did_not_decide(
         arrays = store.blob(fitted.blob).arrays
         live = workspace.rows(fitted.dataset)
     decided = set(arrays["decided_rows"].tolist())
-    assert fitted.multitask is not None
+    assert fitted.multitasks
     assert decided < set(np.flatnonzero(live.folds == VALIDATION).tolist())
     known = np.flatnonzero(live.folds == TRAIN).tolist() + sorted(decided)
     answers = {row.id: row for row in Hub(hub).iter_predictions("gap", [rows], explain=True)}
@@ -196,27 +200,27 @@ def test_a_champion_is_not_asked_what_it_has_seen(hub, monkeypatch):
     with Store.open(hub) as store:
         decided = store.blob(champion.blob).arrays["decided_rows"]
     with Store.open(hub, write=True) as store, store.transaction("remove-module") as transaction:
-        multitask = transaction.ref("modules/multitask")
-        transaction.move_ref("modules/multitask", None, expected=multitask)
+        multitask = transaction.ref("modules/multitask@cgcnn")
+        transaction.move_ref("modules/multitask@cgcnn", None, expected=multitask)
     done = Hub(hub).set_recipe("gap", {"finetune": {"epochs": 2}}).done
     assert any(one.action in {"promoted", "kept-beside"} for one in done)
     with Store.open(hub) as store:
         fitted = Predictor.from_doc(store.record(store.ref("fitted/gap")))
         judged = store.blob(fitted.blob).arrays["decided_rows"]
         (entry,) = [e for e in store.history(limit=3) if "champion_mae" in e.detail][:1]
-    assert fitted.multitask is None
+    assert fitted.multitasks == ()
     assert entry.detail["rows"] == len(decided) < len(judged)
 
 
 def test_new_rows_that_it_has_seen_are_no_test_for_drift(hub, add_data, made_up, monkeypatch):
     monkeypatch.setattr(leakage, "MIN_UNSEEN", 5)
     champion = _add(hub, made_up(200, first=100), "gap")
-    assert champion.multitask is not None
+    (seen,) = champion.multitasks
     taken = add_data("gap", 100)
     assert any(one.kind == "drift" for one in taken.done)
     with open_workspace(hub) as (store, workspace):
         found = Drift.from_doc(store.record(store.ref("drift/gap")))
-        module = Module.from_doc(store.record(champion.multitask))
+        module = Module.from_doc(store.record(seen))
         prints = set(store.blob(module.blob).arrays["fingerprints"].tolist())
         rows = workspace.rows(store.ref("datasets/gap"))
     new = [rows.fingerprints[row] for row, name in enumerate(rows.ids) if int(name[4:]) < 100]
@@ -227,6 +231,6 @@ def test_the_pass_keeps_what_it_was_fitted_from(hub):
     _add(hub, 200, "modulus")
     assert not Hub(hub).plan()
     with Store.open(hub) as store:
-        digest = store.ref("modules/multitask")
-        links = store.record(store.ref("fitted/modulus"))["multitask"]
-    assert links == record_link(digest)
+        digest = store.ref("modules/multitask@cgcnn")
+        links = store.record(store.ref("fitted/modulus"))["multitasks"]
+    assert links == [record_link(digest)]

@@ -48,7 +48,7 @@ def make_hub(folder: Path, made_up) -> Path:
         path.write_text("".join(lines))
         return [path]
 
-    Hub(hub).init(backbone="cgcnn", recipe=recipe)
+    Hub(hub).init(backbones=["cgcnn"], recipe=recipe)
     Hub(hub).add_task("energy", rows("a.jsonl", 0, 160), target="energy", unit="1")
     Hub(hub).add_task("gap", rows("b.jsonl", 20, 60), target="gap", unit="1")
     Hub(hub).add_task("modulus", rows("c.jsonl", 0, 150), target="modulus", unit="1", compose=False)

@@ -18,7 +18,7 @@ from moma_cl.records.records import (
     StartKind,
     learner_name,
 )
-from tests.helpers.hubs import open_workspace
+from tests.helpers.hubs import encoders_of, open_workspace
 
 NAMES = [
     learner_name(method, start)
@@ -62,14 +62,14 @@ def test_of_the_learners_and_their_means_the_best_on_validation_answers(
     with open_workspace(hub) as (store, workspace):
         digest = store.ref("fitted/modulus")
         fitted = Predictor.from_doc(store.record(digest))
-        assert store.record(fitted.composition)["modules"]
+        assert store.record(fitted.compositions[0])["modules"]
         arrays = store.blob(fitted.blob).arrays
         learners = [StoredLearner.load(store, one).record.name for one in fitted.learners]
         predictor = load_predictor(workspace, digest)
         data, _ = found[NAMES[0]]
-        graphs = workspace.graphs(workspace.rows(fitted.dataset))
+        graphs = encoders_of(workspace).graphs(workspace.rows(fitted.dataset))
         held_out = data.split.held_out
-        answers = predictor.answer([graphs[row] for row in held_out], level=0.9)
+        answers = predictor.answer({"cgcnn": [graphs[row] for row in held_out]}, level=0.9)
     tried = [
         np.mean([found[name][1] for name in chosen], axis=0)
         for size in (1, 2, 3, 4)
@@ -90,13 +90,12 @@ def test_less_than_a_standard_error_does_not_speak_against_the_mean_of_all(bette
     errors = 1.0 + noise - noise.mean(axis=1, keepdims=True)
     errors[2] -= better_by
     data = SimpleNamespace(
-        split=SimpleNamespace(validation=rows),
         errors=lambda normalised, rows: np.abs(normalised),
     )
     learners = [
         JoinedAnswers(learners=(name,), validation=error, held_out=np.zeros(0))
         for name, error in zip(NAMES, errors, strict=True)
     ]
-    chosen = join_learners._join_finetuned(data, learners)
+    chosen = join_learners._join(data, learners, np.arange(40))
     assert np.allclose(chosen.validation, errors[2] if alone else errors.mean(axis=0))
     assert chosen.learners == ((NAMES[2],) if alone else tuple(NAMES))

@@ -11,7 +11,7 @@ from moma_cl.graphs import prefetch
 from moma_cl.graphs.batching import load_of
 from moma_cl.graphs.cache import ByteCache
 from moma_cl.graphs.checks import MAX_GRAPH_SIZE, check_graph_size, check_graphs, graphs_or_errors
-from moma_cl.graphs.prefetch import with_graphs
+from moma_cl.graphs.prefetch import with_graphs, with_graphs_of
 from moma_cl.hub import Hub
 from moma_cl.structures.checks import RowError
 from moma_cl.testing.crystals import crystal_of, example_crystals, supercell
@@ -91,13 +91,33 @@ def test_a_graph_that_cannot_be_built_costs_no_other(failing, tmp_path, monkeypa
     expected = [None, None, "graph-failed", None]
     assert kinds(graphs_or_errors(FEW, failing)) == expected
     assert "MemoryError: too much" in graphs_or_errors(FEW, failing)[2].message
-    assert kinds(check_graphs(FEW, failing)) == expected
+    assert kinds(check_graphs(FEW, [failing])) == expected
     with ByteCache(tmp_path / "cache") as cache:
-        assert kinds(check_graphs(FEW, failing, cache)) == expected
+        assert kinds(check_graphs(FEW, [failing], cache)) == expected
     monkeypatch.setattr(prefetch, "n_cores", lambda: 2)
     monkeypatch.setattr(prefetch, "_ALONE", 1)
     chunks = [(number, FEW) for number in range(4)]
     assert [kinds(graphs) for _, graphs in with_graphs(chunks, failing)] == [expected] * 4
+
+
+@pytest.mark.parametrize("failing_first", [False, True])
+def test_a_graph_that_one_backbone_cannot_build_costs_its_row_only(
+    failing, tmp_path, failing_first
+):
+    backbones = [failing, CHGNetBackbone] if failing_first else [CHGNetBackbone, failing]
+    expected, told = [None, None, "graph-failed", None], []
+    with ByteCache(tmp_path / "cache") as cache:
+        for kept in (None, cache):
+            assert kinds(check_graphs(FEW, backbones, kept, told.append)) == expected
+    assert told == sorted(told[: len(told) // 2]) + sorted(told[len(told) // 2 :])
+    assert 0 < told[-1] <= len(FEW) * len(backbones)
+    chunks = [(number, FEW) for number in range(3)]
+    built = list(with_graphs_of(chunks, backbones))
+    assert [number for number, _ in built] == [0, 1, 2]
+    for _, graphs in built:
+        assert list(graphs) == [backbone.name for backbone in backbones]
+        assert kinds(graphs["cgcnn"]) == expected
+        assert kinds(graphs["chgnet"]) == [None] * 4
 
 
 def row(crystal, **columns):

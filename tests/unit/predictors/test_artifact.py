@@ -5,12 +5,11 @@ import pytest
 
 from moma_cl.learning.kernel_head import fit_kernel_head
 from moma_cl.learning.normaliser import Normaliser
-from moma_cl.predictors.artifact import GoldenAnswers, PredictorArtifact
+from moma_cl.predictors.artifact import CrossValidation, GoldenAnswers, PredictorArtifact
 from moma_cl.predictors.calibration import Calibrated
 from moma_cl.predictors.difficulty import N_NEIGHBOURS, Difficulty
 from moma_cl.predictors.domain import Domain
 from moma_cl.predictors.learner_artifact import (
-    CrossValidation,
     FinetunedEncoder,
     LearnerArtifact,
     RowAnswers,
@@ -67,10 +66,10 @@ def test_the_smallest_artifact_comes_back_without_the_other_parts():
     read = stored(artifact())
     assert read.normaliser == artifact().normaliser
     assert read.label_range == (-1.0, 2.0)
-    assert read.golden is None
+    assert (read.golden, read.cross_validation) == (None, None)
     read = stored(learner())
     assert (read.kernel, read.finetuned, read.baseline) == (None, None, None)
-    assert (read.readout_scale, read.cross_validation) == (None, None)
+    assert (read.readout_scale, read.folds) == (None, None)
 
 
 def test_answers_are_found_by_their_rows():
@@ -127,8 +126,9 @@ def test_cross_validation_and_golden_answers_come_back():
     )
     golden = GoldenAnswers(crystals=PackedCrystals.pack([crystal]), answers=np.ones((4, 1)))
     cross_validation = CrossValidation(residuals=np.ones(3), groups=np.arange(3))
-    read = stored(learner(cross_validation=cross_validation))
+    assert stored(learner(folds=np.arange(3))).folds.tolist() == [0, 1, 2]
+    read = stored(artifact(golden=golden, cross_validation=cross_validation))
+    assert read.cross_validation.residuals.tolist() == [1.0] * 3
     assert read.cross_validation.groups.tolist() == [0, 1, 2]
-    read = stored(artifact(golden=golden))
     assert read.golden.answers.tolist() == [[1.0]] * 4
     assert read.golden.crystals[0].atomic_numbers.tolist() == [8]

@@ -27,6 +27,7 @@ from moma_store.errors import InvalidInputError
 from moma_store.store import Store
 from tests.helpers import hubs
 from tests.helpers.hubs import memo_results, refs
+from tests.helpers.second_backbone import BOTH
 
 DASK = ExecutorSettings(kind=ExecutorKind.DASK, workers=2)
 
@@ -92,6 +93,19 @@ def test_what_is_shipped_suffices_and_gives_the_same_records(hub, in_process, tm
     assert Hub(hub).update() == []
 
 
+@pytest.mark.usefixtures("second_backbone")
+def test_jobs_of_two_backbones_carry_all_that_they_read(tmp_path):
+    recipe = hubs.short_recipe(1, worth_it=-1.0)
+    here = hubs.make_hub(tmp_path / "here", recipe, backbones=BOTH)
+    for target, n_rows in (("energy", 160), ("gap", 40)):
+        hubs.add_task(here, target, n_rows, compose=False)
+    there = Path(shutil.copytree(here, tmp_path / "there"))
+    Hub(here).update()
+    composed(there, Elsewhere(tmp_path / "cache"))
+    assert memo_results(there) == memo_results(here)
+    assert refs(there) == refs(here)
+
+
 def test_a_derivation_that_fails_elsewhere_fails_its_task_only(hub, tmp_path):
     def broken(job):
         if job.derivation.task == "gap":
@@ -103,8 +117,8 @@ def test_a_derivation_that_fails_elsewhere_fails_its_task_only(hub, tmp_path):
     assert failure.task == "gap"
     assert "ZeroDivisionError: on purpose" in failure.text
     with Store.open(hub) as store:
-        assert store.ref("modules/energy") is not None
-        assert store.ref("modules/gap") is None
+        assert store.ref("modules/energy@cgcnn") is not None
+        assert store.ref("modules/gap@cgcnn") is None
 
 
 @pytest.mark.parametrize(

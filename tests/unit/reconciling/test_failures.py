@@ -5,7 +5,7 @@ import pytest
 from moma_cl.derivations import derive as deriving
 from moma_cl.derivations.keys import DerivationKind
 from moma_cl.hub import Hub
-from moma_cl.reconciling.composer import Composer
+from moma_cl.reconciling import composer
 from moma_cl.reconciling.failures import MAX_TRIES
 from moma_cl.reconciling.reasons import StepStatus
 from moma_store.errors import StorageError
@@ -87,7 +87,7 @@ def test_the_others_go_on(hub, broken):
     broken(of("energy", DerivationKind.ESTIMATE))
     done = Hub(hub).update()
     assert "failed" in actions(done, "energy") or "module" in actions(done, "energy")
-    assert "modules/gap" in refs(hub)
+    assert "modules/gap@cgcnn" in refs(hub)
 
 
 def test_a_pass_with_nothing_but_what_is_set_aside_does_nothing(hub, broken):
@@ -126,26 +126,26 @@ def test_other_inputs_are_another_derivation(hub, broken, monkeypatch, add_data,
 
 def test_a_module_whose_estimate_is_set_aside_is_done_without(hub, broken):
     Hub(hub).update(tasks=["gap"])
-    bad = refs(hub)["modules/gap"]
+    bad = refs(hub)["modules/gap@cgcnn"]
     tried = broken(lambda derivation: derivation.inputs.get("module") == bad)
     for _ in range(5):
         Hub(hub).update()
     assert len(tried) == MAX_TRIES
     with Store.open(hub) as store:
-        composition = store.record(store.ref("compositions/energy"))
-        assert store.ref("modules/energy") is not None
+        composition = store.record(store.ref("compositions/energy@cgcnn"))
+        assert store.ref("modules/energy@cgcnn") is not None
     assert composition["n_candidates"] == 1
 
 
 def test_a_comparison_that_fails_is_set_aside_too(hub, monkeypatch):
     tries = []
 
-    def breaking(self, *arguments):
+    def breaking(*arguments):
         tries.append(arguments)
         raise ZeroDivisionError("on purpose")
 
     Hub(hub).update()
-    monkeypatch.setattr(Composer, "_compare", breaking)
+    monkeypatch.setattr(composer, "compared", breaking)
     with Store.open(hub, write=True) as store, store.transaction("forget") as transaction:
         transaction.move_ref("fitted/energy", None, expected=store.ref("fitted/energy"))
     for _ in range(6):
@@ -187,7 +187,7 @@ def test_what_would_take_too_long_is_not_started_and_named(hub):
         transaction.put_memo(key, memo.result, 1e4)
     done = Hub(hub).update(max_seconds=100.0)
     assert [e.text for e in done if e.action == "postponed"] == [
-        "60 rows, which is likely to take 10000 s"
+        "60 rows, cgcnn, which is likely to take 10000 s"
     ]
     assert "composed" in actions(done, "energy")  # what there is time for goes on
     assert "module" in actions(Hub(hub).update(), "energy")

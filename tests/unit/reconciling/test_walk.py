@@ -16,7 +16,7 @@ from moma_cl.reconciling.composer import Composer
 from moma_cl.reconciling.task_derivations import training_point
 from moma_cl.records.champions import champions
 from moma_cl.records.records import Composition, Dataset, Estimate, ModuleKind
-from moma_cl.workspace.workspace import Workspace
+from moma_cl.workspace.encoders import Encoders
 from moma_store.errors import (
     AlreadyExistsError,
     InvalidInputError,
@@ -26,7 +26,7 @@ from moma_store.errors import (
 from moma_store.records import BlobLink
 from moma_store.store import Store
 from tests.helpers import hubs
-from tests.helpers.hubs import memo_results, open_workspace, record, refs
+from tests.helpers.hubs import encoders_of, memo_results, open_workspace, record, refs
 
 TARGETS = ("energy", "modulus", "gap")
 
@@ -54,8 +54,8 @@ def test_a_task_gets_predictor_composition_and_module(hub, add):
     assert ("energy", "promoted") in actions(taken.done)
     with Store.open(hub) as store:
         assert set(store.refs()) >= {
-            f"{kind}/energy"
-            for kind in ("tasks", "datasets", "recipes", "compositions", "predictors", "modules")
+            *(f"{kind}/energy" for kind in ("tasks", "datasets", "recipes", "predictors")),
+            *(f"{kind}/energy@cgcnn" for kind in ("compositions", "modules")),
         }
 
 
@@ -63,7 +63,7 @@ def test_without_a_pass_there_is_a_first_predictor_and_a_plan(hub, add):
     add("energy", compose=False)
     with Store.open(hub) as store:
         assert store.ref("predictors/energy") is not None
-        assert store.ref("modules/energy") is None
+        assert store.ref("modules/energy@cgcnn") is None
     assert {step.kind for step in Hub(hub).plan()} >= {"predictor", "module"}
 
 
@@ -171,11 +171,11 @@ def test_appended_rows_embed_only_the_new_segment_and_leave_other_tasks_alone(
 
 def test_a_module_is_trained_again_only_when_its_rows_have_grown(hub, add, add_data, made_up):
     add("energy", n_rows=100)
-    first = refs(hub)["modules/energy"]
+    first = refs(hub)["modules/energy@cgcnn"]
     add_data("energy", made_up(40, first=100))
-    assert refs(hub)["modules/energy"] == first
+    assert refs(hub)["modules/energy@cgcnn"] == first
     add_data("energy", made_up(40, first=140))
-    assert refs(hub)["modules/energy"] != first
+    assert refs(hub)["modules/energy@cgcnn"] != first
 
 
 @pytest.mark.parametrize(
@@ -242,8 +242,8 @@ def test_a_removed_task_is_no_candidate_any_more(hub, add):
     Hub(hub).remove_task("energy")
     Hub(hub).update()
     with Store.open(hub) as store:
-        composition = store.record(store.ref("compositions/gap"))
-        assert not [name for name in store.refs() if name.endswith("/energy")]
+        composition = store.record(store.ref("compositions/gap@cgcnn"))
+        assert not [name for name in store.refs() if "/energy" in name]
     assert composition["n_candidates"] == 1
 
 
@@ -281,7 +281,7 @@ def test_an_adapter_task_composes_adapters_only(hub, add):
     add("modulus", module=ModuleKind.ADAPTER)
     add("gap", module=ModuleKind.ADAPTER)
     with Store.open(hub) as store:
-        composition = store.record(store.ref("compositions/gap"))
+        composition = store.record(store.ref("compositions/gap@cgcnn"))
         assert composition["module"] == "adapter"
         assert composition["n_candidates"] == 2
 
@@ -298,8 +298,8 @@ def test_a_module_of_the_same_property_that_saw_held_out_structures_is_no_candid
     add_task("b", labelled, target="gap", fold_column="fold")
     add_task("c", labelled, target="energy", fold_column="fold")
     with Store.open(hub) as store:
-        seen, unrelated = (store.record(store.ref(f"compositions/{n}")) for n in "bc")
-        module = store.ref("modules/a")
+        seen, unrelated = (store.record(store.ref(f"compositions/{n}@cgcnn")) for n in "bc")
+        module = store.ref("modules/a@cgcnn")
     assert module in seen["excluded"]
     assert "by which this task is judged" in seen["excluded"][module]
     assert module not in unrelated["excluded"]
@@ -314,8 +314,8 @@ def test_a_module_of_the_same_property_may_have_seen_a_few_rows_that_judge(
     rows = [*made_up(60 - n_seen, first=300), *seen[:n_seen]]
     add_task("b", rows, target="gap", module=ModuleKind.NONE)
     with Store.open(hub) as store:
-        excluded = store.record(store.ref("compositions/b"))["excluded"]
-        module = store.ref("modules/a")
+        excluded = store.record(store.ref("compositions/b@cgcnn"))["excluded"]
+        module = store.ref("modules/a@cgcnn")
     if n_seen == 1:
         assert excluded == {}
     else:
@@ -366,8 +366,10 @@ def test_progress_labels_say_what_is_going_on(add):
 def test_one_module_at_weight_one_is_that_module_bit_for_bit(hub, add, kind):
     add("energy", module=kind)
     with open_workspace(hub) as (store, workspace):
-        module = store.ref("modules/energy")
+        module = store.ref("modules/energy@cgcnn")
+        encoders = encoders_of(workspace)
         composition = Composition(
+            backbone=store.ref("backbones/cgcnn"),
             dataset=store.ref("datasets/energy"),
             module=kind,
             modules=(module,),
@@ -379,11 +381,11 @@ def test_one_module_at_weight_one_is_that_module_bit_for_bit(hub, add, kind):
             n_candidates=1,
             excluded={},
         )
-        merged, own = workspace.merged(composition), workspace.parameters(module, kind)
+        merged, own = encoders.merged(composition), encoders.parameters(module, kind)
         assert merged.tobytes() == own.tobytes()
-        encoder = workspace.encoder(kind, merged)
-        assert to_vector(encoder, workspace.manifest(kind)).tobytes() == own.tobytes()
-        assert merged.tobytes() != workspace.parameters(None, kind).tobytes()
+        encoder = encoders.encoder(kind, merged)
+        assert to_vector(encoder, encoders.manifest(kind)).tobytes() == own.tobytes()
+        assert merged.tobytes() != encoders.parameters(None, kind).tobytes()
 
 
 def test_appended_rows_join_the_fold_of_their_formula(hub, add, add_data, made_up):
@@ -455,17 +457,17 @@ def test_a_full_disk_ends_the_pass(hub, add, monkeypatch):
 
 def test_a_module_whose_embeddings_are_not_finite_is_excluded_and_reported(hub, add, monkeypatch):
     add("energy")
-    module = refs(hub)["modules/energy"]
-    original = Workspace.embeddings
+    module = refs(hub)["modules/energy@cgcnn"]
+    original = Encoders.embeddings
 
     def poisoned(self, kind, vector, rows, settings):
         found = original(self, kind, vector, rows, settings)
         own = self.parameters(module, kind)
         return found * float("nan") if np.array_equal(vector, own) else found
 
-    monkeypatch.setattr(Workspace, "embeddings", poisoned)
+    monkeypatch.setattr(Encoders, "embeddings", poisoned)
     add("gap", module=ModuleKind.NONE)
-    composition = record(hub, "compositions/gap")
+    composition = record(hub, "compositions/gap@cgcnn")
     assert "not finite" in composition["excluded"][module]
     assert composition["backbone_weight"] == 1.0
 
@@ -476,7 +478,7 @@ def test_very_many_modules_are_screened_on_a_sample(hub, add, short_recipe):
     few = replace(short_recipe, estimate=EstimateSettings(max_candidates=2, sample_rows=30))
     add("energy2", recipe=few, module=ModuleKind.NONE, target="energy")
     with Store.open(hub) as store:
-        composition = store.record(store.ref("compositions/energy2"))
+        composition = store.record(store.ref("compositions/energy2@cgcnn"))
         sampled = [
             found
             for memo in store.memos("estimate:").values()
@@ -530,7 +532,7 @@ def test_a_changed_recipe_fits_a_new_predictor(hub, add, short_recipe):
         transaction.move_ref("recipes/energy", digest, expected=store.ref("recipes/energy"))
     steps = Hub(hub).plan()
     assert [(step.subject, step.why) for step in steps if step.kind == "learner"] == [
-        ("kernel", "its recipe changed")  # fine-tuning does not depend on ridges
+        ("kernel@cgcnn", "its recipe changed")  # fine-tuning does not depend on ridges
     ]
     assert [step.why for step in steps if step.kind == "predictor"] == ["after its learners"]
     assert {one.kind for one in Hub(hub).update() if one.action == "derived"} == {

@@ -34,6 +34,7 @@ RECORDS = [
     ),
     Segment(role=SegmentRole.RETRACTION, blob=BLOB, n_rows=3, sources=({"name": "x"},), refused=1),
     Composition(
+        backbone=DIGESTS[4],
         dataset=DIGESTS[0],
         module=ModuleKind.FULL,
         modules=(DIGESTS[1], DIGESTS[2]),
@@ -46,6 +47,7 @@ RECORDS = [
         excluded={DIGESTS[3]: "why"},
     ),
     Learner(
+        backbone=DIGESTS[4],
         task=DIGESTS[0],
         dataset=DIGESTS[1],
         method=LearnerMethod.FINETUNED,
@@ -70,7 +72,7 @@ def test_a_record_survives_its_document(record):
 
 def test_a_document_names_what_it_depends_on():
     records, blobs = links(RECORDS[2].to_doc())
-    assert records == set(DIGESTS[:3])
+    assert records == {*DIGESTS[:3], DIGESTS[4]}
     assert blobs == set()
     assert links(RECORDS[1].to_doc())[1] == {BLOB}
 
@@ -96,9 +98,9 @@ def test_a_document_without_a_field_is_of_another_version():
 def test_a_document_from_before_a_field_takes_its_default():
     doc = RECORDS[0].to_doc() | {"later": 1}
     assert Task.from_doc(doc) == RECORDS[0]
-    predictor = {name: None for name in Predictor.__dataclass_fields__ if name != "multitask"}
+    predictor = {name: None for name in Predictor.__dataclass_fields__ if name != "multitasks"}
     doc = predictor | {"kind": "predictor", "format": 1}
-    assert Predictor.from_doc(doc).multitask is None
+    assert Predictor.from_doc(doc).multitasks == ()
     with pytest.raises(FormatError, match="'dataset'"):
         Predictor.from_doc({name: value for name, value in doc.items() if name != "dataset"})
 

@@ -18,7 +18,6 @@ from moma_store.archives import Archive, export
 from moma_store.blobs import describe, write
 from moma_store.errors import (
     AlreadyExistsError,
-    BackboneError,
     FormatError,
     IntegrityError,
     InvalidInputError,
@@ -31,7 +30,7 @@ from moma_store.records import BlobLink, record_link
 from moma_store.store import Store
 from moma_store.testing import FaultyFiles, flip_bit
 from moma_store.verification import verify
-from tests.helpers.stores import BACKBONE, new_store
+from tests.helpers.stores import new_store
 
 
 @pytest.fixture
@@ -135,14 +134,6 @@ def test_a_damaged_blob_is_not_exported(store, tmp_path):
     with pytest.raises(IntegrityError, match=link.digest):
         export(store, tmp_path / "a.zip")
     assert [p.name for p in tmp_path.iterdir()] == ["hub"]
-
-
-def test_another_backbone_is_refused(store, tmp_path):
-    export(store, tmp_path / "a.zip")
-    with new_store(tmp_path / "foreign", backbone={"name": "b", "digest": "e"}) as foreign:
-        with pytest.raises(BackboneError, match="backbone"):
-            bring(foreign, tmp_path / "a.zip")
-        assert nothing_came(foreign)
 
 
 def nothing_came(store: Store) -> bool:
@@ -309,7 +300,6 @@ def test_a_blob_that_would_grow_a_thousandfold_is_refused(other, tmp_path):
     summary = {
         "format": 1,
         "kind": "part",
-        "backbone": BACKBONE,
         "refs": {"modules/x": records.digest(doc)},
     }
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w") as archive:

@@ -26,7 +26,7 @@ from moma_store.files import is_full, network_file_system
 from moma_store.store import Store
 from moma_store.testing.faults import FaultyFiles
 from tests.helpers.processes import run_python
-from tests.helpers.stores import BACKBONE, new_store
+from tests.helpers.stores import new_store
 
 
 def put_ref(store: Store, name: str = "tasks/x", n: int = 0) -> str:
@@ -48,19 +48,19 @@ def test_new_hub_has_the_documented_layout(hub):
         "writer.lock",
     }
     with Store.open(hub) as store:
-        assert store.backbone == BACKBONE
         assert store.cache_dir == hub / "cache"
         assert store.tmp_dir == hub / "tmp"
         assert len(store.hub_id) == 32
 
 
-def test_backbone_may_hold_any_text(tmp_path):
-    backbone = {"name": 'quote " slash \\ tab \t', "we ird.key": "\x7f\x00é\U0001f600\nline"}
-    Store.create(tmp_path / "hub", backbone=backbone).close()
+def test_the_catalogue_s_folder_may_have_any_name_in_utf_8(tmp_path):
+    home = tmp_path / 'quote " slash \\ tab \t \x7f é \U0001f600 \nline'
+    new_store(tmp_path / "hub", catalogue=home).close()
     with Store.open(tmp_path / "hub") as store:
-        assert store.backbone == backbone
-    with pytest.raises(InvalidInputError):
-        Store.create(tmp_path / "other", backbone={"name": "\ud800"})
+        assert store.refs() == {}
+    assert (home / "data.mdb").exists()
+    with pytest.raises(InvalidInputError, match="UTF-8"):
+        new_store(tmp_path / "other", catalogue=tmp_path / "\udc80")
     assert not (tmp_path / "other").exists()
 
 
@@ -125,7 +125,7 @@ def test_catalogue_on_a_network_file_system_is_refused(tmp_path, monkeypatch, ki
 
 @pytest.mark.parametrize(
     "text",
-    ["", "format = ", "format = 1", "format = 'x'", "format = 1\nid = 3\nbackbone = 4", "\x00"],
+    ["", "format = ", "format = 1", "format = 'x'", "format = 1\nid = 'x'\ncatalogue = 4", "\x00"],
 )
 def test_damaged_hub_file_is_an_integrity_error(hub, text):
     (hub / "hub.toml").write_text(text)
@@ -167,7 +167,7 @@ def test_damaged_catalogue_is_an_integrity_error(hub, damage):
 def test_on_disk_format_is_pinned(tmp_path):
     code = (
         "import sys; from pathlib import Path; from moma_store.store import Store\n"
-        "Store.create(Path(sys.argv[1]), backbone={}).close()"
+        "Store.create(Path(sys.argv[1])).close()"
     )
     # The binding reads this when it is imported.
     run_python(code, tmp_path / "hub", env={**os.environ, "LMDB_DEFAULT_LIB_VERSION": "1"})

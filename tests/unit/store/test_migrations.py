@@ -28,7 +28,7 @@ BACKBONE = {"name": "b", "digest": "0" * 64}
 
 def make(hub: Path) -> None:
     """A hub with whatever a hub can hold; its content follows from nothing but this code."""
-    with Store.create(hub, backbone=BACKBONE) as store:
+    with Store.create(hub) as store:
         ramp = np.linspace(-1.0, 1.0, 2000, dtype="f4")
         base = store.put_blob({"parameters": ramp}, {"kind": "parameters", "format": 1})
         for n in range(3):
@@ -106,7 +106,7 @@ def test_an_older_hub_is_refused_and_migrated_on_a_copy(tmp_path, request, elsew
     hub, new = tmp_path / "hub", tmp_path / "new"
     home = tmp_path / "local" / "catalogue" if elsewhere else None
     with (
-        Store.create(hub, backbone=BACKBONE, catalogue=home) as store,
+        Store.create(hub, catalogue=home) as store,
         store.transaction("a") as tx,
     ):
         tx.move_ref("r", tx.put_record({"kind": "x", "format": 1}), expected=None)

@@ -131,7 +131,7 @@ def test_reading_a_hub_imports_neither_numpy_nor_zarr(tmp_path):
 import sys
 from pathlib import Path
 from moma_store.store import Store
-with Store.create(Path({str(tmp_path / "hub")!r}), backbone={{"name": "b", "digest": "d"}}) as store:
+with Store.create(Path({str(tmp_path / "hub")!r})) as store:
     with store.transaction("x") as tx:
         digest = tx.put_record({{"kind": "x", "format": 1}})
         tx.move_ref("tasks/x", digest, expected=None)

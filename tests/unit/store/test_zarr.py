@@ -30,7 +30,7 @@ def codec():
 
 @pytest.fixture
 def store(tmp_path):
-    with Store.create(tmp_path / "hub", backbone={"name": "b", "digest": "d"}) as store:
+    with Store.create(tmp_path / "hub") as store:
         yield store
 
 

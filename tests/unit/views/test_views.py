@@ -32,8 +32,10 @@ class Hub:
         self.path = path
         self.store = new_store(path)
         with self.store.transaction("init") as transaction:
-            hub = transaction.put_record({"kind": "hub", "format": 1})
+            hub = transaction.put_record({"kind": "hub", "format": 1, "salt": "mine"})
             transaction.move_ref("hub", hub, expected=None)
+            self.backbone = transaction.put_record({"kind": "backbone", "format": 1})
+            transaction.move_ref("backbones/cgcnn", self.backbone, expected=None)
         self.blob = self._blob()
 
     def _blob(self) -> BlobLink:
@@ -42,11 +44,15 @@ class Hub:
         return self.store.put_blob({"parameters": np.zeros(3, np.float32)}, {"kind": "test"})
 
     def move(self, action, task, **records):
-        """Point refs of a task at records; a ref whose record is None is removed."""
+        """Point refs of a task at records; a ref whose record is None is removed.
+
+        Compositions and modules are those of the backbone.
+        """
         with self.store.transaction(action, {"task": task}) as transaction:
             for kind, record in records.items():
                 digest = None if record is None else transaction.put_record(record.to_doc())
-                ref = f"{kind}/{task}"
+                on = "@cgcnn" if kind in {"compositions", "modules"} else ""
+                ref = f"{kind}/{task}{on}"
                 transaction.move_ref(ref, digest, expected=transaction.ref(ref))
 
     def put(self, record) -> str:
@@ -79,7 +85,7 @@ class Hub:
 
     def train(self, name, *, epochs) -> str:
         module = Module(
-            hub=self.put(Recipe()),
+            backbone=self.backbone,
             module=ModuleKind.FULL,
             property=name,
             dataset=None,
@@ -94,10 +100,11 @@ class Hub:
             source={},
         )
         self.move("module", name, modules=module)
-        return self.store.ref(f"modules/{name}")
+        return self.store.ref(f"modules/{name}@cgcnn")
 
     def compose(self, name, weights) -> str:
         composition = Composition(
+            backbone=self.backbone,
             dataset=self.store.ref(f"datasets/{name}"),
             module=ModuleKind.FULL,
             modules=tuple(weights),
@@ -110,13 +117,13 @@ class Hub:
             excluded={},
         )
         self.move("compose", name, compositions=composition)
-        return self.store.ref(f"compositions/{name}")
+        return self.store.ref(f"compositions/{name}@cgcnn")
 
     def promote(self, name, composition):
         predictor = Predictor(
             task=self.store.ref(f"tasks/{name}"),
             dataset=self.store.ref(f"datasets/{name}"),
-            composition=composition,
+            compositions=(composition,),
             learners=(),
             blob=self.blob,
             method=Method.MEAN,
@@ -144,8 +151,8 @@ def test_a_task_without_a_predictor_is_listed_with_gaps(hub):
     (task,) = tasks.tasks(hub.path)
     assert (task.name, task.unit, task.rows) == ("gap", "eV", 9)
     assert task.folds == {"train": 9, "validation": 0, "held-out": 0}
-    assert (task.champion, task.method, task.validation_mae, task.module) == (None,) * 4
-    assert (task.composition, task.backbone_weight) == ((), None)
+    assert (task.champion, task.method, task.validation_mae) == (None,) * 3
+    assert (task.compositions, task.modules) == ((), {})
 
 
 def test_a_composition_names_its_modules_heaviest_first_and_also_replaced_ones(hub):
@@ -156,8 +163,9 @@ def test_a_composition_names_its_modules_heaviest_first_and_also_replaced_ones(h
     hub.promote("gap", composition)
     new = hub.train("a", epochs=3)
     task = tasks.task(hub.path, "gap")
-    assert [(part.module, part.weight) for part in task.composition] == [("b", 0.5), ("a", 0.25)]
-    assert task.backbone_weight == 0.25
+    (on,) = task.compositions
+    assert [(part.module, part.weight) for part in on.modules] == [("b", 0.5), ("a", 0.25)]
+    assert (on.backbone, on.backbone_weight) == ("cgcnn", 0.25)
     assert (task.method, task.validation_mae, task.calibration) == ("mean", 0.25, "range")
     listed = {module.name: module for module in modules.modules(hub.path)}
     assert (listed["a"].version, listed["a"].digest, listed["a"].used_by) == (2, new, {})
@@ -188,27 +196,27 @@ def test_show_gives_a_task_with_all_that_belongs_to_it(hub):
     shown = show(hub.path, "gap")
     assert shown.kind == "task"
     assert shown.document["dataset"]["segments"][0]["refused"] == 2
-    assert shown.document["composition"]["by_name"] == {"a": 0.5}
+    assert shown.document["compositions"]["cgcnn"]["by_name"] == {"a": 0.5}
     assert shown.document["predictor"]["method"] == "mean"
-    assert shown.document["module"] is None
+    assert shown.document["modules"] == {}
     assert shown.refs["predictors/gap"][-1]["digest"] == tasks.task(hub.path, "gap").champion
-    assert show(hub.path, "a").used_by == {"gap": 0.5}
+    assert show(hub.path, "a").used_by == {"gap@cgcnn": 0.5}
 
 
 def test_show_finds_a_record_by_ref_and_by_the_beginning_of_its_digest(hub):
     hub.add_task("a")
     digest = hub.train("a", epochs=1)
-    by_ref = show(hub.path, "modules/a")
+    by_ref = show(hub.path, "modules/a@cgcnn")
     by_digest = show(hub.path, digest[:6].upper())
     assert by_ref.document == by_digest.document == hub.store.record(digest)
-    assert list(by_digest.refs) == ["modules/a"]
+    assert list(by_digest.refs) == ["modules/a@cgcnn"]
 
 
 def test_show_finds_a_module_that_is_no_task_by_its_name(hub):
     hub.add_task("a")
     digest = hub.train("a", epochs=1)
     with hub.store.transaction("add-module") as transaction:
-        transaction.move_ref("modules/adopted", digest, expected=None)
+        transaction.move_ref("modules/adopted@cgcnn", digest, expected=None)
     shown = show(hub.path, "adopted")
     assert (shown.kind, shown.digest) == ("module", digest)
 
@@ -232,7 +240,7 @@ def test_log_filters_before_it_limits(hub):
     assert [entry.action for entry in log(hub.path, limit=2)] == ["module", "add-task"]
     (entry,) = log(hub.path, limit=1, task="a")
     assert (entry.action, entry.task) == ("module", "a")
-    assert [change["name"] for change in entry.changes] == ["modules/a"]
+    assert [change["name"] for change in entry.changes] == ["modules/a@cgcnn"]
 
 
 def test_listing_imports_nothing_heavy(hub):

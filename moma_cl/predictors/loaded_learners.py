@@ -1,0 +1,179 @@
+"""The learners of one backbone taken out of the store, ready to answer together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moma_cl.arraytypes import FloatArray, ParameterVector
+from moma_cl.backbones.base import Backbone
+from moma_cl.backbones.parameters import load_vector
+from moma_cl.core.pyg import Data
+from moma_cl.learning.embedding import Embeddings, embed
+from moma_cl.learning.head import Head, load_head_vector
+from moma_cl.learning.kernel_head import KernelHead
+from moma_cl.learning.training import predict_graphs
+from moma_cl.predictors.learner_artifact import FinetunedEncoder
+from moma_cl.predictors.module_readouts import ModuleReadouts, ReadoutBaseline, ReadoutScale
+from moma_cl.predictors.stored_learner import StoredLearner
+from moma_cl.recipe import EmbeddingSettings, Recipe
+from moma_cl.records.records import Composition, LearnerMethod, ModuleKind, StartKind
+from moma_cl.workspace.encoders import Encoders
+
+_SAME = (1.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class LoadedReadouts:
+    """The modules whose readouts learners use, with their encoders."""
+
+    readouts: ModuleReadouts
+    scale: ReadoutScale  # the same for all learners: they have the training rows in common
+    encoders: list[Backbone]
+
+    @classmethod
+    def of(
+        cls, encoders: Encoders, composition: Composition, learners: Sequence[StoredLearner]
+    ) -> Self | None:
+        """Load the modules of a composition; none where no learner uses their readouts."""
+        scales = (learner.artifact.readout_scale for learner in learners)
+        scale = next((scale for scale in scales if scale is not None), None)
+        if scale is None:
+            return None
+        readouts = ModuleReadouts.of(encoders, composition)
+        return cls(readouts=readouts, scale=scale, encoders=readouts.loaded(encoders))
+
+    def features(self, embedded: Sequence[Embeddings]) -> FloatArray:
+        """Give readout features, shape ``(n_structures, n_modules)``, from embeddings by module."""
+        values = self.readouts.of_embeddings(embedded)
+        return self.scale.features(values, self.readouts.weights)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class LoadedEncoder:
+    """A fine-tuned encoder with its head, ready to answer."""
+
+    encoder: Backbone
+    head: Head
+    baseline: ReadoutBaseline | None  # it learned the residuals of this; none: the targets
+    rescaling: tuple[float, float]  # slope and intercept, to the normaliser of now
+
+    def predict(self, outputs: FloatArray, features: FloatArray | None) -> FloatArray:
+        """Add the baseline to what encoder and head predict, shape ``(n_structures,)``, normalised.
+
+        Readout features, shape ``(n_structures, n_modules)``, are given where readouts are used.
+        """
+        slope, intercept = self.rescaling
+        if self.baseline is not None and features is not None:
+            outputs = outputs * self.baseline.spread + self.baseline.predict(features)
+        return slope * outputs + intercept if self.rescaling != _SAME else outputs
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Encoded:
+    """What the learners of one backbone answer for some structures."""
+
+    embeddings: Embeddings  # by the composed encoder; of no structures where it was not asked
+    # of the kernel head, shape (n_structures, n_columns), normalised; none where there is none
+    by_kernel: FloatArray | None
+    by_finetuned: list[FloatArray]  # of each fine-tuned learner, shape (n_structures,), normalised
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class LoadedLearners:
+    """The learners of one backbone that answer together."""
+
+    backbone: type[Backbone]
+    composed: Backbone | None  # for kernel head or domain; none where neither is of this backbone
+    kernel: KernelHead | None  # none where the kernel learner does not answer
+    finetuned: list[LoadedEncoder]
+    readouts: LoadedReadouts | None  # of the modules whose readouts they use, if any
+
+    @classmethod
+    def of(
+        cls,
+        encoders: Encoders,
+        composition: Composition,
+        learners: Sequence[StoredLearner],
+        *,
+        domain: bool,
+    ) -> Self:
+        """Load learners of one composition; with its encoder also where that gives the domain."""
+        merged = encoders.merged(composition)
+        kernel = next((k for one in learners if (k := one.artifact.kernel) is not None), None)
+        return cls(
+            backbone=encoders.backbone,
+            composed=(
+                encoders.encoder(composition.module, merged)
+                if domain or kernel is not None
+                else None
+            ),
+            kernel=kernel,
+            finetuned=[
+                _loaded_encoder(encoders, composition.module, merged, one, one.artifact.finetuned)
+                for one in learners
+                if one.artifact.finetuned is not None
+            ],
+            readouts=LoadedReadouts.of(encoders, composition, learners),
+        )
+
+    def calls(
+        self, graphs: Sequence[Data], settings: EmbeddingSettings
+    ) -> list[Callable[[], NDArray[Any]]]:
+        """List what encoders have to compute for some structures; `encoded` takes the results."""
+        embedders = [] if self.composed is None else [self.composed]
+        embedders += self.readouts.encoders if self.readouts else []
+        return [
+            *(partial(embed, encoder, graphs, settings) for encoder in embedders),
+            *(partial(predict_graphs, one.encoder, one.head, graphs) for one in self.finetuned),
+        ]
+
+    def encoded(self, results: Sequence[NDArray[Any]]) -> Encoded:
+        """Give answers from what the encoders computed, in the order of `calls`."""
+        left = list(results)
+        embeddings = left.pop(0) if self.composed is not None else np.zeros((0, 0), np.float32)
+        features = None
+        if self.readouts is not None:
+            count = len(self.readouts.encoders)
+            features, left = self.readouts.features(left[:count]), left[count:]
+        by_kernel = None
+        if self.kernel is not None:
+            by_kernel = self.kernel.predict(embeddings.astype(np.float64), features)
+        pairs = zip(self.finetuned, left, strict=True)
+        return Encoded(
+            embeddings=embeddings,
+            by_kernel=by_kernel,
+            by_finetuned=[one.predict(output, features) for one, output in pairs],
+        )
+
+
+def _loaded_encoder(
+    encoders: Encoders,
+    kind: ModuleKind,
+    merged: ParameterVector,
+    learner: StoredLearner,
+    stored: FinetunedEncoder,
+) -> LoadedEncoder:
+    record = learner.record
+    if record.method is LearnerMethod.ADAPTED:
+        is_composed = record.start is StartKind.COMPOSITION
+        encoder = encoders.adaptable(merged if is_composed else encoders.parameters(None, kind))
+        load_vector(encoder, stored.parameters, encoders.manifest(ModuleKind.ADAPTER))
+    else:
+        encoder = encoders.encoder(kind, stored.parameters)
+    width = Recipe.from_doc(record.settings).finetune.head_width
+    head = Head(encoder.feature_dim, encoder.n_blocks, width, seed=0)
+    load_head_vector(head, stored.head)
+    head.to(encoder.device)
+    artifact = learner.artifact
+    return LoadedEncoder(
+        encoder=encoder,
+        head=head,
+        baseline=artifact.baseline,
+        rescaling=artifact.rescaling or _SAME,
+    )
