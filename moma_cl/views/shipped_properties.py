@@ -73,7 +73,7 @@ class ChosenProperty:
 
 
 def shipped_properties() -> list[ShippedProperty]:
-    """List the properties that the modules of the package answer, by name; the best module first."""
+    """List the properties that modules of the package answer, by name; the best module first."""
     listed: list[ShippedProperty] = []
     for path in archives():
         with ArchivedRecords(path) as archive:
