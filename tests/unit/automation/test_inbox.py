@@ -330,7 +330,9 @@ def meanwhile(monkeypatch):
 def test_rows_that_came_while_a_delivery_was_read_are_known(hub, deliver, made_up, meanwhile):
     deliver(made_up(4, first=30))
     meanwhile(lambda: hubs.add_data(hub, "energy", made_up(3, first=32), compose=False))
-    assert told(add_delivered(hub), "added") == ["energy/night.jsonl: rows: 2 added, 2 there already"]
+    assert told(add_delivered(hub), "added") == [
+        "energy/night.jsonl: rows: 2 added, 2 there already"
+    ]
     assert stored(hub)[30:] == ["row-32", "row-33", "row-34", "row-30", "row-31"]
 
 
