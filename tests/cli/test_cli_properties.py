@@ -52,8 +52,8 @@ def test_a_cif_is_answered_in_the_units_of_the_properties():
         assert (row["status"], row["applicability"], row["level"]) == ("ok", "inside", 0.9)
     assert gap["message"].startswith("band_gap_pbe is meant; there are also band_gap_gllbsc")
     assert (gap["module"], energy["module"]) == (
-        "mp_band_gap_pbe@chgnet",
-        "mp_formation_energy@chgnet",
+        "mp_band_gap_pbe@sevennet-0",
+        "mp_formation_energy@sevennet-0",
     )
 
 
@@ -78,7 +78,7 @@ def test_files_come_before_or_after_and_bad_ones_stop_nothing(tmp_path):
     assert "absent.cif does not exist" in answers[1]["message"]
     assert answers[0]["unit"] == "GPa"
     assert 0 < float(answers[0]["lower"]) < float(answers[0]["value"]) < 60
-    assert "2 of 4 rows answered by mp_log_bulk_modulus@chgnet (bulk_modulus)" in ended.err
+    assert "2 of 4 rows answered by mp_log_bulk_modulus@sevennet-0 (bulk_modulus)" in ended.err
 
 
 def test_only_bad_files_fail():
@@ -133,7 +133,7 @@ def test_modules_says_what_is_answered_without_a_hub(tmp_path):
     listed = moma_cl("modules", "--shipped", "--json").envelope["data"]
     assert moma_cl("modules", "--json").envelope["data"] == listed  # there is no hub here
     energy = next(row for row in listed if row["name"] == "formation_energy")
-    assert (energy["unit"], energy["module"]) == ("eV/atom", "mp_formation_energy@chgnet")
+    assert (energy["unit"], energy["module"]) == ("eV/atom", "mp_formation_energy@sevennet-0")
     assert 0 < energy["mae"] < 0.1 < energy["mae_of_median"]
     table = moma_cl("modules", "--shipped")
     assert table.out.splitlines()[0].split()[:4] == ["property", "column", "unit", "error"]
