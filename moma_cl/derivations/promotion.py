@@ -15,6 +15,8 @@ from moma_cl.workspace.workspace import Workspace
 
 N_RESAMPLES = 1000
 
+SAME = 1e-6  # of the error: differences up to it are rounding
+
 SURPRISE = 0.05
 """Probability below which new rows that make other answers worse hold a promotion."""
 
@@ -75,7 +77,10 @@ def compare(
     if not fair.any():
         return {"promoted": True, "because": "modules behind the champion have seen all such rows"}
     errors = np.abs(np.stack([before, answers]) - targets)[:, fair]
-    return _verdict(errors[0], errors[1], unit)
+    verdict = _verdict(errors[0], errors[1], unit)
+    if champion.dataset != fitted.dataset:
+        return _promoted_if_the_same(verdict)
+    return verdict
 
 
 def answers_when_fitted(workspace: Workspace, predictor: Predictor) -> dict[tuple[str, int], float]:
@@ -135,6 +140,17 @@ def _held_if_worse(verdict: dict[str, Any], surprise: float | None) -> dict[str,
         "held": HoldReason.WORSE.value,
         "because": f"{because}: {verdict['because']}",
     }
+
+
+def _promoted_if_the_same(verdict: dict[str, Any]) -> dict[str, Any]:
+    """Promote a predictor whose errors are the champion's: it knows the newer rows.
+
+    They are where the learners that answer were carried over.
+    """
+    if verdict["promoted"] or abs(verdict["difference"]) > SAME * verdict["champion_mae"]:
+        return verdict
+    because = f"its data is newer and its answers are the same: {verdict['because']}"
+    return {**verdict, "promoted": True, "because": because}
 
 
 def _errors(champion: Predictor, fitted: Predictor, unit: str) -> str:

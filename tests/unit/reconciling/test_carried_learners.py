@@ -97,6 +97,17 @@ def test_a_predictor_answers_by_carried_learners_as_it_was_judged(hub):
     assert given == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
+def test_a_predictor_that_answers_the_same_is_promoted_since_it_knows_the_new_rows(hub):
+    before = record(hub, "predictors/energy")
+    assert before["method"] == "finetuned"
+    add_data(hub, "energy", rows(N_FIRST, N_FIRST + 20))
+    after = record(hub, "predictors/energy")
+    assert after["dataset"] != before["dataset"]
+    with Store.open(hub) as store:
+        origins = [store.record(one["$record"])["origin"] for one in after["learners"]]
+    assert origins == before["learners"]
+
+
 def test_a_fifth_more_rows_train_again(hub):
     before = finetuned(hub)
     add_data(hub, "energy", rows(N_FIRST, N_FIRST + 10))
