@@ -37,11 +37,11 @@ def add_backbone(path: Path, name: str, *, starter: bool, wait: float = 0.0) -> 
     from moma_cl.backbones.registry import backbone_class
 
     backbone = backbone_class(name)
+    with Store.open(path) as store:
+        _check_absent(store, name)
+        _check_rows(store, backbone)
     with Store.open(path, write=True, wait=wait) as store:
-        present = backbones_of(store)
-        if name in present:
-            raise AlreadyExistsError(f"hub {path} has the backbone {name!r} already")
-        _check_elements(store, backbone)
+        _check_absent(store, name)
         digest = store.ref(DEFAULT_RECIPE)
         recipe = Recipe() if digest is None else Recipe.from_doc(store.record(digest))
         return store_backbone(store, name, recipe.adapter_width, starter=starter)
@@ -107,19 +107,29 @@ def _add_starter_modules(store: Store, backbone: BackboneRecord) -> int:
         return len(imported.refs) + len(imported.present)
 
 
-def _check_elements(store: Store, backbone: type[Backbone]) -> None:
-    """Refuse a backbone that does not know an element of a task's rows."""
-    from moma_cl.structures.elements import SYMBOLS
+def _check_absent(store: Store, name: str) -> None:
+    if name in backbones_of(store):
+        raise AlreadyExistsError(f"hub {store.path} has the backbone {name!r} already")
+
+
+def _check_rows(store: Store, backbone: type[Backbone]) -> None:
+    """Refuse a backbone that does not know an element of a task's rows, or cannot build a graph."""
+    from moma_cl.graphs.cache import ByteCache
+    from moma_cl.graphs.checks import check_graphs
+    from moma_cl.structures.checks import check_crystals
     from moma_cl.workspace.dataset_rows import DatasetRows
 
     rows = DatasetRows(store=store)
-    for name in task_names(store):
-        live = rows.of(task_state(store, name).dataset_digest)
-        crystals = rows.crystals(live, range(len(live.ids)))
-        for row_id, crystal in zip(live.ids, crystals, strict=True):
-            unknown = sorted(set(crystal.atomic_numbers.tolist()) - backbone.elements)
-            if unknown:
-                raise InvalidInputError(
-                    f"backbone {backbone.name!r} does not know {SYMBOLS[unknown[0]]}, which row "
-                    f"{row_id!r} of task {name!r} has; `moma-cl retract` takes rows away"
-                )
+    with ByteCache(store.cache_dir / "graphs") as cache:
+        for name in task_names(store):
+            live = rows.of(task_state(store, name).dataset_digest)
+            crystals = rows.crystals(live, range(len(live.ids)))
+            errors = check_crystals(crystals, elements=backbone.elements)
+            if not any(errors):
+                errors = check_graphs(crystals, [backbone], cache)
+            for row_id, error in zip(live.ids, errors, strict=True):
+                if error is not None:
+                    raise InvalidInputError(
+                        f"backbone {backbone.name!r} cannot be used for row {row_id!r} of task "
+                        f"{name!r}: {error.message}; `moma-cl retract` takes rows away"
+                    )

@@ -9,7 +9,7 @@ from pathlib import Path
 from moma_cl.commands.add_backbone import BackboneAdded, store_backbone
 from moma_cl.recipe import Recipe
 from moma_cl.records.history_actions import HistoryAction
-from moma_cl.records.hub import is_hub
+from moma_cl.records.hub import backbones_of, is_hub
 from moma_cl.records.records import HubRecord
 from moma_cl.records.refs import DEFAULT_RECIPE, HUB
 from moma_store.errors import AlreadyExistsError, InvalidInputError
@@ -53,6 +53,12 @@ def init(
         backbone_class(name)
     recipe = recipe or Recipe()
     with _opened(path, catalogue) as store:
+        other = sorted(backbones_of(store).keys() - {*names})
+        if other:
+            raise AlreadyExistsError(
+                f"an interrupted `moma-cl init` has put the backbone {other[0]!r} into {path}; "
+                "name it, too, or make the hub elsewhere"
+            )
         added = [
             store_backbone(store, name, recipe.adapter_width, starter=starter) for name in names
         ]

@@ -22,6 +22,8 @@ from moma_cl.records.hub import backbone_record
 from moma_cl.records.records import Calibration, LearnerMethod, Method
 from moma_cl.records.refs import full_name
 
+MOST_COMBINED = 10  # learners of which every combination is tried
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class JoinedAnswers:
@@ -147,16 +149,20 @@ def _join(data: FittingData, answers: Sequence[JoinedAnswers], deciding: IntArra
     Hastie, Tibshirani, Friedman, *The Elements of Statistical Learning*, section 7.10 (the
     one-standard-error rule).
     """
-    candidates = [
-        _mean_of(*chosen)
-        for size in range(1, len(answers) + 1)
-        for chosen in combinations(answers, size)
-    ]
-    errors = [data.errors(one.validation, deciding) for one in candidates]
-    best = min(range(len(candidates)), key=lambda index: float(errors[index].mean()))
-    excess = errors[-1] - errors[best]  # of the mean of all
+    every = range(1, len(answers) + 1)
+    # of very many learners, only few or almost all together
+    sizes = (
+        every if len(answers) <= MOST_COMBINED else sorted({1, 2, len(answers) - 1, len(answers)})
+    )
+    best, least = list(answers), data.errors(_mean_of(*answers).validation, deciding)
+    together = least
+    for chosen in (one for size in sizes for one in combinations(answers, size)):
+        errors = data.errors(_mean_of(*chosen).validation, deciding)
+        if errors.mean() < least.mean():
+            best, least = list(chosen), errors
+    excess = together - least
     standard_error = np.std(excess) / np.sqrt(max(1, len(excess) - 1))
-    return candidates[-1] if excess.mean() <= standard_error else candidates[best]
+    return _mean_of(*(answers if excess.mean() <= standard_error else best))
 
 
 def _mean_of(*answers: JoinedAnswers) -> JoinedAnswers:

@@ -51,7 +51,7 @@ def _record(joined: JoinedLearners, derivation: Derivation) -> Predictor:
         made_by=dict(made_by(joined.data.workspace.device)),
         multitasks=joined.multitasks,
         fast=derivation.inputs.get("fast"),
-        tried=tuple(derivation.inputs["learners"]),
+        tried=(*derivation.inputs["learners"], *derivation.inputs.get("left", ())),
     )
 
 

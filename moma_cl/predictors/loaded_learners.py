@@ -33,7 +33,6 @@ class LoadedReadouts:
     """The modules whose readouts learners use, with their encoders."""
 
     readouts: ModuleReadouts
-    scale: ReadoutScale  # the same for all learners: they have the training rows in common
     encoders: list[Backbone]
 
     @classmethod
@@ -41,17 +40,25 @@ class LoadedReadouts:
         cls, encoders: Encoders, composition: Composition, learners: Sequence[StoredLearner]
     ) -> Self | None:
         """Load the modules of a composition; none where no learner uses their readouts."""
-        scales = (learner.artifact.readout_scale for learner in learners)
-        scale = next((scale for scale in scales if scale is not None), None)
-        if scale is None:
+        if all(learner.artifact.readout_scale is None for learner in learners):
             return None
         readouts = ModuleReadouts.of(encoders, composition)
-        return cls(readouts=readouts, scale=scale, encoders=readouts.loaded(encoders))
+        return cls(readouts=readouts, encoders=readouts.loaded(encoders))
 
-    def features(self, embedded: Sequence[Embeddings]) -> FloatArray:
-        """Give readout features, shape ``(n_structures, n_modules)``, from embeddings by module."""
-        values = self.readouts.of_embeddings(embedded)
-        return self.scale.features(values, self.readouts.weights)
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Readings:
+    """What the modules of a composition predict of their own properties for some structures."""
+
+    values: FloatArray  # shape (n_structures, n_modules)
+    weights: FloatArray  # of the modules in the composition, shape (n_modules,)
+
+    def features(self, scale: ReadoutScale | None) -> FloatArray | None:
+        """Give the features of one learner, shape ``(n_structures, n_modules)``.
+
+        Each learner has a scale of its own: that of the rows it was trained on.
+        """
+        return None if scale is None else scale.features(self.values, self.weights)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -61,14 +68,16 @@ class LoadedEncoder:
     encoder: Backbone
     head: Head
     baseline: ReadoutBaseline | None  # it learned the residuals of this; none: the targets
+    scale: ReadoutScale | None  # of the readouts that the baseline uses
     rescaling: tuple[float, float]  # slope and intercept, to the normaliser of now
 
-    def predict(self, outputs: FloatArray, features: FloatArray | None) -> FloatArray:
+    def predict(self, outputs: FloatArray, readings: Readings | None) -> FloatArray:
         """Add the baseline to what encoder and head predict, shape ``(n_structures,)``, normalised.
 
-        Readout features, shape ``(n_structures, n_modules)``, are given where readouts are used.
+        Readings are given where any learner uses readouts.
         """
         slope, intercept = self.rescaling
+        features = None if readings is None else readings.features(self.scale)
         if self.baseline is not None and features is not None:
             outputs = outputs * self.baseline.spread + self.baseline.predict(features)
         return slope * outputs + intercept if self.rescaling != _SAME else outputs
@@ -91,6 +100,7 @@ class LoadedLearners:
     backbone: type[Backbone]
     composed: Backbone | None  # for kernel head or domain; none where neither is of this backbone
     kernel: KernelHead | None  # none where the kernel learner does not answer
+    kernel_scale: ReadoutScale | None  # of the readouts that the kernel head uses
     finetuned: list[LoadedEncoder]
     readouts: LoadedReadouts | None  # of the modules whose readouts they use, if any
 
@@ -105,7 +115,7 @@ class LoadedLearners:
     ) -> Self:
         """Load learners of one composition; with its encoder also where that gives the domain."""
         merged = encoders.merged(composition)
-        kernel = next((k for one in learners if (k := one.artifact.kernel) is not None), None)
+        kernel = next((one.artifact for one in learners if one.artifact.kernel is not None), None)
         return cls(
             backbone=encoders.backbone,
             composed=(
@@ -113,7 +123,8 @@ class LoadedLearners:
                 if domain or kernel is not None
                 else None
             ),
-            kernel=kernel,
+            kernel=kernel.kernel if kernel else None,
+            kernel_scale=kernel.readout_scale if kernel else None,
             finetuned=[
                 _loaded_encoder(encoders, composition.module, merged, one, one.artifact.finetuned)
                 for one in learners
@@ -137,18 +148,20 @@ class LoadedLearners:
         """Give answers from what the encoders computed, in the order of `calls`."""
         left = list(results)
         embeddings = left.pop(0) if self.composed is not None else np.zeros((0, 0), np.float32)
-        features = None
+        readings = None
         if self.readouts is not None:
-            count = len(self.readouts.encoders)
-            features, left = self.readouts.features(left[:count]), left[count:]
+            count, readouts = len(self.readouts.encoders), self.readouts.readouts
+            values, left = readouts.of_embeddings(left[:count]), left[count:]
+            readings = Readings(values=values, weights=readouts.weights)
         by_kernel = None
         if self.kernel is not None:
+            features = None if readings is None else readings.features(self.kernel_scale)
             by_kernel = self.kernel.predict(embeddings.astype(np.float64), features)
         pairs = zip(self.finetuned, left, strict=True)
         return Encoded(
             embeddings=embeddings,
             by_kernel=by_kernel,
-            by_finetuned=[one.predict(output, features) for one, output in pairs],
+            by_finetuned=[one.predict(output, readings) for one, output in pairs],
         )
 
 
@@ -175,5 +188,6 @@ def _loaded_encoder(
         encoder=encoder,
         head=head,
         baseline=artifact.baseline,
+        scale=artifact.readout_scale,
         rescaling=artifact.rescaling or _SAME,
     )

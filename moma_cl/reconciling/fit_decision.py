@@ -39,8 +39,8 @@ def decide_fit(store: Reads, state: TaskState, compositions: Mapping[str, str]) 
     stale = _why_all(store, state)
     if stale is not None:
         return FitDecision(compositions=compositions, carried={}, why=stale, not_worth_it=None)
-    before = compositions_fitted(store, state)
     trained = trained_before(store, state)
+    before = {**_started_from(store, trained), **compositions_fitted(store, state)}
     reasons = {
         backbone: _why_composition(store, state, backbone, before.get(backbone), composition)
         for backbone, composition in compositions.items()
@@ -119,6 +119,17 @@ def trained_before(store: Reads, state: TaskState) -> dict[str, list[str]]:
     return found
 
 
+def _started_from(store: Reads, trained: Mapping[str, list[str]]) -> dict[str, str]:
+    """Give the compositions that learners were trained from, by the names of backbones."""
+    found: dict[str, str] = {}
+    for backbone, learners in trained.items():
+        for one in learners:
+            composition = Learner.from_doc(store.record(one)).composition
+            if composition is not None:
+                found[backbone] = composition
+    return found
+
+
 def _has_hardly_grown(store: Reads, state: TaskState, point: str) -> bool:
     """Say whether a task has its rows of an earlier dataset, and hardly more.
 
@@ -140,7 +151,7 @@ def _why_composition(
 ) -> Reason:
     """Say why a composition is worth new learners, or is not."""
     if before is None:
-        return Reason(StepStatus.STALE, f"the backbone {backbone} is new")
+        return Reason(StepStatus.STALE, f"the backbone {backbone} is not in the last predictor")
     was, now = _objectives(store, before, after)
     fall = (was - now) / was if was > 0 else 0.0
     change = f"the objective went from {was:.4g} to {now:.4g}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from math import prod
@@ -33,6 +33,7 @@ class FittedLearners:
 
     compositions: dict[str, str]  # that they start from, by the names of backbones
     learners: list[str]  # digests, kernel learners first
+    left: list[str]  # trained learners that were to be carried over, and are given up for now
 
 
 def fit_learners(
@@ -52,9 +53,10 @@ def fit_learners(
     fitted = {backbone: visitor.derive(one, why) for backbone, one in kernels.items()}
     ready: dict[str, list[Derivation]] = {}
     for backbone, composition in compositions.items():
-        kernel, carried = fitted[backbone], decision.carried.get(backbone, [])
-        finetuned = [_carried(store, state, backbone, composition, one) for one in carried]
-        finetuned = finetuned or finetuned_beside(store, state, backbone, composition, kernel)
+        kernel, trained = fitted[backbone], decision.carried.get(backbone, [])
+        finetuned = finetuned_beside(store, state, backbone, composition, kernel)
+        carried = _carried(store, state, backbone, composition, trained)
+        finetuned = _with_carried(finetuned, carried)
         waiting = [one for one in finetuned if kernel is None and _is_composed(one)]
         ready[backbone] = [one for one in finetuned if one not in waiting]
         for one in waiting:
@@ -65,6 +67,13 @@ def fit_learners(
     missing = [kernels[backbone] for backbone, kernel in fitted.items() if kernel is None]
     missing += [one for one in finetuned if digests[one.key] is None]
     joined = {backbone: one for backbone, one in compositions.items() if fitted[backbone]}
+    done = {
+        one.inputs.get("learner")
+        for backbone in joined
+        for one in ready[backbone]
+        if digests[one.key] is not None
+    }
+    roots = {root for some in decision.carried.values() for root in some}
     if not joined or not all(visitor.gives_up(one) for one in missing):
         return None
     return FittedLearners(
@@ -77,6 +86,7 @@ def fit_learners(
             )
             if digest is not None
         ],
+        left=sorted(roots - done),
     )
 
 
@@ -148,11 +158,30 @@ def learners_at_hand(store: Reads, state: TaskState) -> set[str]:
     return set() if fitted is None else set(Predictor.from_doc(store.record(fitted)).tried)
 
 
+def _with_carried(
+    finetuned: Sequence[Derivation], carried: Mapping[tuple[str, bool], Derivation]
+) -> list[Derivation]:
+    """Carry learners over in place of trainings, where there are such; the others are trained."""
+    left = dict(carried)
+    kept = [left.pop((one.inputs["method"], _is_composed(one)), one) for one in finetuned]
+    return [*kept, *left.values()]
+
+
 def _carried(
-    store: Reads, state: TaskState, backbone: str, composition: str, learner: str
-) -> Derivation:
-    record = Learner.from_doc(store.record(learner))
-    return carried_derivation(state, backbone, composition, learner, record)
+    store: Reads, state: TaskState, backbone: str, composition: str, trained: Sequence[str]
+) -> dict[tuple[str, bool], Derivation]:
+    """Describe trained learners as carried over: by method, and whether a composition began them.
+
+    Beside the composition there is one of a method: a multitask module that has seen too much gives
+    way to the backbone.
+    """
+    records = {digest: Learner.from_doc(store.record(digest)) for digest in trained}
+    return {
+        (record.method.value, record.start is StartKind.COMPOSITION): carried_derivation(
+            state, backbone, composition, digest, record
+        )
+        for digest, record in records.items()
+    }
 
 
 def _is_composed(derivation: Derivation) -> bool:

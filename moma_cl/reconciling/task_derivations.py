@@ -132,11 +132,16 @@ def finetuned_derivations(
 
 
 def predictor_derivation(
-    state: TaskState, compositions: Sequence[str], learners: Sequence[str], fast: str | None = None
+    state: TaskState,
+    compositions: Sequence[str],
+    learners: Sequence[str],
+    *,
+    fast: str | None = None,
+    left: Sequence[str] = (),
 ) -> Derivation:
     """Describe the predictor that joins learners, kernel learners first.
 
-    Beside it may be a predictor that answers fast.
+    Beside it may be a predictor that answers fast, and learners that are left for a later fit.
     """
     count = "1 learner" if len(learners) == 1 else f"{len(learners)} learners"
     return Derivation(
@@ -148,6 +153,7 @@ def predictor_derivation(
             "compositions": list(compositions),
             "learners": list(learners),
             **({} if fast is None else {"fast": fast}),
+            **({"left": list(left)} if left else {}),
         },
         settings=state.settings(*PREDICTOR_SECTIONS),
     )

@@ -119,8 +119,14 @@ def _compose_and_fit(store: Reads, visitor: Visitor, state: TaskState) -> None:
         compositions[backbone] = composition
         if store.ref(RefKind.COMPOSITION.on(state.name, backbone)) != composition:
             visitor.compose(state.name, composition)
-    missing = [backbone for backbone in state.backbones if backbone not in compositions]
-    if missing:
+    # one whose bare parameters cannot be estimated must not keep the others from answering
+    missing = [
+        backbone
+        for backbone in state.backbones
+        if backbone not in compositions
+        and not visitor.gives_up(estimate_derivation(state, backbone, None))
+    ]
+    if missing or not compositions:
         expected = finetuned_expected(store, state, missing)
         visitor.leave(state.name, DerivationKind.PREDICTOR, AFTER_COMPOSITION, expected=expected)
         return
@@ -147,22 +153,22 @@ def _derive_composition(
 
 def _fit(store: Reads, visitor: Visitor, state: TaskState, compositions: Mapping[str, str]) -> None:
     decision = decide_fit(store, state, compositions)
-    if decision.not_worth_it is not None:
-        visitor.leave(state.name, DerivationKind.PREDICTOR, decision.not_worth_it)
     fitted = fit_learners(store, visitor, state, decision)
     if fitted is None:
         visitor.leave(state.name, DerivationKind.PREDICTOR, AFTER_LEARNERS)
         return
     fast = None
     if len(fitted.learners) > 1:
-        fast = visitor.derive(fast_derivation(store, state, fitted), decision.why)
-        if fast is None:
+        alone = fast_derivation(store, state, fitted)
+        fast = visitor.derive(alone, decision.why)
+        if fast is None and not visitor.gives_up(alone):
             visitor.leave(state.name, DerivationKind.PREDICTOR, AFTER_LEARNERS)
             return
     starts = list(fitted.compositions.values())
-    predictor = visitor.derive(
-        predictor_derivation(state, starts, fitted.learners, fast), decision.why
-    )
+    derivation = predictor_derivation(state, starts, fitted.learners, fast=fast, left=fitted.left)
+    predictor = visitor.derive(derivation, decision.why)
+    if decision.not_worth_it is not None:  # after what else would be said of the predictor
+        visitor.leave(state.name, DerivationKind.PREDICTOR, decision.not_worth_it)
     if predictor is not None and predictor != store.ref(RefKind.FITTED.of(state.name)):
         visitor.promote(state.name, predictor, first=False)
 

@@ -298,7 +298,8 @@ class Predictor(Record):
     made_by: dict[str, str]
     multitasks: tuple[str, ...] = ()  # modules that learners started from beside compositions
     fast: str | None = None  # the predictor that asks the cheapest learner alone, if another
-    # digests of all learners that were to be joined: text, so that they keep none from `gc`
+    # digests of all learners that were to be joined, now or in a later fit: text, so that they keep
+    # none from `gc`
     tried: tuple[str, ...] = ()
 
 

@@ -66,7 +66,9 @@ def test_a_backbone_that_does_not_know_an_element_of_a_row_is_refused(copy):
     hub = copy("first")
     hubs.add_task(hub, "energy", [*made_up_rows(20), HEAVY], compose=False)
     before = refs(hub)
-    with pytest.raises(InvalidInputError, match="does not know U, which row 'heavy' of task"):
+    with pytest.raises(
+        InvalidInputError, match="row 'heavy' of task 'energy': the backbone was not made for U"
+    ):
         Hub(hub).add_backbone(SECOND)
     assert refs(hub) == before
     Hub(hub).retract("energy", ["heavy"], compose=False)
@@ -276,3 +278,18 @@ def learner_on(taken, backbone, start, predictor):
         and all(doc[name] == predictor[name] for name in ("task", "dataset"))
         and doc["composition"] in (None, {"$record": own})
     )
+
+
+def test_an_interrupted_init_is_not_finished_with_other_backbones_in_silence(tmp_path, monkeypatch):
+    from moma_cl.commands import init
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(init, "HubRecord", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Hub(tmp_path / "hub").init(backbones=["cgcnn"])
+    with pytest.raises(AlreadyExistsError, match="has put the backbone 'cgcnn'"):
+        Hub(tmp_path / "hub").init(backbones=[SECOND])
+    assert {one.name for one in Hub(tmp_path / "hub").init(backbones=BOTH).backbones} == {*BOTH}

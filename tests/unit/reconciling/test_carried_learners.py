@@ -3,12 +3,22 @@
 import numpy as np
 import pytest
 
+from moma_cl.derivations import learner
 from moma_cl.hub import Hub
+from moma_cl.learning.training import TrainingError
 from moma_cl.predictors.predictor import graphs_for, load_artifact, load_predictor
 from moma_cl.predictors.stored_learner import StoredLearner
 from moma_cl.records.records import Learner, LearnerMethod, Predictor
 from moma_store.store import Store
-from tests.helpers.hubs import add_data, add_task, make_hub, open_workspace, record, short_recipe
+from tests.helpers.hubs import (
+    add_data,
+    add_task,
+    make_hub,
+    open_workspace,
+    record,
+    refs,
+    short_recipe,
+)
 from tests.helpers.rows import made_up_rows
 
 N_FIRST = 200
@@ -139,3 +149,24 @@ def test_a_recipe_may_train_again_with_every_row(tmp_path):
     add_task(hub, "energy", N_FIRST, module="none")
     add_data(hub, "energy", rows(N_FIRST, N_FIRST + 1))
     assert {one.origin for one in finetuned(hub).values()} == {None}
+
+
+def test_a_learner_that_could_not_be_carried_is_carried_later(hub, monkeypatch):
+    before = finetuned(hub)
+    carry = learner.carry_learner
+
+    def failing(workspace, derivation, recipe):
+        if derivation.inputs["method"] == LearnerMethod.ADAPTED:
+            raise TrainingError("on purpose")
+        return carry(workspace, derivation, recipe)
+
+    monkeypatch.setattr(learner, "carry_learner", failing)
+    add_data(hub, "energy", rows(N_FIRST, N_FIRST + 20))
+    for _ in range(3):  # until the failure waits, and the others are joined without it
+        Hub(hub).update()
+    assert fitted(hub).dataset == refs(hub)["datasets/energy"]
+    answering = {name for name in fitted(hub).validation_maes if "@" in name}
+    assert answering == {"kernel@cgcnn", "finetuned from backbone@cgcnn"}
+    monkeypatch.undo()
+    Hub(hub).update(retry=True)
+    assert {one.origin for one in finetuned(hub).values()} == set(before)
