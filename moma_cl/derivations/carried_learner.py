@@ -15,6 +15,7 @@ from moma_cl.datasets.split import split_of
 from moma_cl.derivations.derived import PENDING_BLOB, Derived
 from moma_cl.derivations.fitting_data import FittingData
 from moma_cl.derivations.keys import Derivation
+from moma_cl.derivations.leakage import modules_in
 from moma_cl.learning.normaliser import Normaliser
 from moma_cl.predictors.learner_artifact import LearnerArtifact, RowAnswers
 from moma_cl.predictors.loaded_learners import LoadedLearners
@@ -29,7 +30,8 @@ def carry_learner(workspace: Workspace, derivation: Derivation, recipe: Recipe) 
     data = FittingData.of(workspace, derivation, recipe)
     stored = StoredLearner.load(workspace.store, derivation.inputs["learner"])
     composition = Composition.from_doc(workspace.store.record(derivation.inputs["composition"]))
-    data = data.split_as(data.judged.unseen_by(_modules_behind(workspace, stored.record)).split)
+    started = (filter(None, [one]) for one in (stored.record.composition, stored.record.multitask))
+    data = data.split_as(data.judged.unseen_by(modules_in(workspace, *started)).split)
     encoders = workspace.encoders(stored.record.backbone)
     loaded = LoadedLearners.of(encoders, composition, [stored], domain=False)
     graphs = encoders.graphs(data.rows)
@@ -46,14 +48,6 @@ def carry_learner(workspace: Workspace, derivation: Derivation, recipe: Recipe) 
         rescaling=(slope, intercept),
     )
     return Derived(record=_record(data, derivation, stored, artifact), arrays=artifact.to_arrays())
-
-
-def _modules_behind(workspace: Workspace, record: Learner) -> list[str]:
-    """List the modules that a learner started from."""
-    multitask = [] if record.multitask is None else [record.multitask]
-    if record.composition is None:
-        return multitask
-    return [*Composition.from_doc(workspace.store.record(record.composition)).modules, *multitask]
 
 
 def _rescaling(data: FittingData, record: Learner) -> tuple[float, float]:

@@ -139,9 +139,15 @@ def modules_behind(workspace: Workspace, predictor: Predictor) -> list[str]:
 
     They are those composed, and those that were fine-tuned beside them.
     """
-    compositions = map(workspace.store.record, predictor.compositions)
-    composed = (Composition.from_doc(one).modules for one in compositions)
-    return [*chain.from_iterable(composed), *predictor.multitasks]
+    return modules_in(workspace, predictor.compositions, predictor.multitasks)
+
+
+def modules_in(
+    workspace: Workspace, compositions: Iterable[str], multitasks: Iterable[str]
+) -> list[str]:
+    """List the modules of compositions, and multitask modules, by digest."""
+    composed = (Composition.from_doc(workspace.store.record(one)).modules for one in compositions)
+    return [*chain.from_iterable(composed), *multitasks]
 
 
 def properties_of(module: Module) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ from moma_cl.core.threads import fixed_threads
 from moma_cl.learning.embedding import embed
 from moma_cl.predictors.difficulty import N_NEIGHBOURS
 from moma_cl.predictors.domain import Domain, points_of
-from moma_cl.predictors.intervals import within_bounds
 from moma_cl.predictors.module_answers import ModuleAnswers
 from moma_cl.predictors.predictor import Answers, BackboneGraphs
 from moma_cl.properties.table import bounds_in
@@ -93,13 +92,5 @@ class LoadedModule:
             ends = normaliser.inverse(normalised - width), normaliser.inverse(normalised + width)
         else:
             ends = np.full(len(own), least), np.full(len(own), largest)
-        values, lower, upper = within_bounds(
-            (normaliser.inverse(normalised), *ends), self.bounds, largest - least
-        )
-        return Answers(
-            values=values,
-            lower=lower,
-            upper=upper,
-            distances=near.distances[:, : self.domain.neighbours].mean(axis=1),
-            near=near,
-        )
+        answers = (normaliser.inverse(normalised), *ends)
+        return Answers.within(answers, self.bounds, (least, largest), near, self.domain)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Self
 
 import numpy as np
 import torch
@@ -45,6 +46,21 @@ class Answers:
     upper: FloatArray  # likewise
     distances: FloatArray  # from the domain, shape (n_rows,); up to 1 is inside
     near: Neighbours  # known rows nearest to each structure
+
+    @classmethod
+    def within(
+        cls,
+        answers: tuple[FloatArray, FloatArray, FloatArray],
+        bounds: tuple[float, float],
+        label_range: tuple[float, float],
+        near: Neighbours,
+        domain: Domain,
+    ) -> Self:
+        """Keep values, lower and upper ends inside the bounds of a property, as `within_bounds`."""
+        least, largest = label_range
+        values, lower, upper = within_bounds(answers, bounds, largest - least)
+        distances = near.distances[:, : domain.neighbours].mean(axis=1)
+        return cls(values=values, lower=lower, upper=upper, distances=distances, near=near)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -110,17 +126,8 @@ class LoadedPredictor:
         points = points_of(encoded[0].embeddings, self.backbones[0].feature_dim)
         near = self.domain.nearest(points, max(N_NEIGHBOURS, self.domain.neighbours))
         ends = self._interval(normalised, by_kernel, near, level)
-        least, largest = self.artifact.label_range
-        values, lower, upper = within_bounds(
-            (self.normaliser.inverse(normalised), *ends), self.bounds, largest - least
-        )
-        return Answers(
-            values=values,
-            lower=lower,
-            upper=upper,
-            distances=near.distances[:, : self.domain.neighbours].mean(axis=1),
-            near=near,
-        )
+        answers = (self.normaliser.inverse(normalised), *ends)
+        return Answers.within(answers, self.bounds, self.artifact.label_range, near, self.domain)
 
     def _encoded(self, graphs: BackboneGraphs) -> list[Encoded]:
         """Let the encoders of all backbones compute, as many at once as there are cores."""

@@ -19,6 +19,8 @@ from moma_cl.records.records import (
 from moma_cl.records.refs import RefKind
 from moma_cl.records.tasks import TaskState
 
+_DATA_CHANGED = "its data changed"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitDecision:
@@ -36,11 +38,20 @@ def decide_fit(store: Reads, state: TaskState, compositions: Mapping[str, str]) 
     On a backbone whose composition became no better by the recipe's share, learners stay as they
     are; so do fine-tuned ones while the rows have hardly grown.
     """
-    stale = _why_all(store, state)
+
+    def from_all(why: str) -> FitDecision:
+        return FitDecision(compositions=compositions, carried={}, why=why, not_worth_it=None)
+
+    digest = store.ref(RefKind.FITTED.of(state.name))
+    if digest is None:
+        return from_all("the task has no fitted predictor")
+    fitted = Predictor.from_doc(store.record(digest))
+    trained = _trained_before(store, state, fitted)
+    stale = _why_all(store, state, fitted, trained)
     if stale is not None:
-        return FitDecision(compositions=compositions, carried={}, why=stale, not_worth_it=None)
-    trained = trained_before(store, state)
-    before = {**_started_from(store, trained), **compositions_fitted(store, state)}
+        return from_all(stale)
+    before = {**_started_from(store, trained), **_compositions(store, state, fitted)}
+    missing = _DATA_CHANGED if fitted.dataset != state.dataset_digest else "learners are missing"
     reasons = {
         backbone: _why_composition(store, state, backbone, before.get(backbone), composition)
         for backbone, composition in compositions.items()
@@ -54,61 +65,45 @@ def decide_fit(store: Reads, state: TaskState, compositions: Mapping[str, str]) 
             for name, present in compositions.items()
         },
         carried={name: some for name, some in trained.items() if name not in due},
-        why="; ".join(one.text for one in due.values()) or _why_missing(store, state),
+        why="; ".join(one.text for one in due.values()) or missing,
         not_worth_it=left[0] if left else None,
     )
 
 
-def compositions_fitted(store: Reads, state: TaskState) -> dict[str, str]:
+def _compositions(store: Reads, state: TaskState, fitted: Predictor) -> dict[str, str]:
     """Give the compositions that the predictor fitted last rests on, by the names of backbones."""
-    digest = store.ref(RefKind.FITTED.of(state.name))
-    if digest is None:
-        return {}
     names = {record: name for name, record in state.backbones.items()}
-    fitted = {
+    found = {
         names.get(Composition.from_doc(store.record(one)).backbone): one
-        for one in Predictor.from_doc(store.record(digest)).compositions
+        for one in fitted.compositions
     }
-    return {name: fitted[name] for name in state.backbones if name in fitted}
+    return {name: found[name] for name in state.backbones if name in found}
 
 
-def _why_all(store: Reads, state: TaskState) -> str | None:
+def _why_all(
+    store: Reads, state: TaskState, fitted: Predictor, trained: Mapping[str, list[str]]
+) -> str | None:
     """Say why all learners of a task are due; none where its data and recipe are as before."""
-    digest = store.ref(RefKind.FITTED.of(state.name))
-    if digest is None:
-        return "the task has no fitted predictor"
-    fitted = Predictor.from_doc(store.record(digest))
     if fitted.settings != state.settings(*PREDICTOR_SECTIONS):
         return "its recipe changed"
     if fitted.dataset == state.dataset_digest:
         return None
-    trained = trained_before(store, state)
     points = {
         Learner.from_doc(store.record(one)).dataset for some in trained.values() for one in some
     }
     if points and all(_has_hardly_grown(store, state, point) for point in points):
         return None
-    return "its data changed"
+    return _DATA_CHANGED
 
 
-def _why_missing(store: Reads, state: TaskState) -> str:
-    digest = store.ref(RefKind.FITTED.of(state.name))
-    fitted = Predictor.from_doc(store.record(digest)) if digest else None
-    changed = fitted is not None and fitted.dataset != state.dataset_digest
-    return "its data changed" if changed else "learners are missing"
-
-
-def trained_before(store: Reads, state: TaskState) -> dict[str, list[str]]:
+def _trained_before(store: Reads, state: TaskState, fitted: Predictor) -> dict[str, list[str]]:
     """Give the fine-tuned learners of the last fit whose training was on fewer rows, by backbone.
 
     They are those that were trained, not those that were carried over since.
     """
-    digest = store.ref(RefKind.FITTED.of(state.name))
-    if digest is None:
-        return {}
     names = {record: name for name, record in state.backbones.items()}
     found: dict[str, list[str]] = {}
-    for one in Predictor.from_doc(store.record(digest)).tried:
+    for one in fitted.tried:
         learner = Learner.from_doc(store.record(one))
         root = one if learner.origin is None else learner.origin
         trained = Learner.from_doc(store.record(root))
