@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from moma_cl.backbones.base import Backbone
-from moma_cl.derivations import finetuned_learners
+from moma_cl.derivations import trainings
 from moma_cl.learning.head import Head
 from moma_cl.learning.training import TrainingReport, TrainingSet, train
 from moma_cl.recipe import TrainingSettings
@@ -66,11 +66,11 @@ def kept_fits(folder: Path) -> Iterator[list[float]]:
             saved.append(float(found["seconds"]))
             return TrainingReport(**json.loads(str(found["report"])))
 
-    finetuned_learners.train = looked_up
+    trainings.train = looked_up
     try:
         yield saved
     finally:
-        finetuned_learners.train = train
+        trainings.train = train
 
 
 def fit_key(encoder: Backbone, head: Head, data: TrainingSet, settings: TrainingSettings) -> str:

@@ -14,7 +14,7 @@ from moma_cl.derivations.estimate import estimate
 from moma_cl.derivations.finetuned_learners import fit_finetuned_learners
 from moma_cl.derivations.keys import Derivation, DerivationKind
 from moma_cl.derivations.learner import fit_learner
-from moma_cl.derivations.module import train_module
+from moma_cl.derivations.module import train_module, train_modules
 from moma_cl.derivations.predictor import join_predictor
 from moma_cl.recipe import Recipe
 from moma_cl.records.records import LearnerMethod
@@ -36,12 +36,12 @@ def derive(workspace: Workspace, derivation: Derivation) -> Derived:
 
 
 def derive_all(workspace: Workspace, derivations: Sequence[Derivation]) -> Generator[Computed]:
-    """Compute a derivation, or several fine-tuned learners of one task at the same time.
+    """Compute derivations of one task and kind; those that train an encoder at the same time.
 
     Each is given as soon as it is there. Close the generator if it is not asked to its end: that
     ends all trainings.
     """
-    trained = [place for place, one in enumerate(derivations) if _trains_learner(one)]
+    trained = [place for place, one in enumerate(derivations) if _trains(one)]
     alone = sorted(set(range(len(derivations))) - set(trained if len(trained) > 1 else ()))
     for index in alone:
         begun = time.perf_counter()
@@ -52,14 +52,16 @@ def derive_all(workspace: Workspace, derivations: Sequence[Derivation]) -> Gener
             outcome = error
         yield Computed(index=index, outcome=outcome, seconds=time.perf_counter() - begun)
     if len(trained) > 1:
-        recipe = Recipe.from_doc(derivations[trained[0]].settings)
-        together = fit_finetuned_learners(workspace, [derivations[place] for place in trained])
-        with fixed_threads(recipe.threads), closing(together) as fitted:
-            yield from (replace(one, index=trained[one.index]) for one in fitted)
+        first = derivations[trained[0]]
+        together = train_modules if first.kind is DerivationKind.MODULE else fit_finetuned_learners
+        computed = together(workspace, [derivations[place] for place in trained])
+        with fixed_threads(Recipe.from_doc(first.settings).threads), closing(computed):
+            yield from (replace(one, index=trained[one.index]) for one in computed)
 
 
-def _trains_learner(derivation: Derivation) -> bool:
-    """Say whether a derivation is the training of a fine-tuned learner."""
+def _trains(derivation: Derivation) -> bool:
+    """Say whether a derivation trains an encoder: a module's, or a fine-tuned learner's."""
     inputs = derivation.inputs
     is_learner = derivation.kind is DerivationKind.LEARNER and "learner" not in inputs
-    return is_learner and inputs["method"] != LearnerMethod.KERNEL
+    is_finetuned = is_learner and inputs["method"] != LearnerMethod.KERNEL
+    return is_finetuned or derivation.kind is DerivationKind.MODULE

@@ -180,9 +180,12 @@ def _train_modules(store: Reads, visitor: Visitor, state: TaskState) -> None:
     point = training_point(store, state.dataset_digest, state.recipe.retrain_factor)
     if point is None:
         return
-    for backbone in state.backbones:
-        present = store.ref(RefKind.MODULE.on(state.name, backbone))
-        derivation = module_derivation(store, state, backbone, point)
-        module = visitor.derive(derivation, why_module(store, present, point))
-        if module is not None and module != present:
-            visitor.add_module(state.name, module)
+    refs = {one: RefKind.MODULE.on(state.name, one) for one in state.backbones}
+    present = {backbone: store.ref(ref) for backbone, ref in refs.items()}
+    whys = {one: why_module(store, present[one], point) for one in state.backbones}
+    for why in dict.fromkeys(whys.values()):
+        backbones = [one for one in state.backbones if whys[one] == why]
+        derivations = [module_derivation(store, state, one, point) for one in backbones]
+        for backbone, module in zip(backbones, visitor.derive_all(derivations, why), strict=True):
+            if module is not None and module != present[backbone]:
+                visitor.add_module(state.name, module)

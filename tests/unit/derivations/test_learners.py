@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from moma_cl.core import threads
-from moma_cl.derivations import finetuned_learners
+from moma_cl.derivations import finetuned_learners, trainings
 from moma_cl.hub import Hub
 from moma_cl.learning.training import TrainingError
 from moma_cl.predictors.predictor import load_artifact, load_predictor
@@ -101,7 +101,7 @@ def test_an_interrupt_ends_all_trainings(hub, add_task, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(finetuned_learners, "train", never_ending)
+    monkeypatch.setattr(trainings, "train", never_ending)
     monkeypatch.setattr(finetuned_learners, "_fitted", interrupted)
     with pytest.raises(KeyboardInterrupt):
         add_task("energy", 200, module=ModuleKind.NONE)
@@ -109,14 +109,14 @@ def test_an_interrupt_ends_all_trainings(hub, add_task, monkeypatch):
 
 
 def test_a_training_that_fails_leaves_the_others_and_is_tried_again(hub, add_task, monkeypatch):
-    trained = finetuned_learners.train
+    trained = trainings.train
 
     def failing(encoder, *arguments, **options):
         if encoder.adapters is not None:
             raise TrainingError("the loss became nan")
         return trained(encoder, *arguments, **options)
 
-    monkeypatch.setattr(finetuned_learners, "train", failing)
+    monkeypatch.setattr(trainings, "train", failing)
     done = add_task("energy", 200, module=ModuleKind.NONE).done
     assert [one.text for one in done if one.action == "failed"] == [
         "[training] the loss became nan"
@@ -133,7 +133,7 @@ def test_a_pass_that_is_stopped_keeps_the_learners_that_are_there(
 ):
     add_task("energy", 200, module=ModuleKind.NONE, compose=False)
     monkeypatch.setattr(threads, "n_cores", lambda: 1)
-    trained, calls = finetuned_learners.train, []
+    trained, calls = trainings.train, []
 
     def stopped(*arguments, **options):
         calls.append(arguments)
@@ -141,7 +141,7 @@ def test_a_pass_that_is_stopped_keeps_the_learners_that_are_there(
             raise KeyboardInterrupt
         return trained(*arguments, **options)
 
-    monkeypatch.setattr(finetuned_learners, "train", stopped)
+    monkeypatch.setattr(trainings, "train", stopped)
     with pytest.raises(KeyboardInterrupt):
         Hub(hub).update()
     assert names(hub) == {"kernel", "finetuned from backbone"}
@@ -233,8 +233,8 @@ def test_an_exported_predictor_answers_with_the_same_bits_elsewhere(hub, add_tas
 def test_learners_that_do_not_answer_survive_a_collection(hub, add_task, monkeypatch):
     trained = finetuned_learners._fitted
 
-    def useless(start, derivation):
-        derived = trained(start, derivation)
+    def useless(start, derivation, report):
+        derived = trained(start, derivation, report)
         answers = derived.arrays["validation_answers"] + 50.0
         return replace(derived, arrays={**derived.arrays, "validation_answers": answers})
 

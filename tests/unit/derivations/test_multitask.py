@@ -72,8 +72,8 @@ def _add(hub, rows, target, recipe=None, module=ModuleKind.NONE):
 def test_it_is_fine_tuned_in_place_of_the_backbone_and_composed_by_nobody(hub, monkeypatch):
     trained = finetuned_learners._fitted
 
-    def noted(start, derivation):
-        derived = trained(start, derivation)
+    def noted(start, derivation, report):
+        derived = trained(start, derivation, report)
         rows = derived.arrays["validation_rows"]
         error = 0.0 if derived.record.start is StartKind.MULTITASK else 5.0
         answers = start.data.targets[rows] + error

@@ -48,8 +48,8 @@ def test_of_the_learners_and_their_means_the_best_on_validation_answers(
     trained = finetuned_learners._fitted
     found = {}
 
-    def noted(start, derivation):
-        derived = trained(start, derivation)
+    def noted(start, derivation, report):
+        derived = trained(start, derivation, report)
         name, data = derived.record.name, start.data
         rows = derived.arrays["validation_rows"]
         answers = data.targets[rows] + errors[NAMES.index(name)]

@@ -1,14 +1,17 @@
 """A hub of two backbones: each has modules and compositions, and learners of both meet."""
 
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from moma_cl.derivations import derive, finetuned_learners
+from moma_cl.core import threads
+from moma_cl.derivations import derive, finetuned_learners, trainings
 from moma_cl.hub import Hub
+from moma_cl.learning.training import TrainingError
 from moma_cl.predictors.intervals import cross_validation_interval
 from moma_cl.predictors.predictor import graphs_for, load_artifact, load_predictor
 from moma_cl.predictors.stored_learner import StoredLearner
@@ -19,7 +22,7 @@ from moma_store.store import Store
 from tests.helpers import hubs
 from tests.helpers.hubs import memo_results, open_workspace, record, refs
 from tests.helpers.rows import made_up_rows
-from tests.helpers.second_backbone import BOTH, CGCNN, SECOND
+from tests.helpers.second_backbone import BOTH, CGCNN, SECOND, SecondBackbone
 
 pytestmark = pytest.mark.usefixtures("second_backbone")
 
@@ -102,11 +105,48 @@ def test_learners_of_both_meet_in_the_predictor(made, task):
     assert set(fitted.compositions) == set(refs(made, f"compositions/{task}@").values())
 
 
+def test_modules_of_both_are_trained_at_once(hub, monkeypatch):
+    monkeypatch.setattr(threads, "n_cores", lambda: 2)
+    begun = threading.Barrier(2)
+    train = trainings.train
+
+    def meeting(*arguments, **options):
+        begun.wait(30.0)
+        return train(*arguments, **options)
+
+    def of_both():
+        return {name: record(hub, f"modules/gap@{name}") for name in BOTH}
+
+    before = of_both()
+    monkeypatch.setattr(trainings, "train", meeting)
+    Hub(hub).set_recipe("gap", {"module": {"seed": 1}})
+    after = of_both()
+    assert all(after[name]["settings"] != before[name]["settings"] for name in BOTH)
+
+
+def test_a_module_that_fails_leaves_that_of_the_other_backbone(hub, monkeypatch):
+    train = trainings.train
+
+    def failing(encoder, *arguments, **options):
+        if not isinstance(encoder, SecondBackbone):
+            raise TrainingError("the loss became nan")
+        return train(encoder, *arguments, **options)
+
+    before = refs(hub, "modules/gap@")
+    monkeypatch.setattr(trainings, "train", failing)
+    Hub(hub).set_recipe("gap", {"module": {"seed": 1}})
+    for _ in range(2):  # in the second of them, what failed twice waits
+        Hub(hub).update()
+    after = refs(hub, "modules/gap@")
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {f"modules/gap@{SECOND}"}
+
+
 def test_all_backbones_answer_where_their_mean_is_best(hub, monkeypatch):
     fit = finetuned_learners._fitted
 
-    def far_off(start, derivation):
-        derived = fit(start, derivation)
+    def far_off(start, derivation, report):
+        derived = fit(start, derivation, report)
         rows = derived.arrays["validation_rows"]
         error = 1.0 if start.encoders.record.name == SECOND else -1.0
         answers = start.data.targets[rows] + error

@@ -437,7 +437,7 @@ def test_a_computation_that_breaks_unforeseen_fails_its_task_only(hub, add, monk
     def breaking(*arguments, **options):
         raise ZeroDivisionError("on purpose")
 
-    monkeypatch.setattr("moma_cl.derivations.module.train", breaking)
+    monkeypatch.setattr("moma_cl.derivations.trainings.train", breaking)
     done = Hub(hub).update()
     failures = [e.text for e in done if e.action == "failed"]
     assert len(failures) == 2
