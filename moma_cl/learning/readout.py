@@ -171,18 +171,26 @@ def _linear(embeddings: NDArray[np.float32], targets: FloatArray) -> Readout:
     centre, spread = centre_and_spread(rows)
     rows = (rows - centre) / spread
     mean = float(targets.mean())
-    squares, vectors = np.linalg.eigh(rows.T @ rows)
-    turned = rows @ vectors
-    projected = turned.T @ (targets - mean)
-    best, best_error = np.zeros(len(centre)), np.inf
+    goal = targets - mean
+    is_wide = rows.shape[0] < rows.shape[1]  # then the rows span less than the features do
+    squares, vectors = np.linalg.eigh(rows @ rows.T if is_wide else rows.T @ rows)
+    squares = np.maximum(squares, 0.0)
+    turned = vectors * np.sqrt(squares) if is_wide else rows @ vectors
+    projected = turned.T @ goal
+    best, best_error = np.zeros_like(squares), np.inf
     for ridge in RIDGES * len(rows):
-        shrink = 1.0 / (np.maximum(squares, 0.0) + ridge)
-        residual = targets - mean - turned @ (shrink * projected)
+        shrink = 1.0 / (squares + ridge)
+        residual = goal - turned @ (shrink * projected)
         leverage = (turned**2) @ shrink + 1.0 / len(rows)
         error = float(np.abs(residual / np.maximum(1.0 - leverage, 1e-9)).mean())
         if error < best_error:
-            best, best_error = vectors @ (shrink * projected), error
-    return Readout(centre=centre, spread=spread, layers=((best[None, :], np.array([mean])),))
+            best, best_error = shrink, error
+    slope = (
+        rows.T @ (vectors @ (best * (vectors.T @ goal)))
+        if is_wide
+        else vectors @ (best * projected)
+    )
+    return Readout(centre=centre, spread=spread, layers=((slope[None, :], np.array([mean])),))
 
 
 def _networks(

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import LeaveOneOut, cross_val_predict
+from sklearn.preprocessing import StandardScaler
 
-from moma_cl.learning.readout import NETWORKS, Readout, _SideBySide, fit_readout
+from moma_cl.learning.readout import NETWORKS, RIDGES, Readout, _SideBySide, fit_readout
 
 
 @pytest.fixture
@@ -28,6 +31,23 @@ def test_a_linear_readout_tells_the_property_of_unseen_rows(embeddings):
     assert np.abs(readout.predict(embeddings[250:]) - targets[250:]).max() < 1e-3
     (stored,) = readout.to_arrays().values()
     assert stored.shape == (41,)
+
+
+@pytest.mark.parametrize("n_features", [5, 60], ids=["fewer", "more"])
+def test_with_fewer_or_more_features_than_rows_it_is_the_ridge_with_the_least_error(
+    generator, n_features
+):
+    rows = generator.normal(size=(20, n_features)).astype(np.float32)
+    targets = rows[:, 0] - rows[:, 1] + 0.3 * generator.normal(size=20)
+    scaled = StandardScaler().fit_transform(rows.astype(np.float64))
+    ridges = [Ridge(alpha=20 * ridge) for ridge in RIDGES]
+    errors = [
+        np.abs(cross_val_predict(one, scaled, targets, cv=LeaveOneOut()) - targets).mean()
+        for one in ridges
+    ]
+    best = ridges[int(np.argmin(errors))].fit(scaled, targets)
+    readout = fit_readout(rows, targets, len(rows))
+    assert readout.predict(rows) == pytest.approx(best.predict(scaled), abs=1e-3)
 
 
 def test_a_linear_readout_of_noise_says_little(generator):
