@@ -14,19 +14,41 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from benchmarks.paper import results
+from benchmarks.paper.__main__ import BACKBONES
+from benchmarks.paper.parts import ALL, SINGLE
 from benchmarks.paper.results import Result, Weighed
 from benchmarks.paper.tasks import DATA, N_SPLITS, TASKS
+from moma_cl.records.refs import MODULE_ZERO
 
 mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "results"
 from matplotlib import pyplot as plt  # noqa: E402  after the choice of how to draw
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-ALONE = ("kernel", "ft", "mean")
-ALONE_DEFAULT = ("alone-default",)
-HEADS = ("ft-adapted", "moma-kernel", "moma-full", "moma-adapted", "moma-mean")
-COMPOSED = ("moma-default",)
-OTHERS = ("ft-adapter", "moma-adapter", "mt", "cgcnn")
+ALONE = tuple(
+    f"{method}@{place}"
+    for method in ("kernel", "ft", "mt", "mean", "mean-mt")
+    for place in (*BACKBONES, "both")
+)
+COMPOSED = ("composed",)
+BEFORE = ("moma-default",)  # what answered while a hub had CHGNet alone
+SHOWN = (
+    *(
+        f"{method}@{b}"
+        for b in BACKBONES
+        for method in ("kernel", "moma-kernel", "ft", "moma-full")
+    ),
+    *(f"mt@{backbone}" for backbone in BACKBONES),
+    "cgcnn",
+)
+PARTS = {
+    "the second backbone (SevenNet-0)": "joined-chgnet",
+    "the second backbone (CHGNet)": "joined-sevennet-0",
+    "modules": "joined-no-modules",
+    "adapters": "joined-no-adapters",
+    "multitask modules": "joined-no-multitask",
+    "joining (the best learner on validation rows answers)": SINGLE,
+}
 BASELINES = ("CGCNN", "MoE-(18)", "JMP-MT", "UMA", "JMP-FT", "MoMa (Full)")
 N_RESAMPLES = 10_000
 MIN_FITS = 5  # for a rank correlation
@@ -34,27 +56,28 @@ LEAST_SHOWN = 0.02  # of the weights in the picture
 
 _ABOUT = (
     "Mean absolute errors on held-out rows, mean and standard deviation over the splits that are "
-    "done, with default settings. `python -m benchmarks.paper` fits, "
-    "`python -m benchmarks.paper.report` writes this page; `benchmarks/paper/results.csv` has "
-    "every figure, also those of SevenNet ([pilot](pilot.md)). The `moma` columns were measured "
-    "with the readouts of modules before they became means of four networks.\n"
+    "done, with default settings. `python -m benchmarks.paper` fits, `python -m "
+    "benchmarks.paper.parts` joins the learners' answers in other ways, `python -m "
+    "benchmarks.paper.report` writes this page; `benchmarks/paper/results.csv` has every figure.\n"
 )
 _ABOUT_CHOICES = (
-    "*alone* is what validation rows choose among `kernel`, `ft`, `mean` without modules. "
-    "`moma-full` is the composed encoder fine-tuned, as in the paper; `ft-adapted` and "
-    "`moma-adapted` train adapters of the frozen backbone and of the frozen composed encoder. "
-    "`mt` fine-tunes one encoder trained on all upstream tasks, the `multitask` module. "
-    "*composed* is `moma-default`, what answers in a hub as it comes: it trains `moma-full`, `mt`, "
-    "`moma-adapted` and `ft-adapted`, and validation rows choose between the kernel head, the mean "
-    "of the four (or of some of them, if that errs less by more than a standard error) and the "
-    "mean of both (`moma-mean`). *same without modules* is what answers in a hub without any, "
-    "`alone-default`: kernel head, `ft`, `ft-adapted` and their means. "
-    "`moma-adapter` composes adapter modules and trains the merged adapters, `ft-adapter` new "
-    "ones.\n"
+    "`kernel` is the kernel head on the frozen backbone, `ft` the backbone fine-tuned, `mt` the "
+    "multitask module fine-tuned, which is one encoder trained on all upstream tasks. "
+    "`moma-kernel` and `moma-full` are the same on the composed encoder, the second as in the "
+    "paper. *alone* is what validation rows choose without composing, on each backbone and on "
+    "both: `kernel`, `ft`, `mt`, the means of the kernel head with either, and the means of these "
+    "over the backbones. *composed* is what answers in a new hub, which has both backbones. "
+    "*before* is what answered in a hub of CHGNet alone, as this page showed it then.\n"
+)
+_ABOUT_PARTS = (
+    "How much more the hub errs without one of its parts: the kept answers of the other learners "
+    "are joined by the same rule. Without modules are kernel heads, fine-tuned backbones and "
+    "adapters of backbones.\n"
 )
 _ABOUT_PUBLISHED = (
-    "Published figures: MoMa (arXiv 2502.15483), main table; its JMP backbone has 160 million "
-    "parameters, CHGNet 0.4 million. **Bold**: *composed* is better.\n"
+    "Published figures: MoMa (arXiv 2502.15483), main table, means of five splits; its JMP "
+    "backbone has 160 million parameters, CHGNet 0.4 million, SevenNet-0 0.8 million. **Bold**: "
+    "*composed* is better, on the splits that are done.\n"
 )
 
 Errors = Mapping[tuple[str, int, str], Result]
@@ -174,13 +197,16 @@ def _page(errors: Errors, weights: Sequence[Weighed]) -> str:
     parts = [
         "# Results on nine datasets of the paper\n",
         _ABOUT,
-        "![Errors relative to the best without modules](results.svg)\n",
+        "![Errors over those of the best method without composing](results.svg)\n",
         "## Errors\n",
         _errors_table(errors),
         _ABOUT_CHOICES,
         "## Gains\n",
         _gains_table(errors),
         "Intervals are the central 95 % of means with tasks and splits resampled together.\n",
+        "## What each part buys\n",
+        _ABOUT_PARTS,
+        _parts_table(errors),
         "## Beside the published figures\n",
         _published_table(errors, published),
         _ABOUT_PUBLISHED,
@@ -195,17 +221,19 @@ def _page(errors: Errors, weights: Sequence[Weighed]) -> str:
 
 
 def _errors_table(errors: Errors) -> str:
-    methods = [m for m in (*ALONE, *HEADS, *OTHERS) if any(key[2] == m for key in errors)]
-    groups = {"alone": ALONE, "same without modules": ALONE_DEFAULT, "composed": COMPOSED}
+    methods = [m for m in SHOWN if any(key[2] == m for key in errors)]
+    groups = {"alone": ALONE, "composed": COMPOSED, "before": BEFORE}
     head = ["dataset (unit)", "splits", *methods, *groups]
     rows = []
     for task in TASKS:
-        splits = sorted({key[1] for key in errors if key[0] == task.name})
+        splits = _common(errors, task.name)
         cells = [
             _spread([errors[key].mae for k in splits if (key := (task.name, k, m)) in errors])
             for m in methods
         ]
-        cells += [_spread(_chosen_maes(errors, task.name, group)) for group in groups.values()]
+        cells += [
+            _spread(_chosen_maes(errors, task.name, group, splits)) for group in groups.values()
+        ]
         rows.append([f"{task.name} ({task.unit})", str(len(splits)), *cells])
     return _table(head, rows)
 
@@ -213,14 +241,17 @@ def _errors_table(errors: Errors) -> str:
 def _gains_table(errors: Errors) -> str:
     compared = {
         "composed against alone": (COMPOSED, ALONE),
-        "composed against alone and `mt`": (COMPOSED, (*ALONE, "mt")),
-        "composed against the same without modules": (COMPOSED, ALONE_DEFAULT),
-        "`moma-kernel` against `kernel`": (("moma-kernel",), ("kernel",)),
-        "`moma-full` against `ft`": (("moma-full",), ("ft",)),
-        "`moma-adapted` against `ft-adapted`": (("moma-adapted",), ("ft-adapted",)),
-        "`moma-mean` against `mean`": (("moma-mean",), ("mean",)),
-        "`moma-adapter` against `ft`": (("moma-adapter",), ("ft",)),
-        "`moma-adapter` against `ft-adapter`": (("moma-adapter",), ("ft-adapter",)),
+        "composed against before": (COMPOSED, BEFORE),
+        **{
+            f"`{ours}` against `{theirs}`, {backbone}": (
+                (f"{ours}@{backbone}",),
+                (f"{theirs}@{backbone}",),
+            )
+            for ours, theirs in (("moma-kernel", "kernel"), ("moma-full", "ft"), ("mt", "ft"))
+            for backbone in BACKBONES
+        },
+        "`moma-full` against `mt`, sevennet-0": (("moma-full@sevennet-0",), ("mt@sevennet-0",)),
+        "`moma-adapter` against `ft-adapter`, chgnet": (("moma-adapter",), ("ft-adapter",)),
     }
     gains = {name: gain(errors, *sets) for name, sets in compared.items()}
     rows = [
@@ -243,6 +274,22 @@ def _gains_table(errors: Errors) -> str:
     return _table(["", "mean gain", "95 % interval", "tasks better", "fits"], rows) + "\n" + by_task
 
 
+def _parts_table(errors: Errors) -> str:
+    tasks = [task.name for task in TASKS if _common(errors, task.name)]
+    rows = []
+    for part, method in PARTS.items():
+        more = {name: _more_error(errors, name, method) for name in tasks}
+        cells = [f"{value:+.1%}" for value in more.values()]
+        rows.append([part, f"{np.mean(list(more.values())):+.1%}", *cells])
+    return _table(["without", "mean", *tasks], rows)
+
+
+def _more_error(errors: Errors, task: str, method: str) -> float:
+    """Give how much larger an error is than that of all learners joined, mean over splits."""
+    pairs = [(errors[task, k, method], errors[task, k, ALL]) for k in _common(errors, task)]
+    return float(np.mean([one.mae / every.mae - 1.0 for one, every in pairs]))
+
+
 def _published_table(errors: Errors, published: Mapping[tuple[str, str], float]) -> str:
     rows, wins = [], dict.fromkeys(BASELINES, 0)
     for task in TASKS:
@@ -263,8 +310,10 @@ def _proxy(errors: Errors, weights: Sequence[Weighed]) -> str:
     """Say whether a lower objective of the convex program goes with a lower error."""
     falls, gains = [], []
     for line in weights:
-        pair = [chosen(errors, line.task, line.split, group) for group in (COMPOSED, ALONE)]
-        if line.module == "backbone" and pair[0] is not None and pair[1] is not None:
+        name, _, backbone = line.module.partition("@")
+        methods = (f"moma-full@{backbone}", f"ft@{backbone}")
+        pair = [errors.get((line.task, line.split, method)) for method in methods]
+        if name == MODULE_ZERO and pair[0] is not None and pair[1] is not None:
             falls.append(1.0 - line.objective / line.backbone_objective)
             gains.append(1.0 - pair[0].mae / pair[1].mae)
     if len(falls) < MIN_FITS:
@@ -275,15 +324,15 @@ def _proxy(errors: Errors, weights: Sequence[Weighed]) -> str:
     resampled = [spearmanr(f, g).statistic for f, g in pairs if np.ptp(f) > 0 and np.ptp(g) > 0]
     low, high = np.quantile(resampled, [0.025, 0.975])
     return (
-        f"Over {len(falls)} fits, the fall of the convex program's objective against the backbone "
-        f"alone and the gain in held-out error have a rank correlation of "
+        f"Over {len(falls)} compositions, the fall of the convex program's objective against the "
+        f"backbone alone and the gain of `moma-full` over `ft` have a rank correlation of "
         f"{spearmanr(falls, gains).statistic:.2f} (95 % interval {low:.2f} to {high:.2f}).\n"
     )
 
 
 def _missing(errors: Errors) -> str:
     lines = []
-    for method in (*ALONE, *ALONE_DEFAULT, *HEADS, *COMPOSED, *OTHERS):
+    for method in ("composed", "ft@sevennet-0", "moma-adapter", "cgcnn"):
         lacking = {
             split: [task.name for task in TASKS if (task.name, split, method) not in errors]
             for split in range(N_SPLITS)
@@ -324,7 +373,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def draw_errors(errors: Errors, path: Path) -> None:
-    """Draw each error over the best without modules.
+    """Draw each error over that of the best without composing.
 
     Parameters
     ----------
@@ -335,8 +384,8 @@ def draw_errors(errors: Errors, path: Path) -> None:
     """
     shown = {
         "alone": ALONE,
-        "moma-kernel": ("moma-kernel",),
-        "moma-full": ("moma-full",),
+        "composed encoder of SevenNet-0, fine-tuned": ("moma-full@sevennet-0",),
+        "before, CHGNet alone": BEFORE,
         "composed": COMPOSED,
     }
     names = [task.name for task in TASKS if _common(errors, task.name)]
@@ -350,7 +399,7 @@ def draw_errors(errors: Errors, path: Path) -> None:
         axes.bar(np.arange(len(names)) + 0.2 * place, heights, width=0.18, label=label)
     axes.axhline(1.0, color="black", linewidth=0.8)
     axes.set_xticks(np.arange(len(names)) + 0.3, names, rotation=20, ha="right", fontsize=8)
-    axes.set_ylabel("held-out error / best without modules")
+    axes.set_ylabel("held-out error / alone")
     axes.set_ylim(bottom=0.5)
     axes.legend(ncols=4, fontsize=8)
     figure.savefig(path, metadata={"Date": None})
@@ -367,6 +416,7 @@ def draw_weights(weights: Sequence[Weighed], path: Path) -> None:
     path
         The picture.
     """
+    weights = [line for line in weights if "@" in line.module]  # of hubs with both backbones
     tasks = [task.name for task in TASKS if any(line.task == task.name for line in weights)]
     modules = sorted({line.module for line in weights if line.weight > 0})
     n_splits = {name: len({w.split for w in weights if w.task == name}) for name in tasks}
