@@ -1,9 +1,9 @@
 """What an arrival costs, against doing everything again: a module comes, or a tenth more rows.
 
-Ten tasks with all their rows, the modules that a CHGNet hub starts with, and mixes of them. What
-is timed is estimates, weights and merges, in processor time of one thread, so that neighbours do
-not count; graphs and the backbone's own embeddings are there on both sides, since a task's first
-answer needs them.
+Ten tasks with all their rows, the modules that a new hub starts with on each of its backbones, and
+mixes of them; a module comes on each backbone, as with a task. What is timed is estimates, weights
+and merges, in processor time of one thread, so that neighbours do not count; graphs and the
+backbones' own embeddings are there on both sides, since a task's first answer needs them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from moma_cl.workspace.workspace import Workspace
 from moma_store.store import Store
 
 BACKBONE = "chgnet"
-N_MODULES = 18
+N_MODULES = {BACKBONE: 18, "sevennet-0": 9}
 TENTH = PaperTask(name="bulk_modulus", target="log10_bulk_modulus_vrh", unit="log10(GPa)")
 TENTH_ROWS = 900
 GROWING = "mp_phonons"
@@ -47,21 +47,28 @@ def run() -> list[Row]:
     """Measure both arrivals, the second in the hub that the first one left."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        mixes = mixed_modules(place / "mixes", N_MODULES + 1, seed=0)
-        steps = _hub(place / "steps", mixes[:-1])
+        before, arriving = [], []
+        for backbone, count in N_MODULES.items():
+            mixes = mixed_modules(place / backbone, count + 1, seed=0, backbone=backbone)
+            before += mixes[:-1]
+            arriving += mixes[-1:]
+        steps = _hub(place / "steps", before)
         compose(steps)
-        rows, everything = _module_arrives(place, steps, mixes)
-        return [*rows, *_rows_arrive(place, steps, mixes, everything)]
+        rows, everything = _module_arrives(place, steps, before, arriving)
+        return [*rows, *_rows_arrive(place, steps, [*before, *arriving], everything)]
 
 
-def _module_arrives(place: Path, steps: Path, mixes: list[Path]) -> tuple[list[Row], float]:
-    """Let module 19 come to ten tasks: only its estimates and what follows from them are due."""
-    bring(steps, mixes[-1:])
+def _module_arrives(
+    place: Path, steps: Path, before: list[Path], arriving: list[Path]
+) -> tuple[list[Row], float]:
+    """Let a module come to ten tasks: only its estimates and what follows from them are due."""
+    bring(steps, arriving)
     arrival = compose(steps)
-    at_once = _hub(place / "once", mixes)
+    at_once = _hub(place / "once", [*before, *arriving])
     scratch = compose(at_once)
     same = compositions(steps) == compositions(at_once)
-    name = f"module {N_MODULES + 1} arrives at {len(ALL)} tasks, against from scratch"
+    counts = " and ".join(str(count) for count in N_MODULES.values())
+    name = f"a module on each backbone arrives beside {counts} at {len(ALL)} tasks, from scratch"
     rows = [*_compared(name, arrival, scratch, 10.0), _whether(f"{name}: identical records", same)]
     return rows, scratch["all"]
 
@@ -74,14 +81,15 @@ def _rows_arrive(place: Path, steps: Path, mixes: list[Path], everything: float)
         Hub(hub).add_data(GROWING, [_part(place, last=True)], compose=False)
     arrival, scratch = compose(steps), compose(at_once)
     after = compositions(steps)
-    ref = RefKind.COMPOSITION.of(GROWING)
+    refs = {RefKind.COMPOSITION.on(GROWING, backbone) for backbone in N_MODULES}
     changed = {name for name in before if after[name] != before[name]}
-    same = after[ref] == compositions(at_once)[ref]
+    found = compositions(at_once)
+    same = all(after[ref] == found[ref] for ref in refs)
     name = "a tenth more rows for one task, against from scratch"
     return [
         *_compared(name, arrival, scratch, 5.0),
         _row(f"{name} of all tasks", arrival["all"], everything),
-        _whether(f"{name}: same record, other tasks untouched", same and changed <= {ref}),
+        _whether(f"{name}: same record, other tasks untouched", same and changed <= refs),
     ]
 
 
@@ -90,8 +98,8 @@ def _rows_arrive(place: Path, steps: Path, mixes: list[Path], everything: float)
 
 def _hub(path: Path, mixes: list[Path], *, only: Collection[str] | None = None) -> Path:
     # module zero is one of the candidates
-    settings = EstimateSettings(max_candidates=N_MODULES + 2)
-    Hub(path).init(backbones=[BACKBONE], recipe=replace(Recipe(), estimate=settings))
+    settings = EstimateSettings(max_candidates=max(N_MODULES.values()) + 2)
+    Hub(path).init(backbones=list(N_MODULES), recipe=replace(Recipe(), estimate=settings))
     for task in ALL:
         if only is None or task.name in only:
             source = _source(path.parent, task)
@@ -130,7 +138,9 @@ def _tenth(place: Path) -> Path:
     return path
 
 
-def mixed_modules(place: Path, n_modules: int, *, seed: int, noise: float = 0.0) -> list[Path]:
+def mixed_modules(
+    place: Path, n_modules: int, *, seed: int, noise: float = 0.0, backbone: str = BACKBONE
+) -> list[Path]:
     """Mix the modules that a hub starts with, three each, until there are so many in all.
 
     Parameters
@@ -143,6 +153,8 @@ def mixed_modules(place: Path, n_modules: int, *, seed: int, noise: float = 0.0)
         Of the draw.
     noise
         Largest perturbation of a mix, in the deviation of the starter modules from their mean.
+    backbone
+        Name of the backbone.
 
     Returns
     -------
@@ -150,16 +162,16 @@ def mixed_modules(place: Path, n_modules: int, *, seed: int, noise: float = 0.0)
         Files of the mixes.
     """
     place.mkdir()
-    Hub(place / "hub").init(backbones=[BACKBONE], recipe=Recipe())
+    Hub(place / "hub").init(backbones=[backbone], recipe=Recipe())
     with (
         Store.open(place / "hub") as store,
         Workspace(store=store, progress=quiet) as workspace,
     ):
-        encoders = workspace.encoders(str(store.ref(RefKind.BACKBONE.of(BACKBONE))))
+        encoders = workspace.encoders(str(store.ref(RefKind.BACKBONE.of(backbone))))
         starters = [
             encoders.parameters(digest, ModuleKind.FULL)
             for name, digest in sorted(store.refs(RefKind.MODULE.prefix).items())
-            if name != RefKind.MODULE.on(multitask.NAME, BACKBONE)
+            if name != RefKind.MODULE.on(multitask.NAME, backbone)
         ]
         manifest = encoders.manifest(ModuleKind.FULL)
     draw, spread = np.random.default_rng(seed), np.std(starters, axis=0)
@@ -169,7 +181,7 @@ def mixed_modules(place: Path, n_modules: int, *, seed: int, noise: float = 0.0)
         vector = sum(share * starters[i] for i, share in zip(chosen, shares, strict=True))
         if noise:
             vector += noise * draw.random() * spread * draw.normal(size=len(spread))
-        files.append(place / f"mix_{number:03d}.safetensors")
+        files.append(place / f"mix_{backbone}_{number:03d}.safetensors")
         save_file(_tensors(np.asarray(vector, np.float32), manifest), files[-1])
     return files
 

@@ -1,8 +1,11 @@
 """Screening: thousands of structures through ``predict``, and one through a cold process.
 
-Against a loop over the chgnet package's batch prediction of the same structures, with as
-many cores: graphs and energies only, while ``predict`` also reads and checks rows, gives intervals
-and neighbours, and writes lines. ``MOMA_CL_BENCH_STRUCTURES`` sets how many.
+Against loops over the packages' batch predictions of the same structures, with as many cores:
+graphs and energies only, while ``predict`` also reads and checks rows, gives intervals and
+neighbours, and writes lines. A kernel head on CHGNet is measured against the chgnet package, and
+all learners of a hub with both backbones against the sevenn package; ``predict --fast`` asks one
+of them. ``MOMA_CL_BENCH_STRUCTURES`` sets how many; ``MOMA_CL_BENCH_HUB`` names a hub of both
+backbones where the task is fitted already, which takes some ten minutes.
 """
 
 from __future__ import annotations
@@ -26,12 +29,17 @@ from unittest.mock import patch
 import torch
 
 from benchmarks.measuring import peak, resident
-from benchmarks.structures import DATA, pymatgen
+from benchmarks.sevennet_package import Package as SevennPackage
+from benchmarks.sevennet_package import tune_allocator
+from benchmarks.structures import DATA, crystal_of, pymatgen
 from moma_cl.backbones.chgnet.backbone import CHGNetBackbone
+from moma_cl.backbones.sevennet.backbone import SevenNet0Backbone
 from moma_cl.graphs import prefetch
 from moma_cl.hub import Hub
 from moma_cl.predictors import loaded_learners
-from moma_cl.records.records import ModuleKind
+from moma_cl.records.records import ModuleKind, Predictor
+from moma_cl.records.refs import RefKind
+from moma_store.store import Store
 
 COUNT = int(os.environ.get("MOMA_CL_BENCH_STRUCTURES", "10000"))
 THREADS = 2
@@ -45,19 +53,32 @@ def run() -> list[dict[str, Any]]:
     """Make a hub with one task, screen, and ask for one structure in a new process."""
     warnings.filterwarnings("ignore", module="pymatgen")
     with tempfile.TemporaryDirectory() as folder:
-        hub = Path(folder) / "hub"
-        Hub(hub).init(backbones=["chgnet"])
-        Hub(hub).add_task(
-            SOURCE,
-            [DATA / "paper" / f"{SOURCE}.jsonl.gz"],
-            target="log_last_phdos_peak",
-            unit="1",
-            fold_column="fold_0",
-            module=ModuleKind.NONE,
-            compose=False,
-        )
+        hub = _hub(Path(folder) / "hub", ["chgnet"], compose=False)
+        both = Path(os.environ.get("MOMA_CL_BENCH_HUB", Path(folder) / "both"))
+        if not both.exists():
+            _hub(both, ["chgnet", "sevennet-0"], compose=True)
         file = _structures(Path(folder) / "structures.jsonl", COUNT)
-        return [*_screening(hub, file), *_cold(hub, Path(folder))]
+        chgnet = 1e3 * _package_seconds(file, _chgnet_package())
+        sevenn = 1e3 * _package_seconds(file, _sevenn_package())
+        return [
+            *_screening(hub, file, chgnet),
+            *_both_backbones(both, file, chgnet, sevenn),
+            *_cold(hub, Path(folder)),
+        ]
+
+
+def _hub(path: Path, backbones: list[str], *, compose: bool) -> Path:
+    Hub(path).init(backbones=backbones)
+    Hub(path).add_task(
+        SOURCE,
+        [DATA / "paper" / f"{SOURCE}.jsonl.gz"],
+        target="log_last_phdos_peak",
+        unit="1",
+        fold_column="fold_0",
+        module=ModuleKind.NONE,
+        compose=compose,
+    )
+    return path
 
 
 def _lines() -> Iterator[str]:
@@ -75,14 +96,13 @@ def _structures(file: Path, count: int, step: int = 1) -> Path:
     return file
 
 
-def _screening(hub: Path, file: Path) -> list[dict[str, Any]]:
+def _screening(hub: Path, file: Path, theirs: float) -> list[dict[str, Any]]:
     few = _structures(file.with_name("few.jsonl"), COUNT, step=10)
     grown_few, grown = (_grown_in_new_process(hub, one) for one in (few, file))
     _screened(hub, few)  # warm up
     start = time.perf_counter()
     answered = _screened(hub, file)
     ours = 1e3 * (time.perf_counter() - start) / COUNT
-    theirs = 1e3 * _package_seconds(file)
     share = _backbone_share(hub, file)
     label = f"screening {COUNT} structures of mp_36k, {answered} answered"
     return [
@@ -100,10 +120,35 @@ def _screening(hub: Path, file: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _screened(hub: Path, file: Path) -> int:
+def _both_backbones(hub: Path, file: Path, chgnet: float, sevenn: float) -> list[dict[str, Any]]:
+    rows = []
+    against = (
+        (False, sevenn, "the sevenn package", 3.0),
+        (True, chgnet, "the chgnet package", 8.0),
+    )
+    for fast, theirs, package, bar in against:
+        _screened(hub, file.with_name("few.jsonl"), fast=fast)  # warm up
+        start = time.perf_counter()
+        answered = _screened(hub, file, fast=fast)
+        ours = 1e3 * (time.perf_counter() - start) / COUNT
+        how = "predict --fast" if fast else f"{_n_learners(hub)} learners of two backbones"
+        name = f"{how}, {answered} answered, against the {package} package"
+        ratio = theirs / ours
+        rows.append(_row(name, ours, theirs, "ms each", ratio, f">= {bar:g} x", ratio >= bar))
+    return rows
+
+
+def _n_learners(hub: Path) -> int:
+    with Store.open(hub) as store:
+        digest = store.ref(RefKind.PREDICTOR.of(SOURCE))
+        assert digest is not None
+        return len(Predictor.from_doc(store.record(digest)).learners)
+
+
+def _screened(hub: Path, file: Path, *, fast: bool = False) -> int:
     with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123  no file
         count = 0
-        for row in Hub(hub).iter_predictions(SOURCE, [file]):
+        for row in Hub(hub).iter_predictions(SOURCE, [file], fast=fast):
             nowhere.write(json.dumps([row.id, row.value, row.lower, row.upper]) + "\n")
             count += row.status == "ok"
     return count
@@ -125,21 +170,47 @@ def print_memory(hub: str, file: str) -> None:
     print((peak() - before) / 1e6)
 
 
-def _package_seconds(file: Path) -> float:
-    """Seconds a structure of the chgnet package, structures made beforehand."""
+Package = Callable[[list[dict[str, Any]]], None]
+"""Predicts a batch of structures, as rows of files have them."""
+
+
+def _package_seconds(file: Path, predict: Package) -> float:
+    """Seconds a structure of a package."""
+    with file.open() as lines:
+        rows = [json.loads(line) for line in itertools.islice(lines, 0, None, PACKAGE_SHARE)]
+    structures = [row["structure"] for row in rows]
+    batches = [structures[start : start + BATCH] for start in range(0, len(structures), BATCH)]
+    predict(batches[0])
+    start = time.perf_counter()
+    for batch in batches:
+        predict(batch)
+    return (time.perf_counter() - start) / len(structures)
+
+
+def _chgnet_package() -> Package:
     from chgnet.model import CHGNet
 
     torch.set_num_threads(THREADS)
     with contextlib.redirect_stdout(io.StringIO()):
         model = CHGNet.load(use_device="cpu", verbose=False)
     model.graph_converter.set_isolated_atom_response("ignore")
-    with file.open() as lines:
-        rows = [json.loads(line) for line in itertools.islice(lines, 0, None, PACKAGE_SHARE)]
-    structures = [pymatgen(row["structure"]) for row in rows]
-    model.predict_structure(structures[:BATCH], task="e", batch_size=BATCH)
-    start = time.perf_counter()
-    model.predict_structure(structures, task="e", batch_size=BATCH)
-    return (time.perf_counter() - start) / len(structures)
+
+    def predict(structures: list[dict[str, Any]]) -> None:
+        made = [pymatgen(structure) for structure in structures]
+        model.predict_structure(made, task="e", batch_size=BATCH)
+
+    return predict
+
+
+def _sevenn_package() -> Package:
+    torch.set_num_threads(THREADS)
+    tune_allocator()
+    model = SevennPackage(SevenNet0Backbone)
+
+    def predict(structures: list[dict[str, Any]]) -> None:
+        model.embed([model.graph(crystal_of(structure)) for structure in structures])
+
+    return predict
 
 
 def _backbone_share(hub: Path, file: Path) -> float:

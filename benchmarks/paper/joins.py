@@ -81,6 +81,42 @@ def used_now(answers: Floats, targets: Floats, names: Sequence[str]) -> Floats:
     return ways[int(np.argmin([_mae(answers, targets, w) for w in ways]))]
 
 
+def pruned(share: float) -> Join:
+    """Leave out of what is used now, one by one, learners that buy less than a share of the error.
+
+    Parameters
+    ----------
+    share
+        Of the error of all that are used.
+
+    Returns
+    -------
+    Join
+        The way.
+    """
+
+    def join(answers: Floats, targets: Floats, names: Sequence[str]) -> Floats:
+        weights = used_now(answers, targets, names)
+        most = _mae(answers, targets, weights) * (1.0 + share)
+        while (weights > 0).sum() > 1:
+            fewer = [_without(weights, i) for i in np.flatnonzero(weights)]
+            best = min(fewer, key=lambda one: _mae(answers, targets, one))
+            if _mae(answers, targets, best) > most:
+                break
+            weights = best
+        return weights
+
+    return join
+
+
+def sparing(answers: Floats, targets: Floats, names: Sequence[str]) -> Floats:
+    """Join as now, with CHGNet's kernel head as its only learner."""
+    kept = [i for i, name in enumerate(names) if is_kernel(name) or name.endswith("@sevennet-0")]
+    weights = np.zeros(len(names))
+    weights[kept] = used_now(answers[kept], targets, [names[i] for i in kept])
+    return weights
+
+
 def of_backbone(backbone: str) -> Join:
     """Join the learners of one backbone alone, as the predictor does.
 
@@ -208,6 +244,8 @@ def inverse_power(power: float) -> Join:
 WAYS: Mapping[str, Join] = MappingProxyType(
     {
         "used now": used_now,
+        **{f"used now, pruned by {s:g}": pruned(s) for s in (0.0, 0.005, 0.01, 0.02)},
+        "of chgnet the kernel alone": sparing,
         "chgnet alone": of_backbone("chgnet"),
         "sevennet-0 alone": of_backbone("sevennet-0"),
         "mean of kernels and mean of fine-tuned": halves,
@@ -287,6 +325,12 @@ def _simplex(gram: Floats, linear: Floats) -> Floats:
     solver = clarabel.DefaultSolver(quadratic, linear, constraints, right, cones, settings)
     weights = np.maximum(np.array(solver.solve().x), 0.0)
     return np.asarray(weights / weights.sum())
+
+
+def _without(weights: Floats, place: int) -> Floats:
+    left = weights.copy()
+    left[place] = 0.0
+    return np.asarray(left / left.sum())
 
 
 def _equal(count: int, chosen: Sequence[int]) -> Floats:
