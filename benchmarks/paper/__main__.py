@@ -132,13 +132,24 @@ def main(arguments: list[str]) -> int:
     for split in map(int, given.splits.split(",")):
         for task in (task for task in TASKS if task.name in wanted):
             for name in given.variants.split(","):
-                _fill(task, split, name)
+                fill(task, split, name)
     return 0
 
 
-def _fill(task: PaperTask, split: int, name: str) -> None:
+def fill(task: PaperTask, split: int, name: str, table: Path = results.FILE) -> None:
+    """Fit a variant on one split, unless the table has it.
+
+    Parameters
+    ----------
+    task, split
+        What to fit.
+    name
+        Name of the variant.
+    table
+        Where the errors are kept.
+    """
     variant = VARIANTS[name]
-    present = {line.key for line in results.read(Result, results.FILE)}
+    present = {line.key for line in results.read(Result, table)}
     keys = {(task.name, split, method, _seed()) for method in variant.learners}
     kept = ANSWERS / f"{name}-{task.name}-{split}.npz"
     if keys & present:  # a learner may be missing, where no rows were left to judge it
@@ -146,8 +157,8 @@ def _fill(task: PaperTask, split: int, name: str) -> None:
     start = time.perf_counter()
     hub = BUILD / f"{name}-{task.name}-{split}"
     lines = _fit(task, split, hub, variant, kept)
-    results.append(lines, results.FILE)
-    if variant.starter:
+    results.append(lines, table)
+    if variant.starter and table == results.FILE:
         results.append(weights_of(hub, task.name, split), results.WEIGHTS)
     errors = ", ".join(f"{line.method} {line.mae:.4g}" for line in lines)
     print(
@@ -167,6 +178,7 @@ def _fit(task: PaperTask, split: int, hub: Path, variant: Variant, kept: Path) -
             [task.file],
             target=task.target,
             unit=task.unit,
+            transform=task.transform,
             module=variant.module,
             fold_column=f"fold_{split}",
             compose=False,

@@ -5,22 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from moma_cl.properties.transforms import Transform
+
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "paper"
 N_SPLITS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaperTask:
-    """One dataset: file name, column and unit of the target."""
+    """One dataset: file name and folder, column, unit and transform of the target."""
 
     name: str
     target: str
     unit: str
+    folder: Path = DATA
+    transform: Transform = Transform.NONE
 
     @property
     def file(self) -> Path:
         """Where its rows are."""
-        return DATA / f"{self.name}.jsonl.gz"
+        return self.folder / f"{self.name}.jsonl.gz"
 
 
 TASKS = (
