@@ -90,6 +90,7 @@ class PredictorSettings:
     min_rows_interval: int = 10  # fewer: the interval is the range of the labels
     interval_level: float = 0.9
     adapters: bool = True  # trained beside the whole encoders, and joined with them
+    finetuned_backbones: int = 1  # the others answer by their kernel heads alone
     neighbours: int = 5  # for the distance to the nearest known rows
 
     def has_folds(self, *, n_train: int, n_validation: int, n_held_out: int) -> bool:
@@ -132,7 +133,9 @@ _RANGES: dict[str, _Range] = {
     **dict.fromkeys(("epochs", "batch_size", "patience", "max_steps", "neighbours"), _COUNT),
     **dict.fromkeys(("head_width", "adapter_width"), _Range(least=1, most=2**16)),
     "threads": _Range(least=1, most=1024),
-    **dict.fromkeys(("min_rows_training", "min_rows_interval", "seed"), _COUNT_OR_NONE),
+    **dict.fromkeys(
+        ("min_rows_training", "min_rows_interval", "finetuned_backbones", "seed"), _COUNT_OR_NONE
+    ),
     **dict.fromkeys(("temperature", "clip_norm", "length_scales", "ridges"), _POSITIVE),
     **dict.fromkeys(("opinions", "prune", "weight_decay"), _NOT_NEGATIVE),
     **dict.fromkeys(

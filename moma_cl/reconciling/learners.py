@@ -43,9 +43,11 @@ def fit_learners(
 
     The kernel learner of a backbone tells whether readouts help those that start from its
     composition; the others need not wait for it. All fine-tuned learners are fitted at once, those
-    first that mostly err least. A backbone whose kernel learner is given up is left out.
+    first that mostly err least, of the backbones whose compositions say most of the targets. A
+    backbone whose kernel learner is given up is left out.
     """
     compositions, why = decision.compositions, decision.why
+    tuned = _finetuned_backbones(store, state, compositions)
     kernels = {
         backbone: kernel_derivation(state, backbone, composition)
         for backbone, composition in compositions.items()
@@ -54,6 +56,9 @@ def fit_learners(
     ready: dict[str, list[Derivation]] = {}
     for backbone, composition in compositions.items():
         kernel, trained = fitted[backbone], decision.carried.get(backbone, [])
+        if backbone not in tuned:
+            ready[backbone] = []
+            continue
         finetuned = finetuned_beside(store, state, backbone, composition, kernel)
         carried = _carried(store, state, backbone, composition, trained)
         finetuned = _with_carried(finetuned, carried)
@@ -73,7 +78,7 @@ def fit_learners(
         for one in ready[backbone]
         if digests[one.key] is not None
     }
-    roots = {root for some in decision.carried.values() for root in some}
+    roots = {root for name, some in decision.carried.items() if name in tuned for root in some}
     if not joined or not all(visitor.gives_up(one) for one in missing):
         return None
     return FittedLearners(
@@ -141,10 +146,20 @@ def finetuned_beside(
 def finetuned_expected(
     store: Reads, state: TaskState, backbones: Sequence[str]
 ) -> list[Derivation]:
-    """Describe the fine-tuned learners that would follow from compositions not derived yet."""
+    """Describe the fine-tuned learners that would follow from compositions not derived yet.
+
+    Which backbones are fine-tuned is not known then; the larger ones take more time.
+    """
+
+    def size(backbone: str) -> int:
+        return _n_parameters(store, state.backbones[backbone])
+
+    largest = sorted(backbones, key=size, reverse=True)[
+        : state.recipe.predictor.finetuned_backbones
+    ]
     return [
         one
-        for backbone in backbones
+        for backbone in largest
         for one in finetuned_beside(store, state, backbone, UNKNOWN_COMPOSITION, None)
     ]
 
@@ -156,6 +171,21 @@ def learners_at_hand(store: Reads, state: TaskState) -> set[str]:
     """
     fitted = store.ref(RefKind.FITTED.of(state.name))
     return set() if fitted is None else set(Predictor.from_doc(store.record(fitted)).tried)
+
+
+def _finetuned_backbones(
+    store: Reads, state: TaskState, compositions: Mapping[str, str]
+) -> set[str]:
+    """Choose the backbones that are fine-tuned: those with the least objectives.
+
+    Objectives are mean square errors of the same targets, so that those of several backbones can
+    be compared.
+    """
+
+    def objective(backbone: str) -> tuple[float, str]:
+        return Composition.from_doc(store.record(compositions[backbone])).objective, backbone
+
+    return {*sorted(compositions, key=objective)[: state.recipe.predictor.finetuned_backbones]}
 
 
 def _with_carried(

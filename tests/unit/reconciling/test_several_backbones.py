@@ -15,6 +15,7 @@ from moma_cl.learning.training import TrainingError
 from moma_cl.predictors.intervals import cross_validation_interval
 from moma_cl.predictors.predictor import graphs_for, load_artifact, load_predictor
 from moma_cl.predictors.stored_learner import StoredLearner
+from moma_cl.recipe import PredictorSettings
 from moma_cl.reconciling.reasons import StepStatus
 from moma_cl.records.records import Composition, Drift, Learner, ModuleKind, Predictor
 from moma_store.errors import InvalidInputError
@@ -28,7 +29,9 @@ pytestmark = pytest.mark.usefixtures("second_backbone")
 
 TARGETS = ("energy", "gap")
 N_ROWS = 160  # enough for folds and gradients
-RECIPE = hubs.short_recipe(1, worth_it=-1.0)  # every new composition is worth new learners
+BOTH_TUNED = PredictorSettings(finetuned_backbones=2)
+# every new composition is worth new learners
+RECIPE = hubs.short_recipe(1, worth_it=-1.0, predictor=BOTH_TUNED)
 LEARNERS = (
     "kernel",
     "finetuned from composition",
@@ -103,6 +106,24 @@ def test_learners_of_both_meet_in_the_predictor(made, task):
     }
     assert set(fitted.validation_maes) == expected | {"kernel", "finetuned", "mean"}
     assert set(fitted.compositions) == set(refs(made, f"compositions/{task}@").values())
+
+
+def test_by_default_the_backbone_whose_composition_says_most_is_fine_tuned(hub):
+    def learners():
+        with Store.open(hub) as store:
+            results = set(memo_results(hub).values())
+            return {one for one in results if store.record(one)["kind"] == "learner"}
+
+    before = learners()
+    Hub(hub).set_recipe("gap", {"predictor": {"finetuned_backbones": 1}})
+    assert learners() == before  # they are looked up
+    fitted = Predictor.from_doc(record(hub, "fitted/gap"))
+    objectives = {name: record(hub, f"compositions/gap@{name}")["objective"] for name in BOTH}
+    answered = [name.split("@") for name in fitted.validation_maes if "@" in name]
+    tuned = {backbone for learner, backbone in answered if learner != "kernel"}
+    assert tuned == {min(objectives, key=objectives.__getitem__)}
+    assert {backbone for learner, backbone in answered if learner == "kernel"} == set(BOTH)
+    assert PredictorSettings().finetuned_backbones == 1
 
 
 def test_modules_of_both_are_trained_at_once(hub, monkeypatch):
