@@ -20,6 +20,7 @@ from benchmarks.paper.answers import save
 from benchmarks.paper.fits import kept_fits
 from benchmarks.paper.results import Result, Weighed
 from benchmarks.paper.tasks import N_SPLITS, TASKS, PaperTask
+from benchmarks.upstream import multitask
 from benchmarks.upstream.__main__ import BUILD as UPSTREAM
 from moma_cl.commands.archive import export, import_archive
 from moma_cl.hub import Hub
@@ -49,7 +50,7 @@ FROM_BACKBONE = learner_name(LearnerMethod.FINETUNED, StartKind.BACKBONE)
 ADAPTED_COMPOSITION = learner_name(LearnerMethod.ADAPTED, StartKind.COMPOSITION)
 ADAPTED_BACKBONE = learner_name(LearnerMethod.ADAPTED, StartKind.BACKBONE)
 # without modules the whole backbone is then all that is fine-tuned, as in the paper
-ONE_START = replace(Recipe(), predictor=PredictorSettings(adapters=False))
+ONE_START = replace(Recipe(), predictor=PredictorSettings(adapters=False, finetuned_backbones=2))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,8 @@ class Variant:
         Names of the hub's backbones.
     starter
         Whether the hub has the modules that ship with the package.
+    multitask
+        Whether it has the multitask modules alone.
     module
         Kind of the modules that are composed.
     recipe
@@ -76,6 +79,7 @@ class Variant:
     answering: str = ""
     backbones: tuple[str, ...] = BACKBONES
     starter: bool = False
+    multitask: bool = False
     module: ModuleKind = ModuleKind.NONE
     recipe: Recipe = field(default_factory=Recipe)
 
@@ -99,13 +103,13 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
                 "moma-kernel": KERNEL,
                 "moma-full": FROM_COMPOSITION,
                 "moma-adapted": ADAPTED_COMPOSITION,
-                "mt": FROM_MULTITASK,
                 "ft-adapted": ADAPTED_BACKBONE,
             },
             answering="composed",
             starter=True,
         ),
         "alone": Variant(methods=_ALONE, recipe=ONE_START),
+        "multitask": Variant(methods={"mt": FROM_MULTITASK}, multitask=True, recipe=ONE_START),
         "without": Variant(
             methods={**_ALONE, "ft-adapted": ADAPTED_BACKBONE}, answering="alone-default"
         ),
@@ -126,7 +130,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.paper", description=__doc__)
     parser.add_argument("--tasks", default=",".join(task.name for task in TASKS))
     parser.add_argument("--splits", default=",".join(map(str, range(N_SPLITS))))
-    parser.add_argument("--variants", default="composed,alone")
+    parser.add_argument("--variants", default="composed,alone,multitask")
     given = parser.parse_args(arguments)
     wanted = set(given.tasks.split(","))
     for split in map(int, given.splits.split(",")):
@@ -221,15 +225,29 @@ def _make(hub: Path, variant: Variant) -> None:
     # the task's own module is composed by nobody: one epoch of it is enough
     recipe = replace(variant.recipe, module=TrainingSettings(max_steps=1))
     Hub(hub).init(backbones=variant.backbones, starter=variant.starter, recipe=recipe)
-    if variant.module == ModuleKind.ADAPTER:
-        for backbone in variant.backbones:
-            archive = BUILD / f"adapters-{backbone}.moma"
-            if not archive.exists():
-                with Store.open(UPSTREAM / backbone / "adapter") as store:
-                    refs = store.refs(RefKind.MODULE.prefix)
-                names = [RefKind.MODULE.full_name_in(ref) for ref in refs]
-                export(UPSTREAM / backbone / "adapter", archive, modules=names)
-            import_archive(hub, archive)
+    for backbone in variant.backbones:
+        if variant.module == ModuleKind.ADAPTER:
+            import_archive(hub, _adapters(backbone))
+        elif variant.multitask:
+            import_archive(hub, _multitask(backbone))
+
+
+def _adapters(backbone: str) -> Path:
+    archive = BUILD / f"adapters-{backbone}.moma"
+    if not archive.exists():
+        with Store.open(UPSTREAM / backbone / "adapter") as store:
+            refs = store.refs(RefKind.MODULE.prefix)
+        names = [RefKind.MODULE.full_name_in(ref) for ref in refs]
+        export(UPSTREAM / backbone / "adapter", archive, modules=names)
+    return archive
+
+
+def _multitask(backbone: str) -> Path:
+    archive, hub = BUILD / f"multitask-{backbone}.moma", BUILD / f"starter-{backbone}"
+    if not archive.exists():
+        Hub(hub).init(backbones=[backbone])
+        export(hub, archive, modules=[full_name(multitask.NAME, backbone)])
+    return archive
 
 
 def weights_of(hub: Path, task: str, split: int) -> list[Weighed]:

@@ -1,8 +1,8 @@
 """What each part of a hub buys: ``python -m benchmarks.paper.parts [--splits 0,1]``.
 
-Nothing is trained: the kept answers of `composed` and `alone` are joined anew, with learners left
-out, on the rows that all of them have answered. The strongest methods without composing, means over
-learners and backbones included, are made in the same way.
+Nothing is trained: the kept answers of hubs with and without modules are joined anew, with learners
+left out, on the rows that all of them have answered. The strongest methods without composing, means
+over learners and backbones included, are made in the same way.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from benchmarks.paper.results import Result
 from benchmarks.paper.tasks import N_SPLITS, TASKS
 from moma_cl.recipe import Recipe
 
-HUBS = ("composed", "alone")
+HUBS = ("composed", "alone", "multitask")
 SEED = Recipe().finetune.seed
 KERNEL, FINETUNED, MULTITASK = (
     "alone/kernel",
     "alone/finetuned from backbone",
-    "composed/finetuned from multitask",
+    "multitask/finetuned from multitask",
 )
 
 ALL, SINGLE = "joined", "joined-single"
@@ -57,16 +57,20 @@ MEANS: Mapping[str, tuple[str, ...]] = MappingProxyType(_means())
 WITHOUT: Mapping[str, Keeps] = MappingProxyType(
     {
         ALL: lambda name: name.startswith("composed/"),
-        "joined-chgnet": lambda name: name.startswith("composed/") and name.endswith("@chgnet"),
-        "joined-sevennet-0": lambda name: (
-            name.startswith("composed/") and name.endswith("@sevennet-0")
+        "joined-one-backbone": lambda name: (
+            name.startswith("composed/") and not name.startswith("composed/kernel@chgnet")
         ),
-        "joined-no-modules": lambda name: name.startswith(("alone/", "composed/adapted backbone")),
+        "joined-no-modules": lambda name: name.startswith(
+            ("alone/kernel", f"{FINETUNED}@sevennet-0", "composed/adapted backbone")
+        ),
         "joined-no-adapters": lambda name: (
             name.startswith("composed/") and not name.startswith("composed/adapted")
         ),
         "joined-no-multitask": lambda name: (
-            name.startswith("composed/") and not name.startswith(MULTITASK)
+            name.startswith("composed/") and "from multitask" not in name
+        ),
+        "joined-no-kernels": lambda name: (
+            name.startswith("composed/") and not name.startswith("composed/kernel")
         ),
     }
 )

@@ -42,11 +42,11 @@ SHOWN = (
     "cgcnn",
 )
 PARTS = {
-    "the second backbone (SevenNet-0)": "joined-chgnet",
-    "the second backbone (CHGNet)": "joined-sevennet-0",
+    "CHGNet's kernel head": "joined-one-backbone",
     "modules": "joined-no-modules",
     "adapters": "joined-no-adapters",
-    "multitask modules": "joined-no-multitask",
+    "the multitask module": "joined-no-multitask",
+    "kernel heads": "joined-no-kernels",
     "joining (the best learner on validation rows answers)": SINGLE,
 }
 BASELINES = ("CGCNN", "MoE-(18)", "JMP-MT", "UMA", "JMP-FT", "MoMa (Full)")
