@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from moma_cl.backbones.cgcnn import CGCNNBackbone
+from moma_cl.recipe import PredictorSettings
 
 CGCNN, SECOND = "cgcnn", "second"
 BOTH = [CGCNN, SECOND]
+BOTH_TUNED = PredictorSettings(finetuned_backbones=2)
 
 
 class SecondBackbone(CGCNNBackbone):

@@ -21,11 +21,11 @@ from tests.helpers import hubs
 from tests.helpers.archives import TakenApart
 from tests.helpers.hubs import memo_results, refs
 from tests.helpers.rows import made_up_rows
-from tests.helpers.second_backbone import BOTH, CGCNN, SECOND
+from tests.helpers.second_backbone import BOTH, BOTH_TUNED, CGCNN, SECOND
 
 pytestmark = pytest.mark.usefixtures("second_backbone")
 
-RECIPE = hubs.short_recipe(1)
+RECIPE = hubs.short_recipe(1, predictor=BOTH_TUNED)
 HEAVY = {  # uranium, which only one of the backbones knows
     "id": "heavy",
     "structure": {

@@ -23,13 +23,12 @@ from moma_store.store import Store
 from tests.helpers import hubs
 from tests.helpers.hubs import memo_results, open_workspace, record, refs
 from tests.helpers.rows import made_up_rows
-from tests.helpers.second_backbone import BOTH, CGCNN, SECOND, SecondBackbone
+from tests.helpers.second_backbone import BOTH, BOTH_TUNED, CGCNN, SECOND, SecondBackbone
 
 pytestmark = pytest.mark.usefixtures("second_backbone")
 
 TARGETS = ("energy", "gap")
 N_ROWS = 160  # enough for folds and gradients
-BOTH_TUNED = PredictorSettings(finetuned_backbones=2)
 # every new composition is worth new learners
 RECIPE = hubs.short_recipe(1, worth_it=-1.0, predictor=BOTH_TUNED)
 LEARNERS = (
