@@ -110,7 +110,7 @@ def shipping(hub: Path) -> list[UpstreamTask]:
         for task in TASKS
         if task.name in modules
         and _has_learned(modules[task.name])
-        and (not task.backbones or _backbone_of(hub) in task.backbones)
+        and (task.backbones is None or _backbone_of(hub) in task.backbones)
     ]
 
 

@@ -51,7 +51,7 @@ class UpstreamTask:
         Atoms in a cell beyond which a row is left out: most benchmark cells are smaller, and the
         time for one large cell trains on several small ones.
     backbones
-        Backbones whose module of it pays for its bytes in the package; all if empty.
+        Backbones whose module of it pays for its bytes in the package; all if none is named.
     one_formula
         Whether all structures share a formula, so that benchmark materials are left out by
         structure rather than by formula.
@@ -67,7 +67,7 @@ class UpstreamTask:
     epochs: int
     max_rows: int = 18_000
     max_atoms: int = 24
-    backbones: tuple[str, ...] = ()
+    backbones: tuple[str, ...] | None = None
     one_formula: bool = False
 
 
@@ -150,7 +150,7 @@ TASKS = (
         sources=(JARVIS,),
         transform=Transform.LOG10,
         epochs=40,
-        backbones=("chgnet",),
+        backbones=(),
     ),
     UpstreamTask(
         name="mp_refractive_index",
@@ -168,7 +168,7 @@ TASKS = (
         unit="eV/atom",
         sources=(JARVIS,),
         epochs=40,
-        backbones=("chgnet",),
+        backbones=(),
     ),
     UpstreamTask(
         name="jarvis_seebeck",
