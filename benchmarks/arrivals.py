@@ -41,30 +41,30 @@ GROWING = "mp_phonons"
 ALL = (*TASKS, TENTH)
 
 Row = dict[str, Any]
+Mixes = dict[str, list[Path]]
+"""Files of modules, by the names of backbones."""
 
 
 def run() -> list[Row]:
     """Measure both arrivals, the second in the hub that the first one left."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        before, arriving = [], []
-        for backbone, count in N_MODULES.items():
-            mixes = mixed_modules(place / backbone, count + 1, seed=0, backbone=backbone)
-            before += mixes[:-1]
-            arriving += mixes[-1:]
-        steps = _hub(place / "steps", before)
+        mixes = {
+            backbone: mixed_modules(place / backbone, count + 1, seed=0, backbone=backbone)
+            for backbone, count in N_MODULES.items()
+        }
+        steps = _hub(place / "steps", {name: some[:-1] for name, some in mixes.items()})
         compose(steps)
-        rows, everything = _module_arrives(place, steps, before, arriving)
-        return [*rows, *_rows_arrive(place, steps, [*before, *arriving], everything)]
+        rows, everything = _module_arrives(place, steps, mixes)
+        return [*rows, *_rows_arrive(place, steps, mixes, everything)]
 
 
-def _module_arrives(
-    place: Path, steps: Path, before: list[Path], arriving: list[Path]
-) -> tuple[list[Row], float]:
+def _module_arrives(place: Path, steps: Path, mixes: Mixes) -> tuple[list[Row], float]:
     """Let a module come to ten tasks: only its estimates and what follows from them are due."""
-    bring(steps, arriving)
+    for backbone, some in mixes.items():
+        bring(steps, some[-1:], backbone)
     arrival = compose(steps)
-    at_once = _hub(place / "once", [*before, *arriving])
+    at_once = _hub(place / "once", mixes)
     scratch = compose(at_once)
     same = compositions(steps) == compositions(at_once)
     counts = " and ".join(str(count) for count in N_MODULES.values())
@@ -73,7 +73,7 @@ def _module_arrives(
     return rows, scratch["all"]
 
 
-def _rows_arrive(place: Path, steps: Path, mixes: list[Path], everything: float) -> list[Row]:
+def _rows_arrive(place: Path, steps: Path, mixes: Mixes, everything: float) -> list[Row]:
     """Append a tenth more rows to one task; the others stay as they are."""
     before = compositions(steps)
     at_once = _hub(place / "one", mixes, only=(GROWING,))
@@ -96,7 +96,7 @@ def _rows_arrive(place: Path, steps: Path, mixes: list[Path], everything: float)
 # hubs of many modules
 
 
-def _hub(path: Path, mixes: list[Path], *, only: Collection[str] | None = None) -> Path:
+def _hub(path: Path, mixes: Mixes, *, only: Collection[str] | None = None) -> Path:
     # module zero is one of the candidates
     settings = EstimateSettings(max_candidates=max(N_MODULES.values()) + 2)
     Hub(path).init(backbones=list(N_MODULES), recipe=replace(Recipe(), estimate=settings))
@@ -111,7 +111,8 @@ def _hub(path: Path, mixes: list[Path], *, only: Collection[str] | None = None) 
                 module=ModuleKind.FULL,
                 compose=False,
             )
-    bring(path, mixes)
+    for backbone, some in mixes.items():
+        bring(path, some, backbone)
     return path
 
 
@@ -194,7 +195,7 @@ def _tensors(vector: np.ndarray, manifest: ParameterManifest) -> dict[str, np.nd
     }
 
 
-def bring(hub: Path, mixes: list[Path]) -> None:
+def bring(hub: Path, mixes: list[Path], backbone: str = BACKBONE) -> None:
     """Add modules from files, each of a property of its own.
 
     Parameters
@@ -203,12 +204,14 @@ def bring(hub: Path, mixes: list[Path]) -> None:
         The hub.
     mixes
         Their files.
+    backbone
+        Name of the backbone that they were made of.
     """
     for file in mixes:
         weights = Weights(
             file=file, property=f"property of {file.stem}", unit="1", validation_mae=1.0
         )
-        add_module(hub, file.stem, weights)
+        add_module(hub, file.stem, weights, backbone=backbone)
 
 
 # what is timed
