@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from math import prod
@@ -47,18 +47,61 @@ def fit_learners(
     backbone whose kernel learner is given up is left out.
     """
     compositions, why = decision.compositions, decision.why
-    tuned = _finetuned_backbones(store, state, compositions)
     kernels = {
         backbone: kernel_derivation(state, backbone, composition)
         for backbone, composition in compositions.items()
     }
     fitted = {backbone: visitor.derive(one, why) for backbone, one in kernels.items()}
+    before = _finetuned_before(store, state)
+    able = {
+        backbone: composition
+        for backbone, composition in compositions.items()
+        if fitted[backbone] is not None or not visitor.gives_up(kernels[backbone])
+    }
+    tuned = _finetuned_backbones(store, state, able, before)
+    found = _fit_finetuned(store, visitor, state, decision, kernels=fitted, backbones=tuned)
+    if before - tuned and not found.digests and all(visitor.gives_up(one) for one in found.missing):
+        tuned = before & able.keys()  # what is there answers until the others are
+        found = _fit_finetuned(store, visitor, state, decision, kernels=fitted, backbones=tuned)
+    joined = {backbone: one for backbone, one in compositions.items() if fitted[backbone]}
+    missing = [*(kernels[one] for one in compositions if fitted[one] is None), *found.missing]
+    if not joined or not all(visitor.gives_up(one) for one in missing):
+        return None
+    roots = {root for name, some in decision.carried.items() if name in tuned for root in some}
+    return FittedLearners(
+        compositions=joined,
+        learners=[
+            *(digest for backbone in joined if (digest := fitted[backbone]) is not None),
+            *(digest for backbone in joined for digest in found.digests.get(backbone, [])),
+        ],
+        left=sorted(roots - {one for name in joined for one in found.carried.get(name, [])}),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Finetuned:
+    """The fine-tuned learners of a task, by the names of backbones."""
+
+    digests: dict[str, list[str]]  # of those that are there
+    carried: dict[str, list[str | None]]  # of those, the trained learners that are carried over
+    missing: list[Derivation]
+
+
+def _fit_finetuned(
+    store: Reads,
+    visitor: Visitor,
+    state: TaskState,
+    decision: FitDecision,
+    *,
+    kernels: Mapping[str, str | None],
+    backbones: Collection[str],
+) -> _Finetuned:
+    """Fit the fine-tuned learners of some backbones beside their kernel learners, all at once."""
     ready: dict[str, list[Derivation]] = {}
-    for backbone, composition in compositions.items():
-        kernel, trained = fitted[backbone], decision.carried.get(backbone, [])
-        if backbone not in tuned:
-            ready[backbone] = []
+    for backbone, composition in decision.compositions.items():
+        if backbone not in backbones:
             continue
+        kernel, trained = kernels[backbone], decision.carried.get(backbone, [])
         finetuned = finetuned_beside(store, state, backbone, composition, kernel)
         carried = _carried(store, state, backbone, composition, trained)
         finetuned = _with_carried(finetuned, carried)
@@ -66,32 +109,19 @@ def fit_learners(
         ready[backbone] = [one for one in finetuned if one not in waiting]
         for one in waiting:
             visitor.leave(state.name, DerivationKind.LEARNER, AFTER_KERNEL, expected=[one])
-    finetuned = [one for some in zip_longest(*ready.values()) for one in some if one is not None]
-    results = visitor.derive_all(finetuned, why) if finetuned else []
-    digests = {one.key: digest for one, digest in zip(finetuned, results, strict=True)}
-    missing = [kernels[backbone] for backbone, kernel in fitted.items() if kernel is None]
-    missing += [one for one in finetuned if digests[one.key] is None]
-    joined = {backbone: one for backbone, one in compositions.items() if fitted[backbone]}
-    done = {
-        one.inputs.get("learner")
-        for backbone in joined
-        for one in ready[backbone]
-        if digests[one.key] is not None
+    due = [one for some in zip_longest(*ready.values()) for one in some if one is not None]
+    results = visitor.derive_all(due, decision.why) if due else []
+    digests = {one.key: digest for one, digest in zip(due, results, strict=True)}
+    there = {
+        backbone: [(one, digest) for one in some if (digest := digests[one.key]) is not None]
+        for backbone, some in ready.items()
     }
-    roots = {root for name, some in decision.carried.items() if name in tuned for root in some}
-    if not joined or not all(visitor.gives_up(one) for one in missing):
-        return None
-    return FittedLearners(
-        compositions=joined,
-        learners=[
-            digest
-            for digest in (
-                *(fitted[backbone] for backbone in joined),
-                *(digests[one.key] for backbone in joined for one in ready[backbone]),
-            )
-            if digest is not None
-        ],
-        left=sorted(roots - done),
+    return _Finetuned(
+        digests={name: [digest for _, digest in some] for name, some in there.items() if some},
+        carried={
+            name: [one.inputs.get("learner") for one, _ in some] for name, some in there.items()
+        },
+        missing=[one for one in due if digests[one.key] is None],
     )
 
 
@@ -173,17 +203,28 @@ def learners_at_hand(store: Reads, state: TaskState) -> set[str]:
     return set() if fitted is None else set(Predictor.from_doc(store.record(fitted)).tried)
 
 
+def _finetuned_before(store: Reads, state: TaskState) -> set[str]:
+    """List the backbones with fine-tuned learners in the last fit of a task."""
+    names = {digest: name for name, digest in state.backbones.items()}
+    records = (Learner.from_doc(store.record(one)) for one in learners_at_hand(store, state))
+    tuned = (one.backbone for one in records if one.method is not LearnerMethod.KERNEL)
+    return {names[backbone] for backbone in tuned if backbone in names}
+
+
 def _finetuned_backbones(
-    store: Reads, state: TaskState, compositions: Mapping[str, str]
+    store: Reads, state: TaskState, compositions: Mapping[str, str], before: Collection[str]
 ) -> set[str]:
     """Choose the backbones that are fine-tuned: those with the least objectives.
 
-    Objectives are mean square errors of the same targets, so that those of several backbones can
-    be compared.
+    Objectives are shares of the targets' variance, so that those of several backbones can be
+    compared. One that was fine-tuned before stays, unless that of another is lower by the share
+    that is worth a fit.
     """
+    less = 1.0 - max(0.0, state.recipe.worth_it)
 
     def objective(backbone: str) -> tuple[float, str]:
-        return Composition.from_doc(store.record(compositions[backbone])).objective, backbone
+        record = Composition.from_doc(store.record(compositions[backbone]))
+        return record.objective * (less if backbone in before else 1.0), backbone
 
     return {*sorted(compositions, key=objective)[: state.recipe.predictor.finetuned_backbones]}
 

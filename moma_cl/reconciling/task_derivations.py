@@ -25,7 +25,7 @@ PREDICTOR_SECTIONS = ("embedding", "kernel", "finetune", "predictor")
 """Sections of a recipe that a predictor depends on, with those of its learners."""
 
 _SPLIT = ("version", "min_rows_training", "min_rows_interval")
-"""Settings of the predictor section that its learners depend on: they decide the folds."""
+"""Settings of the predictor section that what comes before it depends on: they decide the folds."""
 
 
 def estimate_derivation(
@@ -37,7 +37,7 @@ def estimate_derivation(
         task=state.name,
         subject=f"module {module[:12]} of {backbone}" if module else f"the backbone {backbone}",
         inputs={**_inputs_on(state, backbone), "module": module, "sampled": sampled},
-        settings=state.settings("embedding", "estimate", "predictor"),
+        settings={**state.settings("embedding", "estimate"), **_folds(state)},
     )
 
 
@@ -51,7 +51,7 @@ def composition_derivation(
         task=state.name,
         subject=f"{len(estimates)} candidates of {backbone}",
         inputs={**_inputs_on(state, backbone), "estimates": list(estimates), **more},
-        settings=state.settings("estimate", "weights", "predictor"),
+        settings={**state.settings("estimate", "weights"), **_folds(state)},
     )
 
 
@@ -201,7 +201,6 @@ def _learner_derivation(
     sections = ["kernel" if method is LearnerMethod.KERNEL else "finetune"]
     if start is StartKind.COMPOSITION:
         sections.append("embedding")
-    folds = state.settings("predictor").get("predictor", {})
     return Derivation(
         kind=DerivationKind.LEARNER,
         task=state.name,
@@ -212,11 +211,13 @@ def _learner_derivation(
             "start": start.value,
             **given,
         },
-        settings={
-            **state.settings(*sections),
-            "predictor": {name: folds[name] for name in _SPLIT if name in folds},
-        },
+        settings={**state.settings(*sections), **_folds(state)},
     )
+
+
+def _folds(state: TaskState) -> dict[str, Any]:
+    section = state.settings("predictor").get("predictor", {})
+    return {"predictor": {name: section[name] for name in _SPLIT if name in section}}
 
 
 def _inputs(state: TaskState) -> dict[str, Any]:

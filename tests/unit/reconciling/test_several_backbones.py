@@ -16,8 +16,10 @@ from moma_cl.predictors.intervals import cross_validation_interval
 from moma_cl.predictors.predictor import graphs_for, load_artifact, load_predictor
 from moma_cl.predictors.stored_learner import StoredLearner
 from moma_cl.recipe import PredictorSettings
+from moma_cl.reconciling import learners
 from moma_cl.reconciling.reasons import StepStatus
 from moma_cl.records.records import Composition, Drift, Learner, ModuleKind, Predictor
+from moma_cl.records.tasks import task_state
 from moma_store.errors import InvalidInputError
 from moma_store.store import Store
 from tests.helpers import hubs
@@ -108,21 +110,59 @@ def test_learners_of_both_meet_in_the_predictor(made, task):
 
 
 def test_by_default_the_backbone_whose_composition_says_most_is_fine_tuned(hub):
-    def learners():
+    def fitted_learners():
         with Store.open(hub) as store:
             results = set(memo_results(hub).values())
             return {one for one in results if store.record(one)["kind"] == "learner"}
 
-    before = learners()
+    before = fitted_learners()
     Hub(hub).set_recipe("gap", {"predictor": {"finetuned_backbones": 1}})
-    assert learners() == before  # they are looked up
-    fitted = Predictor.from_doc(record(hub, "fitted/gap"))
+    assert fitted_learners() == before  # they are looked up
     objectives = {name: record(hub, f"compositions/gap@{name}")["objective"] for name in BOTH}
+    tuned, kernels = answering(hub)
+    assert tuned == {min(objectives, key=objectives.__getitem__)}
+    assert kernels == set(BOTH)
+    assert PredictorSettings().finetuned_backbones == 1
+
+
+def answering(hub):
+    """Backbones with fine-tuned learners among those that can be joined, and with kernel ones."""
+    fitted = Predictor.from_doc(record(hub, "fitted/gap"))
     answered = [name.split("@") for name in fitted.validation_maes if "@" in name]
     tuned = {backbone for learner, backbone in answered if learner != "kernel"}
-    assert tuned == {min(objectives, key=objectives.__getitem__)}
-    assert {backbone for learner, backbone in answered if learner == "kernel"} == set(BOTH)
-    assert PredictorSettings().finetuned_backbones == 1
+    return tuned, {backbone for learner, backbone in answered if learner == "kernel"}
+
+
+def test_what_is_fine_tuned_is_joined_until_another_backbone_is(hub, monkeypatch):
+    one = {"finetune": {"epochs": 2}, "predictor": {"finetuned_backbones": 1}}
+    Hub(hub).set_recipe("gap", one)
+    before, _ = answering(hub)
+
+    def failing(*arguments, **options):
+        raise TrainingError("the loss became nan")
+
+    monkeypatch.setattr(learners, "_finetuned_backbones", lambda *_: set(BOTH) - before)
+    with monkeypatch.context() as patched:
+        patched.setattr(trainings, "train", failing)
+        for _ in range(3):
+            Hub(hub).update()
+        assert answering(hub) == (before, set(BOTH))
+    Hub(hub).update(retry=True)
+    assert answering(hub)[0] == set(BOTH) - before
+
+
+def test_the_backbone_that_is_fine_tuned_stays_where_another_is_hardly_better(hub):
+    with Store.open(hub) as store:
+        state = task_state(store, "gap")
+        compositions = {name: store.ref(f"compositions/gap@{name}") for name in BOTH}
+        objectives = {n: store.record(d)["objective"] for n, d in compositions.items()}
+        best, other = sorted(BOTH, key=objectives.__getitem__)
+        share = 1.0 - objectives[best] / objectives[other]
+        for worth_it, kept in ((share + 0.01, other), (share - 0.01, best)):
+            recipe = replace(state.recipe, worth_it=worth_it, predictor=PredictorSettings())
+            given = replace(state, recipe=recipe)
+            chosen = learners._finetuned_backbones(store, given, compositions, {other})
+            assert chosen == {kept}
 
 
 def test_modules_of_both_are_trained_at_once(hub, monkeypatch):
