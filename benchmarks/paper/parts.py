@@ -25,6 +25,7 @@ from moma_cl.recipe import Recipe
 
 HUBS = ("composed", "alone", "multitask")
 SEED = Recipe().finetune.seed
+TUNED = "sevennet-0"  # whose compositions have the lower objectives in all tasks of the table
 KERNEL, FINETUNED, MULTITASK = (
     "alone/kernel",
     "alone/finetuned from backbone",
@@ -58,16 +59,17 @@ WITHOUT: Mapping[str, Keeps] = MappingProxyType(
     {
         ALL: lambda name: name.startswith("composed/"),
         "joined-one-backbone": lambda name: (
-            name.startswith("composed/") and not name.startswith("composed/kernel@chgnet")
+            name.startswith("composed/") and name.endswith(f"@{TUNED}")
         ),
         "joined-no-modules": lambda name: name.startswith(
-            ("alone/kernel", f"{FINETUNED}@sevennet-0", "composed/adapted backbone")
+            ("alone/kernel", f"{FINETUNED}@{TUNED}", "composed/adapted backbone")
         ),
         "joined-no-adapters": lambda name: (
             name.startswith("composed/") and not name.startswith("composed/adapted")
         ),
         "joined-no-multitask": lambda name: (
-            name.startswith("composed/") and "from multitask" not in name
+            name == f"{FINETUNED}@{TUNED}"  # which is fine-tuned in its place
+            or (name.startswith("composed/") and "from multitask" not in name)
         ),
         "joined-no-kernels": lambda name: (
             name.startswith("composed/") and not name.startswith("composed/kernel")
@@ -100,7 +102,7 @@ def parts_of(validation: Answered, held_out: Answered, like: Result) -> list[Res
     Parameters
     ----------
     validation, held_out
-        Answers of the learners of both hubs to the same rows.
+        Answers of the learners of all hubs to the same rows.
     like
         The line of what answers in the hub.
 

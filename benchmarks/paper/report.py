@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 
 from benchmarks.paper import results
 from benchmarks.paper.__main__ import BACKBONES
-from benchmarks.paper.parts import ALL, SINGLE
+from benchmarks.paper.parts import ALL, SINGLE, TUNED
 from benchmarks.paper.results import Result, Weighed
 from benchmarks.paper.tasks import DATA, N_SPLITS, TASKS
 from moma_cl.records.refs import MODULE_ZERO
@@ -33,12 +33,9 @@ ALONE = tuple(
 COMPOSED = ("composed",)
 BEFORE = ("moma-default",)  # what answered while a hub had CHGNet alone
 SHOWN = (
-    *(
-        f"{method}@{b}"
-        for b in BACKBONES
-        for method in ("kernel", "moma-kernel", "ft", "moma-full")
-    ),
-    *(f"mt@{backbone}" for backbone in BACKBONES),
+    *(f"{method}@{b}" for b in BACKBONES for method in ("kernel", "moma-kernel", "ft", "mt")),
+    f"moma-full@{TUNED}",
+    f"moma-adapted@{TUNED}",
     "cgcnn",
 )
 PARTS = {
@@ -247,10 +244,13 @@ def _gains_table(errors: Errors) -> str:
                 (f"{ours}@{backbone}",),
                 (f"{theirs}@{backbone}",),
             )
-            for ours, theirs in (("moma-kernel", "kernel"), ("moma-full", "ft"), ("mt", "ft"))
+            for ours, theirs in (("moma-kernel", "kernel"), ("mt", "ft"))
             for backbone in BACKBONES
         },
-        "`moma-full` against `mt`, sevennet-0": (("moma-full@sevennet-0",), ("mt@sevennet-0",)),
+        **{
+            f"`{ours}` against `{theirs}`, {TUNED}": ((f"{ours}@{TUNED}",), (f"{theirs}@{TUNED}",))
+            for ours, theirs in (("moma-full", "ft"), ("moma-full", "mt"))
+        },
         "`moma-adapter` against `ft-adapter`, chgnet": (("moma-adapter",), ("ft-adapter",)),
     }
     gains = {name: gain(errors, *sets) for name, sets in compared.items()}
@@ -276,6 +276,8 @@ def _gains_table(errors: Errors) -> str:
 
 def _parts_table(errors: Errors) -> str:
     tasks = [task.name for task in TASKS if _common(errors, task.name)]
+    if not tasks:
+        return ""
     rows = []
     for part, method in PARTS.items():
         more = {name: _more_error(errors, name, method) for name in tasks}
@@ -332,7 +334,7 @@ def _proxy(errors: Errors, weights: Sequence[Weighed]) -> str:
 
 def _missing(errors: Errors) -> str:
     lines = []
-    for method in ("composed", "ft@sevennet-0", "moma-adapter", "cgcnn"):
+    for method in ("composed", f"ft@{TUNED}", f"mt@{TUNED}", ALL, "moma-adapter", "cgcnn"):
         lacking = {
             split: [task.name for task in TASKS if (task.name, split, method) not in errors]
             for split in range(N_SPLITS)
@@ -384,7 +386,7 @@ def draw_errors(errors: Errors, path: Path) -> None:
     """
     shown = {
         "alone": ALONE,
-        "composed encoder of SevenNet-0, fine-tuned": ("moma-full@sevennet-0",),
+        "composed encoder of SevenNet-0, fine-tuned": (f"moma-full@{TUNED}",),
         "before, CHGNet alone": BEFORE,
         "composed": COMPOSED,
     }

@@ -35,8 +35,10 @@ of the datasets as they are now: some were made smaller after the training. `mak
 the modules anew from the datasets; `python -m benchmarks.upstream --renew --ship` only makes their
 readouts, intervals and domains anew.
 
-One more of each backbone, `multitask`, is one encoder trained on all of its tasks at once, with as
-many visits of each row and a head for every task. It is no candidate for compositions: it is
+One more of each backbone, `multitask`, is one encoder trained on many tasks at once, with as many
+visits of each row and a head for every task. That of SevenNet-0 was trained on the tasks of its
+table; that of CHGNet on those of its table but the refractive index, and on formation energies and
+dielectric constants of JARVIS. It is no candidate for compositions: it is
 fine-tuned beside the composed encoder ([learning.md](learning.md)). Materials of the benchmarks
 were left out of its training too.
 """
@@ -79,6 +81,7 @@ def write_page() -> None:
             }
         tasks = [task for task in TASKS if task.name in modules]
         sources |= {source for task in tasks for source in task.sources}
+        sources |= {source for module in modules.values() for source in module.source["data"]}
         rows = [_row(task, modules[task.name]) for task in tasks]
         table = [_COLUMNS, ("---",) * len(_COLUMNS), *rows]
         lines = "".join("| " + " | ".join(line) + " |\n" for line in table)

@@ -17,7 +17,7 @@ class Visitor(Protocol):
         """Give the digest of the result; none where there is no result yet."""
 
     def derive_all(self, derivations: Sequence[Derivation], why: str) -> list[str | None]:
-        """Give the digests of several results: of fine-tuned learners, which train at once."""
+        """Give the digests of several results, of which those that train do so at once."""
 
     def gives_up(self, derivation: Derivation) -> bool:
         """Say whether what has no result will have none in this pass: it failed, or takes long."""
