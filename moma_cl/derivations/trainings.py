@@ -47,7 +47,7 @@ def train_together(
     Each is given as soon as its training has ended, or failed: the others go on. Whoever closes the
     generator before its end ends all trainings.
     """
-    steps = _Steps(label, workspace.progress, len(derivations))
+    steps = _Steps(label, workspace.progress)
     trainings, calls = [], []
     for index, derivation in enumerate(derivations):
         # one after the other: what a workspace keeps is for one thread
@@ -57,6 +57,7 @@ def train_together(
             calls.append(partial(_trained, training, partial(steps.count, index)))
         else:
             yield Computed(index=index, outcome=training)
+    steps.n_trainings = len(calls)
     # an optimiser imports it when first made; two at once would each see half of it
     import_module("torch._dynamo")
     try:
@@ -100,20 +101,23 @@ class _Steps:
 
     label: str
     progress: Progress
-    n_trainings: int  # of about as many steps each
+    n_trainings: int = 0
     cancelled: Event = field(default_factory=Event)
     _done: dict[int, int] = field(default_factory=dict)
-    _each: int = 0
+    _planned: dict[int, int] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
-    def count(self, training: int, done: int, each: int) -> None:
+    def count(self, training: int, done: int, planned: int) -> None:
         """Report how many steps of one training are done."""
         if self.cancelled.is_set():
             raise TrainingError("the training was given up: the pass has ended")
         with self._lock:
-            self._done[training], self._each = done, each
-            self.progress(self.label, sum(self._done.values()), each * self.n_trainings)
+            self._done[training], self._planned[training] = done, planned
+            # those that have not begun yet take as many as the others
+            mean = sum(self._planned.values()) / len(self._planned)
+            self.progress(self.label, sum(self._done.values()), round(mean * self.n_trainings))
 
     def end(self, training: int) -> None:
         """Count the steps that a training stopped short of."""
-        self.count(training, self._each, self._each)
+        planned = self._planned.get(training, 0)
+        self.count(training, planned, planned)

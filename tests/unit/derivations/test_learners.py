@@ -172,7 +172,7 @@ def test_another_level_of_the_intervals_trains_nothing(hub, add_task):
     add_task("energy", 200, module=ModuleKind.NONE)
     done = Hub(hub).set_recipe("energy", {"predictor": {"interval_level": 0.8}}).done
     derived = [entry.kind for entry in done if entry.action == "derived"]
-    assert derived == ["estimate", "composition", "predictor", "predictor"]  # one answers fast
+    assert derived == ["predictor", "predictor"]  # one answers fast
 
 
 def test_what_a_predictor_joins_is_what_it_says(hub, add_task):
