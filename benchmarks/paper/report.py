@@ -74,7 +74,8 @@ _ABOUT_PARTS = (
 _ABOUT_PUBLISHED = (
     "Published figures: MoMa (arXiv 2502.15483), main table, means of five splits; its JMP "
     "backbone has 160 million parameters, CHGNet 0.4 million, SevenNet-0 0.8 million. **Bold**: "
-    "*composed* is better, on the splits that are done.\n"
+    "*composed* is better, on the splits that are done: splits differ much, so figures of one or "
+    "two say little beside means of five.\n"
 )
 
 Errors = Mapping[tuple[str, int, str], Result]
