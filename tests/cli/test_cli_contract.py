@@ -183,8 +183,9 @@ def _wait_for_the_lock(pid: int) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-            if descriptor.exists() and descriptor.readlink().name == "writer.lock":
-                return
+            with contextlib.suppress(FileNotFoundError):  # one that was listed may be closed by now
+                if descriptor.readlink().name == "writer.lock":
+                    return
         time.sleep(0.02)
     pytest.fail("the process never came to wait for the lock")
 

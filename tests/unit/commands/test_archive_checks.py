@@ -83,7 +83,7 @@ def test_what_is_taken_apart_and_left_alone_comes_in(whole, part, empty, tmp_pat
     looks(empty)
 
 
-@pytest.mark.parametrize(("backbone", "n_modules"), [("chgnet", 15), ("sevennet-0", 8)])
+@pytest.mark.parametrize(("backbone", "n_modules"), [("chgnet", 13), ("sevennet-0", 9)])
 def test_the_records_of_the_starter_modules_are_what_they_claim_to_be(backbone, n_modules):
     with Archive(archive_of(backbone)) as opened:
         records = [decoded(doc) for doc in opened.lines("records.jsonl")]

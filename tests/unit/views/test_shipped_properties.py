@@ -89,7 +89,7 @@ def test_no_name_is_refused(names):
 def test_the_package_answers_these_properties():
     listed = {entry.name: entry for entry in shipped_properties()}
     assert {"band_gap", "band_gap_hse", "formation_energy", "bulk_modulus"} <= listed.keys()
-    assert len(listed) == 14
+    assert len(listed) == 12
     assert listed["band_gap"].target == "band_gap_pbe"
     assert listed["formation_energy"].module == "mp_formation_energy@chgnet"
     assert (listed["bulk_modulus"].unit, listed["heat_of_formation"].unit) == ("GPa", "eV/f.u.")
