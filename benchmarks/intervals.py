@@ -2,8 +2,8 @@
 
 The nine datasets of the paper beside the repository, in its five splits. Held-out rows are divided
 in two, a hundred times: one half calibrates, the other is measured. Measured are the kernel heads
-that answer first, and, where ``make paper`` has left its hubs, the predictors that answer after
-composition and fine-tuning.
+that answer first, and, of the hubs that ``make paper`` has left, the predictors that join the
+learners of both backbones.
 """
 
 from __future__ import annotations
@@ -81,15 +81,23 @@ def run() -> list[dict[str, Any]]:
         for (name, split), hub in hubs.items():
             _make(hub, name, split)
         rows = _rows(hubs, "at once")
-    finished = {(name, split): FINISHED / f"moma-{name}-{split}" for name, split in FITS}
-    if all(hub.exists() for hub in finished.values()):
-        rows += _rows(finished, "composed")
+    finished = {(name, split): FINISHED / f"composed-{name}-{split}" for name, split in FITS}
+    finished = {fit: hub for fit, hub in finished.items() if _is_fitted(hub, fit[0])}
+    if finished:
+        rows += _rows(finished, f"composed, {len(finished)} fits")
     return rows
+
+
+def _is_fitted(hub: Path, name: str) -> bool:
+    if not (hub / "hub.toml").exists():
+        return False
+    with Store.open(hub) as store:
+        return store.ref(RefKind.FITTED.of(name)) is not None
 
 
 def _rows(hubs: Mapping[tuple[str, int], Path], which: str) -> list[dict[str, Any]]:
     measured = [_measure(hub, name) for (name, _), hub in hubs.items()]
-    strangers = _strangers(hubs[LAYERED, 0])
+    strangers = _strangers(next(hub for (name, _), hub in hubs.items() if name == LAYERED))
     rows = [*_coverage_rows(measured), _width_row(measured), *_domain_rows(measured), strangers]
     return [row | {"name": f"{which}: {row['name']}"} for row in rows]
 
@@ -173,7 +181,7 @@ def _strangers(hub: Path) -> dict[str, Any]:
 def _coverage_rows(measured: list[Measured]) -> Iterator[dict[str, Any]]:
     pooled = float(np.mean(np.concatenate([one.coverage for one in measured])))
     yield _row("coverage of 90 % intervals, pooled", pooled, None, "", (0.88, 0.92))
-    for name in PAPER:
+    for name in dict.fromkeys(one.task for one in measured):
         own = [one for one in measured if one.task == name]
         coverage = float(np.mean([one.coverage for one in own]))
         yield _row(f"coverage, {name}", coverage, None, "", (0.82, None))

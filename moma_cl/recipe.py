@@ -54,8 +54,9 @@ class KernelSettings:
     version: int = 1
     length_scales: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # of the median distance
     ridges: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-    opinions: tuple[float, ...] = (0.1, 1.0)  # weights of the modules' opinions to try
-    opinions_worth: float = 0.02  # share of the leave-one-out error that they must save
+    readout_weights: tuple[float, ...] = (1.0, 10.0, 100.0)  # of the kernel of readouts
+    readout_length_scales: tuple[float, ...] = (0.5, 1.0, 4.0, 16.0)  # of their median distance
+    readouts_worth: float = 0.02  # share of the leave-one-out error that readouts must save
     max_rows: int = 4000  # rows the kernel is built on; beyond it a fixed sample
     cv_folds: int = 10  # grouped cross-validation of small tasks
 
@@ -136,12 +137,14 @@ _RANGES: dict[str, _Range] = {
     **dict.fromkeys(
         ("min_rows_training", "min_rows_interval", "finetuned_backbones", "seed"), _COUNT_OR_NONE
     ),
-    **dict.fromkeys(("temperature", "clip_norm", "length_scales", "ridges"), _POSITIVE),
-    **dict.fromkeys(("opinions", "prune", "weight_decay"), _NOT_NEGATIVE),
+    **dict.fromkeys(
+        ("temperature", "clip_norm", "length_scales", "ridges", "readout_length_scales"), _POSITIVE
+    ),
+    **dict.fromkeys(("readout_weights", "prune", "weight_decay"), _NOT_NEGATIVE),
     **dict.fromkeys(
         ("encoder_learning_rate", "adapter_learning_rate", "head_learning_rate"), _NOT_NEGATIVE
     ),
-    **dict.fromkeys(("opinions_worth", "worth_it"), _GAIN),
+    **dict.fromkeys(("readouts_worth", "worth_it"), _GAIN),
     "version": _Range(least=1, most=1),  # of the algorithms; so far each has one
     "cv_folds": _Range(least=2, most=MOST),
     "rounded_bits": _Range(least=0, most=16),

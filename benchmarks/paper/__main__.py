@@ -24,7 +24,7 @@ from benchmarks.upstream import multitask
 from benchmarks.upstream.__main__ import BUILD as UPSTREAM
 from moma_cl.commands.archive import export, import_archive
 from moma_cl.hub import Hub
-from moma_cl.recipe import PredictorSettings, Recipe, TrainingSettings
+from moma_cl.recipe import KernelSettings, PredictorSettings, Recipe, TrainingSettings
 from moma_cl.records.hub import backbone_record
 from moma_cl.records.records import (
     Composition,
@@ -44,6 +44,7 @@ ANSWERS = BUILD / "answers"
 BACKBONES = ("chgnet", "sevennet-0")
 ANSWERING = "what answers"
 KERNEL = learner_name(LearnerMethod.KERNEL, StartKind.COMPOSITION)
+KERNEL_ON_MULTITASK = learner_name(LearnerMethod.KERNEL, StartKind.MULTITASK)
 FROM_COMPOSITION = learner_name(LearnerMethod.FINETUNED, StartKind.COMPOSITION)
 FROM_MULTITASK = learner_name(LearnerMethod.FINETUNED, StartKind.MULTITASK)
 FROM_BACKBONE = learner_name(LearnerMethod.FINETUNED, StartKind.BACKBONE)
@@ -51,6 +52,8 @@ ADAPTED_COMPOSITION = learner_name(LearnerMethod.ADAPTED, StartKind.COMPOSITION)
 ADAPTED_BACKBONE = learner_name(LearnerMethod.ADAPTED, StartKind.BACKBONE)
 # without modules the whole backbone is then all that is fine-tuned, as in the paper
 ONE_START = replace(Recipe(), predictor=PredictorSettings(adapters=False, finetuned_backbones=2))
+# what modules predict of their own properties is a way of composing them
+NO_READOUTS = replace(ONE_START, kernel=KernelSettings(readout_weights=()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +104,7 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
         "composed": Variant(
             methods={
                 "moma-kernel": KERNEL,
+                "mt-readouts": KERNEL_ON_MULTITASK,
                 "moma-full": FROM_COMPOSITION,
                 "moma-adapted": ADAPTED_COMPOSITION,
                 "ft-adapted": ADAPTED_BACKBONE,
@@ -109,7 +113,11 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
             starter=True,
         ),
         "alone": Variant(methods=_ALONE, recipe=ONE_START),
-        "multitask": Variant(methods={"mt": FROM_MULTITASK}, multitask=True, recipe=ONE_START),
+        "multitask": Variant(
+            methods={"mt": FROM_MULTITASK, "mt-kernel": KERNEL_ON_MULTITASK},
+            multitask=True,
+            recipe=NO_READOUTS,
+        ),
         "without": Variant(
             methods={**_ALONE, "ft-adapted": ADAPTED_BACKBONE}, answering="alone-default"
         ),

@@ -26,11 +26,8 @@ from moma_cl.recipe import Recipe
 HUBS = ("composed", "alone", "multitask")
 SEED = Recipe().finetune.seed
 TUNED = "sevennet-0"  # whose compositions have the lower objectives in all tasks of the table
-KERNEL, FINETUNED, MULTITASK = (
-    "alone/kernel",
-    "alone/finetuned from backbone",
-    "multitask/finetuned from multitask",
-)
+KERNEL, FINETUNED = "alone/kernel", "alone/finetuned from backbone"
+MULTITASK, MULTITASK_KERNEL = "multitask/finetuned from multitask", "multitask/kernel on multitask"
 
 ALL, SINGLE = "joined", "joined-single"
 
@@ -40,7 +37,12 @@ Keeps = Callable[[str], bool]
 
 def _means() -> dict[str, tuple[str, ...]]:
     """Name the means of learners that need no composition, on each backbone and on both."""
-    one = {"kernel": (KERNEL,), "ft": (FINETUNED,), "mt": (MULTITASK,)}
+    one = {
+        "kernel": (KERNEL,),
+        "ft": (FINETUNED,),
+        "mt-kernel": (MULTITASK_KERNEL,),
+        "mt": (MULTITASK,),
+    }
     several = {"mean": (KERNEL, FINETUNED), "mean-mt": (KERNEL, MULTITASK)}
     on_each = {
         f"{method}@{backbone}": tuple(f"{learner}@{backbone}" for learner in learners)
@@ -69,7 +71,7 @@ WITHOUT: Mapping[str, Keeps] = MappingProxyType(
         ),
         "joined-no-multitask": lambda name: (
             name == f"{FINETUNED}@{TUNED}"  # which is fine-tuned in its place
-            or (name.startswith("composed/") and "from multitask" not in name)
+            or (name.startswith("composed/") and "multitask" not in name)
         ),
         "joined-no-kernels": lambda name: (
             name.startswith("composed/") and not name.startswith("composed/kernel")

@@ -51,9 +51,8 @@ def main(arguments: list[str]) -> int:
         _renew(hub, [task for task in tasks if _is_there(hub, task.name)], materials)
     else:
         _train(hub, tasks, ModuleKind(given.kind), materials)
-    if given.kind == "full" and not (given.renew or given.names or _is_there(hub, multitask.NAME)):
-        module = multitask.train_multitask(hub, shipping(hub), materials)
-        print(f"{multitask.NAME}: {module.n_train} rows, error {module.validation_mae:.4g}")
+    if given.kind == "full" and (not given.names or multitask.NAME in given.names):
+        _multitask(hub, materials, renew=given.renew)
     if given.ship:
         print(f"shipped: {', '.join(ship(hub))}")
     return 0
@@ -86,6 +85,15 @@ def _train(
             f"{time.perf_counter() - start:.0f} s",
             flush=True,
         )
+
+
+def _multitask(hub: Path, materials: Materials, *, renew: bool) -> None:
+    if renew:
+        multitask.renew_multitask(hub, materials)
+        print(f"{multitask.NAME}: readouts are renewed")
+    elif not _is_there(hub, multitask.NAME):
+        module = multitask.train_multitask(hub, shipping(hub), materials)
+        print(f"{multitask.NAME}: {module.n_train} rows, error {module.validation_mae:.4g}")
 
 
 def _is_there(hub: Path, name: str) -> bool:

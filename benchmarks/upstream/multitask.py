@@ -1,7 +1,8 @@
 """One encoder for all upstream tasks at once: the usual alternative to a module for each.
 
 It ships as a module too, which is fine-tuned beside a task's composed encoder. It is trained on the
-rows of the modules that ship, with as many visits of each row, and a head for every task.
+rows of the modules that ship, with as many visits of each row, and a head for every task. The heads
+are thrown away; a linear readout of each task, fitted to the trained encoder's embeddings, stays.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.upstream.answers import GRAPHS
+from benchmarks.upstream.answers import GRAPHS, folds_of
 from benchmarks.upstream.rows import Materials, parts_of, upstream_rows
-from benchmarks.upstream.tasks import UpstreamTask
+from benchmarks.upstream.tasks import TASKS, UpstreamTask
 from benchmarks.upstream.train import SETTINGS, counting
 from benchmarks.upstream.upstream_hub import put_module, the_encoders
 from moma_cl.backbones.base import Backbone
@@ -27,13 +28,18 @@ from moma_cl.core.software import software
 from moma_cl.derivations.derived import PENDING_BLOB
 from moma_cl.graphs.cache import ByteCache
 from moma_cl.graphs.lookup import graphs_of
+from moma_cl.learning.embedding import embed
 from moma_cl.learning.head import Head
 from moma_cl.learning.normaliser import Normaliser
+from moma_cl.learning.readout import READOUTS, LinearReadouts, linear_readout
 from moma_cl.learning.training import TrainingReport, TrainingSet, train
 from moma_cl.progress import quiet
 from moma_cl.properties.table import canonical_property
+from moma_cl.recipe import EmbeddingSettings
 from moma_cl.records.records import Module, ModuleKind
+from moma_cl.records.refs import RefKind
 from moma_cl.workspace.workspace import Workspace
+from moma_store.errors import NotFoundError
 from moma_store.records import digest
 from moma_store.store import Store
 
@@ -106,9 +112,56 @@ def train_multitask(hub: Path, tasks: Sequence[UpstreamTask], materials: Materia
         encoder = encoders.encoder(ModuleKind.FULL, encoders.parameters(None, ModuleKind.FULL))
         report = _train(encoder, len(tasks), rows.data)
         vector = encoders.round_parameters(encoder, ModuleKind.FULL, SETTINGS.rounded_bits)
+        readouts = _readouts(encoder, tasks, materials)
     record = _record(digest(encoders.record.to_doc()), tasks, rows, report)
     arrays: dict[str, NDArray[Any]] = {"parameters": vector, "fingerprints": rows.fingerprints}
-    return put_module(hub, NAME, record, arrays, encoders)
+    return put_module(hub, NAME, record, {**arrays, **readouts}, encoders)
+
+
+def renew_multitask(hub: Path, materials: Materials) -> Module:
+    """Fit the readouts of a trained multitask module anew; its parameters stay as they are.
+
+    Parameters
+    ----------
+    hub
+        The hub with the module.
+    materials
+        What it must not have seen.
+
+    Returns
+    -------
+    Module
+        The new record, which has the module's name from now on.
+    """
+    with Store.open(hub) as store, Workspace(store=store, progress=quiet) as workspace:
+        encoders = the_encoders(workspace)
+        found = store.ref(RefKind.MODULE.on(NAME, encoders.record.name))
+        if found is None:
+            raise NotFoundError(f"hub {hub} has no module {NAME!r} to renew")
+        record = Module.from_doc(store.record(found))
+        kept = store.blob(record.blob, ["parameters", "fingerprints"]).arrays
+        encoder = encoders.encoder(ModuleKind.FULL, encoders.parameters(found, ModuleKind.FULL))
+        tasks = {task.name: task for task in TASKS}
+        readouts = _readouts(encoder, [tasks[name] for name in record.source["tasks"]], materials)
+    return put_module(hub, NAME, record, {**kept, **readouts}, encoders)
+
+
+def _readouts(
+    encoder: Backbone, tasks: Sequence[UpstreamTask], materials: Materials
+) -> dict[str, NDArray[Any]]:
+    """Fit a linear readout of each task to the rows that the encoder was trained on."""
+    fitted = []
+    for task in tasks:
+        rows = upstream_rows(task, type(encoder).elements, materials)
+        training, validation, _ = folds_of(rows)
+        known = np.sort(np.concatenate([training, validation]))
+        with ByteCache(GRAPHS) as cache:
+            crystals = [rows.crystals[row] for row in known]
+            graphs = graphs_of(crystals, type(encoder), cache)
+        embedded = embed(encoder, graphs, EmbeddingSettings())
+        normaliser = Normaliser.fit(rows.values[training], task.transform)
+        fitted.append(linear_readout(embedded, normaliser.forward(rows.values[known])))
+    return {READOUTS: LinearReadouts.of(fitted).to_array()}
 
 
 def _train(encoder: Backbone, n_tasks: int, data: TrainingSet) -> TrainingReport:

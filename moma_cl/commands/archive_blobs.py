@@ -13,7 +13,7 @@ from moma_cl.backbones.registry import backbone_class
 from moma_cl.datasets.segments import HELD_OUT, SegmentRows, content_of
 from moma_cl.learning.embedding import N_STATISTICS
 from moma_cl.learning.head import head_size
-from moma_cl.learning.readout import Readout
+from moma_cl.learning.readout import READOUTS, Readout
 from moma_cl.predictors.artifact import PredictorArtifact
 from moma_cl.predictors.calibration_arrays import ALIKE
 from moma_cl.predictors.learner_artifact import LearnerArtifact
@@ -99,6 +99,8 @@ def _module(record: Module, records: Records, contents: Contents) -> None:
         right = right and len(readout.centre) == _n_features(backbone)
         answers = readout.predict(np.zeros((1, len(readout.centre)), dtype=np.float32))
         right = right and answers.shape == (1,)
+    if READOUTS in arrays:
+        right = right and arrays[READOUTS].shape[1:] == (_n_features(backbone) + 1,)
     answering = ModuleAnswers.from_arrays(arrays, record.transform)
     if answering is not None:
         right = right and answering.fits(arrays, backbone_class(backbone.name).feature_dim)

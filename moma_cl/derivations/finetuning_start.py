@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 from moma_cl.arraytypes import FloatArray, ParameterVector
 from moma_cl.backbones.base import Backbone
-from moma_cl.derivations.composed_features import ReadoutFeatures
 from moma_cl.derivations.fitting_data import FittingData
+from moma_cl.derivations.kernel_features import ReadoutFeatures
 from moma_cl.derivations.keys import Derivation
 from moma_cl.learning.head import Head
 from moma_cl.predictors.module_readouts import ReadoutBaseline, ReadoutScale
@@ -34,7 +34,7 @@ class Baseline:
     @classmethod
     def fit(cls, data: FittingData, composition: Composition) -> Baseline | None:
         """Regress the training rows on readouts; none where that leaves too much of them."""
-        readouts, training = ReadoutFeatures.of(data, composition), data.split.train
+        readouts, training = ReadoutFeatures.of_composition(data, composition), data.split.train
         regression = ReadoutBaseline.fit(readouts.values[training], data.targets[training])
         if regression is None:
             return None

@@ -1,4 +1,4 @@
-"""The kernel learner: a kernel head on embeddings by the composed encoder."""
+"""Kernel learners: a kernel head on embeddings by the composed encoder, or a multitask module."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from moma_cl.arraytypes import FloatArray, IntArray
 from moma_cl.datasets.folds import cv_groups
-from moma_cl.derivations.composed_features import ReadoutFeatures, composed_embeddings
 from moma_cl.derivations.fitting_data import FittingData
+from moma_cl.derivations.kernel_features import KernelFeatures
 from moma_cl.learning.kernel_head import KernelChoice, KernelHead, fit_kernel_head
 from moma_cl.predictors.calibration import learned_rows
 from moma_cl.predictors.learner_artifact import LearnerArtifact, RowAnswers
 from moma_cl.records.hub import hub_of
-from moma_cl.records.records import Calibration, Composition, Grouping
+from moma_cl.records.records import Calibration, Grouping
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -23,8 +23,7 @@ class _Rows:
     """The rows of a task with the features that a kernel head is fitted on."""
 
     data: FittingData
-    embeddings: FloatArray  # of all rows by the composed encoder, shape (n_rows, n_features)
-    readouts: ReadoutFeatures
+    features: KernelFeatures
 
     def fit(
         self,
@@ -34,17 +33,17 @@ class _Rows:
         subsets: list[NDArray[np.bool_]] | None = None,
     ) -> tuple[KernelHead, KernelChoice]:
         return fit_kernel_head(
-            self.embeddings[rows],
+            self.features.embeddings[rows],
             self.data.targets[rows],
             self.data.recipe.kernel,
             groups=self.data.rows.fingerprints[rows],
             choice=choice,
             subsets=subsets,
-            readouts=self.readouts.values[rows],
+            readouts=self.features.readouts.values[rows],
         )
 
     def predict(self, head: KernelHead, rows: IntArray) -> FloatArray:
-        return head.predict(self.embeddings[rows], self.readouts.values[rows])
+        return head.predict(self.features.embeddings[rows], self.features.readouts.values[rows])
 
     def artifact(
         self,
@@ -58,18 +57,14 @@ class _Rows:
             validation=validation,
             held_out=RowAnswers(rows=held_out, answers=answers),
             kernel=head,
-            readout_scale=self.readouts.scale if head.uses_readouts else None,
+            readout_scale=self.features.readouts.scale if head.uses_readouts else None,
             folds=folds,
         )
 
 
-def fit_kernel_learner(data: FittingData, composition: Composition) -> LearnerArtifact:
-    """Fit the kernel learner of a task; of few rows every training row decides, out of fold."""
-    rows = _Rows(
-        data=data,
-        embeddings=composed_embeddings(data, composition),
-        readouts=ReadoutFeatures.of(data, composition),
-    )
+def fit_kernel_learner(data: FittingData, features: KernelFeatures) -> LearnerArtifact:
+    """Fit a kernel learner of a task; of few rows every training row decides, out of fold."""
+    rows = _Rows(data=data, features=features)
     held_out = data.split.calibration == Calibration.HELD_OUT
     return _with_validation_fold(rows) if held_out else _cross_validated(rows)
 

@@ -95,6 +95,9 @@ class JudgedRows:
             self.workspace, _module(self.workspace, multitask)
         ):
             return None, self
+        if self.split.calibration != Calibration.HELD_OUT:  # every row judges, in its turn
+            seen = seen_by(self.workspace, [multitask], self.task, self.rows)
+            return (multitask if self._enough_unseen(seen) else None), self
         left = self.unseen_by([multitask])
         return (multitask, left) if enough_left(self.split, left.split) else (None, self)
 

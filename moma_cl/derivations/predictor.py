@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from moma_cl.core.software import made_by
-from moma_cl.derivations.composed_features import composed_embeddings
 from moma_cl.derivations.derived import PENDING_BLOB, Derived
 from moma_cl.derivations.fitting_data import FittingData
 from moma_cl.derivations.join_learners import JoinedLearners, join_learners
+from moma_cl.derivations.kernel_features import composed_embeddings
 from moma_cl.derivations.keys import Derivation
 from moma_cl.predictors.artifact import PredictorArtifact
 from moma_cl.predictors.calibration import Answered, Calibrated, calibrate, learned_rows

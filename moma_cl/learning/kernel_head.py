@@ -1,12 +1,14 @@
 """The kernel head: ridge regression on embeddings, solved in closed form within seconds.
 
-Its kernel is a Matérn kernel of embeddings, plus a linear kernel of what the readouts of modules
-predict of their own properties, where that helps.
+Its kernel is a Matérn kernel of embeddings, plus one of what readouts of modules predict of their
+own properties, where that helps.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import Self
 
 import numpy as np
@@ -30,11 +32,13 @@ class KernelHead:
     support: FloatArray  # standardised embeddings it is built on, shape (n_support, n_features)
     duals: FloatArray  # coefficients, a column per regression, shape (n_support, n_fits)
     length: float  # length scale of the kernel, in standardised embedding units
-    readouts: FloatArray  # of the support, times their weight, (n_support, n_modules or 0)
+    readouts: FloatArray  # features of the support, shape (n_support, n_readouts or 0)
+    readout_weight: float = 0.0  # of the kernel of readouts, against 1 of that of embeddings
+    readout_length: float = 1.0  # its length scale, in units of readout features
 
     @property
     def uses_readouts(self) -> bool:
-        """Whether its kernel has a linear part, of readout features."""
+        """Whether its kernel has a part of readout features."""
         return bool(self.readouts.shape[1])
 
     def predict(self, embeddings: FloatArray, readouts: FloatArray | None = None) -> FloatArray:
@@ -45,7 +49,7 @@ class KernelHead:
         embeddings
             One row each, shape ``(n_rows, n_features)``.
         readouts
-            Readout features, shape ``(n_rows, n_modules)``; needed where it uses them.
+            Readout features, shape ``(n_rows, n_readouts)``; needed where it uses them.
 
         Returns
         -------
@@ -55,17 +59,19 @@ class KernelHead:
         rows = (embeddings - self.centre) / self.spread
         kernel = matern(squared_distances(rows, self.support), self.length)
         if self.uses_readouts and readouts is not None:
-            kernel += readouts @ self.readouts.T
+            squared = squared_distances(readouts, self.readouts)
+            kernel += self.readout_weight * matern(squared, self.readout_length)
         return kernel @ self.duals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelChoice:
-    """Length scale, ridge and weight of readouts, as leave-one-out errors chose them."""
+    """Length scales, ridge and weight of readouts, as leave-one-out errors chose them."""
 
-    length_scale: float  # of the median distance
-    ridge: float
-    readout_weight: float  # of the linear kernel, against the Matérn's 1
+    length_scale: float = 1.0  # of the median distance
+    ridge: float = 1e-2
+    readout_weight: float = 0.0  # of the kernel of readouts, against 1 of that of embeddings
+    readout_length_scale: float = 1.0  # of the median distance of readouts
 
 
 def fit_kernel_head(
@@ -92,11 +98,11 @@ def fit_kernel_head(
         Rows of one number are the same structure and are left out together, shape ``(n_rows,)``;
         by default each is its own.
     choice
-        Length scale, ridge and weight of readouts; by default chosen by leave-one-out error.
+        Length scales, ridge and weight of readouts; by default chosen by leave-one-out error.
     subsets
         Rows that each regression sees, shape ``(n_rows,)`` each; by default one sees all.
     readouts
-        Readout features of modules, shape ``(n_rows, n_modules)``; by default there are none.
+        Readout features, shape ``(n_rows, n_readouts)``; by default there are none.
 
     Returns
     -------
@@ -104,8 +110,8 @@ def fit_kernel_head(
         The head, and the choice made.
     """
     kept = evenly_spaced(len(targets), settings.max_rows)
-    linear = np.zeros((len(kept), 0)) if readouts is None else readouts[kept]
-    support = _Support.of(embeddings[kept], linear, targets[kept])
+    heard = np.zeros((len(kept), 0)) if readouts is None else readouts[kept]
+    support = _Support.of(embeddings[kept], heard, targets[kept])
     if choice is None:
         choice = support.choose(kept if groups is None else groups[kept], settings)
     masks = [np.ones(len(kept), dtype=bool)] if subsets is None else [m[kept] for m in subsets]
@@ -114,14 +120,15 @@ def fit_kernel_head(
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Support:
-    """The rows a kernel is built on, standardised, with their squared distances and targets."""
+    """The rows a kernel is built on, standardised, with their targets."""
 
     centre: FloatArray
     spread: FloatArray
     rows: FloatArray
-    squared: FloatArray
     readouts: FloatArray
     targets: FloatArray
+    distances: _Distances
+    readout_distances: _Distances
 
     @classmethod
     def of(cls, embeddings: FloatArray, readouts: FloatArray, targets: FloatArray) -> Self:
@@ -132,36 +139,61 @@ class _Support:
             centre=centre,
             spread=spread,
             rows=rows,
-            squared=squared_distances(rows, rows),
             readouts=readouts,
             targets=targets,
+            distances=_Distances.between(rows),
+            readout_distances=_Distances.between(readouts),
         )
 
     def choose(self, groups: Groups, settings: KernelSettings) -> KernelChoice:
-        """Choose on a sample, by leave-one-out error."""
-        median = _median_distance(self.squared)
+        """Choose on a sample, by leave-one-out error: first without readouts, then with them.
+
+        The length scale of embeddings stays in the second step: to try all pairs of scales would
+        take many times as long.
+        """
         kept = evenly_spaced(len(self.targets), SELECTION_ROWS)
-        squared, targets = self.squared[np.ix_(kept, kept)], self.targets[kept]
-        linear = self.readouts[kept] @ self.readouts[kept].T
-        repeated = repeated_rows(groups[kept])
-        best, bar = KernelChoice(length_scale=1.0, ridge=1e-2, readout_weight=0.0), np.inf
-        for weight in (0.0, *(settings.opinions if self.readouts.shape[1] else ())):
-            for scale in settings.length_scales:
-                kernel = matern(squared, scale * median) + weight * linear
-                errors = _errors_by_ridge(kernel, targets, settings.ridges, repeated)
-                ridge = min(errors, key=lambda one: errors[one])
-                if errors[ridge] < bar:
-                    bar = errors[ridge]
-                    best = KernelChoice(length_scale=scale, ridge=ridge, readout_weight=weight)
-            if weight == 0:  # readouts cost every answer an embedding by each module
-                bar *= 1.0 - settings.opinions_worth
-        return best
+        sample, repeated = self._only(kept), repeated_rows(groups[kept])
+        scales = [KernelChoice(length_scale=scale) for scale in settings.length_scales]
+        best, error = sample.best_of(scales, settings.ridges, repeated)
+        if self.readouts.shape[1] == 0:
+            return best
+        pairs = product(settings.readout_weights, settings.readout_length_scales)
+        heard = [replace(best, readout_weight=w, readout_length_scale=scale) for w, scale in pairs]
+        with_readouts, less = sample.best_of(heard, settings.ridges, repeated)
+        # readouts cost every answer: embeddings by each of the modules, for most learners
+        return with_readouts if less < (1.0 - settings.readouts_worth) * error else best
+
+    def _only(self, kept: IntArray) -> Self:
+        return replace(
+            self,
+            targets=self.targets[kept],
+            distances=self.distances.only(kept),
+            readout_distances=self.readout_distances.only(kept),
+        )
+
+    def best_of(
+        self, choices: Sequence[KernelChoice], ridges: tuple[float, ...], repeated: list[IntArray]
+    ) -> tuple[KernelChoice, float]:
+        """Find the choice, and the ridge for it, of the least mean absolute leave-one-out error."""
+        best, least = KernelChoice(), np.inf
+        for choice in choices:
+            errors = _errors_by_ridge(self.kernel(choice), self.targets, ridges, repeated)
+            ridge = min(errors, key=lambda one: errors[one])
+            if errors[ridge] < least:
+                best, least = replace(choice, ridge=ridge), errors[ridge]
+        return best, least
+
+    def kernel(self, choice: KernelChoice) -> FloatArray:
+        """Evaluate the kernel between all rows."""
+        kernel = self.distances.kernel(choice.length_scale)
+        if choice.readout_weight > 0:
+            heard = self.readout_distances.kernel(choice.readout_length_scale)
+            kernel += choice.readout_weight * heard
+        return kernel
 
     def head(self, choice: KernelChoice, masks: list[NDArray[np.bool_]]) -> KernelHead:
         """Solve the regression of each mask with the kernel that was chosen."""
-        length = choice.length_scale * _median_distance(self.squared)
-        readouts = self.readouts if choice.readout_weight > 0 else self.readouts[:, :0]
-        kernel = matern(self.squared, length) + choice.readout_weight * (readouts @ readouts.T)
+        kernel = self.kernel(choice)
         duals = np.zeros((len(self.rows), len(masks)))
         for column, mask in enumerate(masks):
             seen = np.flatnonzero(mask)
@@ -173,9 +205,30 @@ class _Support:
             spread=self.spread,
             support=self.rows,
             duals=duals,
-            length=length,
-            readouts=choice.readout_weight * readouts,
+            length=choice.length_scale * self.distances.median,
+            readouts=self.readouts if choice.readout_weight > 0 else self.readouts[:, :0],
+            readout_weight=choice.readout_weight,
+            readout_length=choice.readout_length_scale * self.readout_distances.median,
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Distances:
+    """Distances between rows of features."""
+
+    squared: FloatArray  # shape (n_rows, n_rows)
+    median: float  # of the distances of all pairs
+
+    @classmethod
+    def between(cls, rows: FloatArray) -> Self:
+        squared = squared_distances(rows, rows)
+        return cls(squared=squared, median=_median_distance(squared))
+
+    def only(self, kept: IntArray) -> Self:
+        return replace(self, squared=self.squared[np.ix_(kept, kept)])
+
+    def kernel(self, length_scale: float) -> FloatArray:
+        return matern(self.squared, length_scale * self.median)
 
 
 def matern(squared_distances: FloatArray, length: float) -> FloatArray:

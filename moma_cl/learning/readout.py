@@ -12,7 +12,7 @@ work function, and only invite overfitting where the property is one of the whol
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -24,6 +24,9 @@ from torch import Tensor, nn
 from moma_cl.arraytypes import FloatArray, IntArray
 from moma_cl.learning.embedding import moment_columns
 from moma_cl.learning.standardisation import centre_and_spread
+
+READOUTS = "readouts"
+"""Array of the readouts of a multitask module, as `LinearReadouts` stores them."""
 
 RIDGES = 10.0 ** np.arange(-8, 3)  # per row, of standardised features
 NETWORKS = 4
@@ -83,6 +86,38 @@ class Readout:
         return cls(centre=centre, spread=spread, layers=_split(arrays[name] for name in names))
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class LinearReadouts:
+    """Linear readouts of one encoder that was trained on several properties at once."""
+
+    slopes: FloatArray  # shape (n_properties, n_features)
+    intercepts: FloatArray  # shape (n_properties,)
+
+    @classmethod
+    def of(cls, readouts: Sequence[Readout]) -> Self:
+        """Put linear readouts of the same encoder together, in their order."""
+        arrays = [readout.to_arrays()["readout"] for readout in readouts]
+        return cls.from_array(np.stack(arrays))
+
+    @classmethod
+    def from_array(cls, array: NDArray[np.generic]) -> Self:
+        """Read what `to_array` gave."""
+        joined = array.astype(np.float64)
+        return cls(slopes=joined[:, :-1], intercepts=joined[:, -1])
+
+    def to_array(self) -> NDArray[np.float32]:
+        """Give slopes and intercepts side by side, as they are stored."""
+        return np.concatenate([self.slopes, self.intercepts[:, None]], axis=1).astype(np.float32)
+
+    def predict(self, embeddings: NDArray[np.float32]) -> FloatArray:
+        """Predict every property from embeddings by the encoder.
+
+        Embeddings have shape ``(n_rows, n_features)``; predictions have shape
+        ``(n_rows, n_properties)``, each normalised as the targets of its own task.
+        """
+        return np.asarray(embeddings.astype(np.float64) @ self.slopes.T + self.intercepts)
+
+
 def fit_readout(
     embeddings: NDArray[np.float32],
     targets: FloatArray,
@@ -110,7 +145,7 @@ def fit_readout(
     Readout
         The one with the smaller mean absolute error on the rows that decide.
     """
-    linear = _linear(embeddings, targets)
+    linear = linear_readout(embeddings, targets)
     if not 0 < n_train < len(targets):
         return linear
     training, validation = slice(0, n_train), slice(n_train, None)
@@ -119,7 +154,7 @@ def fit_readout(
         for read in (np.arange(embeddings.shape[1]), columns)
         if read is not None
     ]
-    candidates.append(_linear(embeddings[training], targets[training]))
+    candidates.append(linear_readout(embeddings[training], targets[training]))
     errors = [
         float(np.abs(readout.predict(embeddings[validation]) - targets[validation]).mean())
         for readout in candidates
@@ -160,8 +195,20 @@ def module_readout(
     return fit_readout(embeddings[known], targets[known], len(training), columns=columns)
 
 
-def _linear(embeddings: NDArray[np.float32], targets: FloatArray) -> Readout:
-    """Ridge regression, its ridge chosen by leave-one-out error.
+def linear_readout(embeddings: NDArray[np.float32], targets: FloatArray) -> Readout:
+    """Fit a ridge regression, its ridge chosen by leave-one-out error.
+
+    Parameters
+    ----------
+    embeddings
+        One row each, shape ``(n_rows, n_features)``.
+    targets
+        Normalised targets, shape ``(n_rows,)``, dimensionless.
+
+    Returns
+    -------
+    Readout
+        Of a single layer.
 
     References
     ----------

@@ -119,6 +119,7 @@ def _kernel_arrays(head: KernelHead | None) -> Arrays:
     }
     if head.uses_readouts:
         arrays[f"{_KERNEL}readouts"] = head.readouts
+        arrays[f"{_KERNEL}readout_part"] = np.array([head.readout_weight, head.readout_length])
     return arrays
 
 
@@ -126,6 +127,7 @@ def _kernel(arrays: StoredArrays) -> KernelHead | None:
     if f"{_KERNEL}duals" not in arrays:
         return None
     readouts = arrays.get(f"{_KERNEL}readouts", np.zeros((0, 0)))
+    weight, readout_length = arrays.get(f"{_KERNEL}readout_part", np.array([0.0, 1.0])).tolist()
     return KernelHead(
         centre=floats(arrays, f"{_KERNEL}centre"),
         spread=floats(arrays, f"{_KERNEL}spread"),
@@ -133,6 +135,8 @@ def _kernel(arrays: StoredArrays) -> KernelHead | None:
         duals=floats(arrays, f"{_KERNEL}duals"),
         length=float(arrays[f"{_KERNEL}length"][0]),
         readouts=readouts.astype(np.float64),
+        readout_weight=weight,
+        readout_length=readout_length,
     )
 
 

@@ -17,6 +17,7 @@ from moma_cl.core.pyg import Data
 from moma_cl.learning.embedding import Embeddings, embed
 from moma_cl.learning.head import Head, load_head_vector
 from moma_cl.learning.kernel_head import KernelHead
+from moma_cl.learning.readout import LinearReadouts
 from moma_cl.learning.training import predict_graphs
 from moma_cl.predictors.learner_artifact import FinetunedEncoder
 from moma_cl.predictors.module_readouts import ModuleReadouts, ReadoutBaseline, ReadoutScale
@@ -40,7 +41,8 @@ class LoadedReadouts:
         cls, encoders: Encoders, composition: Composition, learners: Sequence[StoredLearner]
     ) -> Self | None:
         """Load the modules of a composition; none where no learner uses their readouts."""
-        if all(learner.artifact.readout_scale is None for learner in learners):
+        composed = (one for one in learners if one.record.start is StartKind.COMPOSITION)
+        if all(learner.artifact.readout_scale is None for learner in composed):
             return None
         readouts = ModuleReadouts.of(encoders, composition)
         return cls(readouts=readouts, encoders=readouts.loaded(encoders))
@@ -59,6 +61,42 @@ class Readings:
         Each learner has a scale of its own: that of the rows it was trained on.
         """
         return None if scale is None else scale.features(self.values, self.weights)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class LoadedKernel:
+    """A kernel head with the encoder whose embeddings it sees."""
+
+    head: KernelHead
+    encoder: Backbone | None  # none where it is the composed one
+    readouts: LinearReadouts | None  # of that encoder; none where modules of a composition read out
+    scale: ReadoutScale | None  # of the readouts that it uses
+
+    @classmethod
+    def of(
+        cls, encoders: Encoders, composition: Composition, learner: StoredLearner, head: KernelHead
+    ) -> Self:
+        """Load a kernel learner: on the composition, on a multitask module or on the backbone."""
+        module, kind = learner.record.multitask, composition.module
+        on_composition = learner.record.start is StartKind.COMPOSITION
+        parameters = None if on_composition else encoders.parameters(module, kind)
+        return cls(
+            head=head,
+            encoder=None if parameters is None else encoders.encoder(kind, parameters),
+            readouts=None if module is None else encoders.linear_readouts(module),
+            scale=learner.artifact.readout_scale,
+        )
+
+    def predict(self, embeddings: Embeddings, readings: Readings | None) -> FloatArray:
+        """Predict with every regression, shape ``(n_structures, n_columns)``, normalised.
+
+        Readings are those of the composition's modules.
+        """
+        if self.readouts is not None:
+            values = self.readouts.predict(embeddings)
+            readings = Readings(values=values, weights=np.ones(values.shape[1]))
+        features = None if readings is None else readings.features(self.scale)
+        return self.head.predict(embeddings.astype(np.float64), features)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -88,8 +126,7 @@ class Encoded:
     """What the learners of one backbone answer for some structures."""
 
     embeddings: Embeddings  # by the composed encoder; of no structures where it was not asked
-    # of the kernel head, shape (n_structures, n_columns), normalised; none where there is none
-    by_kernel: FloatArray | None
+    by_kernel: list[FloatArray]  # of each kernel head, shape (n_structures, n_columns), normalised
     by_finetuned: list[FloatArray]  # of each fine-tuned learner, shape (n_structures,), normalised
 
 
@@ -98,9 +135,8 @@ class LoadedLearners:
     """The learners of one backbone that answer together."""
 
     backbone: type[Backbone]
-    composed: Backbone | None  # for kernel head or domain; none where neither is of this backbone
-    kernel: KernelHead | None  # none where the kernel learner does not answer
-    kernel_scale: ReadoutScale | None  # of the readouts that the kernel head uses
+    composed: Backbone | None  # for a kernel head or the domain; none where neither needs it
+    kernels: list[LoadedKernel]
     finetuned: list[LoadedEncoder]
     readouts: LoadedReadouts | None  # of the modules whose readouts they use, if any
 
@@ -115,16 +151,16 @@ class LoadedLearners:
     ) -> Self:
         """Load learners of one composition; with its encoder also where that gives the domain."""
         merged = encoders.merged(composition)
-        kernel = next((one.artifact for one in learners if one.artifact.kernel is not None), None)
+        kernels = [
+            LoadedKernel.of(encoders, composition, one, one.artifact.kernel)
+            for one in learners
+            if one.artifact.kernel is not None
+        ]
+        needed = domain or any(one.encoder is None for one in kernels)
         return cls(
             backbone=encoders.backbone,
-            composed=(
-                encoders.encoder(composition.module, merged)
-                if domain or kernel is not None
-                else None
-            ),
-            kernel=kernel.kernel if kernel else None,
-            kernel_scale=kernel.readout_scale if kernel else None,
+            composed=encoders.encoder(composition.module, merged) if needed else None,
+            kernels=kernels,
             finetuned=[
                 _loaded_encoder(encoders, composition.module, merged, one, one.artifact.finetuned)
                 for one in learners
@@ -139,6 +175,7 @@ class LoadedLearners:
         """List what encoders have to compute for some structures; `encoded` takes the results."""
         embedders = [] if self.composed is None else [self.composed]
         embedders += self.readouts.encoders if self.readouts else []
+        embedders += [one.encoder for one in self.kernels if one.encoder is not None]
         return [
             *(partial(embed, encoder, graphs, settings) for encoder in embedders),
             *(partial(predict_graphs, one.encoder, one.head, graphs) for one in self.finetuned),
@@ -153,10 +190,10 @@ class LoadedLearners:
             count, readouts = len(self.readouts.encoders), self.readouts.readouts
             values, left = readouts.of_embeddings(left[:count]), left[count:]
             readings = Readings(values=values, weights=readouts.weights)
-        by_kernel = None
-        if self.kernel is not None:
-            features = None if readings is None else readings.features(self.kernel_scale)
-            by_kernel = self.kernel.predict(embeddings.astype(np.float64), features)
+        by_kernel = [
+            one.predict(embeddings if one.encoder is None else left.pop(0), readings)
+            for one in self.kernels
+        ]
         pairs = zip(self.finetuned, left, strict=True)
         return Encoded(
             embeddings=embeddings,

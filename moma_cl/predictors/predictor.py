@@ -116,7 +116,7 @@ class LoadedPredictor:
 
     def _answer(self, graphs: BackboneGraphs, level: float) -> Answers:
         encoded = self._encoded(graphs)
-        kernels = [one.by_kernel for one in encoded if one.by_kernel is not None]
+        kernels = [answers for one in encoded for answers in one.by_kernel]
         by_kernel = np.mean(kernels, axis=0) if kernels else None
         finetuned = [answers for one in encoded for answers in one.by_finetuned]
         heads = [] if by_kernel is None else [by_kernel[:, 0]]

@@ -15,6 +15,7 @@ from moma_cl.reconciling.task_derivations import (
     carried_derivation,
     finetuned_derivations,
     kernel_derivation,
+    multitask_kernel_derivation,
     predictor_derivation,
 )
 from moma_cl.reconciling.visitor import Visitor
@@ -41,22 +42,19 @@ def fit_learners(
 ) -> FittedLearners | None:
     """Fit the learners of a task; none while one is missing that is not given up in this pass.
 
-    The kernel learner of a backbone tells whether readouts help those that start from its
-    composition; the others need not wait for it. All fine-tuned learners are fitted at once, those
+    The kernel learner on a backbone's composition tells whether readouts help those that start from
+    it; the others need not wait for it. All fine-tuned learners are fitted at once, those
     first that mostly err least, of the backbones whose compositions say most of the targets. A
     backbone whose kernel learner is given up is left out.
     """
-    compositions, why = decision.compositions, decision.why
-    kernels = {
-        backbone: kernel_derivation(state, backbone, composition)
-        for backbone, composition in compositions.items()
-    }
-    fitted = {backbone: visitor.derive(one, why) for backbone, one in kernels.items()}
+    compositions = decision.compositions
+    kernels = _fit_kernels(store, visitor, state, decision)
+    fitted = kernels.composed
     before = _finetuned_before(store, state)
     able = {
         backbone: composition
         for backbone, composition in compositions.items()
-        if fitted[backbone] is not None or not visitor.gives_up(kernels[backbone])
+        if fitted[backbone] is not None or backbone not in kernels.given_up
     }
     tuned = _finetuned_backbones(store, state, able, before)
     found = _fit_finetuned(store, visitor, state, decision, kernels=fitted, backbones=tuned)
@@ -64,17 +62,62 @@ def fit_learners(
         tuned = before & able.keys()  # what is there answers until the others are
         found = _fit_finetuned(store, visitor, state, decision, kernels=fitted, backbones=tuned)
     joined = {backbone: one for backbone, one in compositions.items() if fitted[backbone]}
-    missing = [*(kernels[one] for one in compositions if fitted[one] is None), *found.missing]
+    missing = [*kernels.missing, *found.missing]
     if not joined or not all(visitor.gives_up(one) for one in missing):
         return None
     roots = {root for name, some in decision.carried.items() if name in tuned for root in some}
     return FittedLearners(
         compositions=joined,
         learners=[
-            *(digest for backbone in joined if (digest := fitted[backbone]) is not None),
+            *(digest for backbone in joined for digest in kernels.on(backbone)),
             *(digest for backbone in joined for digest in found.digests.get(backbone, [])),
         ],
         left=sorted(roots - {one for name in joined for one in found.carried.get(name, [])}),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kernels:
+    """The kernel learners of a task."""
+
+    composed: dict[str, str | None]  # digests of those on compositions, by backbone
+    beside: dict[str, str]  # digests of those on multitask modules, by backbone
+    missing: list[Derivation]
+    given_up: set[str]  # backbones whose learner on the composition will not come in this pass
+
+    def on(self, backbone: str) -> list[str]:
+        """List those of a backbone that are there."""
+        found = (self.composed[backbone], self.beside.get(backbone))
+        return [digest for digest in found if digest is not None]
+
+
+def _fit_kernels(
+    store: Reads, visitor: Visitor, state: TaskState, decision: FitDecision
+) -> _Kernels:
+    """Fit the kernel learners of all backbones: on the composition, and on a multitask module."""
+    derivations = {
+        backbone: kernel_derivation(state, backbone, composition)
+        for backbone, composition in decision.compositions.items()
+    }
+    modules = {one: multitask_beside(store, state, one) for one in decision.compositions}
+    beside = {
+        backbone: multitask_kernel_derivation(state, backbone, module)
+        for backbone, module in modules.items()
+        if module is not None
+    }
+    composed, heard = (
+        {backbone: visitor.derive(one, decision.why) for backbone, one in some.items()}
+        for some in (derivations, beside)
+    )
+    missing = {name: derivations[name] for name, digest in composed.items() if digest is None}
+    return _Kernels(
+        composed=composed,
+        beside={name: digest for name, digest in heard.items() if digest is not None},
+        missing=[
+            *missing.values(),
+            *(beside[name] for name, digest in heard.items() if digest is None),
+        ],
+        given_up={name for name, one in missing.items() if visitor.gives_up(one)},
     )
 
 
@@ -144,9 +187,11 @@ def fast_derivation(store: Reads, state: TaskState, fitted: FittedLearners) -> D
 
 
 def _n_encoders(learner: Learner, composition: Composition) -> int:
-    """Count the encoders that an answer of a learner asks, at most."""
-    own = 0 if learner.method is LearnerMethod.KERNEL else 1
-    return 1 + own + (len(composition.modules) if learner.readouts else 0)
+    """Count the encoders that an answer of a learner asks, at most; one gives the domain."""
+    on_composition = learner.start is StartKind.COMPOSITION
+    own = 0 if learner.method is LearnerMethod.KERNEL and on_composition else 1
+    reading = len(composition.modules) if learner.readouts and on_composition else 0
+    return 1 + own + reading
 
 
 def _n_parameters(store: Reads, backbone: str) -> int:

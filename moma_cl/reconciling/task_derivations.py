@@ -61,6 +61,12 @@ def kernel_derivation(state: TaskState, backbone: str, composition: str) -> Deri
     return _learner_derivation(state, backbone, LearnerMethod.KERNEL, StartKind.COMPOSITION, given)
 
 
+def multitask_kernel_derivation(state: TaskState, backbone: str, module: str) -> Derivation:
+    """Describe the kernel learner on a multitask module."""
+    given = {"multitask": module}
+    return _learner_derivation(state, backbone, LearnerMethod.KERNEL, StartKind.MULTITASK, given)
+
+
 def carried_derivation(
     state: TaskState, backbone: str, composition: str, learner: str, record: Learner
 ) -> Derivation:
@@ -199,7 +205,7 @@ def _learner_derivation(
     given: Mapping[str, Any],
 ) -> Derivation:
     sections = ["kernel" if method is LearnerMethod.KERNEL else "finetune"]
-    if start is StartKind.COMPOSITION:
+    if start is StartKind.COMPOSITION or method is LearnerMethod.KERNEL:
         sections.append("embedding")
     return Derivation(
         kind=DerivationKind.LEARNER,

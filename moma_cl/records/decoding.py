@@ -23,7 +23,6 @@ from moma_cl.records.records import (
     Hold,
     HubRecord,
     Learner,
-    LearnerMethod,
     Module,
     Predictor,
     Segment,
@@ -170,9 +169,7 @@ def _check_start(record: Learner) -> None:
         StartKind.MULTITASK: record.multitask,
     }
     right = all((digest is not None) == (start is record.start) for start, digest in named.items())
-    if not right or (
-        record.method is LearnerMethod.KERNEL and record.start is not StartKind.COMPOSITION
-    ):
+    if not right:
         raise _malformed(record.kind, f"it started from a {record.start}, and names something else")
 
 

@@ -233,7 +233,7 @@ class Composition(Record):
 def learner_name(method: LearnerMethod, start: StartKind) -> str:
     """Name a learner among those of its task that have the same backbone."""
     if method is LearnerMethod.KERNEL:
-        return method.value
+        return method.value if start is StartKind.COMPOSITION else f"{method} on {start}"
     return f"{method} from {start}" if method is LearnerMethod.FINETUNED else f"{method} {start}"
 
 

@@ -19,7 +19,7 @@ from moma_cl.graphs.cache import ByteCache
 from moma_cl.graphs.lookup import graphs_of
 from moma_cl.learning.embedding import embed
 from moma_cl.learning.merge import merge
-from moma_cl.learning.readout import Readout
+from moma_cl.learning.readout import READOUTS, LinearReadouts, Readout
 from moma_cl.progress import Progress
 from moma_cl.recipe import EmbeddingSettings
 from moma_cl.records.records import BackboneRecord, Composition, Module, ModuleKind
@@ -103,6 +103,11 @@ class Encoders:
         """Read a module's readout, where it has one."""
         return Readout.from_arrays(self.store.blob(self._parameters_link(module_digest)).arrays)
 
+    def linear_readouts(self, module_digest: str) -> LinearReadouts | None:
+        """Read the readouts of a multitask module, where it has any."""
+        arrays = self.store.blob(self._parameters_link(module_digest)).arrays
+        return LinearReadouts.from_array(arrays[READOUTS]) if READOUTS in arrays else None
+
     def merged(self, composition: Composition) -> ParameterVector:
         """Merge a composition's modules, read one after the other in the order of digests."""
         weighted = dict(zip(composition.modules, composition.weights, strict=True))
@@ -122,13 +127,13 @@ class Encoders:
 
     def manifest(self, kind: ModuleKind) -> ParameterManifest:
         """Read which parameters a vector of this kind holds."""
-        full = kind == ModuleKind.FULL
-        manifest = self.record.manifest if full else self.record.adapter_manifest
+        adapter = kind == ModuleKind.ADAPTER
+        manifest = self.record.adapter_manifest if adapter else self.record.manifest
         return ParameterManifest.from_json(manifest)
 
     def base(self, kind: ModuleKind) -> BlobLink:
         """Give the blob that parameter vectors of this kind are stored as a difference from."""
-        return self.record.parameters if kind == ModuleKind.FULL else self.record.adapter
+        return self.record.adapter if kind == ModuleKind.ADAPTER else self.record.parameters
 
     # encoders
 

@@ -11,8 +11,12 @@ from moma_cl.datasets.split import Split
 from moma_cl.derivations import finetuned_learners, join_learners, leakage
 from moma_cl.derivations import predictor as predictor_derivation
 from moma_cl.hub import Hub
+from moma_cl.learning.readout import READOUTS, LinearReadouts, linear_readout
 from moma_cl.predictors.learner_artifact import LearnerArtifact, RowAnswers
+from moma_cl.predictors.loaded_learners import LoadedLearners
 from moma_cl.predictors.predictor import load_predictor
+from moma_cl.predictors.stored_learner import StoredLearner
+from moma_cl.recipe import EmbeddingSettings, KernelSettings
 from moma_cl.records.records import (
     Calibration,
     Composition,
@@ -30,6 +34,7 @@ from tests.helpers.hubs import encoders_of, open_workspace, record
 
 FROM_BACKBONE = "finetuned from backbone@cgcnn"
 FROM_MULTITASK = "finetuned from multitask"
+KERNEL_ON_MULTITASK = "kernel on multitask@cgcnn"
 
 
 @pytest.fixture
@@ -46,7 +51,11 @@ def _add_multitask(hub, n_seen):
         record = Module.from_doc(store.record(store.ref("modules/energy@cgcnn")))
         arrays = dict(store.blob(record.blob).arrays)
         prints = arrays["fingerprints"][:n_seen]
-        kept = {"parameters": arrays["parameters"] + np.float32(1e-3), "fingerprints": prints}
+        kept = {
+            "parameters": arrays["parameters"] + np.float32(1e-3),
+            "fingerprints": prints,
+            READOUTS: _readouts(workspace, arrays["parameters"]),
+        }
         header = {"kind": "module-arrays", "format": 1}
         record = replace(
             record,
@@ -62,6 +71,18 @@ def _add_multitask(hub, n_seen):
                 digest,
                 expected=transaction.ref("modules/multitask@cgcnn"),
             )
+
+
+def _readouts(workspace, parameters):
+    """Readouts of the energy, and of minus twice the energy."""
+    fitted = Predictor.from_doc(workspace.store.record(workspace.store.ref("fitted/energy")))
+    rows = workspace.rows(fitted.dataset)
+    embedded = encoders_of(workspace).embeddings(
+        ModuleKind.FULL, parameters, rows, EmbeddingSettings()
+    )
+    energies = rows.targets - rows.targets.mean()
+    readouts = [linear_readout(embedded, scale * energies) for scale in (1.0, -2.0)]
+    return LinearReadouts.of(readouts).to_array()
 
 
 def _add(hub, rows, target, recipe=None, module=ModuleKind.NONE):
@@ -99,6 +120,34 @@ def test_it_is_fine_tuned_in_place_of_the_backbone_and_composed_by_nobody(hub, m
         predictor.normaliser.forward(answers.values) - predictor.normaliser.forward(rows.targets)
     )
     assert np.isin(np.round(arrays["held_out_residuals"], 4), np.round(residuals, 4)).all()
+
+
+@pytest.mark.parametrize("rows", [40, 200], ids=["cross-validated", "held out"])
+def test_a_kernel_head_sees_it_and_what_it_reads_out(hub, rows):
+    eager = hubs.short_recipe(kernel=KernelSettings(readouts_worth=-1.0))
+    fitted = _add(hub, rows, "modulus", recipe=eager)
+    with open_workspace(hub) as (store, workspace):
+        stored = (StoredLearner.load(store, one.result) for one in store.memos("learner:").values())
+        of_task = (one for one in stored if one.record.dataset == fitted.dataset)
+        (learner,) = (one for one in of_task if one.record.name == "kernel on multitask")
+        composition = Composition.from_doc(store.record(fitted.compositions[0]))
+        loaded = LoadedLearners.of(encoders_of(workspace), composition, [learner], domain=False)
+        judging = learner.artifact.validation
+        graphs = encoders_of(workspace).graphs(workspace.rows(fitted.dataset))
+        calls = loaded.calls([graphs[row] for row in judging.rows], EmbeddingSettings())
+        (answers,) = loaded.encoded([call() for call in calls]).by_kernel
+        assert learner.record.multitask == store.ref("modules/multitask@cgcnn")
+    assert loaded.composed is None
+    assert loaded.kernels[0].scale is not None
+    assert KERNEL_ON_MULTITASK in fitted.validation_maes
+    # the head that answers knows more rows than the one that was judged
+    assert np.corrcoef(answers[:, 0], judging.answers)[0, 1] > 0.9
+
+
+def test_the_kernel_head_sees_the_backbone_where_it_has_seen_too_much(hub):
+    fitted = _add(hub, 40, "gap")
+    assert "kernel on backbone@cgcnn" in fitted.validation_maes
+    assert KERNEL_ON_MULTITASK not in fitted.validation_maes
 
 
 def test_adapters_start_from_the_backbone(hub):

@@ -7,7 +7,15 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.preprocessing import StandardScaler
 
-from moma_cl.learning.readout import NETWORKS, RIDGES, Readout, _SideBySide, fit_readout
+from moma_cl.learning.readout import (
+    NETWORKS,
+    RIDGES,
+    LinearReadouts,
+    Readout,
+    _SideBySide,
+    fit_readout,
+    linear_readout,
+)
 
 
 @pytest.fixture
@@ -124,3 +132,16 @@ def test_networks_read_some_columns_alone_where_the_others_mislead(generator):
 
 def test_a_module_without_a_readout_says_nothing():
     assert Readout.from_arrays({"parameters": np.zeros(3)}) is None
+
+
+def test_readouts_of_several_properties_say_what_each_alone_says(embeddings):
+    targets = [embeddings[:, column].astype(np.float64) + column for column in range(3)]
+    each = [linear_readout(embeddings[:250], values[:250]) for values in targets]
+    stored = LinearReadouts.of(each).to_array()
+    together = LinearReadouts.from_array(stored)
+    assert (stored.shape, stored.dtype) == ((3, 41), np.float32)
+    assert together.to_array().tolist() == stored.tolist()
+    predicted = together.predict(embeddings[250:])
+    for column, readout in enumerate(each):
+        assert np.abs(predicted[:, column] - readout.predict(embeddings[250:])).max() < 1e-4
+        assert np.abs(predicted[:, column] - targets[column][250:]).max() < 1e-3

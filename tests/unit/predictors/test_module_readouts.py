@@ -38,6 +38,19 @@ def test_a_kernel_head_uses_a_readout_that_helps_and_not_one_that_does_not(gener
     assert not not_helped.uses_readouts
 
 
+def test_a_kernel_head_follows_a_target_that_bends_with_a_readout(generator):
+    embeddings, readouts = generator.normal(size=(120, 30)), generator.normal(size=(120, 2))
+    targets = np.sin(2.0 * readouts[:, 0])
+    training, held_out = slice(0, 100), slice(100, 120)
+    head, _ = fit_kernel_head(
+        embeddings[training], targets[training], SETTINGS, readouts=readouts[training]
+    )
+    answers = head.predict(embeddings[held_out], readouts[held_out])[:, 0]
+    straight = np.polyval(np.polyfit(readouts[training, 0], targets[training], 1), readouts[:, 0])
+    errors = (np.abs(one[held_out] - targets[held_out]).mean() for one in (straight, targets * 0))
+    assert np.abs(answers - targets[held_out]).mean() < 0.5 * min(errors)
+
+
 def test_readouts_far_outside_those_of_training_rows_are_clipped(generator):
     readouts, weights = generator.normal(size=(40, 2)), np.array([0.64, 0.36])
     scale = ReadoutScale.fit(readouts)
@@ -70,7 +83,7 @@ def test_readouts_that_explain_little_make_no_baseline(generator):
 def test_a_small_task_uses_the_readout_of_the_module_of_a_large_one(
     tmp_path, short_recipe, write_rows, made_up
 ):
-    eager = hubs.short_recipe(kernel=KernelSettings(opinions_worth=-1.0))
+    eager = hubs.short_recipe(kernel=KernelSettings(readouts_worth=-1.0))
     hub = hubs.make_hub(tmp_path / "hub", eager)
     hubs.add_task(hub, "large", 200, target="energy", unit="eV/atom")
     few = [{**row, "difference": 2.0 * row["energy"] + 0.3} for row in made_up(40, first=300)]

@@ -326,7 +326,7 @@ def test_of_few_rows_the_kernel_learners_of_both_answer_with_intervals_of_their_
     out_of_fold = np.mean([one.artifact.validation.answers for one, _ in joined], axis=0)
     assert np.array_equal(crossed.residuals, np.abs(out_of_fold - targets))
     ends = cross_validation_interval(
-        np.mean([one.by_kernel for one in encoded], axis=0)[:, 1:],
+        np.mean([heads for one in encoded for heads in one.by_kernel], axis=0)[:, 1:],
         crossed.residuals,
         crossed.groups,
         0.8,

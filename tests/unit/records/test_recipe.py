@@ -105,7 +105,7 @@ def test_the_ends_of_ranges(doc, said):
 
 def test_good_ends_of_ranges():
     doc = {
-        "kernel": {"opinions": [], "opinions_worth": -1.0},
+        "kernel": {"readout_weights": [], "readouts_worth": -1.0},
         "finetune": {"rounded_bits": 0, "warmup": 1, "ema_decay": 0, "head_learning_rate": 0.0},
         "worth_it": -1,
         "retrain_factor": 1,

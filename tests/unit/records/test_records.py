@@ -124,7 +124,7 @@ def test_a_learner_is_called_by_its_method_and_start(method, start, name):
         {"start": "backbone"},  # and it names a composition
         {"composition": None},
         {"multitask": {"$record": DIGESTS[3]}},
-        {"method": "kernel", "start": "backbone", "composition": None},
+        {"method": "kernel", "start": "multitask"},  # and it names a composition
         {"method": "guess"},
     ],
 )
