@@ -181,7 +181,7 @@ def fill(task: PaperTask, split: int, name: str, table: Path = results.FILE) -> 
 
 def _fit(task: PaperTask, split: int, hub: Path, variant: Variant, kept: Path) -> list[Result]:
     if not (hub / "hub.toml").exists():
-        _make(hub, variant)
+        make_hub(hub, variant)
     with Store.open(hub) as store:
         begun = store.ref(RefKind.TASK.of(task.name)) is not None
     if not begun:
@@ -229,7 +229,16 @@ def _fit(task: PaperTask, split: int, hub: Path, variant: Variant, kept: Path) -
     ]
 
 
-def _make(hub: Path, variant: Variant) -> None:
+def make_hub(hub: Path, variant: Variant) -> None:
+    """Make a hub as a variant has it.
+
+    Parameters
+    ----------
+    hub
+        Its folder.
+    variant
+        Which variant.
+    """
     # the task's own module is composed by nobody: one epoch of it is enough
     recipe = replace(variant.recipe, module=TrainingSettings(max_steps=1))
     Hub(hub).init(backbones=variant.backbones, starter=variant.starter, recipe=recipe)

@@ -1,4 +1,4 @@
-"""The table of results: one line for each task, split, method and seed."""
+"""The tables of results: one line for what was measured of each task, split and method."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TypeVar
 HERE = Path(__file__).parent
 FILE = HERE / "results.csv"
 WEIGHTS = HERE / "weights.csv"
+FEW_ROWS = HERE / "few_rows.csv"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,40 @@ class Weighed:
         return self.task, self.split, self.module
 
 
-Line = TypeVar("Line", Result, Weighed)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FewRows:
+    """One predictor's error after training on a few rows of a split.
+
+    Attributes
+    ----------
+    fold
+        Whose rows it answers: `held-out`, or `validation` where ways are compared.
+    draw
+        Which rows were drawn.
+    mae
+        Mean absolute error on the rows of the fold, in the task's unit.
+    judged_mae
+        The error by which it is chosen: cross-validated, or on rows of its own that it has not
+        seen.
+    """
+
+    task: str
+    split: int
+    fold: str
+    n_rows: int
+    draw: int
+    method: str
+    mae: float
+    judged_mae: float
+    commit: str
+
+    @property
+    def key(self) -> tuple[str, int, str, int, int, str]:
+        """What there is one line of."""
+        return self.task, self.split, self.fold, self.n_rows, self.draw, self.method
+
+
+Line = TypeVar("Line", Result, Weighed, FewRows)
 
 
 def read(kind: type[Line], path: Path) -> list[Line]:
