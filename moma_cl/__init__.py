@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from moma_cl import errors
     from moma_cl.commands.predict_properties import predict
     from moma_cl.commands.predictions import PredictedRow, Predictions
+    from moma_cl.commands.ranking import Ranking
     from moma_cl.hub import Hub
     from moma_cl.recipe import Recipe
     from moma_cl.records.task_spec import TaskSpec
@@ -21,6 +22,7 @@ __all__ = [
     "Hub",
     "PredictedRow",
     "Predictions",
+    "Ranking",
     "Recipe",
     "TaskSpec",
     "__version__",
@@ -32,6 +34,7 @@ _HOMES = {
     "Hub": "moma_cl.hub",
     "PredictedRow": "moma_cl.commands.predictions",
     "Predictions": "moma_cl.commands.predictions",
+    "Ranking": "moma_cl.commands.ranking",
     "Recipe": "moma_cl.recipe",
     "TaskSpec": "moma_cl.records.task_spec",
     "predict": "moma_cl.commands.predict_properties",

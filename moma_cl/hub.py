@@ -5,31 +5,24 @@ Nothing heavy is imported before a verb needs it.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
-from moma_cl.commands.hub_maintenance import HubMaintenance
-from moma_cl.core.devices import AUTO, DeviceName, resolve_device
+from moma_cl.commands.hub_answers import HubAnswers
+from moma_cl.core.devices import AUTO, DeviceName
 from moma_cl.progress import Progress, quiet
 
 if TYPE_CHECKING:
     from moma_cl.commands.add_rows import RowsAdded
     from moma_cl.commands.init import HubMade
-    from moma_cl.commands.predict import Earlier
-    from moma_cl.commands.predictions import PredictedRow, Predictions
-    from moma_cl.commands.ready_predictor import ReadyPredictor
     from moma_cl.readers.memory import Data
     from moma_cl.readers.rows import Reading
     from moma_cl.recipe import Recipe
     from moma_cl.records.task_spec import TaskSpec
 
-_KEPT_PREDICTORS = 8  # loaded predictors that a hub keeps: those used last
 
-
-class Hub(HubMaintenance):
+class Hub(HubAnswers):
     """A folder with tasks, modules and predictors, and every verb that works on them.
 
     Each method opens the hub, does one thing and closes it again, so that other programs and other
@@ -86,8 +79,6 @@ class Hub(HubMaintenance):
         device: DeviceName = AUTO,
     ) -> None:
         super().__init__(Path(path), wait, progress, device)
-        self._predictors: OrderedDict[tuple[str, str, bool], ReadyPredictor] = OrderedDict()
-        self._lock = Lock()
 
     def __repr__(self) -> str:
         return f"Hub({str(self.path)!r})"
@@ -265,106 +256,6 @@ class Hub(HubMaintenance):
         from moma_cl.commands.tasks import remove_task
 
         remove_task(self.path, name, wait=self._wait)
-
-    # answers
-
-    def predict(
-        self,
-        name: str,
-        structures: Data,
-        *,
-        level: float | None = None,
-        at: str | None = None,
-        fast: bool = False,
-        explain: bool = False,
-        reading: Reading | None = None,
-    ) -> Predictions:
-        """Predict for structures; a bad one never stops the rest.
-
-        Parameters
-        ----------
-        name
-            The task's name.
-        structures
-            As explained by the class; targets and other columns are ignored.
-        level
-            Coverage of the intervals, between 0 and 1; by default the recipe's.
-        at
-            Digest of an earlier champion, or its beginning; by default the present one answers.
-        fast
-            Whether the cheapest learner of the predictor answers alone: several times as many
-            structures in the same time, with larger errors and the wider intervals that they need.
-        explain
-            Whether the rows hold the nearest known rows and the modules behind the predictor.
-        reading
-            As explained by the class.
-
-        Returns
-        -------
-        Predictions
-            One row for each row of the input, in its order.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such task or predictor.
-        InvalidInputError
-            If the level is no coverage, or the data are of no kind that is read.
-        ChangedAnswersError
-            If the software is another and the predictor answers otherwise than when it was made.
-        """
-        from moma_cl.commands.predictions import Predictions
-
-        rows = self.iter_predictions(
-            name, structures, level=level, at=at, fast=fast, explain=explain, reading=reading
-        )
-        return Predictions(tuple(rows))
-
-    def iter_predictions(
-        self,
-        name: str,
-        structures: Data,
-        *,
-        level: float | None = None,
-        at: str | None = None,
-        fast: bool = False,
-        explain: bool = False,
-        reading: Reading | None = None,
-        earlier: Earlier | None = None,
-    ) -> Iterator[PredictedRow]:
-        """Predict as :meth:`predict` does, row by row, for more structures than fit in memory.
-
-        `earlier` names rows that an interrupted run has answered; they are skipped.
-        """
-        from moma_cl.commands.predict import predict
-        from moma_cl.readers.memory import sources_of
-
-        return predict(
-            self._ready(name, at, fast=fast, explain=explain),
-            sources_of(structures),
-            level=level,
-            earlier=earlier,
-            reading=reading,
-            progress=self._progress,
-        )
-
-    def _ready(self, name: str, at: str | None, *, fast: bool, explain: bool) -> ReadyPredictor:
-        """Give the predictor that answers now; it is loaded once, and kept."""
-        from moma_cl.commands.ready_predictor import answering, ready_predictor, with_rows_of_now
-        from moma_store.store import Store
-
-        with self._lock, Store.open(self.path) as store, store.snapshot() as view:
-            digest = answering(view, name, at, fast=fast)
-            key = name, digest, explain
-            ready = self._predictors.get(key)
-            if ready is None:
-                device = resolve_device(self.device)
-                ready = ready_predictor(store, name, digest, explain=explain, device=device)
-            ready = self._predictors[key] = with_rows_of_now(store, view, ready)
-            self._predictors.move_to_end(key)
-            while len(self._predictors) > _KEPT_PREDICTORS:
-                self._predictors.popitem(last=False)
-            return ready
 
 
 def _spec(spec: TaskSpec | None, columns: Mapping[str, Any]) -> TaskSpec:

@@ -307,7 +307,7 @@ class MomaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sci
         from moma_cl.commands.predictions import OK
 
         check_is_fitted(self)
-        rows = list(predict(self._predictor(), _rows(_structures(X)), level=level))
+        rows = list(predict([self._predictor()], _rows(_structures(X)), level=level))
         messages = {row.id: row.message for row in rows if row.status != OK}
         if messages:
             raise _unusable_rows(messages, len(rows))

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 
+from moma_cl.commands.ranking import AcquireName, Ranking, SortName
+from moma_cl.core.limits import MOST
 from moma_cli.output import Output, Problem, counted
 from moma_cli.output_file import final_path, is_special, published
 from moma_cli.parameters import (
@@ -83,6 +85,41 @@ Explain = Annotated[
     bool,
     typer.Option("--explain", help="Add the nearest known rows, and the modules of the predictor."),
 ]
+Maximise = Annotated[
+    bool, typer.Option("--max", help="Best first: the largest values. See --acquire.")
+]
+Minimise = Annotated[bool, typer.Option("--min", help="Best first: the smallest values.")]
+Window = Annotated[
+    str | None,
+    typer.Option(
+        "--target-window",
+        metavar="LOW,HIGH",
+        help="Best first: the likeliest to lie between these, in the task's unit.",
+    ),
+]
+Sort = Annotated[
+    SortName | None,
+    typer.Option(
+        help="Best first: largest value, narrowest interval, or nearest to known rows.",
+    ),
+]
+Acquisition = Annotated[
+    AcquireName | None,
+    typer.Option(
+        "--acquire",
+        help="With --max or --min, weigh what is not known, too: expected improvement, upper "
+        "confidence bound or Thompson sampling; like compositions come later.",
+    ),
+]
+Outside = Annotated[
+    bool,
+    typer.Option("--outside", help="Let rows compete that are like nothing known; else last."),
+]
+Top = Annotated[int | None, typer.Option(min=1, max=MOST, help="Keep the best so many rows.")]
+Keep = Annotated[
+    list[str] | None,
+    typer.Option("--keep", metavar="COLUMN", help="Hand this column of the input on; repeat it."),
+]
 OutputFile = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the rows here.")
 ]
@@ -99,15 +136,22 @@ class Tally:
         self.by_status: Counter[str] = Counter()
         self.examples: dict[str, PredictedRow] = {}
         self.of_properties: dict[str, PredictedRow] = {}
+        self.n_left_out = 0
 
     def count(self, rows: Iterable[PredictedRow]) -> Iterator[PredictedRow]:
-        """Pass rows on."""
+        """Pass rows on; count those that a ranking has left out, too."""
         for row in rows:
-            self.by_status[row.status] += 1
-            self.examples.setdefault(row.status, row)
-            if row.property and row.status == OK:
-                self.of_properties.setdefault(row.property, row)
+            self._count(row)
             yield row
+        for row in getattr(rows, "left_out", ()):
+            self.n_left_out += 1
+            self._count(row)
+
+    def _count(self, row: PredictedRow) -> None:
+        self.by_status[row.status] += 1
+        self.examples.setdefault(row.status, row)
+        if row.property and row.status == OK:
+            self.of_properties.setdefault(row.property, row)
 
     @property
     def problems(self) -> list[Problem]:
@@ -138,7 +182,8 @@ def predict(
         str | None,
         typer.Argument(
             metavar="[NAME]",
-            help="The task; with --property there is none, and FILES begin here.",
+            help="The task, or several divided by commas; with --property there is none, and "
+            "FILES begin here.",
             show_default=False,
         ),
     ] = None,
@@ -152,6 +197,14 @@ def predict(
     at: ChampionAt = None,
     fast: Fast = False,
     explain: Explain = False,
+    sort: Sort = None,
+    maximise: Maximise = False,
+    minimise: Minimise = False,
+    window: Window = None,
+    acquire: Acquisition = None,
+    outside: Outside = False,
+    top: Top = None,
+    keep: Keep = None,
     output: OutputFile = None,
     resume: ResumedFile = None,
     device: Device = "auto",
@@ -164,19 +217,33 @@ def predict(
     Exits 0 if some row has an answer, 4 if none has.
     """
     reading = reading_of(input_format, structure_column, id_column)
+    ranking = _ranking(
+        maximise=maximise,
+        minimise=minimise,
+        window=window,
+        sort=sort,
+        acquire=acquire,
+        outside=outside,
+        top=top,
+    )
     if properties is not None:
         _refuse_with_property(
             {"--at": at, "--fast": fast, "--explain": explain, "--resume": resume}
+            | {"--sort, --max, --min, --target-window": ranking}
         )
         structures = _required("FILES", [Path(name), *(files or [])] if name is not None else [])
-        target = _target(layout, output, None, OF_PROPERTIES)
+        target = _target(layout, output, None, (*OF_PROPERTIES, *(keep or [])))
         ask, notes = _of_properties(properties, structures, level, reading, device)
         if run.hub_option is not None:
             notes.append(f"no hub is asked: {run.hub_option} was not opened")
         return _predicted(run, target, ask, notes)
-    task, structures = _required("[NAME]", name), _required("FILES", files)
-    target = _target(layout, output, resume, fields(explain=explain))
-    run.hub.task(task)  # a mistyped name is refused before torch is imported
+    tasks, structures = _required("[NAME]", name).split(","), _required("FILES", files)
+    _refuse_together({"--resume": resume}, {"a ranking": ranking, "several tasks": tasks[1:]})
+    _refuse_together({"several tasks": tasks[1:]}, {"a ranking": ranking, "--at": at})
+    columns = fields(explain=explain, ranked=ranking is not None)
+    target = _target(layout, output, resume, (*columns, *(keep or [])))
+    for task in tasks:
+        run.hub.task(task)  # a mistyped name is refused before torch is imported
     options: dict[str, Any] = {
         "level": level,
         "at": at,
@@ -187,9 +254,28 @@ def predict(
 
     def ask_task(progress: Progress) -> Ask:
         hub = run.waiting(progress=progress, device=device)
-        return partial(hub.iter_predictions, task, structures, **options)
+        if ranking is not None:
+            return lambda **_: hub.rank(tasks[0], structures, ranking, **options)
+        names = tasks if len(tasks) > 1 else tasks[0]
+        return partial(hub.iter_predictions, names, structures, **options)
 
     return _predicted(run, target, ask_task)
+
+
+def _ranking(*, window: str | None, **options: Any) -> Ranking | None:
+    """Make what orders the rows; none where nothing of the kind is asked for."""
+    if window is None and not any(options.values()):
+        return None
+    try:
+        ends = None if window is None else tuple(map(float, window.split(",")))
+        if ends is not None and len(ends) != 2:
+            raise ValueError
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{window!r} is not two numbers with a comma between them",
+            param_hint="--target-window",
+        ) from error
+    return Ranking(window=ends, **options)
 
 
 def _required(metavar: str, value: Value | None) -> Value:
@@ -207,6 +293,14 @@ def _refuse_with_property(options: Mapping[str, object]) -> None:
                 "with --property the modules that come with moma-cl answer, not a task",
                 param_hint=option,
             )
+
+
+def _refuse_together(some: Mapping[str, object], others: Mapping[str, object]) -> None:
+    """Refuse options that do not go with others."""
+    for one, given in some.items():
+        for other, beside in others.items():
+            if given and beside:
+                raise typer.BadParameter(f"{one} does not go with {other}")
 
 
 def _of_properties(
@@ -306,7 +400,7 @@ def _target(
     if output is not None and resume is not None:
         raise typer.BadParameter("it names the output file itself", param_hint="--resume")
     file = output if resume is None else resume
-    chosen = layout or _layout_of(file)
+    chosen = layout or layout_of(file)
     if resume is not None and chosen not in RESUMABLE:
         raise typer.BadParameter(f"a {chosen} cannot be continued", param_hint="--resume")
     if chosen == "parquet":
@@ -316,7 +410,7 @@ def _target(
     return Target(layout=chosen, file=file, resumed=resume is not None, columns=columns)
 
 
-def _layout_of(file: Path | None) -> FormatChoice:
+def layout_of(file: Path | None) -> FormatChoice:
     """Choose the layout by the suffix: a table for none, and for ``.txt``."""
     suffix = file.suffix.lower() if file is not None else ""
     if suffix in {"", ".txt"}:
@@ -346,4 +440,6 @@ def _notes(tally: Tally, output: Path | None) -> list[str]:
     counts = f"{where}{tally.by_status[OK]:,} of {counted(tally.by_status.total(), 'row')}"
     level = f"intervals at {answered.level:.0%} from {answered.calibration}"
     by = ", ".join(f"{row.module} ({name})" for name, row in tally.of_properties.items())
-    return [f"{counts} answered by {by or answered.predictor[:12]}, {level}"]
+    shown = tally.by_status.total() - tally.n_left_out
+    best = f"; the best {shown:,} are given" if tally.n_left_out else ""
+    return [f"{counts} answered by {by or answered.predictor[:12]}, {level}{best}"]

@@ -11,7 +11,12 @@ from moma_cl.core.printable import printable
 from moma_cli.output import Table, figure, json_line, jsonable, print_table
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from moma_cl.commands.evaluate import EvaluatedRow
     from moma_cl.commands.predictions import PredictedRow
+
+    Answer: TypeAlias = PredictedRow | EvaluatedRow
 
 FormatChoice = Literal["table", "jsonl", "csv", "parquet"]
 SUFFIXES: dict[str, FormatChoice] = {".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet"}
@@ -19,6 +24,7 @@ SUFFIXES: dict[str, FormatChoice] = {".jsonl": "jsonl", ".csv": "csv", ".parquet
 FIELDS = (
     "id",
     "source",
+    "formula",
     "status",
     "value",
     "unit",
@@ -38,30 +44,53 @@ FIELDS = (
 )
 EXPLAINED = ("neighbours", "modules")
 """Fields that come with ``--explain``."""
+RANKED = ("score",)
+"""Fields of rows that are ordered for a goal."""
+
 OF_PROPERTIES = (
-    *("id", "source", "property", "status", "value", "unit", "per_atom", "lower", "upper", "level"),
+    *(
+        "id",
+        "source",
+        "formula",
+        "property",
+        "status",
+        "value",
+        "unit",
+        "per_atom",
+        "lower",
+        "upper",
+        "level",
+    ),
     *("applicability", "distance", "unseen_elements", "calibration", "message", "module"),
 )
 """Fields of answers that need no hub."""
 
-_NUMBERS = frozenset({"value", "lower", "upper", "level", "distance", "known"})
+_NUMBERS = frozenset(
+    {"value", "lower", "upper", "level", "distance", "known", "measured", "error", "score"}
+)
+_FLAGS = frozenset({"per_atom", "within"})
 _FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are full-width
 _TABLE_ROWS = 1000  # laid out together
 _GROUP_ROWS = 10_000  # of a Parquet file, held in memory
 
 
-def fields(*, explain: bool) -> tuple[str, ...]:
-    """List the names of a row's fields in their order; explained rows have two more."""
-    return FIELDS + EXPLAINED if explain else FIELDS
+def fields(*, explain: bool, ranked: bool = False) -> tuple[str, ...]:
+    """List the names of a row's fields in their order; explained or ranked rows have more."""
+    return FIELDS + (RANKED if ranked else ()) + (EXPLAINED if explain else ())
 
 
-def document(row: PredictedRow, columns: Sequence[str] = FIELDS) -> dict[str, object]:
-    """Give fields of a row by name, for a JSON object."""
-    return {name: getattr(row, name) for name in columns}
+def document(row: Answer, columns: Sequence[str] = FIELDS) -> dict[str, object]:
+    """Give fields of a row by name, for a JSON object; what is no field is a column of the input.
+
+    A column of the input that has the name of a field is meant nowhere.
+    """
+    own = row.__dataclass_fields__
+    given = getattr(row, "columns", {})
+    return {name: getattr(row, name) if name in own else given.get(name) for name in columns}
 
 
 def write_jsonl(
-    rows: Iterable[PredictedRow],
+    rows: Iterable[Answer],
     stream: TextIO,
     *,
     columns: Sequence[str] = FIELDS,
@@ -75,7 +104,7 @@ def write_jsonl(
 
 
 def write_csv(
-    rows: Iterable[PredictedRow],
+    rows: Iterable[Answer],
     stream: TextIO,
     *,
     columns: Sequence[str] = FIELDS,
@@ -129,7 +158,7 @@ def write_table(
     del header
     iterator = iter(rows)
     while block := list(islice(iterator, _TABLE_ROWS)):
-        print_table(_predictions_table(block), stream)
+        print_table(_predictions_table(block, columns), stream)
         if set(EXPLAINED) <= set(columns):
             stream.write("\nnearest known rows\n")
             print_table(_neighbours_table(block), stream)
@@ -137,12 +166,10 @@ def write_table(
             stream.write(f"\nmodules: {', '.join(parts)}\n")
 
 
-def write_parquet(
-    rows: Iterable[PredictedRow], file: Path, *, columns: Sequence[str] = FIELDS
-) -> None:
+def write_parquet(rows: Iterable[Answer], file: Path, *, columns: Sequence[str] = FIELDS) -> None:
     """Write a Parquet file, ten thousand rows at a time."""
     pa, pq = _pyarrow()
-    kinds = {name: pa.float64() for name in _NUMBERS} | {"per_atom": pa.bool_()}
+    kinds = dict.fromkeys(_NUMBERS, pa.float64()) | dict.fromkeys(_FLAGS, pa.bool_())
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in columns])
     iterator = (_flat(row, columns) for row in rows)
     with pq.ParquetWriter(file, schema) as writer:
@@ -169,7 +196,7 @@ def _pyarrow() -> tuple[Any, Any]:
         ) from error
 
 
-def _flat(row: PredictedRow, columns: Sequence[str]) -> dict[str, Any]:
+def _flat(row: Answer, columns: Sequence[str]) -> dict[str, Any]:
     """Write a row as numbers and text: lists of symbols with spaces, explanations as JSON."""
     cells: dict[str, Any] = jsonable(document(row, columns))
     cells["unseen_elements"] = " ".join(cells["unseen_elements"])
@@ -178,30 +205,36 @@ def _flat(row: PredictedRow, columns: Sequence[str]) -> dict[str, Any]:
     return cells
 
 
-def _predictions_table(rows: list[PredictedRow]) -> Table:
-    known = any(row.known is not None for row in rows)
-    by_property = any(row.property for row in rows)
+def _predictions_table(rows: list[PredictedRow], columns: Sequence[str]) -> Table:
+    """Lay out what people look at, and what they asked for beside it."""
+    cells: dict[str, list[str]] = {"id": [row.id for row in rows]}
+    cells["formula"] = [row.formula or "-" for row in rows]
+    if any(row.property for row in rows):
+        cells["property"] = [row.property for row in rows]
+    if len({row.task for row in rows}) > 1:
+        cells["task"] = [row.task for row in rows]
+    for name in ("value", "lower", "upper"):
+        cells[name] = [figure(getattr(row, name)) for row in rows]
+    cells["unit"] = ["-" if row.unit == "1" else row.unit for row in rows]
+    if set(RANKED) <= set(columns):
+        cells["score"] = [figure(row.score) for row in rows]
+    cells["applicability"] = [_applicability(row) for row in rows]
+    cells["status"] = [row.status for row in rows]
+    if any(row.known is not None for row in rows):
+        cells["known"] = [_known(row) for row in rows]
+    if any(row.property for row in rows):
+        cells["module"] = [row.module for row in rows]
+    for name in columns:
+        if name not in rows[0].__dataclass_fields__:
+            cells[name] = [_text(row.columns.get(name)) for row in rows]
+    numeric = frozenset({"value", "lower", "upper", "score"})
     return Table(
-        columns=(
-            *(("id", "property") if by_property else ("id",)),
-            *("value", "lower", "upper", "unit", "applicability", "status"),
-            *(("known",) if known else ()),
-            *(("module",) if by_property else ()),
-        ),
-        numeric=frozenset({"value", "lower", "upper"}),
-        rows=[
-            (
-                *((row.id, row.property) if by_property else (row.id,)),
-                *map(figure, (row.value, row.lower, row.upper)),
-                "-" if row.unit == "1" else row.unit,
-                _applicability(row),
-                row.status,
-                *((_known(row),) if known else ()),
-                *((row.module,) if by_property else ()),
-            )
-            for row in rows
-        ],
+        columns=tuple(cells), numeric=numeric, rows=list(zip(*cells.values(), strict=True))
     )
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else str(value)
 
 
 def _applicability(row: PredictedRow) -> str:

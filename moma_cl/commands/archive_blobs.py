@@ -171,6 +171,7 @@ def _learner(record: Learner, records: Records, contents: Contents) -> None:
     if kernel is not None:
         right = right and kernel.support.shape[1:] == kernel.centre.shape
         right = right and len(kernel.centre) == _n_features(backbone)
+        right = right and kernel.offsets.shape == kernel.duals.shape[1:]
     if finetuned is not None:
         adapted = record.method is LearnerMethod.ADAPTED
         kind = ModuleKind.ADAPTER if adapted else task.module.composed
@@ -205,6 +206,7 @@ def _predictor(record: Predictor, records: Records, contents: Contents) -> None:
 _ALIKE = (
     ("kernel_centre", "kernel_spread"),
     ("kernel_support", "kernel_duals"),
+    ("kernel_support", "kernel_readouts"),
     ("readout_centre", "readout_spread"),
     ("validation_rows", "validation_answers"),
     ("held_out_rows", "held_out_answers"),

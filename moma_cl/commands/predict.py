@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from itertools import compress, islice
+from itertools import chain, compress, islice, repeat, tee
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from moma_cl.records.records import Calibration
 from moma_cl.structures.checks import RowError, check_crystals
 from moma_cl.structures.crystals import Crystal, PackedCrystals
 from moma_cl.structures.elements import SYMBOLS
+from moma_cl.structures.formulas import chemical_formula
 from moma_cl.structures.vacuum import with_vacuum
 from moma_store.errors import InvalidInputError
 
@@ -96,7 +97,7 @@ class _Chunk:
 
 
 def predict(
-    ready: ReadyPredictor,
+    readies: Sequence[ReadyPredictor],
     sources: Sources,
     *,
     level: float | None = None,
@@ -104,13 +105,14 @@ def predict(
     reading: Reading | None = None,
     progress: Progress = quiet,
 ) -> Iterator[PredictedRow]:
-    """Answer rows one by one in input order; a bad one never stops the rest."""
+    """Answer rows one by one in input order, each by all predictors; a bad one stops nothing."""
     check_level(level)
-    question = Question(ready=ready, level=level or ready.predictor.level)
-    _check_same(earlier, question.shared)
+    questions = [Question(ready=one, level=level or one.predictor.level) for one in readies]
+    if earlier is not None:
+        (question,) = questions  # of several, an interrupted run may have answered some
+        _check_same(earlier, question.shared)
     unanswered = _unanswered(read_rows(sources, reading=reading), earlier)
-    for (row,) in answered([question], unanswered, progress=progress):
-        yield row
+    return interleaved(questions, unanswered, progress=progress)
 
 
 def check_level(level: float | None) -> None:
@@ -141,9 +143,29 @@ def answered(
             progress("predicting", n_rows, 0)
 
 
-def _check_same(earlier: Earlier | None, shared: Mapping[str, Any]) -> None:
+def interleaved(
+    questions: Sequence[Question], rows: Iterable[Row], *, progress: Progress
+) -> Iterator[PredictedRow]:
+    """Answer all questions for the first row, then for the next, whatever their backbones."""
+    # places of the questions; a backbone must not refuse a row that another one knows
+    groups: dict[tuple[type[Backbone], ...], list[int]] = {}
+    for place, question in enumerate(questions):
+        groups.setdefault(question.ready.predictor.backbones, []).append(place)
+    answers = [
+        answered([questions[place] for place in places], own_rows, progress=tell)
+        for places, own_rows, tell in zip(
+            groups.values(), tee(rows, len(groups)), chain([progress], repeat(quiet)), strict=False
+        )
+    ]
+    order = [place for places in groups.values() for place in places]
+    for parts in zip(*answers, strict=True):
+        by_place = dict(zip(order, chain.from_iterable(parts), strict=True))
+        yield from (by_place[place] for place in range(len(questions)))
+
+
+def _check_same(earlier: Earlier, shared: Mapping[str, Any]) -> None:
     """Refuse to mix answers of two predictors, or of two levels, in one file."""
-    for name, before in earlier.shared.items() if earlier else ():
+    for name, before in earlier.shared.items():
         now = shared[name]
         if before != now:
             raise InvalidInputError(
@@ -283,6 +305,8 @@ def _row(
     return PredictedRow(
         id=row.id,
         source=row.source,
+        formula="" if row.crystal is None else chemical_formula(row.crystal.atomic_numbers),
+        columns=row.values,
         status=status,
         message=message,
         unit=ready.unit,

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from itertools import chain, repeat, tee
 from threading import Lock
 
 import torch
 
-from moma_cl.backbones.base import Backbone
-from moma_cl.commands.predict import Question, answered, check_level
+from moma_cl.commands.predict import Question, check_level, interleaved
 from moma_cl.commands.predictions import PredictedRow, Predictions
 from moma_cl.commands.ready_predictor import ReadyPredictor
 from moma_cl.core.devices import AUTO, DeviceName, resolve_device
@@ -21,7 +19,7 @@ from moma_cl.predictors.measured_rows import MeasuredRows
 from moma_cl.progress import Progress, quiet
 from moma_cl.readers.dispatch import read_rows
 from moma_cl.readers.memory import Data, sources_of
-from moma_cl.readers.rows import Reading, Row
+from moma_cl.readers.rows import Reading
 from moma_cl.starter.modules import archive_of
 from moma_cl.views.shipped_properties import (
     ChosenProperty,
@@ -98,27 +96,7 @@ def iter_predictions(
     place = resolve_device(device)
     modules = [_ready(one, place) for one in chosen]
     questions = [Question(ready=one, level=level or one.predictor.level) for one in modules]
-    return _interleaved(questions, read_rows(sources, reading=reading), progress)
-
-
-def _interleaved(
-    questions: Sequence[Question], rows: Iterable[Row], progress: Progress
-) -> Iterator[PredictedRow]:
-    """Answer all questions for the first row, then for the next, whatever their backbones."""
-    # places of the questions; a backbone must not refuse a row that another one knows
-    groups: dict[tuple[type[Backbone], ...], list[int]] = {}
-    for place, question in enumerate(questions):
-        groups.setdefault(question.ready.predictor.backbones, []).append(place)
-    answers = [
-        answered([questions[place] for place in places], own_rows, progress=tell)
-        for places, own_rows, tell in zip(
-            groups.values(), tee(rows, len(groups)), chain([progress], repeat(quiet)), strict=False
-        )
-    ]
-    order = [place for places in groups.values() for place in places]
-    for parts in zip(*answers, strict=True):
-        by_place = dict(zip(order, chain.from_iterable(parts), strict=True))
-        yield from (by_place[place] for place in range(len(questions)))
+    return interleaved(questions, read_rows(sources, reading=reading), progress=progress)
 
 
 class _LoadedModules:

@@ -38,6 +38,8 @@ class PredictedRow:
         Id of the row.
     source
         File and line.
+    formula
+        Chemical formula, such as ``TiO2``; empty for a row without a structure.
     status
         ``ok``, or the code of what is wrong with the row.
     message
@@ -73,6 +75,10 @@ class PredictedRow:
         Weight of each module behind the predictor, where they were asked for.
     property, module
         The property, and the module that answered by itself; empty where a task was asked.
+    score
+        How good the row is for the goal, the larger the better, where rows were ranked.
+    columns
+        The other columns of the row, as they were read.
     """
 
     id: str
@@ -97,6 +103,9 @@ class PredictedRow:
     modules: Mapping[str, float] = field(default_factory=dict)
     property: str = ""
     module: str = ""
+    formula: str = ""
+    score: float | None = None
+    columns: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,7 +115,10 @@ class Predictions(Sequence[PredictedRow]):
     Attributes
     ----------
     rows
-        One for each row of the input, also for those that have no answer.
+        One for each row of the input, also for those that have no answer; the best of them where
+        they were ranked.
+    left_out
+        The others where they were ranked, in their order.
 
     Examples
     --------
@@ -115,6 +127,7 @@ class Predictions(Sequence[PredictedRow]):
     """
 
     rows: tuple[PredictedRow, ...]
+    left_out: tuple[PredictedRow, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -147,9 +160,18 @@ class Predictions(Sequence[PredictedRow]):
         return pd.DataFrame(self.to_dicts(), columns=list(PredictedRow.__dataclass_fields__))
 
     def _repr_html_(self) -> str:
-        names: tuple[str, ...] = ("id", "status", "value", "lower", "upper", "unit", "known")
+        names: tuple[str, ...] = (
+            "id",
+            "formula",
+            "status",
+            "value",
+            "lower",
+            "upper",
+            "unit",
+            "known",
+        )
         if any(row.property for row in self.rows):
-            names = ("id", "property", "status", "value", "lower", "upper", "unit")
+            names = ("id", "formula", "property", "status", "value", "lower", "upper", "unit")
         names = (*names, "applicability")
         lines = "".join(_line(row, names) for row in self.rows[:_SHOWN])
         head = "".join(f"<th>{name}</th>" for name in names)
@@ -161,7 +183,7 @@ class Predictions(Sequence[PredictedRow]):
 def _as_dict(row: PredictedRow) -> dict[str, Any]:
     fields = {name: getattr(row, name) for name in PredictedRow.__dataclass_fields__}
     fields["neighbours"] = [asdict(neighbour) for neighbour in row.neighbours]
-    return {**fields, "modules": dict(row.modules)}
+    return {**fields, "modules": dict(row.modules), "columns": dict(row.columns)}
 
 
 def _line(row: PredictedRow, names: Sequence[str]) -> str:

@@ -31,6 +31,7 @@ class KernelHead:
     spread: FloatArray  # likewise; the embeddings are standardised by both
     support: FloatArray  # standardised embeddings it is built on, shape (n_support, n_features)
     duals: FloatArray  # coefficients, a column per regression, shape (n_support, n_fits)
+    offsets: FloatArray  # added to what each regression predicts, shape (n_fits,)
     length: float  # length scale of the kernel, in standardised embedding units
     readouts: FloatArray  # features of the support, shape (n_support, n_readouts or 0)
     readout_weight: float = 0.0  # of the kernel of readouts, against 1 of that of embeddings
@@ -61,7 +62,25 @@ class KernelHead:
         if self.uses_readouts and readouts is not None:
             squared = squared_distances(readouts, self.readouts)
             kernel += self.readout_weight * matern(squared, self.readout_length)
-        return kernel @ self.duals
+        return kernel @ self.duals + self.offsets
+
+    def drawn_to(self, constants: FloatArray, share: float) -> Self:
+        """Answer in between: a share of each regression, and the rest of a constant of its own.
+
+        Parameters
+        ----------
+        constants
+            Normalised, one for each regression, shape ``(n_fits,)``, dimensionless.
+        share
+            Of the regressions, between 0 and 1.
+
+        Returns
+        -------
+        KernelHead
+            The same at a share of 1; at 0 it answers nothing but the constants.
+        """
+        offsets = share * self.offsets + (1.0 - share) * constants
+        return replace(self, duals=share * self.duals, offsets=offsets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +224,7 @@ class _Support:
             spread=self.spread,
             support=self.rows,
             duals=duals,
+            offsets=np.zeros(len(masks)),
             length=choice.length_scale * self.distances.median,
             readouts=self.readouts if choice.readout_weight > 0 else self.readouts[:, :0],
             readout_weight=choice.readout_weight,

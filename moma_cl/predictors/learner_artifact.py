@@ -117,6 +117,8 @@ def _kernel_arrays(head: KernelHead | None) -> Arrays:
         f"{_KERNEL}duals": head.duals,
         f"{_KERNEL}length": np.array([head.length]),
     }
+    if head.offsets.any():
+        arrays[f"{_KERNEL}offsets"] = head.offsets
     if head.uses_readouts:
         arrays[f"{_KERNEL}readouts"] = head.readouts
         arrays[f"{_KERNEL}readout_part"] = np.array([head.readout_weight, head.readout_length])
@@ -127,12 +129,15 @@ def _kernel(arrays: StoredArrays) -> KernelHead | None:
     if f"{_KERNEL}duals" not in arrays:
         return None
     readouts = arrays.get(f"{_KERNEL}readouts", np.zeros((0, 0)))
+    duals = floats(arrays, f"{_KERNEL}duals")
+    offsets = arrays.get(f"{_KERNEL}offsets", np.zeros(duals.shape[1]))
     weight, readout_length = arrays.get(f"{_KERNEL}readout_part", np.array([0.0, 1.0])).tolist()
     return KernelHead(
         centre=floats(arrays, f"{_KERNEL}centre"),
         spread=floats(arrays, f"{_KERNEL}spread"),
         support=floats(arrays, f"{_KERNEL}support"),
-        duals=floats(arrays, f"{_KERNEL}duals"),
+        duals=duals,
+        offsets=offsets.astype(np.float64),
         length=float(arrays[f"{_KERNEL}length"][0]),
         readouts=readouts.astype(np.float64),
         readout_weight=weight,

@@ -217,3 +217,32 @@ def test_set_recipe_says_what_it_changes_and_what_that_makes_stale(own_hub, tmp_
     assert "its recipe changed" in drawn
     refused = own_hub("update", "--workers", "2")
     assert (refused.code, "add --executor dask" in refused.err) == (4, True)
+
+
+def test_evaluate_prints_scores_and_writes_rows(hub, inputs, tmp_path):
+    rows = tmp_path / "rows.csv"
+    ended = hub.ok("evaluate", "energy", inputs / "more.jsonl", "--output", rows)
+    header, every, *_ = ended.out.splitlines()
+    names = ("rows", "number", "error", "of median", "RMS error", "R²", "rank corr.")
+    assert all(name in header for name in names)
+    assert every.split()[:2] == ["all", "8"]
+    assert "always answering the median of the task's rows" in ended.out
+    with rows.open() as stream:
+        written = list(csv.DictReader(stream))
+    assert [row["id"] for row in written] == [f"row-{i}" for i in range(60, 68)]
+    data = hub.json("evaluate", "energy", inputs / "more.jsonl")
+    assert [row["error"] for row in data["rows"]] == [float(row["error"]) for row in written]
+    assert data["scores"]["all"]["n_rows"] == 8
+
+
+def test_evaluate_says_which_rows_the_task_has_already(hub, inputs):
+    ended = hub.ok("evaluate", "energy", inputs / "first.jsonl")
+    assert "[known-rows] 60 rows have a structure that is a row of the task" in ended.err
+    assert "[refused.atoms-overlap]" in ended.err
+
+
+@pytest.mark.parametrize("name", ["rows.txt", "rows", "rows.xlsx"])
+def test_evaluate_refuses_a_file_it_cannot_write(hub, inputs, tmp_path, name):
+    ended = hub("evaluate", "energy", inputs / "more.jsonl", "--output", tmp_path / name)
+    assert ended.code == 2
+    assert not (tmp_path / name).exists()

@@ -70,3 +70,14 @@ def test_noise_that_stands_twice_is_smoothed_all_the_same():
     _, choice = fit_kernel_head(embeddings, noise, SETTINGS, groups=groups)
     assert choice.ridge == max(SETTINGS.ridges)
     assert fooled.ridge < choice.ridge
+
+
+def test_a_head_drawn_to_constants_answers_in_between():
+    embeddings, targets = smooth_rows(40)
+    halves = [np.arange(40) < 20, np.arange(40) >= 20]
+    head, _ = fit_kernel_head(embeddings, targets, SETTINGS, subsets=halves)
+    constants = np.array([1.0, -2.0])
+    before, drawn = head.predict(embeddings), head.drawn_to(constants, 0.75).predict(embeddings)
+    assert np.allclose(drawn, 0.75 * before + 0.25 * constants)
+    assert np.array_equal(head.drawn_to(constants, 1.0).predict(embeddings), before)
+    assert np.array_equal(head.drawn_to(constants, 0.0).predict(embeddings), 0 * before + constants)
