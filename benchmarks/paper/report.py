@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 from benchmarks.paper import results
 from benchmarks.paper.__main__ import BACKBONES
 from benchmarks.paper.parts import ALL, SINGLE, TUNED
-from benchmarks.paper.results import Result, Weighed
+from benchmarks.paper.results import FewRows, Result, Weighed
 from benchmarks.paper.tasks import DATA, N_SPLITS, TASKS
 from moma_cl.records.refs import MODULE_ZERO
 
@@ -30,6 +30,7 @@ ALONE = tuple(
     for method in ("kernel", "ft", "mt-kernel", "mt", "mean", "mean-mt")
     for place in (*BACKBONES, "both")
 )
+SIMPLE_METHODS = ("kernel", "mt-kernel", "kernels", "mt", "ft", "mean", "mean-mt")  # few rows
 COMPOSED = ("composed",)
 BEFORE = ("moma-default",)  # what answered while a hub had CHGNet alone
 SHOWN = (
@@ -71,6 +72,13 @@ _ABOUT_CHOICES = (
     "of `kernel` with `ft` or `mt`, and the means of these over the backbones. *composed* is what "
     "answers in a new hub, which has both backbones. "
     "*before* is what answered in a hub of CHGNet alone, as this page showed it then.\n"
+)
+_ABOUT_FEW_ROWS = (
+    "A task is added to a new hub with a few training rows of a split, and answers all held-out rows "
+    "(`python -m benchmarks.paper.few_rows`; every figure is in `benchmarks/paper/few_rows.csv`). "
+    "The gain is that of what answers there over *alone*: what cross-validation chooses among the "
+    "median of the rows, kernel heads on bare backbones and on multitask modules, and means of "
+    "these. The share by which it errs less than the median stands beside it.\n"
 )
 _ABOUT_PARTS = (
     "How much more the hub errs without one of its parts: the kept answers of the other learners "
@@ -167,10 +175,11 @@ def gain(errors: Errors, ours: Sequence[str], theirs: Sequence[str]) -> Gain | N
         The comparison; none where no fit has all of them.
     """
     shares: dict[str, NDArray[np.float64]] = {}
+    splits = sorted({split for _, split, _ in errors})
     for task in TASKS:
         pairs = [
             (chosen(errors, task.name, k, ours), chosen(errors, task.name, k, theirs))
-            for k in range(N_SPLITS)
+            for k in splits
         ]
         both = [1.0 - o.mae / t.mae for o, t in pairs if o is not None and t is not None]
         if both:
@@ -208,6 +217,7 @@ def _page(errors: Errors, weights: Sequence[Weighed]) -> str:
         "## Gains\n",
         _gains_table(errors),
         "Intervals are the central 95 % of means with tasks and splits resampled together.\n",
+        *_few_rows_section(),
         "## What each part buys\n",
         _ABOUT_PARTS,
         _parts_table(errors),
@@ -279,6 +289,74 @@ def _gains_table(errors: Errors) -> str:
         else _table(list(first.by_task), [[f"{share:.1%}" for share in first.by_task.values()]])
     )
     return _table(["", "mean gain", "95 % interval", "tasks better", "fits"], rows) + "\n" + by_task
+
+
+def _few_rows_section() -> list[str]:
+    """Say what composing buys where there are few rows."""
+    by_rows = few_rows_errors(results.read(FewRows, results.FEW_ROWS))
+    if not by_rows:
+        return []
+    rows, shown = [], [task.name for task in TASKS]
+    for n_rows, errors in by_rows.items():
+        simple = sorted({method for _, _, method in errors if _is_simple(method)})
+        found = gain(errors, COMPOSED, simple)
+        median = gain(errors, COMPOSED, ["median"])
+        if found is None or median is None:
+            continue
+        rows.append(
+            [
+                str(n_rows),
+                f"{found.mean:.1%}",
+                f"{found.low:.1%} to {found.high:.1%}",
+                f"{found.n_better} of {len(found.by_task)}",
+                str(found.n_fits),
+                f"{median.mean:.0%}",
+                *(_share(found.by_task.get(name)) for name in shown),
+            ]
+        )
+    head = ["rows", "mean gain", "95 % interval", "tasks better", "fits", "on the median", *shown]
+    return ["## Few rows\n", _ABOUT_FEW_ROWS, _table(head, rows)]
+
+
+def few_rows_errors(lines: Sequence[FewRows]) -> dict[int, dict[tuple[str, int, str], Result]]:
+    """Give the errors on held-out rows by the number of rows that were added.
+
+    Parameters
+    ----------
+    lines
+        The table of few rows.
+
+    Returns
+    -------
+    dict[int, dict[tuple[str, int, str], Result]]
+        Each as a table of results; each draw counts as a split of its own.
+    """
+    found: dict[int, dict[tuple[str, int, str], Result]] = {}
+    for line in sorted(lines, key=lambda line: line.key):
+        if line.fold != "held-out":
+            continue
+        split = line.split + N_SPLITS * line.draw
+        found.setdefault(line.n_rows, {})[line.task, split, line.method] = Result(
+            task=line.task,
+            split=split,
+            method=line.method,
+            seed=0,
+            n_train=line.n_rows,
+            mae=line.mae,
+            validation_mae=line.judged_mae,
+            seconds=0.0,
+            commit=line.commit,
+            hardware="",
+        )
+    return dict(sorted(found.items()))
+
+
+def _is_simple(method: str) -> bool:
+    return method == "median" or method.partition("@")[0] in SIMPLE_METHODS
+
+
+def _share(gain: float | None) -> str:
+    return "–" if gain is None else f"{gain:.0%}"
 
 
 def _parts_table(errors: Errors) -> str:

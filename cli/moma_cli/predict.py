@@ -441,5 +441,5 @@ def _notes(tally: Tally, output: Path | None) -> list[str]:
     level = f"intervals at {answered.level:.0%} from {answered.calibration}"
     by = ", ".join(f"{row.module} ({name})" for name, row in tally.of_properties.items())
     shown = tally.by_status.total() - tally.n_left_out
-    best = f"; the best {shown:,} are given" if tally.n_left_out else ""
+    best = f"; shown: the best {shown:,}" if tally.n_left_out else ""
     return [f"{counts} answered by {by or answered.predictor[:12]}, {level}{best}"]

@@ -238,7 +238,7 @@ def test_evaluate_prints_scores_and_writes_rows(hub, inputs, tmp_path):
 def test_evaluate_says_which_rows_the_task_has_already(hub, inputs):
     ended = hub.ok("evaluate", "energy", inputs / "first.jsonl")
     assert "[known-rows] 60 rows have a structure that is a row of the task" in ended.err
-    assert "[refused.atoms-overlap]" in ended.err
+    assert "[refused.overlapping-atoms]" in ended.err
 
 
 @pytest.mark.parametrize("name", ["rows.txt", "rows", "rows.xlsx"])
@@ -246,3 +246,48 @@ def test_evaluate_refuses_a_file_it_cannot_write(hub, inputs, tmp_path, name):
     ended = hub("evaluate", "energy", inputs / "more.jsonl", "--output", tmp_path / name)
     assert ended.code == 2
     assert not (tmp_path / name).exists()
+
+
+def test_predict_gives_the_best_rows_first_and_tells_of_all(hub, inputs):
+    best = hub.json("predict", "energy", inputs / "more.jsonl", "--min", "--outside", "--top", "3")
+    every = hub.json("predict", "energy", inputs / "more.jsonl")
+    values = sorted(row["value"] for row in every)
+    assert [row["value"] for row in best] == values[:3]
+    assert [row["score"] for row in best] == [-value for value in values[:3]]
+    ended = hub("predict", "energy", inputs / "ask.jsonl", "--max", "--top", "1")
+    assert ended.code == 0
+    assert "[overlapping-atoms] 1 row, first overlap" in ended.err
+    assert "3 of 4 rows answered" in ended.err
+    assert "shown: the best 1" in ended.err
+
+
+def test_predict_answers_for_several_tasks_and_hands_columns_on(hub, inputs, tmp_path):
+    file = tmp_path / "rows.csv"
+    hub.ok("predict", "energy,gap", inputs / "more.jsonl", "--keep", "gap", "--output", file)
+    with file.open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["task"] for row in rows[:4]] == ["energy", "gap", "energy", "gap"]
+    asked = [json.loads(line) for line in (inputs / "more.jsonl").read_text().splitlines()]
+    assert [float(row["gap"]) for row in rows[::2]] == [row["gap"] for row in asked]
+    table = hub.ok("predict", "energy,gap", inputs / "more.jsonl", "--keep", "gap").out
+    assert table.split(maxsplit=3)[:3] == ["id", "formula", "task"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--max", "--min"],
+        ["--top", "3"],
+        ["--target-window", "1"],
+        ["--target-window", "2,1"],
+        ["--max", "--acquire", "luck"],
+        ["--max", "--resume", "rows.csv"],
+        ["--sort", "colour"],
+    ],
+)
+def test_predict_refuses_goals_that_make_no_sense(hub, inputs, options):
+    ended = hub("predict", "energy", inputs / "more.jsonl", *options)
+    assert ended.code in {2, 4}
+    assert ended.out == ""
+    for several in (["--max"], ["--resume", "rows.csv"]):
+        assert hub("predict", "energy,gap", inputs / "more.jsonl", *several).code == 2
