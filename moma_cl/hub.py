@@ -15,10 +15,12 @@ from moma_cl.progress import Progress, quiet
 
 if TYPE_CHECKING:
     from moma_cl.commands.add_rows import RowsAdded
+    from moma_cl.commands.add_tasks import TasksAdded
     from moma_cl.commands.init import HubMade
     from moma_cl.readers.memory import Data
     from moma_cl.readers.rows import Reading
     from moma_cl.recipe import Recipe
+    from moma_cl.records.records import ModuleKind
     from moma_cl.records.task_spec import TaskSpec
 
 
@@ -187,6 +189,43 @@ class Hub(HubAnswers):
             name,
             sources_of(data),
             _spec(spec, columns),
+            reading=reading,
+            recipe=recipe,
+            compose=compose,
+            dry_run=dry_run,
+            wait=self._wait,
+            progress=self._progress,
+            device=self.device,
+        )
+
+    def add_tasks(
+        self,
+        data: Data,
+        targets: Sequence[str] | None = None,
+        *,
+        units: Mapping[str, str] | None = None,
+        module: ModuleKind | None = None,
+        recipe: Recipe | None = None,
+        reading: Reading | None = None,
+        compose: bool = True,
+        dry_run: bool = False,
+    ) -> TasksAdded:
+        """Add a task for each of several columns of the same rows, which are read once.
+
+        `targets` names the columns, by default all with numbers; each task is called like its
+        column. The unit of a column is that in `units`, or in its header, or that of the property.
+        Nothing is stored if one of the tasks is refused. `module` says what their modules change;
+        other parameters are explained by the class.
+        """
+        from moma_cl.commands.add_tasks import add_tasks
+        from moma_cl.readers.memory import sources_of
+
+        return add_tasks(
+            self.path,
+            sources_of(data),
+            targets,
+            units=units,
+            module=module,
             reading=reading,
             recipe=recipe,
             compose=compose,

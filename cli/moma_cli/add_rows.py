@@ -98,7 +98,7 @@ def add_task(
             name,
             sources,
             reading=reading_of(input_format, structure_column, id_column),
-            recipe=_recipe(run, recipe),
+            recipe=recipe_of(run, recipe),
             compose=not no_update,
             dry_run=dry_run,
             target=target,
@@ -186,7 +186,8 @@ def _choices(transform: TransformChoice, module: ModuleChoice) -> dict[str, Any]
     return {"transform": Transform(transform), "module": ModuleKind(module)}
 
 
-def _recipe(run: Run, file: Path | None) -> Recipe | None:
+def recipe_of(run: Run, file: Path | None) -> Recipe | None:
+    """Read the recipe of a new task, laid over that of the hub; none without a file."""
     if file is None:
         return None
     from moma_cl.records.refs import DEFAULT_RECIPE

@@ -31,7 +31,7 @@ DEFAULT_HUB = Path("moma-hub")
 
 PANELS = {
     "Start": ("init", "add-backbone", "demo"),
-    "Add and remove data": ("add-task", "add-data", "retract", "remove-task"),
+    "Add and remove data": ("add-task", "add-tasks", "add-data", "retract", "remove-task"),
     "Predict": ("predict", "evaluate"),
     "List and inspect": ("tasks", "modules", "show", "log", "status"),
     "Stay up to date": (

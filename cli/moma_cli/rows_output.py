@@ -118,15 +118,19 @@ def left_to_another(done: Iterable[Done]) -> list[str]:
     return [entry.text for entry in done if entry.action == PassAction.LEFT_TO_ANOTHER]
 
 
-def refused(refusals: Sequence[Refusal]) -> list[Problem]:
-    """List the reasons for which rows were refused, each with its first example."""
+def refused(refusals: Sequence[Refusal], task: str = "") -> list[Problem]:
+    """List the reasons for which rows were refused, each with its first example.
+
+    A task is named where there are several.
+    """
+    whose = f"{task}: " if task else ""
     by_code: dict[str, list[Refusal]] = {}
     for refusal in refusals:
         by_code.setdefault(refusal.code, []).append(refusal)
     return [
         Problem(
             code=f"refused.{code}",
-            message=f"{counted(len(alike), 'row')}, first {alike[0].id}"
+            message=f"{whose}{counted(len(alike), 'row')}, first {alike[0].id}"
             f"{f' ({alike[0].source})' if alike[0].source else ''}: {alike[0].message}",
         )
         for code, alike in by_code.items()

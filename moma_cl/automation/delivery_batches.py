@@ -207,14 +207,14 @@ class Batch:
         from moma_cl.records.task_spec import TaskSpec
 
         _check_name(delivery.path)
-        self.spec = self.spec or TaskSpec.of(state.task)
+        self.spec, sources = self.spec or TaskSpec.of(state.task), [delivery.path]
         return intake.read_task_rows(
-            [delivery.path],
+            sources,
             self.spec,
             elements=known_elements(self.tools.backbones),
             check_graphs=self.tools.check_graphs,
             appended=True,
-            reader=self.tools.reader,
+            rows=self.tools.reader.rows(sources, strict=True),
             progress=lambda rows: self.tools.progress("reading", rows, 0),
         )
 

@@ -6,28 +6,26 @@ Nothing heavy is imported before a verb needs it.
 from __future__ import annotations
 
 from collections.abc import Collection
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from moma_cl.automation import inbox
 from moma_cl.automation.one_pass import left_to_another, one_pass
+from moma_cl.commands import new_task
 from moma_cl.core.devices import AUTO, DeviceName, resolve_device
-from moma_cl.datasets.source_files import source_of
 from moma_cl.progress import Progress, quiet
 from moma_cl.recipe import Recipe
 from moma_cl.reconciling.pass_lock import ENDING, PassRunningError, only_pass
-from moma_cl.records.hub import backbones_of
-from moma_cl.records.refs import DEFAULT_RECIPE, RefKind
 from moma_cl.records.task_spec import TaskSpec
 from moma_cl.records.tasks import TaskState, check_task_name, task_state
-from moma_store.errors import AlreadyExistsError, ConflictError, NotFoundError
+from moma_store.errors import ConflictError
 from moma_store.store import Store
 
 if TYPE_CHECKING:
     import torch
 
+    from moma_cl.commands.new_task import NewTask
     from moma_cl.commands.row_checks import RowChecks
     from moma_cl.commands.target_advice import Advice
     from moma_cl.datasets.intake import Intake
@@ -104,33 +102,18 @@ def add_task(
     """
     check_task_name(name)
     with Store.open(path) as store:
-        _check_name_free(store, name)
-        from moma_cl.commands.target_advice import advice_on_transform
-        from moma_cl.datasets import added_rows  # heavy; the checks above need it not
-
+        new_task.check_name_free(store, name)
         found = resolve_device(device)  # before anything is written
-        from moma_cl.datasets.cell_growth import check_not_growing
-
-        origins = _origins(sources)  # before the rows are read: files may change meanwhile
-        intake = _read(
-            store, sources, spec, reading, appended=False, dry_run=dry_run, progress=progress
+        listed = new_task.origins(sources)  # before rows are read: files may change meanwhile
+        new = new_task.prepare(
+            store, name, sources, spec, reading=reading, dry_run=dry_run, progress=progress
         )
-        check_not_growing(intake, spec)
-        advice = advice_on_transform(spec, intake)
-        task = spec.task(name, added_rows.grouping_of(intake))
-        pinned = recipe.to_doc() if recipe else _default_recipe(store)
-        rows = added_rows.segment_rows(store, intake, task)
-        dataset = added_rows.first_dataset(rows, task)
         if dry_run:
-            return _added(name, dataset, task.grouping, len(rows.ids), intake, advice=advice)
-        with store.writing(wait=wait):
-            _check_name_free(store, name)  # again: nobody was kept out while rows were read
-            added_rows.store_task(
-                store, task, rows, intake, dataset=dataset, recipe=pinned, origins=origins
-            )
+            return new_task_added(new)
+        new_task.store_new(store, new, recipe=recipe, origins=listed, wait=wait)
         inbox.open_for(store.path, [name])
-        done = _compose(store, name, compose=compose, wait=wait, progress=progress, device=found)
-        return _after_pass(store, name, len(rows.ids), intake, done, advice, device=found)
+        done = compose_now(store, name, compose=compose, wait=wait, progress=progress, device=found)
+        return after_pass(store, name, new.n_rows, new.intake, done, new.advice, device=found)
 
 
 def add_data(
@@ -159,9 +142,9 @@ def add_data(
 
         found = resolve_device(device)  # before anything is written
 
-        origins = _origins(sources)  # before the rows are read: files may change meanwhile
+        origins = new_task.origins(sources)  # before the rows are read: files may change meanwhile
         spec = TaskSpec.of(state.task)
-        intake = _read(
+        intake = new_task.read(
             store, sources, spec, reading, appended=True, dry_run=dry_run, progress=progress
         )
         new = StoredRows.of(store, state).new_rows(intake, replace=replace)
@@ -176,8 +159,8 @@ def add_data(
             if new.ids:
                 rows = added_rows.segment_rows(store, new, now.task)
                 added_rows.append_rows(store, now, new, rows, origins)
-        done = _compose(store, name, compose=compose, wait=wait, progress=progress, device=found)
-        return _after_pass(store, name, len(new.ids), new, done, device=found)
+        done = compose_now(store, name, compose=compose, wait=wait, progress=progress, device=found)
+        return after_pass(store, name, len(new.ids), new, done, device=found)
 
 
 def retract(
@@ -199,49 +182,8 @@ def retract(
 
         with store.writing(wait=wait):
             added_rows.append_retraction(store, task_state(store, name), frozenset(ids))
-        done = _compose(store, name, compose=compose, wait=wait, progress=progress, device=found)
-        return _after_pass(store, name, 0, None, done, device=found)
-
-
-def _read(
-    store: Store,
-    sources: Sources,
-    spec: TaskSpec,
-    reading: Reading | None,
-    *,
-    appended: bool,
-    dry_run: bool,
-    progress: Progress,
-) -> Intake:
-    from moma_cl.backbones.registry import backbone_class
-    from moma_cl.datasets.intake import read_task_rows
-    from moma_cl.graphs.cache import ByteCache
-    from moma_cl.graphs.checks import check_graphs, known_elements
-
-    backbones = [backbone_class(name) for name in backbones_of(store)]
-    with nullcontext() if dry_run else ByteCache(store.cache_dir / "graphs") as cache:
-        return read_task_rows(
-            sources,
-            spec,
-            elements=known_elements(backbones),
-            check_graphs=lambda crystals: check_graphs(
-                crystals,
-                backbones,
-                cache,
-                lambda done: progress("graphs", done, len(crystals) * len(backbones)),
-            ),
-            reading=reading,
-            appended=appended,
-            progress=lambda rows: progress("reading", rows, 0),
-        )
-
-
-def _origins(sources: Sources) -> list[dict[str, str]]:
-    from moma_cl.readers.memory import MemoryRows
-
-    if isinstance(sources, MemoryRows):
-        return [sources.origin()]
-    return [source_of(source) for source in sources]
+        done = compose_now(store, name, compose=compose, wait=wait, progress=progress, device=found)
+        return after_pass(store, name, 0, None, done, device=found)
 
 
 def _same_task(store: Store, before: TaskState) -> TaskState:
@@ -255,7 +197,7 @@ def _same_task(store: Store, before: TaskState) -> TaskState:
     return now
 
 
-def _compose(
+def compose_now(
     store: Store,
     name: str,
     *,
@@ -279,7 +221,7 @@ def _compose(
     return (*composer.first_answer(name), *left)
 
 
-def _after_pass(  # noqa: PLR0917  what was added, and what followed
+def after_pass(  # noqa: PLR0917  what was added, and what followed
     store: Store,
     name: str,
     added: int,
@@ -289,12 +231,20 @@ def _after_pass(  # noqa: PLR0917  what was added, and what followed
     *,
     device: torch.device,
 ) -> RowsAdded:
+    """Say what was added to a task, and what the pass made of it."""
     from moma_cl.commands.row_checks import check_rows
 
     state = task_state(store, name)
     checks = check_rows(store, name, device) if added else None
     grouping = state.task.grouping
     return _added(name, state.dataset, grouping, added, intake, done, checks, advice)
+
+
+def new_task_added(new: NewTask) -> RowsAdded:
+    """Say which rows a new task has, before any pass."""
+    return _added(
+        new.name, new.dataset, new.task.grouping, new.n_rows, new.intake, advice=new.advice
+    )
 
 
 def _added(  # noqa: PLR0917  what was added, and what followed
@@ -327,25 +277,3 @@ def _added(  # noqa: PLR0917  what was added, and what followed
         checks=checks,
         advice=(*advice_on_rows(name, dataset, grouping), *advice),
     )
-
-
-def _check_name_free(store: Store, name: str) -> None:
-    if store.ref(RefKind.TASK.of(name)) is not None:
-        hint = "its rows are stored but nothing answers yet: `moma-cl update` goes on with it"
-        if store.ref(RefKind.PREDICTOR.of(name)) is not None:
-            hint = (
-                f"`moma-cl add-data {name}` adds rows to it; `moma-cl update` goes on with what "
-                "was interrupted"
-            )
-        raise AlreadyExistsError(f"task {name!r} exists in hub {store.path}; {hint}")
-    if any(RefKind.MODULE.name_in(ref) == name for ref in store.refs(RefKind.MODULE.prefix)):
-        raise AlreadyExistsError(
-            f"a module {name!r} was added to hub {store.path}; choose another name for the task"
-        )
-
-
-def _default_recipe(store: Store) -> dict[str, Any]:
-    digest = store.ref(DEFAULT_RECIPE)
-    if digest is None:
-        raise NotFoundError(f"the hub has no {DEFAULT_RECIPE!r}; run `moma-cl init` again")
-    return store.record(digest)

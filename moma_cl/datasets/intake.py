@@ -14,7 +14,7 @@ from moma_cl.core.suggestions import did_you_mean
 from moma_cl.datasets.folds import FOLD_NAMES
 from moma_cl.datasets.target_column import TargetColumn, split_header
 from moma_cl.properties.units import with_unit
-from moma_cl.readers.dispatch import Reader, Reading, Row, read_rows
+from moma_cl.readers.dispatch import Reading, Row, read_rows
 from moma_cl.readers.memory import MemoryRows, Sources
 from moma_cl.records.task_spec import TaskSpec
 from moma_cl.structures.checks import (
@@ -213,7 +213,7 @@ def read_task_rows(
     elements: frozenset[int] | None = None,
     check_graphs: CheckGraphs | None = None,
     reading: Reading | None = None,
-    reader: Reader | None = None,
+    rows: Iterable[Row] | None = None,
     appended: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Intake:
@@ -231,8 +231,8 @@ def read_task_rows(
         Says what is wrong with the graph of each of some structures.
     reading
         What the files do not say themselves.
-    reader
-        Reads the sources, for whoever reads many; by default one of its own.
+    rows
+        The rows of the sources, where somebody has read them or reads them; else they are read.
     appended
         Whether the rows are added to others, so that they may all have the same target.
     progress
@@ -253,10 +253,8 @@ def read_task_rows(
     """
     unit = reading.unit if reading else None
     sorter = _Sorter(target=TargetColumn(spec=spec, unit=unit), elements=elements)
-    if reader is None:
+    if rows is None:
         rows = read_rows(sources, reading=reading, strict=True)
-    else:
-        rows = reader.rows(sources, strict=True)
     _sort_rows(sorter, rows, progress)
     for column in filter(None, (spec.target, spec.fold_column)):
         _check_column(column, list(sorter.columns), sources)

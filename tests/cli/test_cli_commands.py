@@ -291,3 +291,28 @@ def test_predict_refuses_goals_that_make_no_sense(hub, inputs, options):
     assert ended.out == ""
     for several in (["--max"], ["--resume", "rows.csv"]):
         assert hub("predict", "energy,gap", inputs / "more.jsonl", *several).code == 2
+
+
+def test_add_tasks_adds_a_task_for_each_column(own_hub, inputs):
+    ended = own_hub.ok(
+        *("add-tasks", inputs / "first.jsonl", "--targets", "modulus", "--unit", "modulus=GPa"),
+        *("--module", "none"),
+    )
+    assert ended.out.splitlines()[1].split()[:2] == ["modulus", "60"]
+    assert "[refused.overlapping-atoms] modulus: 1 row" in ended.err
+    assert "predict modulus FILES" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        ([], 2, "those with numbers are energy (?)"),
+        (["--unit", "GPa", "--targets", "modulus"], 2, "is not COLUMN=UNIT"),
+        (["--targets", "modulus"], 4, "nothing says in which unit 'modulus' are"),
+        (["--targets", "energy", "--unit", "energy=eV/atom"], 4, "exists"),
+    ],
+)
+def test_add_tasks_says_what_is_missing(hub, inputs, options, code, said):
+    ended = hub("add-tasks", inputs / "first.jsonl", *options)
+    assert ended.code == code
+    assert said in ended.err

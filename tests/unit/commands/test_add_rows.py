@@ -2,7 +2,7 @@
 
 import pytest
 
-from moma_cl.commands import add_rows
+from moma_cl.commands import new_task
 from moma_cl.hub import Hub
 from moma_store.errors import AlreadyExistsError, ConflictError
 from tests.helpers import hubs
@@ -19,7 +19,7 @@ def hub(hub):
 @pytest.fixture
 def meanwhile(monkeypatch):
     """Do something once, after rows were read and before they are stored."""
-    original = add_rows._read
+    original = new_task.read
 
     def doing(action):
         actions = [action]
@@ -30,7 +30,7 @@ def meanwhile(monkeypatch):
                 actions.pop()()
             return intake
 
-        monkeypatch.setattr(add_rows, "_read", read)
+        monkeypatch.setattr(new_task, "read", read)
 
     return doing
 

@@ -324,7 +324,7 @@ def test_a_module_of_the_same_property_may_have_seen_a_few_rows_that_judge(
 
 def test_who_repeats_an_interrupted_add_task_is_sent_on(add, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("moma_cl.commands.add_rows._compose", _interrupted)
+        patch.setattr("moma_cl.commands.add_rows.compose_now", _interrupted)
         with pytest.raises(KeyboardInterrupt):
             add("energy")
     with pytest.raises(AlreadyExistsError, match="moma-cl update"):
