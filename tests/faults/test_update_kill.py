@@ -133,8 +133,8 @@ def test_updates_killed_again_and_again_get_there(
     nursery, stale_hub, undisturbed, tmp_path, reached
 ):
     hub = shutil.copytree(stale_hub, tmp_path / "hub")
-    # every third to ninth step is far enough for each update to store something
-    steps = (("event", n) for n in (3, 4, 5, 6, 7, 8, 9) * 20)
+    # every third to thirteenth step is far enough for each update to store something
+    steps = (("event", n) for n in (3, 6, 9, 12, 7, 13, 11) * 20)
     kills, begun = finished(nursery, hub, steps)
     assert same_as(undisturbed[0], hub)
     assert undisturbed[2] <= begun <= undisturbed[2] + AT_ONCE * kills
