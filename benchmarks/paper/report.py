@@ -78,7 +78,8 @@ _ABOUT_FEW_ROWS = (
     "rows (`python -m benchmarks.paper.few_rows`; every figure is in "
     "`benchmarks/paper/few_rows.csv`). The gain is that of what answers there over *alone*: what "
     "cross-validation chooses among the median of the rows, kernel heads on bare backbones and on "
-    "multitask modules, and means of these. The share by which it errs less than the median stands beside it.\n"
+    "multitask modules, and means of these. The share by which it errs less than the median stands "
+    "beside it.\n"
 )
 _ABOUT_PARTS = (
     "How much more the hub errs without one of its parts: the kept answers of the other learners "
