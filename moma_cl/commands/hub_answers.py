@@ -142,18 +142,9 @@ class HubAnswers(HubMaintenance):
     ) -> Predictions:
         """Predict as :meth:`predict` does, and order the rows for a goal, the best first.
 
-        Parameters
-        ----------
-        name, structures, level, at, fast, explain, reading
-            Those of :meth:`predict`.
-        ranking
-            The goal, and how many rows are kept.
-
-        Returns
-        -------
-        Predictions
-            The rows with their scores, and in `left_out` those that are not among the best; rows
-            without an answer come last.
+        `ranking` says for which goal, and how many rows are kept; other parameters are those of
+        :meth:`predict`. Gives the rows with their scores, and in `left_out` those that are not
+        among the best; rows without an answer come last.
 
         Examples
         --------

@@ -54,8 +54,10 @@ class Scores:
 
         Parameters
         ----------
-        measured, answers
-            Measured and predicted values, shape ``(n_rows,)`` each, one row at least.
+        measured
+            Measured values, shape ``(n_rows,)``, one at least.
+        answers
+            Predicted values, same shape.
         intervals
             Lower and upper ends, same shape each.
         baseline
