@@ -145,12 +145,6 @@ class HubAnswers(HubMaintenance):
         `ranking` says for which goal, and how many rows are kept; other parameters are those of
         :meth:`predict`. Gives the rows with their scores, and in `left_out` those that are not
         among the best; rows without an answer come last.
-
-        Examples
-        --------
-        >>> from moma_cl import Ranking
-        >>> Ranking(maximise=True, acquire="ei", top=5).top
-        5
         """
         from moma_cl.commands.predict import predict
         from moma_cl.commands.ranked_rows import ranked

@@ -42,6 +42,11 @@ class Ranking:
     ------
     InvalidInputError
         If there are several goals, or none, the window is empty, or `acquire` has no direction.
+
+    Examples
+    --------
+    >>> Ranking(maximise=True, acquire="ei", top=5).top
+    5
     """
 
     maximise: bool = False
