@@ -27,7 +27,7 @@ from matplotlib import pyplot as plt  # noqa: E402  after the choice of how to d
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 ALONE = tuple(
     f"{method}@{place}"
-    for method in ("kernel", "ft", "mt-kernel", "mt", "mean", "mean-mt")
+    for method in ("kernel", "ft", "mt", "mean", "mean-mt")
     for place in (*BACKBONES, "both")
 )
 SIMPLE_METHODS = ("kernel", "mt-kernel", "kernels", "mt", "ft", "mean", "mean-mt")  # few rows
@@ -37,7 +37,7 @@ SHOWN = (
     *(
         f"{method}@{backbone}"
         for backbone in BACKBONES
-        for method in ("kernel", "moma-kernel", "mt-readouts", "ft", "mt")
+        for method in ("kernel", "moma-kernel", "mt-kernel", "mt-readouts", "ft", "mt")
     ),
     f"moma-full@{TUNED}",
     f"moma-adapted@{TUNED}",
@@ -66,11 +66,11 @@ _ABOUT_CHOICES = (
     "`kernel` is the kernel head on the frozen backbone, `ft` the backbone fine-tuned, `mt` the "
     "multitask module fine-tuned, which is one encoder trained on all upstream tasks. "
     "`moma-kernel` and `moma-full` are the same on the composed encoder, the second as in the "
-    "paper; `mt-readouts` is the kernel head on the multitask module and its readouts. *alone* is "
-    "what validation rows choose without composing, on each backbone and on both: `kernel`, `ft`, "
-    "`mt`, `mt-kernel` (the kernel head on the multitask module, without its readouts), the means "
-    "of `kernel` with `ft` or `mt`, and the means of these over the backbones. *composed* is what "
-    "answers in a new hub, which has both backbones. "
+    "paper; `mt-kernel` is the kernel head on the multitask module, `mt-readouts` the same with "
+    "what that module reads out. *alone* is what validation rows choose without composing, on each "
+    "backbone and on both: `kernel`, `ft`, `mt`, the means of `kernel` with either, and the means "
+    "of these over the backbones. *composed* is what answers in a new hub, which has both "
+    "backbones. "
     "*before* is what answered in a hub of CHGNet alone, as this page showed it then.\n"
 )
 _ABOUT_FEW_ROWS = (
