@@ -106,11 +106,18 @@ def add_task(
         found = resolve_device(device)  # before anything is written
         listed = new_task.origins(sources)  # before rows are read: files may change meanwhile
         new = new_task.prepare(
-            store, name, sources, spec, reading=reading, dry_run=dry_run, progress=progress
+            store,
+            name,
+            sources,
+            spec,
+            reading=reading,
+            recipe=recipe,
+            dry_run=dry_run,
+            progress=progress,
         )
         if dry_run:
             return new_task_added(new)
-        new_task.store_new(store, new, recipe=recipe, origins=listed, wait=wait)
+        new_task.store_new(store, new, origins=listed, wait=wait)
         inbox.open_for(store.path, [name])
         done = compose_now(store, name, compose=compose, wait=wait, progress=progress, device=found)
         return after_pass(store, name, new.n_rows, new.intake, done, new.advice, device=found)

@@ -93,6 +93,7 @@ def add_tasks(
                 sources,
                 spec,
                 reading=reading,
+                recipe=recipe,
                 dry_run=dry_run,
                 progress=progress,
                 rows=rows,
@@ -102,7 +103,7 @@ def add_tasks(
         if dry_run:
             return TasksAdded(added=tuple(map(new_task_added, new)), done=())
         for one in new:
-            new_task.store_new(store, one, recipe=recipe, origins=listed, wait=wait)
+            new_task.store_new(store, one, origins=listed, wait=wait)
         inbox.open_for(store.path, list(specs))
         answered = [
             compose_now(store, name, compose=False, wait=wait, progress=progress, device=found)

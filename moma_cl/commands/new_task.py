@@ -34,6 +34,7 @@ class NewTask:
     intake: Intake
     rows: SegmentRows
     dataset: Dataset
+    recipe: dict[str, Any]  # its settings, as a document
     advice: tuple[Advice, ...]
 
     @property
@@ -49,6 +50,7 @@ def prepare(
     spec: TaskSpec,
     *,
     reading: Reading | None,
+    recipe: Recipe | None,
     dry_run: bool,
     progress: Progress,
     rows: Sequence[Row] | None = None,
@@ -58,6 +60,7 @@ def prepare(
     from moma_cl.datasets import added_rows
     from moma_cl.datasets.cell_growth import check_not_growing
 
+    pinned = recipe.to_doc() if recipe else _default_recipe(store)
     intake = read(
         store,
         sources,
@@ -77,6 +80,7 @@ def prepare(
         intake=intake,
         rows=segment,
         dataset=added_rows.first_dataset(segment, task),
+        recipe=pinned,
         advice=advice_on_transform(spec, intake),
     )
 
@@ -85,14 +89,12 @@ def store_new(
     store: Store,
     new: NewTask,
     *,
-    recipe: Recipe | None,
     origins: list[dict[str, str]],
     wait: float,
 ) -> None:
     """Store a task, unless its name was taken while its rows were read."""
     from moma_cl.datasets import added_rows
 
-    pinned = recipe.to_doc() if recipe else _default_recipe(store)
     with store.writing(wait=wait):
         check_name_free(store, new.name)
         added_rows.store_task(
@@ -101,7 +103,7 @@ def store_new(
             new.rows,
             new.intake,
             dataset=new.dataset,
-            recipe=pinned,
+            recipe=new.recipe,
             origins=origins,
         )
 

@@ -78,7 +78,7 @@ def test_a_mistyped_task_or_command_is_guessed(hub):
     ended = hub("predict", "enrgy", "x.cif")
     assert ended.out == ""
     assert "did you mean 'energy'" in ended.err
-    assert "Did you mean 'add-task'" in hub("add-taks").err
+    assert "Did you mean 'add-tasks', 'add-task'" in hub("add-taks").err
 
 
 ENDLESS = [

@@ -67,7 +67,7 @@ def test_files_come_before_or_after_and_bad_ones_stop_nothing(tmp_path):
     assert ended.out == ""
     with (tmp_path / "answers.csv").open() as stream:
         answers = list(csv.DictReader(stream))
-    assert list(answers[0])[:3] == ["id", "source", "property"]
+    assert list(answers[0])[:4] == ["id", "source", "formula", "property"]
     assert [(row["id"], row["status"] == "ok") for row in answers] == [
         ("NaCl", True),
         ("absent", False),
@@ -91,9 +91,10 @@ def test_a_table_names_property_and_module_and_a_note_which_gap_is_meant():
     ended = moma_cl("predict", "--property", "band_gap", "NaCl.cif", "--level", "0.5")
     header, line = ended.out.splitlines()
     assert header.split() == [
-        *("id", "property", "value", "lower", "upper", "unit", "applicability", "status", "module")
+        *("id", "formula", "property", "value", "lower", "upper", "unit", "applicability"),
+        *("status", "module"),
     ]
-    assert line.split()[:2] == ["NaCl", "band_gap"]
+    assert line.split()[:3] == ["NaCl", "NaCl", "band_gap"]
     assert "intervals at 50% from held-out" in ended.err
     assert "band_gap: band_gap_pbe is meant" in ended.err
 

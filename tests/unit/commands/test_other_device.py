@@ -45,7 +45,7 @@ def gpu(monkeypatch):
 
     for module in (add_rows, set_recipe, update):
         monkeypatch.setattr(module, "resolve_device", found)
-    monkeypatch.setattr("moma_cl.hub.resolve_device", found)
+    monkeypatch.setattr("moma_cl.commands.hub_answers.resolve_device", found)
     with other_device():
         yield "cuda"
 
