@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from moma_cli.answers_target import target_of, write_rows
 from moma_cli.output import Output, Problem, Table, counted, figure
 from moma_cli.output_file import final_path, published
 from moma_cli.parameters import (
@@ -19,13 +19,12 @@ from moma_cli.parameters import (
     TaskName,
     reading_of,
 )
-from moma_cli.predict import ChampionAt, Fast, Level, layout_of
-from moma_cli.prediction_formats import WRITERS, require_parquet, write_parquet
+from moma_cli.predict import ChampionAt, Fast, Level
 from moma_cli.program import Run, command
 from moma_cli.rows_output import refused
 
 if TYPE_CHECKING:
-    from moma_cl.commands.evaluate import EvaluatedRow, Evaluation
+    from moma_cl.commands.evaluate import Evaluation
     from moma_cl.predictors.scores import Scores
 
 FIELDS = (
@@ -54,7 +53,7 @@ def evaluate(
     name: TaskName,
     data: Sources,
     *,
-    target: LabelColumn = None,
+    labels: LabelColumn = None,
     unit: LabelUnit = None,
     level: Level = None,
     at: ChampionAt = None,
@@ -71,36 +70,25 @@ def evaluate(
     """
     from dataclasses import replace
 
-    layout = layout_of(output)
-    if output is not None and layout == "table":
+    target = target_of(None, output, None, FIELDS)
+    if output is not None and target.layout == "table":
         raise typer.BadParameter("its suffix is none of .csv, .jsonl, .parquet", param_hint="-o")
-    if layout == "parquet":
-        require_parquet()
     reading = replace(reading_of(input_format, structure_column, id_column), unit=unit)
     run.hub.task(name)  # a mistyped name is refused before torch is imported
     with run.progress() as bar:
         hub = run.waiting(progress=bar, device=device)
         found = hub.evaluate(
-            name, data, target=target, level=level, at=at, fast=fast, reading=reading
+            name, data, target=labels, level=level, at=at, fast=fast, reading=reading
         )
     if output is not None:
-        _write(found.rows, output)
+        with published(final_path(output), keep=False) as path:
+            write_rows(found.rows, path, target.layout, FIELDS)
     return Output(
         data=found,
         text=[_table(found), *_sentences(found)],
         notes=[f"{output}: {counted(len(found.rows), 'row')}"] if output is not None else [],
         errors=[*_warnings(found), *refused(found.refusals)],
     )
-
-
-def _write(rows: Sequence[EvaluatedRow], output: Path) -> None:
-    layout = layout_of(output)
-    with published(final_path(output), keep=False) as path:
-        if layout == "parquet":
-            write_parquet(rows, path, columns=FIELDS)
-            return
-        with path.open("w", encoding="utf-8", newline="") as stream:
-            WRITERS[layout](rows, stream, columns=FIELDS)
 
 
 def _table(found: Evaluation) -> Table:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from moma_cl.commands.ranking import AcquireName, Ranking, SortName
-from moma_cl.core.limits import MOST
+from moma_cli.answers_target import Ask, Target, target_of
 from moma_cli.output import Output, Problem, counted
-from moma_cli.output_file import final_path, is_special, published
 from moma_cli.parameters import (
     Device,
     IdColumn,
@@ -23,23 +20,23 @@ from moma_cli.parameters import (
     StructureColumn,
     reading_of,
 )
-from moma_cli.prediction_formats import (
-    OF_PROPERTIES,
-    SUFFIXES,
-    WRITERS,
-    FormatChoice,
-    document,
-    fields,
-    require_parquet,
-    write_parquet,
-)
+from moma_cli.prediction_formats import OF_PROPERTIES, FormatChoice, fields
 from moma_cli.program import Run, command
-from moma_cli.resume import RESUMABLE, unfinished_file
-from moma_store.errors import InvalidInputError
+from moma_cli.ranking_options import (
+    Acquisition,
+    Maximise,
+    Minimise,
+    Outside,
+    Sort,
+    Top,
+    Window,
+    ranking_of,
+)
 
 if TYPE_CHECKING:
     from moma_cl.commands.predict import Earlier
     from moma_cl.commands.predictions import PredictedRow
+    from moma_cl.commands.ranking import Ranking
     from moma_cl.core.devices import DeviceName
     from moma_cl.readers.rows import Reading
     from moma_cli.progress import Progress
@@ -85,37 +82,6 @@ Explain = Annotated[
     bool,
     typer.Option("--explain", help="Add the nearest known rows, and the modules of the predictor."),
 ]
-Maximise = Annotated[
-    bool, typer.Option("--max", help="Best first: the largest values. See --acquire.")
-]
-Minimise = Annotated[bool, typer.Option("--min", help="Best first: the smallest values.")]
-Window = Annotated[
-    str | None,
-    typer.Option(
-        "--target-window",
-        metavar="LOW,HIGH",
-        help="Best first: the likeliest to lie between these, in the task's unit.",
-    ),
-]
-Sort = Annotated[
-    SortName | None,
-    typer.Option(
-        help="Best first: largest value, narrowest interval, or nearest to known rows.",
-    ),
-]
-Acquisition = Annotated[
-    AcquireName | None,
-    typer.Option(
-        "--acquire",
-        help="With --max or --min, weigh what is not known, too: expected improvement, upper "
-        "confidence bound or Thompson sampling; like compositions come later.",
-    ),
-]
-Outside = Annotated[
-    bool,
-    typer.Option("--outside", help="Let rows compete that are like nothing known; else last."),
-]
-Top = Annotated[int | None, typer.Option(min=1, max=MOST, help="Keep the best so many rows.")]
 Keep = Annotated[
     list[str] | None,
     typer.Option("--keep", metavar="COLUMN", help="Hand this column of the input on; repeat it."),
@@ -217,7 +183,7 @@ def predict(
     Exits 0 if some row has an answer, 4 if none has.
     """
     reading = reading_of(input_format, structure_column, id_column)
-    ranking = _ranking(
+    ranking = ranking_of(
         maximise=maximise,
         minimise=minimise,
         window=window,
@@ -232,7 +198,7 @@ def predict(
             | {"--sort, --max, --min, --target-window": ranking}
         )
         structures = _required("FILES", [Path(name), *(files or [])] if name is not None else [])
-        target = _target(layout, output, None, (*OF_PROPERTIES, *(keep or [])))
+        target = target_of(layout, output, None, (*OF_PROPERTIES, *(keep or [])))
         ask, notes = _of_properties(properties, structures, level, reading, device)
         if run.hub_option is not None:
             notes.append(f"no hub is asked: {run.hub_option} was not opened")
@@ -241,41 +207,31 @@ def predict(
     _refuse_together({"--resume": resume}, {"a ranking": ranking, "several tasks": tasks[1:]})
     _refuse_together({"several tasks": tasks[1:]}, {"a ranking": ranking, "--at": at})
     columns = fields(explain=explain, ranked=ranking is not None)
-    target = _target(layout, output, resume, (*columns, *(keep or [])))
+    target = target_of(layout, output, resume, (*columns, *(keep or [])))
+    options = {"level": level, "at": at, "fast": fast, "explain": explain, "reading": reading}
+    return _predicted(run, target, _of_tasks(run, tasks, structures, ranking, device, options))
+
+
+def _of_tasks(  # noqa: PLR0917  who is asked, what, and how
+    run: Run,
+    tasks: Sequence[str],
+    files: list[Path],
+    ranking: Ranking | None,
+    device: DeviceName,
+    options: Mapping[str, Any],
+) -> Callable[[Progress], Ask]:
+    """Give what asks the predictors of tasks."""
     for task in tasks:
         run.hub.task(task)  # a mistyped name is refused before torch is imported
-    options: dict[str, Any] = {
-        "level": level,
-        "at": at,
-        "fast": fast,
-        "explain": explain,
-        "reading": reading,
-    }
 
-    def ask_task(progress: Progress) -> Ask:
+    def ask(progress: Progress) -> Ask:
         hub = run.waiting(progress=progress, device=device)
         if ranking is not None:
-            return lambda **_: hub.rank(tasks[0], structures, ranking, **options)
+            return lambda **_: hub.rank(tasks[0], files, ranking, **options)
         names = tasks if len(tasks) > 1 else tasks[0]
-        return partial(hub.iter_predictions, names, structures, **options)
+        return partial(hub.iter_predictions, names, files, **options)
 
-    return _predicted(run, target, ask_task)
-
-
-def _ranking(*, window: str | None, **options: Any) -> Ranking | None:
-    """Make what orders the rows; none where nothing of the kind is asked for."""
-    if window is None and not any(options.values()):
-        return None
-    try:
-        ends = None if window is None else tuple(map(float, window.split(",")))
-        if ends is not None and len(ends) != 2:
-            raise ValueError
-    except ValueError as error:
-        raise typer.BadParameter(
-            f"{window!r} is not two numbers with a comma between them",
-            param_hint="--target-window",
-        ) from error
-    return Ranking(window=ends, **options)
+    return ask
 
 
 def _required(metavar: str, value: Value | None) -> Value:
@@ -348,80 +304,6 @@ def _predicted(
         notes=[*_notes(tally, target.file), *notes],
         exit_code=tally.exit_code,
     )
-
-
-class Ask(Protocol):
-    """Predicts all rows but those that an earlier run has answered."""
-
-    def __call__(self, *, earlier: Earlier | None) -> Iterable[PredictedRow]:
-        """Give the answers, row by row."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """Where the rows go, and how they are written."""
-
-    layout: FormatChoice
-    file: Path | None
-    resumed: bool
-    columns: tuple[str, ...]
-
-    def write(self, ask: Ask, *, as_json: bool) -> list[dict[str, object]] | None:
-        """Write the rows to the file, else to stdout; or give them, for the JSON envelope."""
-        if self.file is not None:
-            self._write_file(ask, final_path(self.file))
-        elif as_json:
-            return [document(row, self.columns) for row in ask(earlier=None)]
-        else:
-            WRITERS[self.layout](ask(earlier=None), sys.stdout, columns=self.columns)
-        return None
-
-    def _write_file(self, ask: Ask, file: Path) -> None:
-        if self.resumed and is_special(file):
-            raise InvalidInputError(f"{file} is no plain file; only a plain one can go on")
-        with published(file, keep=self.layout in RESUMABLE) as path:
-            resumed = unfinished_file(file, self.layout, self.columns) if self.resumed else None
-            if self.layout == "parquet":
-                write_parquet(ask(earlier=None), path, columns=self.columns)
-                return
-            header = resumed is None or resumed.n_bytes == 0
-            mode = "w" if resumed is None and path != file else "a"
-            with path.open(mode, encoding="utf-8", newline="") as stream:
-                rows = ask(earlier=resumed.earlier if resumed else None)
-                WRITERS[self.layout](rows, stream, columns=self.columns, header=header)
-
-
-def _target(
-    layout: FormatChoice | None,
-    output: Path | None,
-    resume: Path | None,
-    columns: tuple[str, ...],
-) -> Target:
-    if output is not None and resume is not None:
-        raise typer.BadParameter("it names the output file itself", param_hint="--resume")
-    file = output if resume is None else resume
-    chosen = layout or layout_of(file)
-    if resume is not None and chosen not in RESUMABLE:
-        raise typer.BadParameter(f"a {chosen} cannot be continued", param_hint="--resume")
-    if chosen == "parquet":
-        if file is None:
-            raise typer.BadParameter("parquet needs --output FILE", param_hint="--format")
-        require_parquet()
-    return Target(layout=chosen, file=file, resumed=resume is not None, columns=columns)
-
-
-def layout_of(file: Path | None) -> FormatChoice:
-    """Choose the layout by the suffix: a table for none, and for ``.txt``."""
-    suffix = file.suffix.lower() if file is not None else ""
-    if suffix in {"", ".txt"}:
-        return "table"
-    if suffix not in SUFFIXES:
-        raise typer.BadParameter(
-            f"the suffix {suffix!r} is none of {', '.join(SUFFIXES)} and .txt; --format names a "
-            "layout for any",
-            param_hint="--output",
-        )
-    return SUFFIXES[suffix]
 
 
 def _few_rows(answered: PredictedRow) -> Problem:

@@ -105,16 +105,14 @@ def add_tasks(
         for one in new:
             new_task.store_new(store, one, origins=listed, wait=wait)
         inbox.open_for(store.path, list(specs))
-        answered = [
-            compose_now(store, name, compose=False, wait=wait, progress=progress, device=found)
-            for name in specs
-        ]
-        done = answered[-1]
-        if compose:
-            last = list(specs)[-1]
-            done = compose_now(
-                store, last, compose=True, wait=wait, progress=progress, device=found
+
+        def passed(name: str, *, compose: bool) -> tuple[Done, ...]:
+            return compose_now(
+                store, name, compose=compose, wait=wait, progress=progress, device=found
             )
+
+        answered = [passed(name, compose=False) for name in specs]
+        done = passed(new[-1].name, compose=True) if compose else answered[-1]
         return TasksAdded(
             added=tuple(
                 after_pass(store, one.name, one.n_rows, one.intake, own, one.advice, device=found)

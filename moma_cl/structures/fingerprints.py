@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from hashlib import blake2b
 from itertools import product
-from math import gcd
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from moma_cl.arraytypes import FloatArray
 from moma_cl.structures.crystals import Crystal
 from moma_cl.structures.elements import SYMBOLS
+from moma_cl.structures.formulas import reduced_counts
 
 _CUTOFF = 6.0  # Å
 _REFERENCE = 2.5  # Å, a bond of ordinary length
@@ -34,9 +33,8 @@ def reduced_formula(atomic_numbers: ArrayLike) -> str:
     It is the same for every cell of a crystal: symbols by atomic number, each with its count
     divided by the greatest common divisor, such as ``O2Ti1``; no formula that chemists write.
     """
-    counts = Counter(np.asarray(atomic_numbers).tolist())
-    divisor = gcd(*counts.values())
-    return "".join(f"{SYMBOLS[number]}{counts[number] // divisor}" for number in sorted(counts))
+    counts = reduced_counts(atomic_numbers)
+    return "".join(f"{SYMBOLS[number]}{counts[number]}" for number in sorted(counts))
 
 
 def fingerprint(crystal: Crystal) -> int:

@@ -24,6 +24,17 @@ _PLACES = {symbol: place for place, symbol in enumerate(_SEQUENCE.split())}
 _PART = re.compile(r"([A-Z][a-z]?)(\d*)")
 
 
+def reduced_counts(atomic_numbers: ArrayLike) -> dict[int, int]:
+    """Count the atoms of each element, divided by the greatest common divisor of the counts.
+
+    Atomic numbers have shape ``(n_atoms,)``; the counts are by atomic number, in order of
+    appearance.
+    """
+    counts = Counter(np.asarray(atomic_numbers).tolist())
+    divisor = gcd(*counts.values())
+    return {number: count // divisor for number, count in counts.items()}
+
+
 def chemical_formula(atomic_numbers: ArrayLike) -> str:
     """Write a composition with the least numbers, such as ``TiO2``; the same for every cell.
 
@@ -42,11 +53,8 @@ def chemical_formula(atomic_numbers: ArrayLike) -> str:
     *Nomenclature of Inorganic Chemistry*, IUPAC Recommendations 2005, table VI (the sequence of the
     elements).
     """
-    counts = Counter(SYMBOLS[number] for number in np.asarray(atomic_numbers).tolist())
-    divisor = gcd(*counts.values())
-    parts = (
-        (symbol, counts[symbol] // divisor) for symbol in sorted(counts, key=_PLACES.__getitem__)
-    )
+    counts = {SYMBOLS[number]: count for number, count in reduced_counts(atomic_numbers).items()}
+    parts = ((symbol, counts[symbol]) for symbol in sorted(counts, key=_PLACES.__getitem__))
     return "".join(f"{symbol}{count if count > 1 else ''}" for symbol, count in parts)
 
 
