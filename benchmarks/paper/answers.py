@@ -75,10 +75,7 @@ def save(hub: Path, predictor: Predictor, file: Path) -> None:
         targets = workspace.rows(predictor.dataset).targets
         normaliser = load_artifact(store, predictor).normaliser
         arrays: dict[str, NDArray[np.generic]] = {"targets": targets}
-        for memo in store.memos(f"{DerivationKind.LEARNER}:").values():
-            one = StoredLearner.load(store, memo.result)
-            if one.record.dataset != predictor.dataset:
-                continue
+        for one in learners_of(store, predictor.dataset):
             name = full_name(one.record.name, backbone_record(store, one.record.backbone).name)
             for fold in FOLDS:
                 given = getattr(one.artifact, fold)
@@ -88,6 +85,26 @@ def save(hub: Path, predictor: Predictor, file: Path) -> None:
     partial = file.with_suffix(".partial.npz")
     np.savez(partial, **arrays)  # type: ignore[arg-type]
     partial.replace(file)
+
+
+def learners_of(store: Store, dataset: str) -> list[StoredLearner]:
+    """Load every learner that was fitted to a dataset.
+
+    Parameters
+    ----------
+    store
+        The hub's store.
+    dataset
+        Digest of the dataset.
+
+    Returns
+    -------
+    list[StoredLearner]
+        The learners, in the order of their derivations' keys.
+    """
+    memos = store.memos(f"{DerivationKind.LEARNER}:").values()
+    stored = (StoredLearner.load(store, memo.result) for memo in memos)
+    return [one for one in stored if one.record.dataset == dataset]
 
 
 def load(files: Mapping[str, Path], fold: str) -> Answered:

@@ -34,17 +34,15 @@ from benchmarks.paper.__main__ import (
     VARIANTS,
     make_hub,
 )
-from benchmarks.paper.answers import load, save
+from benchmarks.paper.answers import learners_of, load, save
 from benchmarks.paper.fits import kept_fits
 from benchmarks.paper.results import FewRows
 from benchmarks.paper.tasks import N_SPLITS, TASKS, PaperTask
-from moma_cl.derivations.keys import DerivationKind
 from moma_cl.graphs.cache import ByteCache
 from moma_cl.graphs.lookup import graphs_of
 from moma_cl.hub import Hub
 from moma_cl.predictors.loaded_learners import LoadedLearners
 from moma_cl.predictors.predictor import load_predictor
-from moma_cl.predictors.stored_learner import StoredLearner
 from moma_cl.progress import quiet
 from moma_cl.readers.dispatch import read_rows
 from moma_cl.records.hub import backbones_of
@@ -309,7 +307,7 @@ def _answers(cell: Cell, variant: str) -> dict[str, Floats]:
             for name, encoders in backbones.items()
         }
         found = {ANSWERING: predictor.answer(graphs, level=predictor.level).values}
-        for learner in _learners(store, predictor.record.dataset):
+        for learner in learners_of(store, predictor.record.dataset):
             encoders = workspace.encoders(learner.record.backbone)
             name = encoders.record.name
             composition = store.ref(RefKind.COMPOSITION.on(cell.name, name))
@@ -326,12 +324,6 @@ def _answers(cell: Cell, variant: str) -> dict[str, Floats]:
             full = full_name(learner.record.name, name)
             found[full] = predictor.normaliser.inverse(values)
     return found
-
-
-def _learners(store: Store, dataset: str) -> list[StoredLearner]:
-    memos = store.memos(f"{DerivationKind.LEARNER}:").values()
-    stored = (StoredLearner.load(store, memo.result) for memo in memos)
-    return [one for one in stored if one.record.dataset == dataset]
 
 
 def _median_line(cell: Cell) -> FewRows:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from benchmarks.paper import results
 from benchmarks.paper.__main__ import BACKBONES
+from benchmarks.paper.few_rows_section import few_rows_section
+from benchmarks.paper.gains import N_RESAMPLES, Errors, chosen, gain
+from benchmarks.paper.markdown import table
 from benchmarks.paper.parts import ALL, SINGLE, TUNED
-from benchmarks.paper.results import FewRows, Result, Weighed
+from benchmarks.paper.results import Result, Weighed
 from benchmarks.paper.tasks import DATA, N_SPLITS, TASKS
 from moma_cl.records.refs import MODULE_ZERO
 
@@ -30,7 +31,6 @@ ALONE = tuple(
     for method in ("kernel", "ft", "mt", "mean", "mean-mt")
     for place in (*BACKBONES, "both")
 )
-SIMPLE_METHODS = ("kernel", "mt-kernel", "kernels", "mt", "ft", "mean", "mean-mt")  # few rows
 COMPOSED = ("composed",)
 BEFORE = ("moma-default",)  # what answered while a hub had CHGNet alone
 SHOWN = (
@@ -52,7 +52,6 @@ PARTS = {
     "joining (the best learner on validation rows answers)": SINGLE,
 }
 BASELINES = ("CGCNN", "MoE-(18)", "JMP-MT", "UMA", "JMP-FT", "MoMa (Full)")
-N_RESAMPLES = 10_000
 MIN_FITS = 5  # for a rank correlation
 LEAST_SHOWN = 0.02  # of the weights in the picture
 
@@ -73,14 +72,6 @@ _ABOUT_CHOICES = (
     "backbones. "
     "*before* is what answered in a hub of CHGNet alone, as this page showed it then.\n"
 )
-_ABOUT_FEW_ROWS = (
-    "A task is added to a new hub with a few training rows of a split, and answers all held-out "
-    "rows (`python -m benchmarks.paper.few_rows`; every figure is in "
-    "`benchmarks/paper/few_rows.csv`). The gain is that of what answers there over *alone*: what "
-    "cross-validation chooses among the median of the rows, kernel heads on bare backbones and on "
-    "multitask modules, and means of these. The share by which it errs less than the median stands "
-    "beside it.\n"
-)
 _ABOUT_PARTS = (
     "How much more the hub errs without one of its parts: the kept answers of the other learners "
     "are joined by the same rule. Without modules are kernel heads, fine-tuned backbones and "
@@ -92,34 +83,6 @@ _ABOUT_PUBLISHED = (
     "*composed* is better, on the splits that are done: splits differ much, so figures of one or "
     "two say little beside means of five.\n"
 )
-
-Errors = Mapping[tuple[str, int, str], Result]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gain:
-    """How much smaller one error is than another, as a share of that, paired by task and split.
-
-    Attributes
-    ----------
-    by_task
-        Mean over the splits of each task.
-    n_fits
-        Number of pairs.
-    low, high
-        Bounds of the 95 % interval of the mean over tasks, tasks and splits resampled.
-    """
-
-    by_task: Mapping[str, float]
-    n_fits: int
-    mean: float
-    low: float
-    high: float
-
-    @property
-    def n_better(self) -> int:
-        """Number of tasks with a gain."""
-        return sum(gain > 0 for gain in self.by_task.values())
 
 
 def main() -> int:
@@ -136,76 +99,6 @@ def main() -> int:
     return 0
 
 
-def chosen(errors: Errors, task: str, split: int, methods: Sequence[str]) -> Result | None:
-    """Find the method that validation chooses.
-
-    Parameters
-    ----------
-    errors
-        The table.
-    task, split
-        Which fit.
-    methods
-        What there is to choose from.
-
-    Returns
-    -------
-    Result | None
-        Its line; none where a method is missing.
-    """
-    found = [errors.get((task, split, method)) for method in methods]
-    lines = [line for line in found if line is not None]
-    if len(lines) < len(methods):
-        return None
-    return min(lines, key=lambda line: line.validation_mae)
-
-
-def gain(errors: Errors, ours: Sequence[str], theirs: Sequence[str]) -> Gain | None:
-    """Compare what validation chooses of two sets of methods.
-
-    Parameters
-    ----------
-    errors
-        The table.
-    ours, theirs
-        The sets.
-
-    Returns
-    -------
-    Gain | None
-        The comparison; none where no fit has all of them.
-    """
-    shares: dict[str, NDArray[np.float64]] = {}
-    splits = sorted({split for _, split, _ in errors})
-    for task in TASKS:
-        pairs = [
-            (chosen(errors, task.name, k, ours), chosen(errors, task.name, k, theirs))
-            for k in splits
-        ]
-        both = [1.0 - o.mae / t.mae for o, t in pairs if o is not None and t is not None]
-        if both:
-            shares[task.name] = np.array(both)
-    if not shares:
-        return None
-    generator = np.random.default_rng(0)
-    names = list(shares)
-    means = np.empty(N_RESAMPLES)
-    for i in range(N_RESAMPLES):
-        drawn = generator.choice(len(names), len(names))
-        means[i] = np.mean(
-            [generator.choice(shares[names[j]], len(shares[names[j]])).mean() for j in drawn]
-        )
-    low, high = np.quantile(means, [0.025, 0.975])
-    by_task = {name: float(values.mean()) for name, values in shares.items()}
-    return Gain(
-        by_task=by_task,
-        n_fits=sum(map(len, shares.values())),
-        mean=float(np.mean(list(by_task.values()))),
-        low=float(low),
-        high=float(high),
-    )
-
-
 def _page(errors: Errors, weights: Sequence[Weighed]) -> str:
     published = _published()
     parts = [
@@ -218,7 +111,7 @@ def _page(errors: Errors, weights: Sequence[Weighed]) -> str:
         "## Gains\n",
         _gains_table(errors),
         "Intervals are the central 95 % of means with tasks and splits resampled together.\n",
-        *_few_rows_section(),
+        *few_rows_section(),
         "## What each part buys\n",
         _ABOUT_PARTS,
         _parts_table(errors),
@@ -250,7 +143,7 @@ def _errors_table(errors: Errors) -> str:
             _spread(_chosen_maes(errors, task.name, group, splits)) for group in groups.values()
         ]
         rows.append([f"{task.name} ({task.unit})", str(len(splits)), *cells])
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _gains_table(errors: Errors) -> str:
@@ -287,77 +180,9 @@ def _gains_table(errors: Errors) -> str:
     by_task = (
         ""
         if first is None
-        else _table(list(first.by_task), [[f"{share:.1%}" for share in first.by_task.values()]])
+        else table(list(first.by_task), [[f"{share:.1%}" for share in first.by_task.values()]])
     )
-    return _table(["", "mean gain", "95 % interval", "tasks better", "fits"], rows) + "\n" + by_task
-
-
-def _few_rows_section() -> list[str]:
-    """Say what composing buys where there are few rows."""
-    by_rows = few_rows_errors(results.read(FewRows, results.FEW_ROWS))
-    if not by_rows:
-        return []
-    rows, shown = [], [task.name for task in TASKS]
-    for n_rows, errors in by_rows.items():
-        simple = sorted({method for _, _, method in errors if _is_simple(method)})
-        found = gain(errors, COMPOSED, simple)
-        median = gain(errors, COMPOSED, ["median"])
-        if found is None or median is None:
-            continue
-        rows.append(
-            [
-                str(n_rows),
-                f"{found.mean:.1%}",
-                f"{found.low:.1%} to {found.high:.1%}",
-                f"{found.n_better} of {len(found.by_task)}",
-                str(found.n_fits),
-                f"{median.mean:.0%}",
-                *(_share(found.by_task.get(name)) for name in shown),
-            ]
-        )
-    head = ["rows", "mean gain", "95 % interval", "tasks better", "fits", "on the median", *shown]
-    return ["## Few rows\n", _ABOUT_FEW_ROWS, _table(head, rows)]
-
-
-def few_rows_errors(lines: Sequence[FewRows]) -> dict[int, dict[tuple[str, int, str], Result]]:
-    """Give the errors on held-out rows by the number of rows that were added.
-
-    Parameters
-    ----------
-    lines
-        The table of few rows.
-
-    Returns
-    -------
-    dict[int, dict[tuple[str, int, str], Result]]
-        Each as a table of results; each draw counts as a split of its own.
-    """
-    found: dict[int, dict[tuple[str, int, str], Result]] = {}
-    for line in sorted(lines, key=lambda line: line.key):
-        if line.fold != "held-out":
-            continue
-        split = line.split + N_SPLITS * line.draw
-        found.setdefault(line.n_rows, {})[line.task, split, line.method] = Result(
-            task=line.task,
-            split=split,
-            method=line.method,
-            seed=0,
-            n_train=line.n_rows,
-            mae=line.mae,
-            validation_mae=line.judged_mae,
-            seconds=0.0,
-            commit=line.commit,
-            hardware="",
-        )
-    return dict(sorted(found.items()))
-
-
-def _is_simple(method: str) -> bool:
-    return method == "median" or method.partition("@")[0] in SIMPLE_METHODS
-
-
-def _share(gain: float | None) -> str:
-    return "–" if gain is None else f"{gain:.0%}"
+    return table(["", "mean gain", "95 % interval", "tasks better", "fits"], rows) + "\n" + by_task
 
 
 def _parts_table(errors: Errors) -> str:
@@ -369,7 +194,7 @@ def _parts_table(errors: Errors) -> str:
         more = {name: _more_error(errors, name, method) for name in tasks}
         cells = [f"{value:+.1%}" for value in more.values()]
         rows.append([part, f"{np.mean(list(more.values())):+.1%}", *cells])
-    return _table(["without", "mean", *tasks], rows)
+    return table(["without", "mean", *tasks], rows)
 
 
 def _more_error(errors: Errors, task: str, method: str) -> float:
@@ -391,7 +216,7 @@ def _published_table(errors: Errors, published: Mapping[tuple[str, str], float])
             cells.append(f"**{theirs:g}**" if ours < theirs else f"{theirs:g}")
         rows.append([task.name, f"{ours:.4g}", *cells])
     rows.append(["better on", "", *(f"{wins[name]} of {len(rows)}" for name in BASELINES)])
-    return _table(["dataset", "composed", *BASELINES], rows)
+    return table(["dataset", "composed", *BASELINES], rows)
 
 
 def _proxy(errors: Errors, weights: Sequence[Weighed]) -> str:
@@ -453,11 +278,6 @@ def _spread(maes: Sequence[float]) -> str:
     if len(maes) == 1:
         return f"{maes[0]:.3g}"
     return f"{np.mean(maes):.3g} ± {np.std(maes, ddof=1):.2g}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def draw_errors(errors: Errors, path: Path) -> None:
